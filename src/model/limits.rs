@@ -1,0 +1,22 @@
+//! Bounds that both ends of a connection and all layers agree on. Configuration may lower most of them.
+
+/// Longest name of an exchange, queue, vhost, user, and longest routing key, in bytes (AMQP 0-9-1 short string).
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Largest message body in bytes, unless configured (RabbitMQ 4 has the same default).
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Largest frame in bytes after its length prefix: the largest message and 64 KiB for what surrounds it.
+pub const FRAME_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 64 * 1024;
+
+/// Largest frame before a client has proved who it is, in bytes after the length prefix.
+pub const FRAME_BYTES_MAX_BEFORE_LOGIN: usize = 8 * 1024;
+
+/// Milliseconds from accept to a complete `Connect` (RabbitMQ's handshake_timeout).
+pub const HANDSHAKE_MS: u64 = 10_000;
+
+/// Heartbeat that the server offers, in seconds (RabbitMQ's default).
+pub const HEARTBEAT_SECONDS: u32 = 60;
+
+/// Highest channel number (RabbitMQ's channel_max).
+pub const CHANNEL_MAX: u32 = 2047;

@@ -1,0 +1,25 @@
+//! Words that every layer shares: names, ids, field tables, runs of messages, refusals, limits.
+//!
+//! Owns plain values without behaviour beyond validation. Must never read a clock, do I/O or know a protocol.
+//! Start reading at [`MessageRun`], the shape in which messages travel through the broker.
+
+mod durability;
+mod fields;
+mod ids;
+mod limits;
+mod names;
+mod refusal;
+mod run;
+mod timestamp;
+
+pub use durability::Durability;
+pub use fields::{FieldTable, FieldValue};
+pub use ids::{BodySequence, ConnectionId, DeliveryTag, QueueId, ShardId};
+pub use limits::{
+    CHANNEL_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN, HANDSHAKE_MS, HEARTBEAT_SECONDS,
+    MESSAGE_BYTES_MAX, NAME_BYTES_MAX,
+};
+pub use names::{ExchangeName, NameTooLong, QueueName, RoutingKey, UserName, VhostName};
+pub use refusal::{Entity, Refusal, ReplyCode};
+pub use run::{MessageRun, MessageRunBuilder};
+pub use timestamp::Timestamp;
