@@ -1,1 +1,19 @@
-//! (under construction)
+//! One queue as a state machine: which messages it holds, who has which, what goes out next.
+//!
+//! Owns order, outstanding deliveries, prefetch, credit and redelivery. Must never see a body, a socket, a clock or a
+//! log: logged input comes through [`Queue::apply`], everything that lives only as long as a connection through the
+//! `handle_*` methods, and what is to be done comes out as [`Effect`]s. Start reading at [`Queue`].
+
+mod backlog;
+mod consumer;
+mod message_ref;
+mod queue;
+mod sequence_runs;
+
+pub use consumer::{ConsumerKey, ConsumerLimits};
+pub use message_ref::SEQUENCE_MAX;
+pub use queue::{
+    AttachRefusal, Effect, Effects, Outcome, Queue, QueueCommand, QueueCounts, QueueOptions, TagRange,
+    UnknownTag,
+};
+pub use sequence_runs::{SequenceRun, SequenceRuns};

@@ -1,0 +1,525 @@
+//! The queue state machine.
+//!
+//! ```text
+//!              apply(Enqueue)            deliver             settle_tags + apply(Settle)
+//!   publish ───────────────▶ waiting ─────────────▶ unsettled ─────────────────────▶ gone
+//!                               ▲                      │
+//!                               └──── returned ◀───────┘ settle_tags or detach + apply(Requeue)
+//! ```
+//!
+//! Only what changes *what the queue holds* is logged: enqueue, settle, requeue (it raises the delivery count) and
+//! the delivery mark. Who has which message is not: after a restart every message that has not left is waiting again.
+//!
+//! The delivery mark is what makes `redelivered = false` mean "certainly never delivered" even across a crash. It is a
+//! body sequence, logged ahead of the deliveries: nothing at or above the durable mark is handed out. What stands
+//! below it after a crash is delivered with `redelivered = true`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::backlog::Backlog;
+use super::consumer::{Consumer, ConsumerKey, ConsumerLimits};
+use super::message_ref::{MessageRef, SEQUENCE_MAX};
+use super::sequence_runs::{SequenceRun, SequenceRuns};
+use crate::model::{BodySequence, DeliveryTag};
+
+/// How far the delivery mark runs ahead of the deliveries, in body sequences.
+const MARK_STEP: u64 = 1 << 18;
+/// Most messages a consumer gets in a row when there are several.
+const TURN_MESSAGES_MAX: u64 = 64;
+
+/// What a queue is, fixed at its declaration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueOptions {
+    /// Its shard's log outlives the process: deliveries need a durable mark.
+    pub recoverable: bool,
+    /// Ask to be deleted when the last consumer goes.
+    pub auto_delete: bool,
+}
+
+/// Logged input. The same commands in the same order give the same queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueueCommand {
+    /// Messages leave: accepted, rejected, purged, delivered without acks.
+    Settle(SequenceRuns),
+    /// Unsettled messages come back to their places, each with its delivery count raised.
+    Requeue(SequenceRuns),
+    /// From now on messages below this sequence may have been delivered.
+    DeliveryMark(u64),
+}
+
+/// What a consumer says became of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done with.
+    Accepted,
+    /// Back to its place.
+    Requeued,
+    /// Not wanted.
+    Rejected,
+}
+
+/// Delivery tags, both ends included. `first` 0 means: from the oldest; `last` 0 means: the same as `first`, or with
+/// `first` 0 up to the newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TagRange {
+    /// First tag.
+    pub first: u64,
+    /// Last tag.
+    pub last: u64,
+}
+
+/// A delivery tag that the consumer does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownTag(pub DeliveryTag);
+
+/// Why a consumer could not be attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttachRefusal {
+    /// Another consumer has the queue for itself.
+    ExclusiveInUse,
+    /// It asked for the queue for itself and there are others.
+    OthersPresent,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Log this, then `apply` it.
+    Append(QueueCommand),
+    /// Give a consumer `run.count` messages; the first gets `first_tag`, the others count up.
+    Deliver {
+        /// To whom.
+        consumer: ConsumerKey,
+        /// Which messages.
+        run: SequenceRun,
+        /// Tag of the first.
+        first_tag: DeliveryTag,
+        /// They may have been delivered before.
+        redelivered: bool,
+        /// How often they came back.
+        delivery_count: u32,
+        /// What the consumer's window was charged for them.
+        window_bytes: u64,
+    },
+    /// These messages are no longer held by this queue.
+    Release(SequenceRun),
+    /// The last consumer of an auto-delete queue has gone.
+    Unused,
+}
+
+/// Effects in order.
+pub type Effects = Vec<Effect>;
+
+/// Numbers for lists and answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Waiting for a consumer.
+    pub ready: u64,
+    /// With a consumer, not settled.
+    pub unsettled: u64,
+    /// Bytes of both.
+    pub bytes: u64,
+    /// Consumers that are not cancelled.
+    pub consumers: u32,
+    /// Messages taken in since the broker started.
+    pub published: u64,
+    /// Deliveries since the broker started.
+    pub delivered: u64,
+    /// Messages that consumers were done with since the broker started.
+    pub settled: u64,
+}
+
+/// One queue. See the module's picture.
+#[derive(Debug)]
+pub struct Queue {
+    options: QueueOptions,
+    backlog: Backlog,
+    /// Messages that were handed out and came back.
+    returned: BTreeMap<u64, MessageRef>,
+    /// How often a message came back. Only for those that did.
+    delivery_counts: HashMap<u64, u32, foldhash::fast::FixedState>,
+    /// Handed out and neither settled nor returned.
+    outstanding: u64,
+    consumers: Vec<Consumer>,
+    /// Whose turn it is.
+    turn: usize,
+    /// The logged mark.
+    mark: u64,
+    /// A mark was asked for that `mark_durable` has not confirmed.
+    mark_pending: bool,
+    /// Nothing at or above is handed out.
+    deliver_below: u64,
+    /// What stood below the mark at recovery may have been delivered by the process before.
+    redelivered_below: u64,
+    published: u64,
+    delivered: u64,
+    settled: u64,
+}
+
+impl Queue {
+    /// An empty queue.
+    pub fn new(options: QueueOptions) -> Self {
+        Self {
+            options,
+            backlog: Backlog::default(),
+            returned: BTreeMap::new(),
+            delivery_counts: HashMap::default(),
+            outstanding: 0,
+            consumers: Vec::new(),
+            turn: 0,
+            mark: 0,
+            mark_pending: false,
+            deliver_below: if options.recoverable { 0 } else { u64::MAX },
+            redelivered_below: 0,
+            published: 0,
+            delivered: 0,
+            settled: 0,
+        }
+    }
+
+    /// Logged input: messages `first`, `first + 1`, … of these sizes join the end.
+    pub fn enqueue(&mut self, first: BodySequence, sizes_bytes: impl Iterator<Item = u32>) {
+        for (sequence, size_bytes) in (first.0..).zip(sizes_bytes) {
+            self.backlog.push(MessageRef::new(BodySequence(sequence), size_bytes));
+            self.published += 1;
+        }
+    }
+
+    /// Logged input. Sequences that the queue does not hold are ignored: they left before.
+    pub fn apply(&mut self, command: &QueueCommand, effects: &mut Effects) {
+        match command {
+            QueueCommand::Settle(runs) => self.apply_settle(runs, effects),
+            QueueCommand::Requeue(runs) => self.apply_requeue(runs),
+            QueueCommand::DeliveryMark(mark) => self.mark = *mark,
+        }
+    }
+
+    fn apply_settle(&mut self, runs: &SequenceRuns, effects: &mut Effects) {
+        let mut released = SequenceRuns::default();
+        for sequence in runs.sequences() {
+            let was_out = self.backlog.handed_out(sequence);
+            if self.backlog.remove(sequence).is_none() {
+                continue;
+            }
+            if self.returned.is_empty() || self.returned.remove(&sequence).is_none() {
+                self.outstanding -= u64::from(was_out);
+            }
+            if !self.delivery_counts.is_empty() {
+                self.delivery_counts.remove(&sequence);
+            }
+            self.settled += 1;
+            released.push(BodySequence(sequence));
+        }
+        effects.extend(released.runs().iter().map(|run| Effect::Release(*run)));
+    }
+
+    fn apply_requeue(&mut self, runs: &SequenceRuns) {
+        for sequence in runs.sequences() {
+            let Some(message) = self.backlog.get(sequence) else { continue };
+            let count = self.delivery_counts.entry(sequence).or_insert(0);
+            *count = count.saturating_add(1);
+            if self.backlog.handed_out(sequence) && self.returned.insert(sequence, message).is_none() {
+                self.outstanding -= 1;
+            }
+        }
+    }
+
+    /// All logged input has been applied: messages below the mark may have been delivered by an earlier process.
+    pub fn recovered(&mut self) {
+        self.redelivered_below = self.mark;
+        self.deliver_below = if self.options.recoverable { self.mark } else { u64::MAX };
+        self.published = 0;
+        self.settled = 0;
+    }
+
+    /// The mark that was last applied is on disk.
+    pub fn mark_durable(&mut self, mark: u64) {
+        self.deliver_below = self.deliver_below.max(mark);
+        self.mark_pending = self.mark != mark;
+    }
+
+    /// The mark to log at a clean stop, when nothing is outstanding any more: exactly what was delivered.
+    pub fn closing_mark(&mut self) -> Option<QueueCommand> {
+        if !self.options.recoverable || self.mark == 0 {
+            return None;
+        }
+        let exact = self.backlog.peek().map_or(self.backlog.last_sequence() + 1, MessageRef::sequence);
+        Some(QueueCommand::DeliveryMark(exact.max(self.redelivered_below)))
+    }
+
+    /// A consumer comes. It gets messages at the next [`Queue::deliver`].
+    pub fn attach(&mut self, key: ConsumerKey, limits: ConsumerLimits) -> Result<(), AttachRefusal> {
+        let mut active = self.consumers.iter().filter(|consumer| !consumer.cancelled).peekable();
+        if active.peek().is_some() {
+            if limits.exclusive {
+                return Err(AttachRefusal::OthersPresent);
+            }
+            if active.any(|consumer| consumer.limits.exclusive) {
+                return Err(AttachRefusal::ExclusiveInUse);
+            }
+        }
+        self.consumers.push(Consumer::new(key, limits));
+        Ok(())
+    }
+
+    /// A consumer wants no more. What it holds it can still settle.
+    pub fn cancel(&mut self, key: ConsumerKey, effects: &mut Effects) {
+        if let Some(consumer) = self.consumer(key) {
+            consumer.cancelled = true;
+            if consumer.unsettled_count() == 0 {
+                self.consumers.retain(|consumer| consumer.key != key);
+            }
+            self.note_unused(effects);
+        }
+    }
+
+    /// A consumer is gone: what it held comes back.
+    pub fn detach(&mut self, key: ConsumerKey, effects: &mut Effects) {
+        let Some(index) = self.consumers.iter().position(|consumer| consumer.key == key) else { return };
+        let consumer = self.consumers.remove(index);
+        if self.turn > index {
+            self.turn -= 1;
+        }
+        let mut runs = SequenceRuns::default();
+        for message in consumer.unsettled() {
+            runs.push(BodySequence(message.sequence()));
+        }
+        if !runs.is_empty() {
+            effects.push(Effect::Append(QueueCommand::Requeue(runs)));
+        }
+        if !consumer.cancelled {
+            self.note_unused(effects);
+        }
+    }
+
+    fn note_unused(&self, effects: &mut Effects) {
+        if self.options.auto_delete && self.consumers.iter().all(|consumer| consumer.cancelled) {
+            effects.push(Effect::Unused);
+        }
+    }
+
+    /// A consumer settles deliveries. Tags of a range that it does not hold are skipped; the first of them is
+    /// returned after all others have been settled.
+    pub fn settle_tags(
+        &mut self,
+        key: ConsumerKey,
+        range: TagRange,
+        outcome: Outcome,
+        effects: &mut Effects,
+    ) -> Result<(), UnknownTag> {
+        let Some(consumer) = self.consumer(key) else {
+            return Err(UnknownTag(DeliveryTag(range.first.max(range.last))));
+        };
+        let held = consumer.tags();
+        let (first, last) = match (range.first, range.last) {
+            (0, 0) => (held.start, held.end - 1),
+            (0, last) => (held.start, last),
+            (first, 0) => (first, first),
+            (first, last) => (first, last),
+        };
+        let up_to = range.first == 0;
+        let mut unknown = None;
+        if last >= held.end {
+            unknown = Some(held.end.max(first));
+        } else if first < held.start && !up_to {
+            unknown = Some(first);
+        }
+        let mut runs = SequenceRuns::default();
+        for tag in first.max(held.start)..last.saturating_add(1).min(held.end) {
+            match consumer.settle(tag) {
+                Some(message) => runs.push(BodySequence(message.sequence())),
+                None if !up_to => unknown = unknown.or(Some(tag)),
+                None => {}
+            }
+        }
+        if consumer.cancelled && consumer.unsettled_count() == 0 {
+            self.consumers.retain(|consumer| consumer.key != key);
+        }
+        if !runs.is_empty() {
+            effects.push(Effect::Append(match outcome {
+                Outcome::Requeued => QueueCommand::Requeue(runs),
+                Outcome::Accepted | Outcome::Rejected => QueueCommand::Settle(runs),
+            }));
+        }
+        unknown.map_or(Ok(()), |tag| Err(UnknownTag(DeliveryTag(tag))))
+    }
+
+    /// So many bytes of deliveries reached the consumer's socket.
+    pub fn written(&mut self, key: ConsumerKey, bytes: u64) {
+        if let Some(consumer) = self.consumer(key) {
+            consumer.written(bytes);
+        }
+    }
+
+    /// The consumer may have so many deliveries more.
+    pub fn add_credit(&mut self, key: ConsumerKey, add: u32) {
+        if let Some(consumer) = self.consumer(key) {
+            consumer.add_credit(add);
+        }
+    }
+
+    /// Drops what is waiting; returns how many that were.
+    pub fn purge(&mut self, effects: &mut Effects) -> u64 {
+        let mut waiting: Vec<u64> = self.returned.keys().copied().collect();
+        waiting.extend(self.backlog.waiting().map(MessageRef::sequence));
+        let mut runs = SequenceRuns::default();
+        waiting.iter().for_each(|sequence| runs.push(BodySequence(*sequence)));
+        if !runs.is_empty() {
+            effects.push(Effect::Append(QueueCommand::Settle(runs)));
+        }
+        waiting.len() as u64
+    }
+
+    /// All messages, held by consumers or not: the queue is about to be deleted.
+    pub fn contents(&mut self) -> SequenceRuns {
+        let mut runs = SequenceRuns::default();
+        self.backlog.live_messages().for_each(|message| runs.push(BodySequence(message.sequence())));
+        runs
+    }
+
+    /// Keys of all consumers.
+    pub fn consumers(&self) -> impl Iterator<Item = ConsumerKey> {
+        self.consumers.iter().map(|consumer| consumer.key)
+    }
+
+    /// A consumer's limits and unsettled count.
+    pub fn consumer_state(&self, key: ConsumerKey) -> Option<(ConsumerLimits, u64)> {
+        let consumer = self.consumers.iter().find(|consumer| consumer.key == key)?;
+        Some((consumer.limits, consumer.unsettled_count()))
+    }
+
+    /// Numbers for lists and answers.
+    pub fn counts(&self) -> QueueCounts {
+        QueueCounts {
+            ready: self.backlog.live() - self.outstanding,
+            unsettled: self.outstanding,
+            bytes: self.backlog.live_bytes(),
+            consumers: self.consumers.iter().filter(|consumer| !consumer.cancelled).count() as u32,
+            published: self.published,
+            delivered: self.delivered,
+            settled: self.settled,
+        }
+    }
+
+    /// Hands out what the consumers have room for. To be called after input that may have made messages or room.
+    pub fn deliver(&mut self, effects: &mut Effects) {
+        let able = self.consumers.iter().filter(|consumer| consumer.room() > 0).count() as u64;
+        if able == 0 {
+            return;
+        }
+        let ready = self.backlog.live() - self.outstanding;
+        let turn_messages =
+            if able == 1 { u64::MAX } else { (ready / (able * 8)).clamp(1, TURN_MESSAGES_MAX) };
+        let mut idle_turns = 0;
+        while idle_turns < self.consumers.len() && self.next_waiting().is_some() {
+            self.turn %= self.consumers.len();
+            let taken = self.serve(self.turn, turn_messages, effects);
+            idle_turns = if taken == 0 { idle_turns + 1 } else { 0 };
+            self.turn += 1;
+        }
+        self.advance_mark(effects);
+    }
+
+    fn serve(&mut self, index: usize, messages_max: u64, effects: &mut Effects) -> u64 {
+        let mut taken = 0;
+        let mut accepted = SequenceRuns::default();
+        while taken < messages_max && self.consumers[index].room() > 0 {
+            let Some((message, came_back)) = self.next_waiting() else { break };
+            let sequence = message.sequence();
+            if came_back {
+                self.returned.remove(&sequence);
+            } else {
+                self.backlog.advance();
+            }
+            self.outstanding += 1;
+            self.delivered += 1;
+            let delivery_count = match came_back || !self.delivery_counts.is_empty() {
+                true => self.delivery_counts.get(&sequence).copied().unwrap_or(0),
+                false => 0,
+            };
+            let redelivered = delivery_count > 0 || sequence < self.redelivered_below;
+            let consumer = &mut self.consumers[index];
+            let tag = consumer.take(message);
+            push_delivery(effects, consumer.key, message, tag, redelivered, delivery_count);
+            if consumer.limits.no_ack {
+                accepted.push(BodySequence(sequence));
+            }
+            taken += 1;
+        }
+        if !accepted.is_empty() {
+            effects.push(Effect::Append(QueueCommand::Settle(accepted)));
+        }
+        taken
+    }
+
+    /// Takes the next message for a single request; it counts as held by `key`, which must be attached with no room
+    /// of its own (credit 0).
+    pub fn take_one(&mut self, key: ConsumerKey, effects: &mut Effects) -> bool {
+        let Some(index) = self.consumers.iter().position(|consumer| consumer.key == key) else { return false };
+        self.consumers[index].add_credit(1);
+        let taken = self.serve(index, 1, effects);
+        self.consumers[index].limits.credit = Some(0);
+        self.advance_mark(effects);
+        taken > 0
+    }
+
+    /// The message to go out next, and whether it had been out before. What came back stands before what never left
+    /// only if it is older, so order is that of publishing.
+    fn next_waiting(&mut self) -> Option<(MessageRef, bool)> {
+        let fresh = self.backlog.peek();
+        let next = match (self.returned.first_key_value(), fresh) {
+            (Some((_, returned)), Some(fresh)) if fresh.sequence() < returned.sequence() => (fresh, false),
+            (Some((_, returned)), _) => (*returned, true),
+            (None, Some(fresh)) => (fresh, false),
+            (None, None) => return None,
+        };
+        (next.0.sequence() < self.deliver_below).then_some(next)
+    }
+
+    /// Whether messages wait only for the mark to become durable.
+    fn advance_mark(&mut self, effects: &mut Effects) {
+        if !self.options.recoverable || self.mark_pending {
+            return;
+        }
+        let position = self.backlog.peek().map_or(self.backlog.last_sequence(), MessageRef::sequence);
+        if position + MARK_STEP / 2 >= self.mark {
+            self.mark_pending = true;
+            let mark = (position + MARK_STEP).min(SEQUENCE_MAX);
+            effects.push(Effect::Append(QueueCommand::DeliveryMark(mark)));
+        }
+    }
+
+    fn consumer(&mut self, key: ConsumerKey) -> Option<&mut Consumer> {
+        self.consumers.iter_mut().find(|consumer| consumer.key == key)
+    }
+}
+
+/// Adds one message to the last delivery if it continues it, else begins a new one.
+fn push_delivery(
+    effects: &mut Effects,
+    to: ConsumerKey,
+    message: MessageRef,
+    tag: DeliveryTag,
+    was_redelivered: bool,
+    count: u32,
+) {
+    if let Some(Effect::Deliver { consumer, run, first_tag, redelivered, delivery_count, window_bytes }) =
+        effects.last_mut()
+        && *consumer == to
+        && run.first.0 + run.count == message.sequence()
+        && first_tag.0 + run.count == tag.0
+        && (*redelivered, *delivery_count) == (was_redelivered, count)
+    {
+        run.count += 1;
+        *window_bytes += message.size_bytes();
+        return;
+    }
+    effects.push(Effect::Deliver {
+        consumer: to,
+        run: SequenceRun { first: BodySequence(message.sequence()), count: 1 },
+        first_tag: tag,
+        redelivered: was_redelivered,
+        delivery_count: count,
+        window_bytes: message.size_bytes(),
+    });
+}

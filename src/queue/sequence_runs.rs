@@ -1,0 +1,49 @@
+//! Sets of body sequences, written as runs because consumers settle in runs.
+
+use crate::model::BodySequence;
+
+/// Consecutive body sequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SequenceRun {
+    /// The first of them.
+    pub first: BodySequence,
+    /// How many, at least 1.
+    pub count: u64,
+}
+
+/// Body sequences in the order they were added, neighbours joined.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SequenceRuns(Vec<SequenceRun>);
+
+impl SequenceRuns {
+    /// Adds one sequence; joins it to the last run if it is that run's successor.
+    pub fn push(&mut self, sequence: BodySequence) {
+        self.push_run(SequenceRun { first: sequence, count: 1 });
+    }
+
+    /// Adds a run.
+    pub fn push_run(&mut self, run: SequenceRun) {
+        if let Some(last) = self.0.last_mut()
+            && last.first.0 + last.count == run.first.0
+        {
+            last.count += run.count;
+            return;
+        }
+        self.0.push(run);
+    }
+
+    /// The runs.
+    pub fn runs(&self) -> &[SequenceRun] {
+        &self.0
+    }
+
+    /// Every single sequence.
+    pub fn sequences(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().flat_map(|run| run.first.0..run.first.0 + run.count)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
