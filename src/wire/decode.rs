@@ -114,7 +114,7 @@ fn decode_generated(frame: Bytes, kind: Kind) -> Result<WireFrame, WireError> {
     let malformed = WireError::Malformed { what: kind.name, offset: 0 };
     let frame = pb::Frame::decode(frame).map_err(|_| malformed.clone())?;
     let body = frame.body.ok_or(malformed)?;
-    Ok(WireFrame { channel: frame.channel, request: frame.request, body: Body::Other(body) })
+    Ok(WireFrame { channel: frame.channel, request: frame.request, body: Body::Other(Box::new(body)) })
 }
 
 /// A body in several pieces means the same as the pieces joined, beginning with the last one that does not follow

@@ -32,8 +32,9 @@ pub enum Body {
     Deliver(Deliver),
     /// What became of deliveries.
     Settle(pb::Settle),
-    /// Every other kind of frame, as generated from the definitions. Never one of the four above.
-    Other(pb::frame::Body),
+    /// Every other kind of frame, as generated from the definitions. Never one of the four above. Boxed, because it is
+    /// several times as large as they are.
+    Other(Box<pb::frame::Body>),
 }
 
 /// Messages on their way in.
