@@ -60,12 +60,20 @@ impl Foreign {
     /// What to send before closing the connection.
     pub fn answer(self) -> Vec<u8> {
         match self {
-            Self::Amqp => format!("This is Leveret, not an AMQP broker. {ADVICE}\r\n").into_bytes(),
+            Self::Amqp => amqp_answer(),
             Self::Http => http_answer(),
             Self::Tls => TLS_ALERT.to_vec(),
             Self::Other { length } => close_frame(length),
         }
     }
+}
+
+/// AMQP 0-9-1 section 4.2.2: a server that does not speak the client's version answers with a header of its own. No
+/// version has the number 0.0.0, so clients report a mismatch; the text is for whoever looks at the bytes.
+fn amqp_answer() -> Vec<u8> {
+    let mut answer = b"AMQP\x00\x00\x00\x00".to_vec();
+    answer.extend_from_slice(format!("This is Leveret, not an AMQP broker. {ADVICE}\r\n").as_bytes());
+    answer
 }
 
 fn http_answer() -> Vec<u8> {
