@@ -18,6 +18,8 @@ mod kinds;
 mod properties;
 mod reader;
 mod regular;
+#[cfg(test)]
+mod tests;
 mod text;
 mod varint;
 

@@ -136,7 +136,9 @@ fn join_body(frame: &[u8], number: u32) -> Result<(Bytes, Range<usize>), WireErr
     while !reader.is_done() {
         let key = reader.key()?;
         if key >> 3 == number {
-            joined.extend_from_slice(&frame[reader.range()?]);
+            let piece = reader.range()?;
+            check_fields(frame, piece.clone())?;
+            joined.extend_from_slice(&frame[piece]);
         } else {
             reader.skip(key)?;
             if kinds::kind(key >> 3).is_some() {
@@ -146,6 +148,16 @@ fn join_body(frame: &[u8], number: u32) -> Result<(Bytes, Range<usize>), WireErr
     }
     let end = joined.len();
     Ok((joined.freeze(), 0..end))
+}
+
+/// Checks that a message consists of whole fields.
+fn check_fields(frame: &[u8], range: Range<usize>) -> Result<(), Broken> {
+    let mut reader = Reader::within(frame, range);
+    while !reader.is_done() {
+        let key = reader.key()?;
+        reader.skip(key)?;
+    }
+    Ok(())
 }
 
 /// Where the contents of all fields `items` lie.

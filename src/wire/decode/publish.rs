@@ -179,3 +179,20 @@ fn regular_items(frame: &[u8], range: Range<usize>) -> Result<Result<Items, Faul
     }
     Ok(Ok(scan.finish(&run)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::encode_item;
+
+    #[test]
+    fn a_tiny_first_message_does_not_reserve_for_millions() {
+        let mut run = BytesMut::new();
+        encode_item(&[], &[], None, false, &mut run);
+        let end = run.len();
+        let mut scan = RunScan::new(16 * 1024 * 1024);
+        scan.scan(&run, 0, end);
+        assert!(scan.is_regular);
+        assert_eq!(scan.ends.capacity(), ENDS_RESERVED_MAX);
+    }
+}
