@@ -45,7 +45,7 @@ pub(super) fn append_regular(
     origin: Origin,
     out: &mut BytesMut,
 ) -> Result<(), ItemFault> {
-    let pieces = take_apart(bytes, range)?;
+    let pieces = take_apart(bytes, range, origin)?;
     if !pieces.has_message {
         return Err(ItemFault::NoMessage);
     }
@@ -55,7 +55,7 @@ pub(super) fn append_regular(
     if let Some(routing_key) = &pieces.routing_key {
         check_routing_key(&bytes[routing_key.clone()])?;
     }
-    put_together(bytes, &pieces, origin, out);
+    put_together(bytes, &pieces, out);
     Ok(())
 }
 
@@ -67,13 +67,15 @@ fn check_routing_key(routing_key: &[u8]) -> Result<(), ItemFault> {
     str::from_utf8(routing_key).map(drop).map_err(|_| ItemFault::NotUtf8 { field })
 }
 
-fn take_apart(bytes: &[u8], range: Range<usize>) -> Result<Pieces, ItemFault> {
+fn take_apart(bytes: &[u8], range: Range<usize>, origin: Origin) -> Result<Pieces, ItemFault> {
     const MESSAGE: u32 = key(1, LENGTH);
     const ROUTING_KEY: u32 = key(2, LENGTH);
     const RESENT: u32 = key(3, VARINT);
     const REDELIVERED: u32 = key(4, VARINT);
     const DELIVERY_COUNT: u32 = key(5, VARINT);
 
+    // To a publisher's item the server's fields are unknown ones.
+    let number_max = if origin == Origin::Server { 5 } else { 3 };
     let mut pieces = Pieces::default();
     let mut reader = Reader::within(bytes, range);
     while !reader.is_done() {
@@ -90,9 +92,11 @@ fn take_apart(bytes: &[u8], range: Range<usize>) -> Result<Pieces, ItemFault> {
                 pieces.routing_key = Some(range);
             }
             RESENT => pieces.resent = reader.varint()? != 0,
-            REDELIVERED => pieces.redelivered = reader.varint()? != 0,
-            DELIVERY_COUNT => pieces.delivery_count = reader.varint()? as u32,
-            key if key >> 3 <= 5 => return Err(reader.broken("an item with a wrong wire type").into()),
+            REDELIVERED if origin == Origin::Server => pieces.redelivered = reader.varint()? != 0,
+            DELIVERY_COUNT if origin == Origin::Server => pieces.delivery_count = reader.varint()? as u32,
+            key if key >> 3 <= number_max => {
+                return Err(reader.broken("an item with a wrong wire type").into());
+            }
             key => reader.skip(key)?,
         }
     }
@@ -119,7 +123,7 @@ fn take_message_apart(bytes: &[u8], range: Range<usize>, pieces: &mut Pieces) ->
     Ok(())
 }
 
-fn put_together(bytes: &[u8], pieces: &Pieces, origin: Origin, out: &mut BytesMut) {
+fn put_together(bytes: &[u8], pieces: &Pieces, out: &mut BytesMut) {
     let mut message = BytesMut::new();
     if !pieces.properties.is_empty() {
         message.put_u8(item::PROPERTIES);
@@ -142,14 +146,12 @@ fn put_together(bytes: &[u8], pieces: &Pieces, origin: Origin, out: &mut BytesMu
     if pieces.resent {
         tail.put_slice(&[item::RESENT, 1]);
     }
-    if origin == Origin::Server {
-        if pieces.redelivered {
-            tail.put_slice(&[item::REDELIVERED, 1]);
-        }
-        if pieces.delivery_count != 0 {
-            tail.put_u8(item::DELIVERY_COUNT);
-            put_varint(pieces.delivery_count.into(), &mut tail);
-        }
+    if pieces.redelivered {
+        tail.put_slice(&[item::REDELIVERED, 1]);
+    }
+    if pieces.delivery_count != 0 {
+        tail.put_u8(item::DELIVERY_COUNT);
+        put_varint(pieces.delivery_count.into(), &mut tail);
     }
 
     let message_field = 1 + varint_len(message.len() as u64) + message.len();
