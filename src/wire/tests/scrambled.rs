@@ -18,7 +18,9 @@ pub(super) fn frame() -> Encoded {
     ]
     .boxed();
     let head = any_of(vec![number(1), number(2)]);
-    (head.clone(), vec(body, 0..3), head)
+    let bodies = prop_oneof![1 => Just(0usize), 8 => Just(1), 2 => Just(2)];
+    let bodies = bodies.prop_flat_map(move |count| vec(body.clone(), count));
+    (head.clone(), bodies, head)
         .prop_map(|(before, bodies, after)| [before, bodies.concat(), after].concat())
         .boxed()
 }
