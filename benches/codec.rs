@@ -118,6 +118,9 @@ fn deliver(criterion: &mut Criterion) {
                     out.len()
                 });
             });
+            out.clear();
+            encode_deliver_head(1, 1, 1_000_000, "orders", "created", run.len(), &mut out);
+            out.extend_from_slice(&run);
             let frame = frame_alone(out.clone());
             group.bench_function(BenchmarkId::new(format!("decode/{body_bytes}B"), messages), |bencher| {
                 bencher.iter(|| match decode_frame(black_box(frame.clone())) {
@@ -154,6 +157,8 @@ fn settle_and_confirm(criterion: &mut Criterion) {
             out.len()
         });
     });
+    out.clear();
+    encode_settle(1, 0, 1, &settled, &mut out);
     let frame = frame_alone(out.clone());
     group.bench_function("settle/decode", |bencher| bencher.iter(|| decode_frame(black_box(frame.clone()))));
     group.bench_function("settle/decode by generated code", |bencher| {
@@ -168,6 +173,8 @@ fn settle_and_confirm(criterion: &mut Criterion) {
             out.len()
         });
     });
+    out.clear();
+    encode_confirm(1, 1, &confirmed, &mut out);
     let frame = frame_alone(out.clone());
     group.bench_function("confirm/decode", |bencher| bencher.iter(|| decode_frame(black_box(frame.clone()))));
     group.finish();

@@ -1,5 +1,7 @@
 //! A message as its consumer reads it.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
@@ -32,39 +34,66 @@ pub struct DeliveredItem {
 impl DeliveredItem {
     /// Decodes one item, its field key and length included (what a [`MessageRun`](crate::model::MessageRun) holds).
     pub fn decode(item: &Bytes) -> Result<Self, ItemFault> {
-        if let Some(decoded) = Self::decode_regular(item) {
-            return Ok(decoded);
-        }
-        let mut regular = BytesMut::with_capacity(item.len());
-        append_regular(item, contents(item)?, Origin::Server, &mut regular)?;
-        // What is left are faults that the regular form cannot have.
-        Self::decode_regular(&regular.freeze())
-            .ok_or(ItemFault::Malformed { what: "an item that has no regular form", offset: 0 })
+        Self::decode_within(item, 0..item.len())
     }
 
-    fn decode_regular(item: &Bytes) -> Option<Self> {
-        let parts = item::scan(item, 0)?;
-        let mut reader = Reader::within(item, parts.delivery..parts.end);
+    /// Decodes the item that fills `range` of `bytes`.
+    #[inline]
+    pub(super) fn decode_within(bytes: &Bytes, range: Range<usize>) -> Result<Self, ItemFault> {
+        match Self::decode_regular(bytes, range.clone()) {
+            Some(item) => Ok(item),
+            None => Self::decode_irregular(&bytes[range]),
+        }
+    }
+
+    #[inline]
+    fn decode_regular(bytes: &Bytes, range: Range<usize>) -> Option<Self> {
+        match item::scan_plain(&bytes[..range.end], range.start) {
+            Some((end, body_bytes)) if end == range.end => Some(Self {
+                body: bytes.slice(end - body_bytes..end),
+                properties: None,
+                routing_key: None,
+                resent: false,
+                redelivered: false,
+                delivery_count: 0,
+            }),
+            _ => Self::decode_parts(bytes, range),
+        }
+    }
+
+    fn decode_parts(bytes: &Bytes, range: Range<usize>) -> Option<Self> {
+        let parts = item::scan(&bytes[..range.end], range.start)?;
+        let mut reader = Reader::within(bytes, parts.delivery..parts.end);
         let redelivered = reader.take(item::REDELIVERED) && reader.varint().ok()? != 0;
         let delivery_count = if reader.take(item::DELIVERY_COUNT) { reader.varint().ok()? as u32 } else { 0 };
-        if !reader.is_done() || parts.end != item.len() {
+        if !reader.is_done() || parts.end != range.end {
             return None;
         }
         if let Some(properties) = &parts.properties {
-            properties::check(item, properties.clone()).ok()?;
+            properties::check(bytes, properties.clone()).ok()?;
         }
         let key = parts.routing_key;
+        let routing_key = match key.is_present() {
+            true => Some(Text::new(bytes.slice(key.start as usize..key.end as usize)).ok()?),
+            false => None,
+        };
         Some(Self {
-            body: item.slice(parts.body),
-            properties: parts.properties.map(|range| item.slice(range)),
-            routing_key: match item.get(key.start as usize..key.end as usize) {
-                Some(_) => Some(Text::new(item.slice(key.start as usize..key.end as usize)).ok()?),
-                None => None,
-            },
+            body: bytes.slice(parts.body),
+            properties: parts.properties.map(|range| bytes.slice(range)),
+            routing_key,
             resent: parts.resent,
             redelivered,
             delivery_count,
         })
+    }
+
+    #[cold]
+    fn decode_irregular(item: &[u8]) -> Result<Self, ItemFault> {
+        let mut regular = BytesMut::with_capacity(item.len());
+        append_regular(item, contents(item)?, Origin::Server, &mut regular)?;
+        let regular = regular.freeze();
+        Self::decode_parts(&regular, 0..regular.len())
+            .ok_or(ItemFault::Malformed { what: "an item that has no regular form", offset: 0 })
     }
 
     /// The properties, decoded; all defaults if there are none.
@@ -127,7 +156,7 @@ fn headers_in(properties: &[u8]) -> Result<Option<FieldTable>, ItemFault> {
 }
 
 /// Where an item's contents lie behind its field key and length.
-fn contents(item: &[u8]) -> Result<std::ops::Range<usize>, ItemFault> {
+fn contents(item: &[u8]) -> Result<Range<usize>, ItemFault> {
     let mut reader = Reader::new(item);
     reader.key()?;
     let range = reader.range()?;

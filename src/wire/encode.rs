@@ -11,7 +11,7 @@ use super::error::ItemFault;
 use super::item;
 use super::kinds::{CONFIRM_KEY, DELIVER_KEY, PUBLISH_KEY, SETTLE_KEY};
 use super::pb;
-use super::varint::{put_varint, varint_len};
+use super::varint::{Scratch, put_varint, varint_len};
 use crate::model::NAME_BYTES_MAX;
 
 /// Bytes of the length before each frame.
@@ -181,16 +181,20 @@ pub fn encode_item(
     let message = message_len(properties_encoded, body);
     let content = item_content_len(message, routing_key, resent);
     out.reserve(bytes_field_len(content));
-    out.put_u8(item::ITEMS);
-    put_varint(content as u64, out);
-    out.put_u8(item::MESSAGE);
-    put_varint(message as u64, out);
+    let mut head = Scratch::new();
+    head.put(item::ITEMS, content);
+    head.put(item::MESSAGE, message);
     if !properties_encoded.is_empty() {
-        put_bytes_field(item::PROPERTIES, properties_encoded, out);
+        head.put(item::PROPERTIES, properties_encoded.len());
+        out.put_slice(head.as_slice());
+        out.put_slice(properties_encoded);
+        head = Scratch::new();
     }
     if !body.is_empty() {
-        put_bytes_field(item::BODY, body, out);
+        head.put(item::BODY, body.len());
     }
+    out.put_slice(head.as_slice());
+    out.put_slice(body);
     if let Some(routing_key) = routing_key {
         put_bytes_field(item::ROUTING_KEY, routing_key.as_bytes(), out);
     }

@@ -2,8 +2,6 @@
 
 use std::str;
 
-use bytes::Bytes;
-
 use super::delivered::DeliveredItem;
 use super::error::ItemFault;
 use super::pb;
@@ -127,9 +125,8 @@ impl Deliver {
     /// The messages, decoded one by one without copying bodies.
     pub fn messages(&self) -> impl Iterator<Item = Result<DeliveredItem, ItemFault>> {
         (0..self.items.len()).map(|index| {
-            let item: Bytes =
-                self.items.bytes().slice(self.items.start(index)..self.items.ends()[index] as usize);
-            DeliveredItem::decode(&item)
+            let range = self.items.start(index)..self.items.ends()[index] as usize;
+            DeliveredItem::decode_within(self.items.bytes(), range)
         })
     }
 }

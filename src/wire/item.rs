@@ -52,6 +52,31 @@ pub(super) struct ItemParts {
     pub(super) end: usize,
 }
 
+/// Reads an item that is a body of 1 to 16,383 bytes and nothing else, as most are. Gives the end of the item and the
+/// length of the body.
+#[inline]
+pub(super) fn scan_plain(bytes: &[u8], start: usize) -> Option<(usize, usize)> {
+    let item = scan_short(bytes, start, ITEMS)?;
+    let message = scan_short(bytes, item.start, MESSAGE)?;
+    let body = scan_short(bytes, message.start, BODY)?;
+    let is_all = message.end == item.end && body.end == item.end && item.end <= bytes.len();
+    is_all.then_some((item.end, body.len()))
+}
+
+/// Where the value of a field lies, if it has this key and a length of one or two bytes. The end is not checked.
+#[inline]
+fn scan_short(bytes: &[u8], start: usize, key: u8) -> Option<Range<usize>> {
+    match *bytes.get(start..)? {
+        [first, length, ..] if first == key && length < 0x80 => {
+            Some(start + 2..start + 2 + usize::from(length))
+        }
+        [first, low, high, ..] if first == key && high < 0x80 => {
+            Some(start + 3..start + 3 + (usize::from(high) << 7 | usize::from(low & 0x7f)))
+        }
+        _ => None,
+    }
+}
+
 /// Reads the item that starts at `start`, as far as a publisher may fill it, and checks what is in its message.
 /// `None`: it is faulty or not regular, see `regular.rs`.
 #[inline]

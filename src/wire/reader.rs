@@ -79,10 +79,23 @@ impl<'a> Reader<'a> {
         self.bytes.len()
     }
 
+    /// Whether the next byte is `expected`.
+    #[inline]
+    pub(super) fn is_at(&self, expected: u8) -> bool {
+        self.bytes.get(self.position) == Some(&expected)
+    }
+
+    /// Goes to a position further on, as found by another reading of the same bytes.
+    #[inline]
+    pub(super) fn advance_to(&mut self, position: usize) {
+        debug_assert!((self.position..=self.bytes.len()).contains(&position));
+        self.position = position;
+    }
+
     /// Takes the next byte if it is `expected`.
     #[inline]
     pub(super) fn take(&mut self, expected: u8) -> bool {
-        let is_there = self.bytes.get(self.position) == Some(&expected);
+        let is_there = self.is_at(expected);
         self.position += usize::from(is_there);
         is_there
     }

@@ -1,4 +1,4 @@
-//! Writing varints.
+//! Writing varints and what surrounds a few bytes.
 
 use bytes::{BufMut, BytesMut};
 
@@ -17,4 +17,43 @@ pub(super) fn put_varint(mut value: u64, out: &mut BytesMut) {
         value >>= 7;
     }
     out.put_u8(value as u8);
+}
+
+/// A few keys and lengths that are appended in one go, which costs one check for room instead of one a byte.
+pub(super) struct Scratch {
+    bytes: [u8; Self::BYTES],
+    len: usize,
+}
+
+impl Scratch {
+    /// Room for a key and a length of an item, its message and one field.
+    const BYTES: usize = 3 * (1 + 10);
+
+    #[inline]
+    pub(super) fn new() -> Self {
+        Self { bytes: [0; Self::BYTES], len: 0 }
+    }
+
+    /// Adds a key of one byte and a length; three of them at most.
+    #[inline]
+    pub(super) fn put(&mut self, key: u8, length: usize) {
+        self.push(key);
+        let mut value = length;
+        while value >= 0x80 {
+            self.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.push(value as u8);
+    }
+
+    #[inline]
+    fn push(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    #[inline]
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }

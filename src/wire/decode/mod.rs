@@ -6,6 +6,7 @@
 mod confirm;
 mod deliver;
 mod publish;
+mod run;
 mod settle;
 
 use std::ops::Range;
@@ -78,22 +79,24 @@ fn read_head(frame: &[u8]) -> Result<Head, WireError> {
     let mut reader = Reader::new(frame);
     while !reader.is_done() {
         let key = reader.key()?;
-        match (key, kinds::kind(key >> 3)) {
-            (CHANNEL, _) => channel = reader.varint()? as u32,
-            (REQUEST, _) => request = reader.varint()?,
-            (_, Some(kind)) if key & 7 == LENGTH => {
-                let number = key >> 3;
-                let is_split = matches!(body, Some((earlier, ..)) if earlier == number);
-                body = Some((number, kind, reader.range()?, is_split));
-            }
-            (_, Some(_)) => return Err(reader.broken("a frame's body that is no message").into()),
-            (_, None) if key >> 3 <= 2 => {
-                return Err(reader.broken("a frame's head with a wrong wire type").into());
-            }
-            (_, None) => {
-                reader.skip(key)?;
-                unknown = Some(key >> 3);
-            }
+        match key {
+            CHANNEL => channel = reader.varint()? as u32,
+            REQUEST => request = reader.varint()?,
+            _ => match kinds::kind(key >> 3) {
+                Some(kind) if key & 7 == LENGTH => {
+                    let number = key >> 3;
+                    let is_split = matches!(body, Some((earlier, ..)) if earlier == number);
+                    body = Some((number, kind, reader.range()?, is_split));
+                }
+                Some(_) => return Err(reader.broken("a frame's body that is no message").into()),
+                None if key >> 3 <= 2 => {
+                    return Err(reader.broken("a frame's head with a wrong wire type").into());
+                }
+                None => {
+                    reader.skip(key)?;
+                    unknown = Some(key >> 3);
+                }
+            },
         }
     }
     match (body, unknown) {
@@ -113,7 +116,7 @@ fn decode_body(frame: Bytes, head: Head) -> Result<WireFrame, WireError> {
     }
     let (frame, range) = if head.is_split { join_body(&frame, number)? } else { (frame, head.body) };
     let body = match number {
-        kinds::PUBLISH => Body::Publish(decode_publish(&frame, range, channel)?),
+        kinds::PUBLISH => Body::Publish(decode_publish(frame, range, channel)?),
         kinds::CONFIRM => Body::Confirm(decode_confirm(&frame, range)?),
         kinds::DELIVER => Body::Deliver(decode_deliver(&frame, range)?),
         _ => Body::Settle(decode_settle(&frame, range)?),
