@@ -5,12 +5,11 @@ Needs nothing of Leveret but the files in proto/: README.md says how to generate
 """
 
 import argparse
-import pathlib
 import socket
 import struct
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent / "generated"))
+sys.path.insert(0, f"{sys.path[0]}/generated")
 from leveret.v1 import connection_pb2, consume_pb2, frame_pb2, publish_pb2, topology_pb2
 
 CHANNEL, PUBLISHER, CONSUMER = 1, 1, 1
@@ -18,7 +17,8 @@ EXCHANGE, QUEUE, KEY = "example.minimal", "example.minimal", "example"
 MESSAGES_PER_FRAME, UNCONFIRMED_MAX, FRAME_BYTES_MAX = 100, 1000, 128 * 1024
 
 
-class Failed(Exception): pass
+class Failed(Exception):
+    """What went wrong, in a sentence."""
 
 
 class Connection:
@@ -27,8 +27,7 @@ class Connection:
     def __init__(self, host, port):
         self.socket = socket.create_connection((host, port), timeout=30)
         self.stream = self.socket.makefile("rb")
-        self.requests = 0
-        self.waiting = []  # frames that came while an answer to something else was awaited
+        self.requests, self.waiting = 0, []  # `waiting`: frames that came before the answer awaited
 
     def send(self, channel=CHANNEL, request=0, **body):
         frame = frame_pb2.Frame(channel=channel, request=request, **body).SerializeToString()
