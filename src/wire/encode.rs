@@ -9,8 +9,9 @@ use prost::Message as _;
 use super::delivered::regular_parts;
 use super::error::ItemFault;
 use super::item;
-use super::kinds::{CONFIRM_KEY, DELIVER_KEY, PUBLISH_KEY, SETTLE_KEY};
+use super::kinds;
 use super::pb;
+use super::reader::{LENGTH, key};
 use super::varint::{Scratch, put_varint, varint_len};
 use crate::model::NAME_BYTES_MAX;
 
@@ -40,6 +41,7 @@ const NAME_FIELD_BYTES_MAX: usize = 1 + 2 + NAME_BYTES_MAX;
 const CHANNEL: u8 = 0x08;
 const REQUEST: u8 = 0x10;
 const FIELD_1: u8 = 0x08;
+const FIELD_1_LENGTH: u8 = 0x0a;
 const FIELD_2: u8 = 0x10;
 const FIELD_2_LENGTH: u8 = 0x12;
 const FIELD_3: u8 = 0x18;
@@ -47,6 +49,7 @@ const FIELD_3_LENGTH: u8 = 0x1a;
 const FIELD_4: u8 = 0x20;
 const FIELD_4_LENGTH: u8 = 0x22;
 const FIELD_5_LENGTH: u8 = 0x2a;
+const FIELD_6_LENGTH: u8 = 0x32;
 
 /// Appends a frame of any kind, length prefix included.
 ///
@@ -75,7 +78,7 @@ pub fn encode_publish_head(
         + number_field_len(first_sequence)
         + target_len.map_or(0, bytes_field_len)
         + items_len;
-    put_frame_head(channel, 0, PUBLISH_KEY, length, out);
+    put_frame_head(channel, 0, kinds::PUBLISH, length, out);
     put_number_field(FIELD_1, publisher.into(), out);
     put_number_field(FIELD_2, first_sequence, out);
     if let (Some(target), Some(target_len)) = (target, target_len) {
@@ -100,7 +103,7 @@ pub fn encode_deliver_head(
         + text_field_len(exchange)
         + text_field_len(routing_key)
         + items_len;
-    put_frame_head(channel, 0, DELIVER_KEY, length, out);
+    put_frame_head(channel, 0, kinds::DELIVER, length, out);
     put_number_field(FIELD_1, consumer.into(), out);
     put_number_field(FIELD_2, first_tag, out);
     put_text_field(FIELD_3_LENGTH, exchange, out);
@@ -111,7 +114,7 @@ pub fn encode_deliver_head(
 pub fn encode_confirm(channel: u32, publisher: u32, ranges: &[pb::ConfirmRange], out: &mut BytesMut) {
     let length = number_field_len(publisher.into())
         + ranges.iter().map(|range| bytes_field_len(confirm_range_len(range))).sum::<usize>();
-    put_frame_head(channel, 0, CONFIRM_KEY, length, out);
+    put_frame_head(channel, 0, kinds::CONFIRM, length, out);
     put_number_field(FIELD_1, publisher.into(), out);
     for range in ranges {
         out.put_u8(FIELD_2_LENGTH);
@@ -146,7 +149,7 @@ pub fn encode_settle(
 ) {
     let length = number_field_len(consumer.into())
         + ranges.iter().map(|range| bytes_field_len(settle_range_len(range))).sum::<usize>();
-    put_frame_head(channel, request, SETTLE_KEY, length, out);
+    put_frame_head(channel, request, kinds::SETTLE, length, out);
     put_number_field(FIELD_1, consumer.into(), out);
     for range in ranges {
         out.put_u8(FIELD_2_LENGTH);
@@ -161,6 +164,40 @@ fn settle_range_len(range: &pb::SettleRange) -> usize {
     number_field_len(range.first)
         + number_field_len(range.last)
         + number_field_len(enumeration(range.outcome))
+}
+
+/// Appends a `Return` frame with the message of a stored item, as it is; `returned.message` is not looked at.
+pub fn encode_return(
+    channel: u32,
+    returned: pb::Return,
+    item: &[u8],
+    out: &mut BytesMut,
+) -> Result<(), ItemFault> {
+    let returned = pb::Return { message: None, ..returned };
+    let message = &item[regular_parts(item)?.message];
+    let length = returned.encoded_len() + bytes_field_len(message.len());
+    put_frame_head(channel, 0, kinds::RETURN, length, out);
+    returned.encode_raw(out);
+    put_bytes_field(FIELD_6_LENGTH, message, out);
+    Ok(())
+}
+
+/// Appends a `Got` frame with an item, as it is: a stored one or one from [`encode_redelivered_item`]. `got.item` is
+/// not looked at.
+pub fn encode_got(
+    channel: u32,
+    request: u64,
+    got: pb::Got,
+    item: &[u8],
+    out: &mut BytesMut,
+) -> Result<(), ItemFault> {
+    let got = pb::Got { item: None, ..got };
+    let item = &item[regular_parts(item)?.content..];
+    let length = bytes_field_len(item.len()) + got.encoded_len();
+    put_frame_head(channel, request, kinds::GOT, length, out);
+    put_bytes_field(FIELD_1_LENGTH, item, out);
+    got.encode_raw(out);
+    Ok(())
 }
 
 /// Bytes that [`encode_item`] appends.
@@ -246,12 +283,14 @@ pub fn encode_resent_item(item: &[u8], out: &mut BytesMut) -> Result<(), ItemFau
     Ok(())
 }
 
-fn put_frame_head(channel: u32, request: u64, body_key: u8, body_len: usize, out: &mut BytesMut) {
-    let length = number_field_len(channel.into()) + number_field_len(request) + bytes_field_len(body_len);
-    put_length_prefix(length, out);
+#[inline]
+fn put_frame_head(channel: u32, request: u64, number: u32, body_len: usize, out: &mut BytesMut) {
+    let body_key = u64::from(key(number, LENGTH));
+    let body = varint_len(body_key) + varint_len(body_len as u64) + body_len;
+    put_length_prefix(number_field_len(channel.into()) + number_field_len(request) + body, out);
     put_number_field(CHANNEL, channel.into(), out);
     put_number_field(REQUEST, request, out);
-    out.put_u8(body_key);
+    put_varint(body_key, out);
     put_varint(body_len as u64, out);
 }
 

@@ -100,6 +100,15 @@ pub enum ItemFault {
 }
 
 impl WireError {
+    /// Whether the connection cannot go on: the peer and we no longer agree on the protocol. If not, the frame is to
+    /// be answered and the next one read.
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::TooLong { .. } | Self::Empty | Self::Malformed { .. } | Self::WrongSide { .. } => true,
+            Self::UnknownFrame { .. } | Self::BadItem { .. } => false,
+        }
+    }
+
     /// The error as the protocol's typed refusal.
     pub fn refusal(&self) -> Refusal {
         match self {

@@ -1,7 +1,5 @@
 //! The kinds of frames: the body numbers in `frame.proto`, their names, and who sends them.
 
-use super::reader::{LENGTH, key};
-
 /// An end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -21,13 +19,10 @@ enum Sender {
 
 pub(super) const PUBLISH: u32 = 3;
 pub(super) const CONFIRM: u32 = 4;
+pub(super) const RETURN: u32 = 5;
 pub(super) const DELIVER: u32 = 6;
 pub(super) const SETTLE: u32 = 7;
-
-pub(super) const PUBLISH_KEY: u8 = key(PUBLISH, LENGTH) as u8;
-pub(super) const CONFIRM_KEY: u8 = key(CONFIRM, LENGTH) as u8;
-pub(super) const DELIVER_KEY: u8 = key(DELIVER, LENGTH) as u8;
-pub(super) const SETTLE_KEY: u8 = key(SETTLE, LENGTH) as u8;
+pub(super) const GOT: u32 = 31;
 
 /// A kind of frame.
 #[derive(Debug, Clone, Copy)]

@@ -35,8 +35,8 @@ pub use decode::{CONTROL_FRAME_BYTES_MAX, decode_frame, decode_frame_from};
 pub use delivered::{DeliveredItem, headers_of, message_of};
 pub use encode::{
     DELIVER_HEAD_BYTES_MAX, LENGTH_PREFIX_BYTES, PUBLISH_HEAD_BYTES_MAX, REDELIVERED_BYTES_MAX,
-    encode_confirm, encode_deliver_head, encode_frame, encode_item, encode_publish_head,
-    encode_redelivered_item, encode_resent_item, encode_settle, item_len,
+    encode_confirm, encode_deliver_head, encode_frame, encode_got, encode_item, encode_publish_head,
+    encode_redelivered_item, encode_resent_item, encode_return, encode_settle, item_len,
 };
 pub use error::{ItemFault, WireError};
 pub use foreign::Foreign;

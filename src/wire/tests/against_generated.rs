@@ -234,6 +234,41 @@ proptest! {
     }
 
     #[test]
+    fn return_and_got_are_written_alike(
+        (channel, count) in any::<(u32, u32)>(),
+        (request, number) in (number(), number()),
+        (exchange, routing_key) in ("[a-z]{0,9}", "[a-z]{0,9}"),
+        item in item(),
+        is_redelivered in any::<bool>(),
+    ) {
+        let stored = encode_items(std::slice::from_ref(&item));
+        let returned = pb::Return {
+            publisher: count,
+            sequence: number,
+            exchange: exchange.clone(),
+            routing_key: routing_key.clone(),
+            reason: Some(pb::Error { code: 312, ..Default::default() }),
+            message: None,
+        };
+        let mut by_hand = BytesMut::new();
+        encode_return(channel, returned.clone(), &stored, &mut by_hand).unwrap();
+        let returned = pb::Return { message: item.message.clone(), ..returned };
+        let body = Some(pb::frame::Body::Return(returned));
+        prop_assert_eq!(by_hand, with_prefix(&pb::Frame { channel, request: 0, body }));
+
+        let mut wrapped = BytesMut::new();
+        encode_redelivered_item(&stored, is_redelivered, count, &mut wrapped).unwrap();
+        let got = pb::Got { item: None, tag: number, exchange, routing_key, messages_ready: number };
+        let mut by_hand = BytesMut::new();
+        encode_got(channel, request, got.clone(), &wrapped, &mut by_hand).unwrap();
+        let pb::PublishItem { message, routing_key, resent } = item;
+        let redelivered = is_redelivered;
+        let item = pb::DeliverItem { message, routing_key, resent, redelivered, delivery_count: count };
+        let body = Some(pb::frame::Body::Got(pb::Got { item: Some(item), ..got }));
+        prop_assert_eq!(by_hand, with_prefix(&pb::Frame { channel, request, body }));
+    }
+
+    #[test]
     fn an_item_sent_again_differs_in_that_alone(item in item()) {
         let stored = encode_items(std::slice::from_ref(&item));
         let mut resent = BytesMut::new();

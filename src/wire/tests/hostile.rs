@@ -55,6 +55,8 @@ proptest! {
         let mut out = BytesMut::new();
         let _ = encode_redelivered_item(&item, true, 7, &mut out);
         let _ = encode_resent_item(&item, &mut out);
+        let _ = encode_return(1, pb::Return::default(), &item, &mut out);
+        let _ = encode_got(1, 1, pb::Got::default(), &item, &mut out);
     }
 
     #[test]
