@@ -11,9 +11,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
+use leveret::model;
 use leveret::wire::{
-    Body, LENGTH_PREFIX_BYTES, decode_frame, encode_confirm, encode_deliver_head, encode_frame, encode_item,
-    encode_publish_head, encode_redelivered_item, encode_settle, pb, split_frame,
+    Body, CONTROL_FRAME_BYTES_MAX, FIELD_DEPTH_MAX, LENGTH_PREFIX_BYTES, Side, WireError, decode_frame,
+    decode_frame_from, encode_confirm, encode_deliver_head, encode_frame, encode_item, encode_publish_head,
+    encode_redelivered_item, encode_settle, pb, split_frame,
 };
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
@@ -170,6 +172,97 @@ fn every_kind_of_frame_is_here() {
         message.fields().map(|(field, _)| field.name().to_owned()).last().unwrap()
     });
     assert_eq!(shown.collect::<BTreeSet<_>>(), kinds.collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn the_protocol_page_shows_them_as_they_are() {
+    const MARK: &str = "<!-- golden: ";
+
+    let page = protocol_page();
+    let frames = golden_frames();
+    let mut shown = 0;
+    for block in page.split(MARK).skip(1) {
+        let (name, rest) = block.split_once(" -->\n```text\n").expect("a dump follows its mark");
+        let (dump, _) = rest.split_once("```").unwrap();
+        let golden = frames.iter().find(|golden| golden.name == name).expect(name);
+        assert_eq!(dump, golden.dump, "{name}");
+        shown += 1;
+    }
+    assert!(shown >= 30, "only {shown} dumps are shown");
+    assert_eq!(page.matches("```text").count(), shown, "a dump has no mark");
+    assert!(page.contains(&format!("{} frames to test your\nclient with", frames.len())));
+}
+
+#[test]
+fn the_protocol_page_lists_every_kind() {
+    let page = protocol_page();
+    let (_, table) = page.split_once("## All frames").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let listed = table.lines().filter(|line| line.starts_with("| ") && !line.contains("Number"));
+    let listed = listed.map(|line| line.split(" | ").take(3).collect::<Vec<_>>().join(" | "));
+
+    let descriptor = frame_descriptor();
+    let body = descriptor.oneofs().next().unwrap();
+    let known = body.fields().map(|field| {
+        let Kind::Message(message) = field.kind() else { panic!("a body that is no message") };
+        let sender = match (may_send(Side::Client, field.number()), may_send(Side::Server, field.number())) {
+            (true, true) => "both",
+            (true, false) => "client",
+            (false, true) => "server",
+            (false, false) => panic!("nobody sends {}", field.name()),
+        };
+        format!("| {} | `{}` | {sender}", field.number(), message.name())
+    });
+    assert_eq!(listed.collect::<Vec<_>>(), known.collect::<Vec<_>>());
+}
+
+fn may_send(side: Side, number: u32) -> bool {
+    let mut frame = Vec::new();
+    prost::encoding::encode_varint(u64::from(number << 3 | 2), &mut frame);
+    frame.push(0);
+    !matches!(decode_frame_from(side, frame.into()), Err(WireError::WrongSide { .. }))
+}
+
+#[test]
+fn the_protocol_page_states_the_limits() {
+    let page = protocol_page();
+    let thousands = |number: usize| {
+        let digits = number.to_string();
+        let groups: Vec<&str> =
+            digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap()).collect();
+        groups.join(",")
+    };
+    for (row, limit) in [
+        ("| frame, before `Connected` | ", model::FRAME_BYTES_MAX_BEFORE_LOGIN),
+        ("| frame from a client other than `Publish` | ", CONTROL_FRAME_BYTES_MAX),
+        ("names of headers | ", model::NAME_BYTES_MAX),
+        ("tables and lists nested ", FIELD_DEPTH_MAX),
+        ("must have arrived within ", model::HANDSHAKE_MS as usize / 1000),
+    ] {
+        assert!(page.contains(&format!("{row}{} ", thousands(limit))), "{row}{limit}");
+    }
+}
+
+#[test]
+fn the_protocol_page_lists_the_reply_codes() {
+    let page = protocol_page();
+    let (_, table) = page.split_once("| Code | Name | Meaning |").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let mut listed = 0;
+    for line in table.lines().filter(|line| line.contains('_')) {
+        let mut cells = line.split('|').map(str::trim).skip(1);
+        let (code, name) = (cells.next().unwrap().parse().unwrap(), cells.next().unwrap());
+        let error = pb::Error { code, ..Default::default() };
+        assert_eq!(model::Refusal::try_from(error).unwrap().code.name(), name);
+        listed += 1;
+    }
+    let known =
+        (0..1000).filter(|&code| model::Refusal::try_from(pb::Error { code, ..Default::default() }).is_ok());
+    assert_eq!(listed, known.count());
+}
+
+fn protocol_page() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/PROTOCOL.md")).unwrap()
 }
 
 /// A frame as lines of hex with what they mean: the form of the `.hex` files.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{ENDS_RESERVED_MAX, collect_items};
+use super::{ENDS_RESERVED_MAX, each_item};
 use crate::model::MessageRun;
 use crate::wire::error::WireError;
 use crate::wire::frame::Deliver;
@@ -59,15 +59,14 @@ pub(super) fn decode_deliver(frame: &Bytes, range: Range<usize>) -> Result<Deliv
 
 #[cold]
 fn join_items(frame: &[u8], range: Range<usize>) -> Result<MessageRun, WireError> {
-    let items = collect_items(frame, range)?;
-    let mut run = BytesMut::new();
-    let mut ends = Vec::with_capacity(items.len());
-    for item in items {
+    let mut run = BytesMut::with_capacity(range.len());
+    let mut ends = Vec::new();
+    each_item(frame, range, |item| {
         run.put_u8(item::ITEMS);
         put_varint(item.len() as u64, &mut run);
         run.extend_from_slice(&frame[item]);
         ends.push(run.len() as u32);
-    }
+    })?;
     Ok(MessageRun::new(run.freeze(), ends))
 }
 

@@ -163,17 +163,16 @@ fn check_fields(frame: &[u8], range: Range<usize>) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Where the contents of all fields `items` lie.
-fn collect_items(frame: &[u8], range: Range<usize>) -> Result<Vec<Range<usize>>, Broken> {
+/// Calls `take` with where the contents of each field `items` lie.
+fn each_item(frame: &[u8], range: Range<usize>, mut take: impl FnMut(Range<usize>)) -> Result<(), Broken> {
     const ITEMS: u32 = key(5, LENGTH);
 
-    let mut items = Vec::new();
     let mut reader = Reader::within(frame, range);
     while !reader.is_done() {
         match reader.key()? {
-            ITEMS => items.push(reader.range()?),
+            ITEMS => take(reader.range()?),
             key => reader.skip(key)?,
         }
     }
-    Ok(items)
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
-use super::collect_items;
+use super::each_item;
 use super::run::RunScan;
 use crate::wire::error::{ItemFault, WireError};
 use crate::wire::frame::{Items, Publish};
@@ -91,25 +91,25 @@ struct FaultAt {
     why: ItemFault,
 }
 
-/// Copies the items of a Publish into a fresh run in regular form.
+/// Copies the items of a Publish into a fresh run in regular form, which is never longer.
 #[cold]
 fn regular_items(frame: &[u8], range: Range<usize>) -> Result<Result<Items, FaultAt>, Broken> {
-    let items = collect_items(frame, range)?;
-    let count = items.len() as u32;
-    let fault_at = |index, why| Ok(Err(FaultAt { items: count, index: index as u32, why }));
-    let mut run = BytesMut::new();
-    let mut starts = Vec::with_capacity(items.len());
-    for (index, item) in items.into_iter().enumerate() {
-        starts.push(run.len());
-        if let Err(why) = append_regular(frame, item, Origin::Publisher, &mut run) {
-            return fault_at(index, why);
+    let mut regular = BytesMut::with_capacity(range.len());
+    let (mut items, mut fault) = (0, None);
+    each_item(frame, range, |item| {
+        if fault.is_none() {
+            let outcome = append_regular(frame, item, Origin::Publisher, &mut regular);
+            fault = outcome.err().map(|why| (items, why));
         }
+        items += 1;
+    })?;
+    let regular = regular.freeze();
+    let mut run = RunScan::default();
+    if fault.is_none() && !regular.is_empty() && !run.scan(&regular, 0) {
+        fault = Some((run.len(), ItemFault::Malformed { what: "no regular form", offset: run.end() }));
     }
-    let run = run.freeze();
-    let mut scan = RunScan::default();
-    if !run.is_empty() && !scan.scan(&run, 0) {
-        let index = starts.partition_point(|&start| start < scan.end());
-        return fault_at(index, ItemFault::Malformed { what: "no regular form", offset: scan.end() });
-    }
-    Ok(Ok(scan.finish(run)))
+    Ok(match fault {
+        None => Ok(run.finish(regular)),
+        Some((index, why)) => Err(FaultAt { items, index, why }),
+    })
 }

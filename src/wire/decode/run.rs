@@ -39,6 +39,11 @@ impl RunScan {
         true
     }
 
+    /// Number of items taken.
+    pub(super) fn len(&self) -> u32 {
+        self.ends.len() as u32
+    }
+
     /// First byte after the items taken.
     pub(super) fn end(&self) -> usize {
         self.run.end
