@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::model::{ExchangeName, FieldTable, FieldValue, Refusal};
+use crate::model::{ExchangeName, FieldTable, FieldValue, Refusal, ReplyCode};
+
+use super::values::ShownText;
 
 /// The one exchange argument that routing acts on: where a message goes that this exchange sends nowhere.
 pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
@@ -23,8 +25,17 @@ pub enum ExchangeKind {
 impl ExchangeKind {
     /// Reads the type of a declare request; any unknown one is refused with 406.
     pub fn parse(kind: &str) -> Result<Self, Refusal> {
-        let _ = kind;
-        todo!()
+        match kind {
+            "direct" => Ok(Self::Direct),
+            "fanout" => Ok(Self::Fanout),
+            "topic" => Ok(Self::Topic),
+            "headers" => Ok(Self::Headers),
+            _ => Err(Refusal::new(
+                ReplyCode::PreconditionFailed,
+                format!("unknown exchange type '{}'", ShownText(kind)),
+            )
+            .field("type", "direct, fanout, topic or headers", ShownText(kind).to_string())),
+        }
     }
 
     /// The word on the wire.
@@ -62,10 +73,12 @@ pub struct ExchangeDefinition {
 }
 
 impl ExchangeDefinition {
-    /// Where a message goes that matches none of this exchange's bindings.
-    pub fn alternate_exchange(&self) -> Option<&str> {
+    /// Where a message goes that matches none of this exchange's bindings. The empty name is none: the default
+    /// exchange is nobody's alternate.
+    pub fn alternate_exchange(&self) -> Option<ExchangeName> {
         match self.arguments.value(ALTERNATE_EXCHANGE) {
-            Some(FieldValue::Text(name)) if !name.is_empty() => Some(name),
+            // A name that is too long names no exchange; check_declare refuses it.
+            Some(FieldValue::Text(name)) if !name.is_empty() => ExchangeName::new(name).ok(),
             _ => None,
         }
     }
