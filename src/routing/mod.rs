@@ -13,6 +13,7 @@ mod kind;
 mod outcome;
 mod places;
 mod route;
+mod short;
 mod sorted;
 mod table;
 mod target;

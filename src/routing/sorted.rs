@@ -43,7 +43,7 @@ enum Inserted<K, V> {
     Split(Child<K, V>),
 }
 
-impl<K: Ord + Clone, V: Clone> SortedMap<K, V> {
+impl<K, V> SortedMap<K, V> {
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -52,22 +52,60 @@ impl<K: Ord + Clone, V: Clone> SortedMap<K, V> {
         self.len == 0
     }
 
-    /// The value under the key that `place` calls equal.
-    pub(super) fn find(&self, place: impl Fn(&K) -> Ordering) -> Option<&V> {
+    /// The entry that `place` calls equal.
+    pub(super) fn find(&self, place: impl Fn(&K) -> Ordering) -> Option<(&K, &V)> {
         let mut node = self.root.as_ref()?;
         loop {
             match node {
                 Node::Leaf(entries) => {
                     let index = entries.binary_search_by(|(key, _)| place(key)).ok()?;
-                    return Some(&entries[index].1);
+                    let (key, value) = &entries[index];
+                    return Some((key, value));
                 }
                 Node::Inner(children) => node = &children[covering(children, &place)].node,
             }
         }
     }
 
-    /// The same, to be changed in place.
-    pub(super) fn find_mut(&mut self, place: impl Fn(&K) -> Ordering) -> Option<&mut V> {
+    /// Visits the entries that `place` calls equal, in order; there may be many if it looks at a part of the key.
+    pub(super) fn for_each_equal(&self, place: impl Fn(&K) -> Ordering, mut visit: impl FnMut(&K, &V)) {
+        if let Some(root) = &self.root {
+            root.for_each_equal(&place, &mut visit);
+        }
+    }
+
+    /// Visits all entries in order.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(&K, &V)) {
+        if let Some(root) = &self.root {
+            root.for_each(&mut visit);
+        }
+    }
+
+    /// The entries in order, without those that `place` calls less. Allocates one small stack.
+    pub(super) fn iter_from(&self, place: impl Fn(&K) -> Ordering) -> Iter<'_, K, V> {
+        let mut iter = Iter { above: Vec::new(), leaf: [].iter() };
+        let mut next = self.root.as_ref();
+        while let Some(node) = next {
+            next = match node {
+                Node::Leaf(entries) => {
+                    let first = entries.partition_point(|(key, _)| place(key) == Ordering::Less);
+                    iter.leaf = entries[first..].iter();
+                    None
+                }
+                Node::Inner(children) => {
+                    let index = before(children, &place);
+                    iter.above.push(children[index + 1..].iter());
+                    Some(&children[index].node)
+                }
+            };
+        }
+        iter
+    }
+}
+
+impl<K: Ord + Clone, V: Clone> SortedMap<K, V> {
+    /// The entry that `place` calls equal, with a value that can be changed in place.
+    pub(super) fn find_mut(&mut self, place: impl Fn(&K) -> Ordering) -> Option<(&K, &mut V)> {
         // Looked up first, so that a miss copies no node.
         self.find(&place)?;
         let mut node = self.root.as_mut()?;
@@ -75,7 +113,8 @@ impl<K: Ord + Clone, V: Clone> SortedMap<K, V> {
             match node {
                 Node::Leaf(entries) => {
                     let index = entries.binary_search_by(|(key, _)| place(key)).ok()?;
-                    return Some(&mut Arc::make_mut(entries)[index].1);
+                    let (key, value) = &mut Arc::make_mut(entries)[index];
+                    return Some((key, value));
                 }
                 Node::Inner(children) => {
                     let index = covering(children, &place);
@@ -119,41 +158,6 @@ impl<K: Ord + Clone, V: Clone> SortedMap<K, V> {
         }
         Some(removed)
     }
-
-    /// Visits the entries that `place` calls equal, in order; there may be many if it looks at a part of the key.
-    pub(super) fn for_each_equal(&self, place: impl Fn(&K) -> Ordering, mut visit: impl FnMut(&K, &V)) {
-        if let Some(root) = &self.root {
-            root.for_each_equal(&place, &mut visit);
-        }
-    }
-
-    /// Visits all entries in order.
-    pub(super) fn for_each(&self, mut visit: impl FnMut(&K, &V)) {
-        if let Some(root) = &self.root {
-            root.for_each(&mut visit);
-        }
-    }
-
-    /// The entries in order, without those that `place` calls less. Allocates one small stack.
-    pub(super) fn iter_from(&self, place: impl Fn(&K) -> Ordering) -> Iter<'_, K, V> {
-        let mut iter = Iter { above: Vec::new(), leaf: [].iter() };
-        let mut next = self.root.as_ref();
-        while let Some(node) = next {
-            next = match node {
-                Node::Leaf(entries) => {
-                    let first = entries.partition_point(|(key, _)| place(key) == Ordering::Less);
-                    iter.leaf = entries[first..].iter();
-                    None
-                }
-                Node::Inner(children) => {
-                    let index = before(children, &place);
-                    iter.above.push(children[index + 1..].iter());
-                    Some(&children[index].node)
-                }
-            };
-        }
-        iter
-    }
 }
 
 /// The child under which a unique key must be: the last one that does not begin after it.
@@ -166,7 +170,7 @@ fn before<K, V>(children: &[Child<K, V>], place: impl Fn(&K) -> Ordering) -> usi
     children.partition_point(|child| place(&child.least) == Ordering::Less).saturating_sub(1)
 }
 
-impl<K: Ord + Clone, V: Clone> Node<K, V> {
+impl<K, V> Node<K, V> {
     fn len(&self) -> usize {
         match self {
             Self::Leaf(entries) => entries.len(),
@@ -181,6 +185,35 @@ impl<K: Ord + Clone, V: Clone> Node<K, V> {
         }
     }
 
+    fn for_each_equal(&self, place: &impl Fn(&K) -> Ordering, visit: &mut impl FnMut(&K, &V)) {
+        match self {
+            Self::Leaf(entries) => {
+                let first = entries.partition_point(|(key, _)| place(key) == Ordering::Less);
+                entries[first..]
+                    .iter()
+                    .take_while(|(key, _)| place(key) == Ordering::Equal)
+                    .for_each(|(key, value)| visit(key, value));
+            }
+            Self::Inner(children) => {
+                let first = before(children, place);
+                children[first].node.for_each_equal(place, visit);
+                children[first + 1..]
+                    .iter()
+                    .take_while(|child| place(&child.least) == Ordering::Equal)
+                    .for_each(|child| child.node.for_each_equal(place, visit));
+            }
+        }
+    }
+
+    fn for_each(&self, visit: &mut impl FnMut(&K, &V)) {
+        match self {
+            Self::Leaf(entries) => entries.iter().for_each(|(key, value)| visit(key, value)),
+            Self::Inner(children) => children.iter().for_each(|child| child.node.for_each(visit)),
+        }
+    }
+}
+
+impl<K: Ord + Clone, V: Clone> Node<K, V> {
     fn insert(&mut self, key: K, value: V) -> Inserted<K, V> {
         match self {
             Self::Leaf(entries) => match entries.binary_search_by(|(stored, _)| stored.cmp(&key)) {
@@ -243,33 +276,6 @@ impl<K: Ord + Clone, V: Clone> Node<K, V> {
                 Self::Inner(left.iter().chain(&**right).cloned().collect())
             }
             _ => unreachable!("all leaves are at the same depth"),
-        }
-    }
-
-    fn for_each_equal(&self, place: &impl Fn(&K) -> Ordering, visit: &mut impl FnMut(&K, &V)) {
-        match self {
-            Self::Leaf(entries) => {
-                let first = entries.partition_point(|(key, _)| place(key) == Ordering::Less);
-                entries[first..]
-                    .iter()
-                    .take_while(|(key, _)| place(key) == Ordering::Equal)
-                    .for_each(|(key, value)| visit(key, value));
-            }
-            Self::Inner(children) => {
-                let first = before(children, place);
-                children[first].node.for_each_equal(place, visit);
-                children[first + 1..]
-                    .iter()
-                    .take_while(|child| place(&child.least) == Ordering::Equal)
-                    .for_each(|child| child.node.for_each_equal(place, visit));
-            }
-        }
-    }
-
-    fn for_each(&self, visit: &mut impl FnMut(&K, &V)) {
-        match self {
-            Self::Leaf(entries) => entries.iter().for_each(|(key, value)| visit(key, value)),
-            Self::Inner(children) => children.iter().for_each(|child| child.node.for_each(visit)),
         }
     }
 }
@@ -383,7 +389,7 @@ impl<K: Clone, V> Clone for Child<K, V> {
     }
 }
 
-impl<K: Ord + Clone + fmt::Debug, V: Clone + fmt::Debug> fmt::Debug for SortedMap<K, V> {
+impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for SortedMap<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter_from(|_| Ordering::Equal)).finish()
     }
@@ -460,7 +466,7 @@ mod tests {
                     Step::Change(key, value) => {
                         let found = map.find_mut(|stored| stored.cmp(&key));
                         prop_assert_eq!(found.is_some(), model.contains_key(&key));
-                        if let Some(found) = found {
+                        if let Some((_, found)) = found {
                             *found = value;
                             model.insert(key, value);
                         }

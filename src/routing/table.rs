@@ -219,7 +219,8 @@ impl RoutingTable {
 
     fn source_mut(&mut self, name: &str) -> &mut ExchangeEntry {
         let entry = self.exchanges.find_mut(|stored| (**stored).cmp(name));
-        Arc::make_mut(entry.expect("a binding's source exists as long as the binding"))
+        let (_, entry) = entry.expect("a binding's source exists as long as the binding");
+        Arc::make_mut(entry)
     }
 
     fn target(&self, destination: &Destination) -> Option<Target> {
@@ -232,7 +233,7 @@ impl RoutingTable {
 
     /// An exchange.
     pub fn exchange(&self, name: &str) -> Option<&ExchangeEntry> {
-        self.exchanges.find(|stored| (**stored).cmp(name)).map(|entry| &**entry)
+        self.exchanges.find(|stored| (**stored).cmp(name)).map(|(_, entry)| &**entry)
     }
 
     /// Exchanges in order of name, from the first one after `after`; the default exchange comes first.
@@ -251,7 +252,7 @@ impl RoutingTable {
 
     /// Where a queue lives.
     pub fn queue(&self, name: &str) -> Option<QueueTarget> {
-        self.queues.find(QueueKey::place(name)).copied()
+        self.queues.find(QueueKey::place(name)).map(|(_, target)| *target)
     }
 
     /// Number of queues.

@@ -67,7 +67,7 @@ impl TargetSet {
 /// Counts one more under a key.
 pub(super) fn count_up<K: Ord + Clone>(counts: &mut SortedMap<K, u32>, key: K) {
     match counts.find_mut(|stored| stored.cmp(&key)) {
-        Some(count) => *count += 1,
+        Some((_, count)) => *count += 1,
         None => {
             counts.insert(key, 1);
         }
@@ -76,7 +76,7 @@ pub(super) fn count_up<K: Ord + Clone>(counts: &mut SortedMap<K, u32>, key: K) {
 
 /// Counts one less under a key, and forgets the key at zero.
 pub(super) fn count_down<K: Ord + Clone>(counts: &mut SortedMap<K, u32>, key: &K) {
-    let Some(count) = counts.find_mut(|stored| stored.cmp(key)) else { return };
+    let Some((_, count)) = counts.find_mut(|stored| stored.cmp(key)) else { return };
     *count -= 1;
     if *count == 0 {
         counts.remove(|stored| stored.cmp(key));

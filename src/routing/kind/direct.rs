@@ -6,8 +6,8 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 
-use crate::model::RoutingKey;
 use crate::routing::Routed;
+use crate::routing::short::ShortBytes;
 use crate::routing::sorted::SortedMap;
 use crate::routing::target::{Target, count_down, count_up};
 use crate::routing::values::ShownText;
@@ -20,23 +20,31 @@ pub(in crate::routing) struct Index(SortedMap<Entry, u32>);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     hash: u64,
-    key: RoutingKey,
+    key: ShortBytes,
     target: Target,
 }
 
 impl Index {
-    pub(super) fn insert(&mut self, key: &RoutingKey, target: Target) {
-        count_up(&mut self.0, Entry { hash: hash(key), key: key.clone(), target });
+    pub(super) fn insert(&mut self, key: &str, target: Target) {
+        count_up(&mut self.0, Entry::new(key, target));
     }
 
-    pub(super) fn remove(&mut self, key: &RoutingKey, target: &Target) {
-        count_down(&mut self.0, &Entry { hash: hash(key), key: key.clone(), target: target.clone() });
+    pub(super) fn remove(&mut self, key: &str, target: &Target) {
+        count_down(&mut self.0, &Entry::new(key, target.clone()));
     }
 
     pub(super) fn route(&self, key: &str, out: &mut Routed) {
         let hash = hash(key);
-        let place = |entry: &Entry| -> Ordering { entry.hash.cmp(&hash).then_with(|| (*entry.key).cmp(key)) };
+        let place = |entry: &Entry| -> Ordering {
+            entry.hash.cmp(&hash).then_with(|| entry.key.as_bytes().cmp(key.as_bytes()))
+        };
         self.0.for_each_equal(place, |entry, _| out.take(&entry.target));
+    }
+}
+
+impl Entry {
+    fn new(key: &str, target: Target) -> Self {
+        Self { hash: hash(key), key: ShortBytes::new(key.as_bytes()), target }
     }
 }
 

@@ -169,7 +169,7 @@ impl Index {
     }
 
     fn crowd(&self, field: u64) -> u32 {
-        self.crowds.find(|stored| stored.cmp(&field)).copied().unwrap_or(0)
+        self.crowds.find(|stored| stored.cmp(&field)).map_or(0, |(_, count)| *count)
     }
 
     fn add(&mut self, field: u64, binding: &Arc<Binding>, target: &Target) {
