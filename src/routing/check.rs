@@ -2,7 +2,7 @@
 
 use crate::model::{Entity, FieldValue, NAME_BYTES_MAX, Refusal, ReplyCode, VhostName};
 
-use super::values::{self, Shown, ShownText};
+use super::values;
 use super::{ALTERNATE_EXCHANGE, Binding, ExchangeDefinition, ExchangeKind, kind};
 
 /// Names that begin with this belong to the server.
@@ -106,8 +106,7 @@ fn inequivalent(
 fn described(value: Option<&FieldValue>) -> String {
     match value {
         None => "none".to_owned(),
-        Some(FieldValue::Text(text)) => format!("the value '{}' of type 'longstr'", ShownText(text)),
-        Some(value) => format!("the value '{}' of type '{}'", Shown(value), values::type_name(value)),
+        Some(value) => format!("the value '{}' of type '{}'", values::plain(value), values::type_name(value)),
     }
 }
 

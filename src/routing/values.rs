@@ -158,6 +158,17 @@ pub(super) fn type_name(value: &FieldValue) -> &'static str {
     }
 }
 
+/// A value as RabbitMQ's messages show it, beside its type.
+pub(super) fn plain(value: &FieldValue) -> String {
+    match value {
+        FieldValue::Text(text) => ShownText(text).to_string(),
+        FieldValue::Integer(integer) => integer.to_string(),
+        FieldValue::Unsigned(integer) => integer.to_string(),
+        FieldValue::Double(double) => format!("{double:?}"),
+        other => Shown(other).to_string(),
+    }
+}
+
 /// A value as it reads in a sentence: short, and clear about its type.
 pub(super) struct Shown<'a>(pub(super) &'a FieldValue);
 

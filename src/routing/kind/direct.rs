@@ -82,3 +82,42 @@ impl fmt::Display for Verdict<'_> {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::model::FieldTable;
+    use crate::routing::ExchangeKind;
+    use crate::routing::kind::testing::consider;
+
+    #[track_caller]
+    fn check(wanted: &str, key: &str, matched: bool, reason: &str) {
+        let verdict = consider(ExchangeKind::Direct, wanted, FieldTable::default(), key, None);
+        assert_eq!(verdict, (matched, reason.to_owned()));
+    }
+
+    #[test]
+    fn keys_are_equal_or_not() {
+        let same = "the routing key is the binding key";
+        check("", "", true, same);
+        check("a.b", "a.b", true, same);
+        check("ä", "ä", true, same);
+        let long = "k".repeat(255);
+        check(&long, &long, true, same);
+        check("a", "A", false, "the routing key is `A`, the binding wants `a`");
+        check("a", "", false, "the routing key is ``, the binding wants `a`");
+        check("", "a", false, "the routing key is `a`, the binding wants ``");
+        check("a ", "a", false, "the routing key is `a`, the binding wants `a `");
+    }
+
+    #[test]
+    fn wildcards_mean_nothing() {
+        check("#", "a", false, "the routing key is `a`, the binding wants `#`");
+        check("*", "a", false, "the routing key is `a`, the binding wants `*`");
+    }
+
+    #[test]
+    fn a_long_key_is_shown_by_its_beginning() {
+        let reason = format!("the routing key is `{}…`, the binding wants `a`", "ä".repeat(64));
+        check("a", &"ä".repeat(100), false, &reason);
+    }
+}

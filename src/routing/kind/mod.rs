@@ -124,3 +124,43 @@ impl fmt::Display for Verdict<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod testing {
+    use crate::model::{ExchangeName, QueueId, QueueName, RoutingKey, ShardId};
+    use crate::routing::{Destination, QueueTarget};
+
+    use super::*;
+
+    /// Whether a binding lets a message through, and why; index and verdict must agree about it.
+    pub(super) fn consider(
+        kind: ExchangeKind,
+        binding_key: &str,
+        arguments: FieldTable,
+        key: &str,
+        headers: Option<&FieldTable>,
+    ) -> (bool, String) {
+        let binding = Arc::new(Binding {
+            source: ExchangeName::new("source").unwrap(),
+            destination: Destination::Queue(QueueName::new("queue").unwrap()),
+            key: RoutingKey::new(binding_key).unwrap(),
+            arguments,
+        });
+        let target = Target::Queue(QueueTarget { id: QueueId(1), shard: ShardId(0) });
+        let mut index = Index::new(kind);
+        index.insert(&binding, target.clone());
+        let mut routed = Routed::default();
+        index.route(key, &mut headers.as_ref().copied(), &mut routed).unwrap();
+
+        let no_headers = FieldTable::default();
+        let verdict = Verdict::new(kind, &binding, key, headers.unwrap_or(&no_headers));
+        assert_eq!(verdict.matched(), routed.has_matched(), "{binding_key} {key}: {verdict}");
+
+        let mut routed = Routed::default();
+        index.remove(&binding, &target);
+        index.route(key, &mut headers.as_ref().copied(), &mut routed).unwrap();
+        assert!(!routed.has_matched(), "{binding_key} {key}: a removed binding matches");
+        (verdict.matched(), verdict.to_string())
+    }
+}

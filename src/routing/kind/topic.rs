@@ -185,3 +185,125 @@ impl fmt::Display for Count {
         write!(f, "{} {}", self.0, if self.0 == 1 { "word" } else { "words" })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::FieldTable;
+    use crate::routing::ExchangeKind;
+    use crate::routing::kind::testing::consider;
+
+    #[track_caller]
+    fn check(pattern: &str, matching: &[&str], others: &[&str]) {
+        let consider = |key| consider(ExchangeKind::Topic, pattern, FieldTable::default(), key, None);
+        for key in matching {
+            let (matched, reason) = consider(key);
+            assert!(matched, "`{pattern}` should match `{key}`, but {reason}");
+        }
+        for key in others {
+            let (matched, _) = consider(key);
+            assert!(!matched, "`{pattern}` should not match `{key}`");
+        }
+    }
+
+    #[test]
+    fn literal_words() {
+        check("", &[""], &["a", ".", ".."]);
+        check("a", &["a"], &["", "A", "aa", "a.", ".a", "a.a"]);
+        check("a.b", &["a.b"], &["a", "b", "a.b.c", "a..b", "ab"]);
+        check("ä.ö", &["ä.ö"], &["a.o"]);
+    }
+
+    #[test]
+    fn dots_make_empty_words() {
+        check(".", &["."], &["", "..", "a."]);
+        check("a..b", &["a..b"], &["a.b", "a.x.b", "a...b"]);
+        check(".a", &[".a"], &["a", "a."]);
+        check("a.", &["a."], &["a", ".a", "a.."]);
+        check("a.*.b", &["a..b", "a.x.b"], &["a.b"]);
+    }
+
+    #[test]
+    fn a_star_is_exactly_one_word() {
+        check("*", &["a", "*", "#", "a-b"], &["", "a.b", "."]);
+        check("*.*", &["a.b", "."], &["a", "", ".."]);
+        check("*.b", &["a.b", ".b"], &["b", "a.a.b", "a.c"]);
+        check("a.*", &["a.b", "a."], &["a", "a.b.c"]);
+    }
+
+    #[test]
+    fn a_hash_is_any_number_of_words() {
+        check("#", &["", "a", ".", "a.b.c", "#"], &[]);
+        check("a.#", &["a", "a.", "a.b", "a.b.c"], &["", "b", "b.a", "ab"]);
+        check("#.a", &["a", ".a", "b.a", "a.b.a"], &["", "a.b", "ba"]);
+        check("a.#.b", &["a.b", "a.x.b", "a.b.b", "a..b"], &["a", "b", "a.b.c", "ab"]);
+        check("#.a.#", &["a", "a.b", "b.a", "b.a.c", "a.a"], &["", "b", "b.c"]);
+    }
+
+    #[test]
+    fn stars_and_hashes_together() {
+        check("*.#", &["a", "a.b", "."], &[""]);
+        check("#.*", &["a", "a.b", "."], &[""]);
+        check("#.*.#", &["a", "a.b", "a.b.c"], &[""]);
+        check("#.#", &["", "a", "a.b"], &[]);
+        check("*.#.*", &["a.b", "a.x.b", "."], &["", "a"]);
+        check("a.*.#.b", &["a.x.b", "a.x.y.b", "a.b.b"], &["a.b", "a.x"]);
+        check("#.a.*.#", &["a.x", "b.a.x", "a.a", "a.x.y"], &["a", "x.a"]);
+        check("*.b.#.c.*", &["a.b.c.d", "a.b.x.c.d"], &["a.b.c", "b.c.d", "a.b.d.c"]);
+    }
+
+    #[test]
+    fn wildcards_are_whole_words_only() {
+        check("a*", &["a*"], &["a", "ab", "a.b"]);
+        check("*a.b", &["*a.b"], &["xa.b", "a.b"]);
+        check("a.b#", &["a.b#"], &["a.b", "a.bc", "a.b.c"]);
+        check("##", &["##"], &["", "a", "a.b"]);
+        check("**", &["**"], &["a", "a.b"]);
+        check("#*", &["#*"], &["a"]);
+    }
+
+    #[test]
+    fn wildcards_in_a_key_are_words_like_any() {
+        check("a.b", &[], &["a.*", "a.#", "#", "*.*"]);
+        check("a.*", &["a.*", "a.#"], &["*.a"]);
+        check("a.#", &["a.*", "a.#.b"], &["#"]);
+    }
+
+    #[track_caller]
+    fn reason(pattern: &str, key: &str, expected: &str) {
+        let (_, reason) = consider(ExchangeKind::Topic, pattern, FieldTable::default(), key, None);
+        assert_eq!(reason, expected);
+    }
+
+    #[test]
+    fn the_reason_names_the_word_that_decides() {
+        reason("orders.us", "orders.us", "the routing key fits the pattern");
+        reason("orders.us", "orders.eu", "word 2 is `eu`, the binding wants `us`");
+        reason("orders.us.#", "orders.eu.7", "word 2 is `eu`, the binding wants `us`");
+        reason("orders.*.paid", "orders.eu.open", "word 3 is `open`, the binding wants `paid`");
+        reason("a.b", "a", "the routing key has 1 word, the binding wants 2");
+        reason("a", "", "the routing key has 0 words, the binding wants 1");
+        reason("", "a", "the routing key has 1 word, the binding wants 0");
+        reason("*", "a.b", "the routing key has 2 words, the binding wants 1");
+        reason("a.*.#", "a", "the routing key has 1 word, the binding wants at least 2");
+        reason(
+            "#.paid",
+            "a.b.open",
+            "word 3 is `open`, the binding wants `paid` there, counted from the end",
+        );
+        reason("a.#.x.#.b", "a.p.q.b", "`x` is nowhere in words 2 to 3");
+        reason("#.x.y.#", "x.b.y", "`x.y` is nowhere in words 1 to 3");
+    }
+
+    #[test]
+    fn two_hashes_are_the_most() {
+        for pattern in ["", "#", "#.#", "a.#.b.#", "#.a#.##.#", "*.*.*.*"] {
+            assert_eq!(check_key(pattern), Ok(()), "{pattern}");
+        }
+        for (pattern, hashes) in [("#.#.#", 3), ("#.a.#.b.#", 3), ("a.#.#.#.#", 4)] {
+            let refusal = check_key(pattern).expect_err(pattern);
+            assert_eq!(refusal.code, ReplyCode::PreconditionFailed);
+            assert_eq!((&*refusal.field, &*refusal.got), ("routing_key", &*hashes.to_string()));
+        }
+    }
+}
