@@ -20,6 +20,9 @@ mod target;
 mod trie;
 mod values;
 
+#[cfg(test)]
+mod tests;
+
 pub use binding::{Binding, BindingPosition, Destination, InvalidPosition};
 pub use check::{
     check_binding, check_declare, check_delete, check_equivalent, check_not_default, exchange_in_use,
