@@ -172,11 +172,15 @@ impl RoutingTable {
 
     /// Adds a binding.
     pub fn bind(&mut self, binding: Binding) -> Bound {
-        if binding.source.is_empty() || self.exchange(&binding.source).is_none() {
+        let Some(source) = self.exchange(&binding.source).filter(|_| !binding.source.is_empty()) else {
             return Bound::NoSource;
-        }
-        let Some(target) = self.target(&binding.destination) else { return Bound::NoDestination };
-        let binding = Arc::new(binding);
+        };
+        let Some((destination, target)) = self.destination(&binding.destination) else {
+            return Bound::NoDestination;
+        };
+        // All bindings of an exchange share one copy of its name; so less memory is touched to compare them.
+        let source = source.definition.name.clone();
+        let binding = Arc::new(Binding { source, destination, ..binding });
         // An equal binding stays; the insertion then changes nothing.
         if self.by_source.insert(BySource(Arc::clone(&binding)), ()).is_some() {
             return Bound::AlreadyThere;
@@ -192,7 +196,7 @@ impl RoutingTable {
     pub fn unbind(&mut self, binding: &Binding) -> Option<Removed> {
         let stored = self.bindings_from_place(|stored| stored.compare(binding)).next()?;
         let stored = Some(Arc::clone(stored)).filter(|stored| stored.compare(binding).is_eq())?;
-        let target = self.target(&stored.destination)?;
+        let (_, target) = self.destination(&stored.destination)?;
         Some(self.unbind_all(vec![stored], &target))
     }
 
@@ -223,11 +227,17 @@ impl RoutingTable {
         Arc::make_mut(entry)
     }
 
-    fn target(&self, destination: &Destination) -> Option<Target> {
+    /// A destination under the table's own copy of its name, and where it is.
+    fn destination(&self, destination: &Destination) -> Option<(Destination, Target)> {
         match destination {
-            Destination::Queue(name) => self.queue(name).map(Target::Queue),
-            Destination::Exchange(name) if name.is_empty() => None,
-            Destination::Exchange(name) => self.exchange(name).map(|_| Target::Exchange(name.clone())),
+            Destination::Queue(name) => {
+                let (key, target) = self.queues.find(QueueKey::place(name))?;
+                Some((Destination::Queue(key.name.clone()), Target::Queue(*target)))
+            }
+            Destination::Exchange(name) => {
+                let name = &self.exchange(name).filter(|_| !name.is_empty())?.definition.name;
+                Some((Destination::Exchange(name.clone()), Target::Exchange(name.clone())))
+            }
         }
     }
 

@@ -66,12 +66,9 @@ impl TargetSet {
 
 /// Counts one more under a key.
 pub(super) fn count_up<K: Ord + Clone>(counts: &mut SortedMap<K, u32>, key: K) {
-    match counts.find_mut(|stored| stored.cmp(&key)) {
-        Some((_, count)) => *count += 1,
-        None => {
-            counts.insert(key, 1);
-        }
-    }
+    // Nearly always the key is new, and this one insertion is all.
+    let Some(count) = counts.insert(key.clone(), 1) else { return };
+    counts.insert(key, count + 1);
 }
 
 /// Counts one less under a key, and forgets the key at zero.

@@ -399,3 +399,10 @@ fn a_long_explanation_keeps_what_matched_and_counts_the_rest() {
         pair[0].binding.source != pair[1].binding.source || pair[0].binding.compare(&pair[1].binding).is_lt()
     }));
 }
+
+#[test]
+fn a_table_can_be_read_from_any_thread() {
+    fn shareable<T: Send + Sync + 'static>(_: &T) {}
+    let scenario = Scenario::new();
+    shareable(&scenario.table);
+}
