@@ -1,5 +1,7 @@
 //! The way of a message from exchange to exchange.
 
+use std::iter;
+
 use crate::model::NAME_BYTES_MAX;
 
 use super::{MessageHeaders, RouteError, Routed, RoutingTable};
@@ -41,16 +43,9 @@ impl RoutingTable {
             {
                 out.take_alternate(alternate);
             }
-            next = loop {
-                match out.next_exchange(&first.definition().name) {
-                    None => break None,
-                    // An alternate exchange need not exist.
-                    Some(name) => match self.exchange(&name) {
-                        Some(entry) => break Some(entry),
-                        None => continue,
-                    },
-                }
-            };
+            // An alternate exchange need not exist.
+            next = iter::from_fn(|| out.next_exchange(&first.definition().name))
+                .find_map(|name| self.exchange(&name));
         }
         out.finish();
         Ok(())

@@ -27,7 +27,8 @@ const PREDECLARED: [(&str, ExchangeKind); 5] = [
 /// A value: clones are cheap (O(1)) and share structure, a later change to one does not show in the other. So the
 /// owner changes its copy and publishes a clone, and readers route on it without locks. A change costs O(log n).
 ///
-/// Changes are deterministic and cannot fail: the owner asks the `check_*` functions first.
+/// Changes are deterministic and cannot fail: the owner asks the `check_*` functions first. While there is no clone
+/// they copy less, so an owner that makes many at once, as in recovery, publishes after the last of them.
 #[derive(Debug, Clone)]
 pub struct RoutingTable {
     vhost: VhostName,

@@ -93,8 +93,7 @@ fn agrees(wanted: &FieldValue, is: &FieldValue) -> bool {
     *wanted == FieldValue::Void || values::compare(wanted, is).is_eq()
 }
 
-fn matches(arguments: &FieldTable, headers: &FieldTable) -> bool {
-    let mode = Mode::of(arguments);
+fn matches(mode: Mode, arguments: &FieldTable, headers: &FieldTable) -> bool {
     let mut compared = mode.compared(arguments);
     let agrees =
         |(name, wanted): (&str, &FieldValue)| headers.value(name).is_some_and(|is| agrees(wanted, is));
@@ -110,11 +109,63 @@ fn matches(arguments: &FieldTable, headers: &FieldTable) -> bool {
 /// fewest bindings stand under at that time. So a message looks only at bindings that share a field with it.
 #[derive(Debug, Clone, Default)]
 pub(in crate::routing) struct Index {
-    candidates: SortedMap<Candidate, Target>,
-    /// Number of candidates by the hash of their field.
-    crowds: SortedMap<u64, u32>,
+    /// Under an argument with a value.
+    by_value: Candidates,
+    /// Under an argument that asks for presence.
+    by_presence: Candidates,
     /// Number of bindings by target, of those that match every message.
     always: SortedMap<Target, u32>,
+}
+
+impl Index {
+    pub(super) fn insert(&mut self, binding: &Arc<Binding>, target: Target) {
+        let mode = Mode::of(&binding.arguments);
+        let fields = mode.compared(&binding.arguments);
+        match mode.quantity {
+            Quantity::Any => {
+                fields
+                    .for_each(|(name, wanted)| self.under(wanted).add(name, wanted, mode, binding, &target));
+            }
+            Quantity::All => match fields.min_by_key(|(name, wanted)| self.under(wanted).crowd(name, wanted))
+            {
+                Some((name, wanted)) => self.under(wanted).add(name, wanted, mode, binding, &target),
+                None => count_up(&mut self.always, target),
+            },
+        }
+    }
+
+    pub(super) fn remove(&mut self, binding: &Arc<Binding>, target: &Target) {
+        let mode = Mode::of(&binding.arguments);
+        let mut fields = mode.compared(&binding.arguments).peekable();
+        if mode.quantity == Quantity::All && fields.peek().is_none() {
+            count_down(&mut self.always, target);
+        }
+        fields.for_each(|(name, wanted)| self.under(wanted).remove(name, wanted, binding));
+    }
+
+    pub(super) fn route(&self, headers: Option<&FieldTable>, out: &mut Routed) {
+        let headers = headers.unwrap_or(&NO_HEADERS);
+        self.always.for_each(|target, _| out.take(target));
+        for (name, value) in headers.iter() {
+            if !self.by_value.bindings.is_empty() {
+                self.by_value.route(values::hash_field(name, Some(value)), headers, out);
+            }
+            if !self.by_presence.bindings.is_empty() {
+                self.by_presence.route(values::hash_field(name, None), headers, out);
+            }
+        }
+    }
+
+    fn under(&mut self, wanted: &FieldValue) -> &mut Candidates {
+        if *wanted == FieldValue::Void { &mut self.by_presence } else { &mut self.by_value }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Candidates {
+    bindings: SortedMap<Candidate, (Mode, Target)>,
+    /// Number of bindings by field.
+    crowds: SortedMap<u64, u32>,
 }
 
 /// A binding under one of its fields.
@@ -124,67 +175,43 @@ struct Candidate {
     binding: Arc<Binding>,
 }
 
-impl Index {
-    pub(super) fn insert(&mut self, binding: &Arc<Binding>, target: Target) {
-        let mode = Mode::of(&binding.arguments);
-        let fields = mode.compared(&binding.arguments).map(field);
-        match mode.quantity {
-            Quantity::Any => fields.for_each(|field| self.add(field, binding, &target)),
-            Quantity::All => match fields.min_by_key(|field| self.crowd(*field)) {
-                Some(field) => self.add(field, binding, &target),
-                None => count_up(&mut self.always, target),
-            },
+impl Candidates {
+    fn add(&mut self, name: &str, wanted: &FieldValue, mode: Mode, binding: &Arc<Binding>, target: &Target) {
+        let field = field(name, wanted);
+        let candidate = Candidate { field, binding: Arc::clone(binding) };
+        // A binding is there already if the hashes of two of its fields are equal.
+        if self.bindings.insert(candidate, (mode, target.clone())).is_none() {
+            count_up(&mut self.crowds, field);
         }
     }
 
-    pub(super) fn remove(&mut self, binding: &Arc<Binding>, target: &Target) {
-        let mode = Mode::of(&binding.arguments);
-        let mut fields = mode.compared(&binding.arguments).map(field).peekable();
-        if mode.quantity == Quantity::All && fields.peek().is_none() {
-            count_down(&mut self.always, target);
-        }
-        for field in fields {
-            let candidate = Candidate { field, binding: Arc::clone(binding) };
-            if self.candidates.remove(|stored| stored.cmp(&candidate)).is_some() {
-                count_down(&mut self.crowds, &field);
-            }
+    fn remove(&mut self, name: &str, wanted: &FieldValue, binding: &Arc<Binding>) {
+        let field = field(name, wanted);
+        let candidate = Candidate { field, binding: Arc::clone(binding) };
+        if self.bindings.remove(|stored| stored.cmp(&candidate)).is_some() {
+            count_down(&mut self.crowds, &field);
         }
     }
 
-    pub(super) fn route(&self, headers: Option<&FieldTable>, out: &mut Routed) {
-        let headers = headers.unwrap_or(&NO_HEADERS);
-        self.always.for_each(|target, _| out.take(target));
-        if self.candidates.is_empty() {
-            return;
-        }
-        for (name, value) in headers.iter() {
-            for field in [values::hash_field(name, Some(value)), values::hash_field(name, None)] {
-                self.candidates.for_each_equal(
-                    |candidate| candidate.field.cmp(&field),
-                    |candidate, target| {
-                        if matches(&candidate.binding.arguments, headers) {
-                            out.take(target);
-                        }
-                    },
-                );
-            }
-        }
-    }
-
-    fn crowd(&self, field: u64) -> u32 {
+    fn crowd(&self, name: &str, wanted: &FieldValue) -> u32 {
+        let field = field(name, wanted);
         self.crowds.find(|stored| stored.cmp(&field)).map_or(0, |(_, count)| *count)
     }
 
-    fn add(&mut self, field: u64, binding: &Arc<Binding>, target: &Target) {
-        let candidate = Candidate { field, binding: Arc::clone(binding) };
-        if self.candidates.insert(candidate, target.clone()).is_none() {
-            count_up(&mut self.crowds, field);
-        }
+    fn route(&self, field: u64, headers: &FieldTable, out: &mut Routed) {
+        self.bindings.for_each_equal(
+            |candidate| candidate.field.cmp(&field),
+            |candidate, (mode, target)| {
+                if matches(*mode, &candidate.binding.arguments, headers) {
+                    out.take(target);
+                }
+            },
+        );
     }
 }
 
 /// The field of a message that an argument looks for.
-fn field((name, wanted): (&str, &FieldValue)) -> u64 {
+fn field(name: &str, wanted: &FieldValue) -> u64 {
     values::hash_field(name, (*wanted != FieldValue::Void).then_some(wanted))
 }
 
