@@ -1,1 +1,34 @@
-//! (under construction)
+//! Which queues get this message: exchanges, bindings and the matching of keys and headers.
+//!
+//! Owns [`RoutingTable`], the routing state of one virtual host, as an immutable value with cheap clones. Must never
+//! look at a message's body, decide about permissions, or touch a clock, socket, file or thread. Start reading at
+//! [`RoutingTable::route`]; each exchange kind has its own file under `kind/`, and `sorted.rs` and `trie.rs` are the
+//! two data structures underneath.
+
+mod binding;
+mod check;
+mod exchange;
+mod explain;
+mod kind;
+mod outcome;
+mod places;
+mod route;
+mod short;
+mod sorted;
+mod table;
+mod target;
+mod trie;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use binding::{Binding, BindingPosition, Destination, InvalidPosition};
+pub use check::{
+    check_binding, check_declare, check_delete, check_equivalent, check_not_default, exchange_in_use,
+    no_such_exchange, no_such_queue,
+};
+pub use exchange::{ALTERNATE_EXCHANGE, ExchangeDefinition, ExchangeKind};
+pub use explain::{EXPLAINED_BINDINGS_MAX, ExplainedBinding, ExplainedExchange, Explanation, ReachedBy};
+pub use outcome::{LazyHeaders, MessageHeaders, QueueTarget, RouteError, Routed};
+pub use table::{Bound, ExchangeEntry, Removed, RoutingTable};

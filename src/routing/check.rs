@@ -1,0 +1,363 @@
+//! What may be declared, deleted and bound: pure checks that answer in RabbitMQ's words.
+
+use crate::model::{Entity, FieldValue, NAME_BYTES_MAX, Refusal, ReplyCode, VhostName};
+
+use super::values::{self, ShownText};
+use super::{ALTERNATE_EXCHANGE, Binding, ExchangeDefinition, ExchangeKind, kind};
+
+/// Names that begin with this belong to the server.
+const RESERVED_PREFIX: &str = "amq.";
+
+/// Whether an exchange that does not exist yet may be made: not the default exchange (403), not a reserved name
+/// `amq.*` (403), `alternate-exchange` is the name of an exchange (406), whether or not there is one.
+pub fn check_declare(definition: &ExchangeDefinition, vhost: &VhostName) -> Result<(), Refusal> {
+    check_not_default(&definition.name)?;
+    if definition.name.starts_with(RESERVED_PREFIX) {
+        return Err(Refusal::new(
+            ReplyCode::AccessRefused,
+            format!("exchange name '{}' contains reserved prefix 'amq.*'", definition.name),
+        )
+        .about(Entity::Exchange, &*definition.name)
+        .field("name", "a name that does not begin with \"amq.\"", &*definition.name));
+    }
+    check_alternate(definition, vhost)
+}
+
+fn check_alternate(definition: &ExchangeDefinition, vhost: &VhostName) -> Result<(), Refusal> {
+    let (text, got) = match definition.arguments.value(ALTERNATE_EXCHANGE) {
+        None => return Ok(()),
+        Some(FieldValue::Text(name)) if name.len() <= NAME_BYTES_MAX => return Ok(()),
+        Some(FieldValue::Text(name)) => (
+            format!(
+                "invalid arg '{ALTERNATE_EXCHANGE}' for {}: the name is too long",
+                named(&definition.name, vhost)
+            ),
+            format!("{} bytes", name.len()),
+        ),
+        Some(value) => (
+            format!(
+                "invalid type '{}' for arg '{ALTERNATE_EXCHANGE}' in {}",
+                values::type_name(value),
+                named(&definition.name, vhost)
+            ),
+            values::type_name(value).to_owned(),
+        ),
+    };
+    Err(Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Exchange, &*definition.name).field(
+        ALTERNATE_EXCHANGE,
+        format!("the name of an exchange, {NAME_BYTES_MAX} bytes at most"),
+        got,
+    ))
+}
+
+/// Whether a declare request agrees with the exchange that is there: type, durable, auto_delete, internal and the
+/// argument `alternate-exchange`; the first difference is refused with 406. Also refuses the default exchange (403).
+pub fn check_equivalent(
+    current: &ExchangeDefinition,
+    requested: &ExchangeDefinition,
+    vhost: &VhostName,
+) -> Result<(), Refusal> {
+    check_not_default(&current.name)?;
+    let differs = |field: &str, is: &str, received: &str| {
+        let (quoted_is, quoted) = (format!("'{is}'"), format!("'{received}'"));
+        inequivalent(current, vhost, field, &quoted, &quoted_is).field(field, is, received)
+    };
+    let same = |field: &str, is: &str, received: &str| {
+        if is == received { Ok(()) } else { Err(differs(field, is, received)) }
+    };
+    let boolean = |value: bool| if value { "true" } else { "false" };
+    same("type", current.kind.as_str(), requested.kind.as_str())?;
+    same("durable", boolean(current.durable), boolean(requested.durable))?;
+    same("auto_delete", boolean(current.auto_delete), boolean(requested.auto_delete))?;
+    same("internal", boolean(current.internal), boolean(requested.internal))?;
+    let is = current.arguments.value(ALTERNATE_EXCHANGE);
+    let received = requested.arguments.value(ALTERNATE_EXCHANGE);
+    match (is, received) {
+        (None, None) => Ok(()),
+        (Some(is), Some(received)) if values::compare(is, received).is_eq() => Ok(()),
+        (Some(FieldValue::Text(is)), Some(FieldValue::Text(received))) => {
+            Err(differs(ALTERNATE_EXCHANGE, is, &ShownText(received).to_string()))
+        }
+        _ => {
+            let (received, is) = (described(received), described(is));
+            Err(inequivalent(current, vhost, ALTERNATE_EXCHANGE, &received, &is).field(
+                ALTERNATE_EXCHANGE,
+                is,
+                received,
+            ))
+        }
+    }
+}
+
+fn inequivalent(
+    current: &ExchangeDefinition,
+    vhost: &VhostName,
+    field: &str,
+    received: &str,
+    is: &str,
+) -> Refusal {
+    let exchange = named(&current.name, vhost);
+    Refusal::new(
+        ReplyCode::PreconditionFailed,
+        format!("inequivalent arg '{field}' for {exchange}: received {received} but current is {is}"),
+    )
+    .about(Entity::Exchange, &*current.name)
+    .hint("declare it as it is, or delete it first")
+}
+
+/// An argument as RabbitMQ describes it.
+fn described(value: Option<&FieldValue>) -> String {
+    match value {
+        None => "none".to_owned(),
+        Some(value) => format!("the value '{}' of type '{}'", values::plain(value), values::type_name(value)),
+    }
+}
+
+/// Whether an exchange of this name may be deleted: not the default exchange, not `amq.*` (403).
+pub fn check_delete(name: &str, vhost: &VhostName) -> Result<(), Refusal> {
+    check_not_default(name)?;
+    if name.starts_with(RESERVED_PREFIX) {
+        return Err(Refusal::new(
+            ReplyCode::AccessRefused,
+            format!("deletion of system {} not allowed", named(name, vhost)),
+        )
+        .about(Entity::Exchange, name));
+    }
+    Ok(())
+}
+
+/// Whether a binding may be made or removed, given its source's kind: neither end is the default exchange (403),
+/// `x-match` is known (406), a topic key holds two `#` at most (406). That both ends exist is the caller's to check.
+pub fn check_binding(binding: &Binding, source: ExchangeKind) -> Result<(), Refusal> {
+    check_not_default(&binding.source)?;
+    if let super::Destination::Exchange(name) = &binding.destination {
+        check_not_default(name)?;
+    }
+    match source {
+        ExchangeKind::Topic => kind::check_key(&binding.key),
+        ExchangeKind::Headers => kind::check_arguments(binding),
+        ExchangeKind::Direct | ExchangeKind::Fanout => Ok(()),
+    }
+}
+
+/// Refuses the default exchange for anything but publishing: 403.
+pub fn check_not_default(exchange: &str) -> Result<(), Refusal> {
+    if !exchange.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(ReplyCode::AccessRefused, "operation not permitted on the default exchange")
+        .about(Entity::Exchange, exchange)
+        .hint("it leads to every queue under the queue's name, always"))
+}
+
+/// 404 for an exchange.
+pub fn no_such_exchange(name: &str, vhost: &VhostName) -> Refusal {
+    Refusal::new(ReplyCode::NotFound, format!("no {}", named(name, vhost))).about(Entity::Exchange, name)
+}
+
+/// 404 for a queue.
+pub fn no_such_queue(name: &str, vhost: &VhostName) -> Refusal {
+    Refusal::new(ReplyCode::NotFound, format!("no queue '{name}' in vhost '{vhost}'"))
+        .about(Entity::Queue, name)
+}
+
+/// 406 for an exchange that has bindings as a source and should be deleted only if it has none.
+pub fn exchange_in_use(name: &str, vhost: &VhostName) -> Refusal {
+    Refusal::new(ReplyCode::PreconditionFailed, format!("{} in use", named(name, vhost)))
+        .about(Entity::Exchange, name)
+        .hint("remove its bindings first, or delete it without if_unused")
+}
+
+/// An exchange as RabbitMQ names it.
+pub(super) fn named(exchange: &str, vhost: &VhostName) -> String {
+    format!("exchange '{exchange}' in vhost '{vhost}'")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{ExchangeName, FieldTable, QueueName, RoutingKey};
+    use crate::routing::Destination;
+
+    fn vhost() -> VhostName {
+        VhostName::new("shop").unwrap()
+    }
+
+    fn definition(name: &str) -> ExchangeDefinition {
+        ExchangeDefinition {
+            name: ExchangeName::new(name).unwrap(),
+            kind: ExchangeKind::Direct,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: FieldTable::default(),
+        }
+    }
+
+    fn with_alternate(value: FieldValue) -> ExchangeDefinition {
+        ExchangeDefinition { arguments: FieldTable::from([(ALTERNATE_EXCHANGE, value)]), ..definition("x") }
+    }
+
+    #[track_caller]
+    fn check(result: Result<(), Refusal>, code: ReplyCode, text: &str) {
+        let refusal = result.unwrap_err();
+        assert_eq!((refusal.code, &*refusal.text), (code, text));
+    }
+
+    #[test]
+    fn reserved_names_are_the_servers() {
+        assert_eq!(check_declare(&definition("amqp"), &vhost()), Ok(()));
+        check(
+            check_declare(&definition("amq.mine"), &vhost()),
+            ReplyCode::AccessRefused,
+            "exchange name 'amq.mine' contains reserved prefix 'amq.*'",
+        );
+        check(
+            check_delete("amq.topic", &vhost()),
+            ReplyCode::AccessRefused,
+            "deletion of system exchange 'amq.topic' in vhost 'shop' not allowed",
+        );
+        assert_eq!(check_delete("x", &vhost()), Ok(()));
+    }
+
+    #[test]
+    fn the_default_exchange_is_untouchable() {
+        let text = "operation not permitted on the default exchange";
+        let binding = |source: &str, destination: &str| Binding {
+            source: ExchangeName::new(source).unwrap(),
+            destination: Destination::Exchange(ExchangeName::new(destination).unwrap()),
+            key: RoutingKey::default(),
+            arguments: FieldTable::default(),
+        };
+        for refused in [
+            check_declare(&definition(""), &vhost()),
+            check_equivalent(&definition(""), &definition(""), &vhost()),
+            check_delete("", &vhost()),
+            check_binding(&binding("", "x"), ExchangeKind::Direct),
+            check_binding(&binding("x", ""), ExchangeKind::Direct),
+        ] {
+            check(refused, ReplyCode::AccessRefused, text);
+        }
+        let to_queue =
+            Binding { destination: Destination::Queue(QueueName::new("q").unwrap()), ..binding("x", "y") };
+        assert_eq!(check_binding(&to_queue, ExchangeKind::Direct), Ok(()));
+    }
+
+    #[test]
+    fn an_alternate_exchange_is_a_name() {
+        assert_eq!(check_declare(&with_alternate(FieldValue::from("y")), &vhost()), Ok(()));
+        check(
+            check_declare(&with_alternate(FieldValue::Integer(5)), &vhost()),
+            ReplyCode::PreconditionFailed,
+            "invalid type 'long' for arg 'alternate-exchange' in exchange 'x' in vhost 'shop'",
+        );
+        check(
+            check_declare(&with_alternate(FieldValue::Text("y".repeat(256))), &vhost()),
+            ReplyCode::PreconditionFailed,
+            "invalid arg 'alternate-exchange' for exchange 'x' in vhost 'shop': the name is too long",
+        );
+    }
+
+    #[test]
+    fn a_redeclare_agrees_or_names_the_first_difference() {
+        let current = definition("x");
+        let text = |field: &str, received: &str, is: &str| {
+            format!(
+                "inequivalent arg '{field}' for exchange 'x' in vhost 'shop': received {received} but current is {is}"
+            )
+        };
+        for (requested, field, received, is) in [
+            (
+                ExchangeDefinition { kind: ExchangeKind::Fanout, ..definition("x") },
+                "type",
+                "'fanout'",
+                "'direct'",
+            ),
+            (ExchangeDefinition { durable: false, ..definition("x") }, "durable", "'false'", "'true'"),
+            (ExchangeDefinition { auto_delete: true, ..definition("x") }, "auto_delete", "'true'", "'false'"),
+            (ExchangeDefinition { internal: true, ..definition("x") }, "internal", "'true'", "'false'"),
+            (
+                with_alternate(FieldValue::from("y")),
+                "alternate-exchange",
+                "the value 'y' of type 'longstr'",
+                "none",
+            ),
+        ] {
+            let refusal = check_equivalent(&current, &requested, &vhost()).unwrap_err();
+            assert_eq!(
+                (refusal.code, refusal.text),
+                (ReplyCode::PreconditionFailed, text(field, received, is))
+            );
+            assert_eq!(refusal.field, field);
+            assert!(received.contains(&refusal.got) && is.contains(&refusal.expected));
+        }
+        let other = ExchangeDefinition { durable: false, internal: true, ..definition("x") };
+        check(
+            check_equivalent(&current, &other, &vhost()),
+            ReplyCode::PreconditionFailed,
+            &text("durable", "'false'", "'true'"),
+        );
+    }
+
+    #[test]
+    fn a_redeclare_compares_no_other_arguments() {
+        let other = ExchangeDefinition {
+            arguments: FieldTable::from([("x-mine", FieldValue::from(1))]),
+            ..definition("x")
+        };
+        assert_eq!(check_equivalent(&definition("x"), &other, &vhost()), Ok(()));
+        let alternate = || with_alternate(FieldValue::from("y"));
+        assert_eq!(check_equivalent(&alternate(), &alternate(), &vhost()), Ok(()));
+        let long = |end: &str| with_alternate(FieldValue::Text("y".repeat(200) + end));
+        assert!(
+            check_equivalent(&long("1"), &long("2"), &vhost()).is_err(),
+            "they differ behind what is shown"
+        );
+        let another = with_alternate(FieldValue::from("z"));
+        let refusal = check_equivalent(&alternate(), &another, &vhost()).unwrap_err();
+        assert!(refusal.text.ends_with("received 'z' but current is 'y'"), "{}", refusal.text);
+    }
+
+    #[test]
+    fn types_are_four() {
+        for kind in ["direct", "fanout", "topic", "headers"] {
+            assert_eq!(ExchangeKind::parse(kind).map(ExchangeKind::as_str), Ok(kind));
+        }
+        for kind in ["", "Direct", "x-random", "match"] {
+            let refusal = ExchangeKind::parse(kind).unwrap_err();
+            assert_eq!(refusal.code, ReplyCode::PreconditionFailed);
+            assert_eq!(refusal.text, format!("unknown exchange type '{kind}'"));
+        }
+    }
+
+    #[test]
+    fn binding_keys_and_arguments_are_checked_where_they_mean_something() {
+        let binding = Binding {
+            source: ExchangeName::new("x").unwrap(),
+            destination: Destination::Queue(QueueName::new("q").unwrap()),
+            key: RoutingKey::new("#.#.#").unwrap(),
+            arguments: FieldTable::from([("x-match", FieldValue::from("some"))]),
+        };
+        let code = |kind| check_binding(&binding, kind).map_err(|refusal| (refusal.code, refusal.field));
+        assert_eq!(code(ExchangeKind::Direct), Ok(()));
+        assert_eq!(code(ExchangeKind::Fanout), Ok(()));
+        let refused = |field: &str| Err((ReplyCode::PreconditionFailed, field.to_owned()));
+        assert_eq!(code(ExchangeKind::Topic), refused("routing_key"));
+        assert_eq!(code(ExchangeKind::Headers), refused("x-match"));
+    }
+
+    #[test]
+    fn what_is_missing_or_in_use_is_named() {
+        let text = |refusal: Refusal| (refusal.code.number(), refusal.text);
+        assert_eq!(
+            text(no_such_exchange("x", &vhost())),
+            (404, "no exchange 'x' in vhost 'shop'".to_owned())
+        );
+        assert_eq!(text(no_such_queue("q", &vhost())), (404, "no queue 'q' in vhost 'shop'".to_owned()));
+        assert_eq!(
+            text(exchange_in_use("x", &vhost())),
+            (406, "exchange 'x' in vhost 'shop' in use".to_owned())
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! What an exchange is, apart from its bindings.
+
+use std::fmt;
+
+use crate::model::{ExchangeName, FieldTable, FieldValue, Refusal, ReplyCode};
+
+use super::values::ShownText;
+
+/// The one exchange argument that routing acts on: where a message goes that this exchange sends nowhere.
+pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+
+/// How an exchange chooses among its bindings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExchangeKind {
+    /// The binding key equals the routing key.
+    Direct,
+    /// Every binding.
+    Fanout,
+    /// The binding key is a pattern of words: `*` is one word, `#` any number of words.
+    Topic,
+    /// The binding's arguments are compared with the message's headers.
+    Headers,
+}
+
+impl ExchangeKind {
+    /// Reads the type of a declare request; any unknown one is refused with 406.
+    pub fn parse(kind: &str) -> Result<Self, Refusal> {
+        match kind {
+            "direct" => Ok(Self::Direct),
+            "fanout" => Ok(Self::Fanout),
+            "topic" => Ok(Self::Topic),
+            "headers" => Ok(Self::Headers),
+            _ => Err(Refusal::new(
+                ReplyCode::PreconditionFailed,
+                format!("unknown exchange type '{}'", ShownText(kind)),
+            )
+            .field("type", "direct, fanout, topic or headers", ShownText(kind).to_string())),
+        }
+    }
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+            Self::Headers => "headers",
+        }
+    }
+}
+
+impl fmt::Display for ExchangeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An exchange as it was declared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExchangeDefinition {
+    /// Its name; "" is the default exchange.
+    pub name: ExchangeName,
+    /// How it chooses among its bindings.
+    pub kind: ExchangeKind,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes when its last binding as a source goes; stays as long as it never had one.
+    pub auto_delete: bool,
+    /// Takes messages from other exchanges only.
+    pub internal: bool,
+    /// Known: [`ALTERNATE_EXCHANGE`] (text). Others are kept and have no effect.
+    pub arguments: FieldTable,
+}
+
+impl ExchangeDefinition {
+    /// Where a message goes that matches none of this exchange's bindings. The empty name is none: the default
+    /// exchange is nobody's alternate.
+    pub fn alternate_exchange(&self) -> Option<ExchangeName> {
+        match self.arguments.value(ALTERNATE_EXCHANGE) {
+            // A name that is too long names no exchange; check_declare refuses it.
+            Some(FieldValue::Text(name)) if !name.is_empty() => ExchangeName::new(name).ok(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Why a message goes where it goes.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::model::{ExchangeName, FieldTable, QueueName, RoutingKey};
+
+use super::kind::Verdict;
+use super::table::ExchangeEntry;
+use super::values::ShownText;
+use super::{Binding, Destination, ExchangeKind, RouteError, RoutingTable};
+
+/// Bindings that one explanation shows at most; matching ones come before others.
+pub const EXPLAINED_BINDINGS_MAX: usize = 10_000;
+
+/// The whole way of a message through the exchanges.
+#[derive(Debug, Clone, Default)]
+pub struct Explanation {
+    /// In the order in which they are reached; the first is the one asked for.
+    pub exchanges: Vec<ExplainedExchange>,
+    /// The queues the message would reach, each once, in order of their names. Always complete.
+    pub queues: Vec<QueueName>,
+    /// Further bindings were considered but left out.
+    pub bindings_omitted: u64,
+}
+
+/// How routing came to an exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReachedBy {
+    /// It is the one the message was published to.
+    Publish,
+    /// A binding of this exchange leads to it.
+    Binding(ExchangeName),
+    /// It is the alternate exchange of this one, which matched nothing.
+    Alternate(ExchangeName),
+}
+
+/// One exchange on the way.
+#[derive(Debug, Clone)]
+pub struct ExplainedExchange {
+    /// Its name.
+    pub name: ExchangeName,
+    /// Its kind.
+    pub kind: ExchangeKind,
+    /// What led here.
+    pub reached_by: ReachedBy,
+    /// Its bindings in order. For the default exchange the one that it has by definition, if the queue exists.
+    pub bindings: Vec<ExplainedBinding>,
+    /// Where it sends what nothing matches.
+    pub alternate_exchange: Option<ExchangeName>,
+    /// Whether the alternate exchange was used, or why not, in a sentence.
+    pub alternate_note: String,
+}
+
+/// One binding that was considered.
+#[derive(Debug, Clone)]
+pub struct ExplainedBinding {
+    /// The binding.
+    pub binding: Arc<Binding>,
+    /// Whether it lets the message through.
+    pub matched: bool,
+    /// Why, in a sentence that names the word or header that decided.
+    pub reason: String,
+}
+
+impl RoutingTable {
+    /// Tells the way of a message, without any effect. Looks at each binding by itself, so it costs time in
+    /// proportion to the bindings of the exchanges on the way and does not belong on a hot path. Internal exchanges
+    /// are explained as if another exchange had passed the message on.
+    ///
+    /// # Errors
+    /// [`RouteError::NoSuchExchange`], [`RouteError::KeyTooLong`].
+    pub fn explain(
+        &self,
+        exchange: &str,
+        key: &str,
+        headers: Option<&FieldTable>,
+    ) -> Result<Explanation, RouteError> {
+        let routing_key = RoutingKey::new(key).map_err(|_| RouteError::KeyTooLong)?;
+        let first = self.exchange(exchange).ok_or(RouteError::NoSuchExchange)?;
+        if exchange.is_empty() {
+            return Ok(self.explain_default(first, routing_key));
+        }
+        let no_headers = FieldTable::default();
+        let message = Message { key, headers: headers.unwrap_or(&no_headers) };
+        let mut journey = Journey::new(self, message);
+        journey.travel(first);
+        Ok(journey.describe())
+    }
+
+    fn explain_default(&self, exchange: &ExchangeEntry, key: RoutingKey) -> Explanation {
+        let name = exchange.definition().name.clone();
+        // A name too long is no queue's, and a routing key is no longer than a name may be.
+        let queue = QueueName::new(&key).ok().filter(|queue| self.queue(queue).is_some());
+        let bindings = queue.iter().map(|queue| ExplainedBinding {
+            binding: Arc::new(Binding {
+                source: name.clone(),
+                destination: Destination::Queue(queue.clone()),
+                key: key.clone(),
+                arguments: FieldTable::default(),
+            }),
+            matched: true,
+            reason: "the default exchange leads to the queue that the routing key names".to_owned(),
+        });
+        let alternate_note = match &queue {
+            Some(_) => AlternateNote::NotNeeded.to_string(),
+            None => format!(
+                "no queue has the name `{}`, and the default exchange has no alternate: the message reaches nothing",
+                ShownText(&key)
+            ),
+        };
+        let explained = ExplainedExchange {
+            kind: exchange.definition().kind,
+            reached_by: ReachedBy::Publish,
+            bindings: bindings.collect(),
+            alternate_exchange: None,
+            alternate_note,
+            name,
+        };
+        Explanation { exchanges: vec![explained], queues: queue.into_iter().collect(), bindings_omitted: 0 }
+    }
+}
+
+struct Message<'a> {
+    key: &'a str,
+    headers: &'a FieldTable,
+}
+
+/// Follows a message, exchange by exchange, in the order of [`RoutingTable::route`].
+struct Journey<'a> {
+    table: &'a RoutingTable,
+    message: Message<'a>,
+    visits: Vec<Visit<'a>>,
+    /// Exchanges that were visited or will be.
+    reached: BTreeSet<ExchangeName>,
+    ahead: VecDeque<(&'a ExchangeEntry, ReachedBy)>,
+    queues: BTreeSet<QueueName>,
+}
+
+struct Visit<'a> {
+    exchange: &'a ExchangeEntry,
+    reached_by: ReachedBy,
+    matched: usize,
+    alternate: AlternateNote,
+}
+
+/// What became of an alternate exchange.
+enum AlternateNote {
+    NotNeeded,
+    NoneSet,
+    Used,
+    Missing(ExchangeName),
+    ReachedAlready(ExchangeName),
+}
+
+impl fmt::Display for AlternateNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotNeeded => f.write_str("not needed: a binding of this exchange matched"),
+            Self::NoneSet => {
+                f.write_str("no binding matched and no alternate exchange is set: the message ends here")
+            }
+            Self::Used => f.write_str("used: no binding of this exchange matched"),
+            Self::Missing(name) => {
+                write!(f, "not used: there is no exchange `{name}`, the message ends here")
+            }
+            Self::ReachedAlready(name) => {
+                write!(f, "not used: the message reaches `{name}` anyway, and each exchange once only")
+            }
+        }
+    }
+}
+
+impl<'a> Journey<'a> {
+    fn new(table: &'a RoutingTable, message: Message<'a>) -> Self {
+        Self {
+            table,
+            message,
+            visits: Vec::new(),
+            reached: BTreeSet::new(),
+            ahead: VecDeque::new(),
+            queues: BTreeSet::new(),
+        }
+    }
+
+    fn travel(&mut self, first: &'a ExchangeEntry) {
+        self.go(first, ReachedBy::Publish);
+        while let Some((exchange, reached_by)) = self.ahead.pop_front() {
+            let matched = self.visit(exchange);
+            let alternate = self.alternate(exchange, matched);
+            self.visits.push(Visit { exchange, reached_by, matched, alternate });
+        }
+    }
+
+    /// Plans a visit; false if there is or was one already.
+    fn go(&mut self, exchange: &'a ExchangeEntry, reached_by: ReachedBy) -> bool {
+        let new = self.reached.insert(exchange.definition().name.clone());
+        if new {
+            self.ahead.push_back((exchange, reached_by));
+        }
+        new
+    }
+
+    /// Number of bindings that match.
+    fn visit(&mut self, exchange: &'a ExchangeEntry) -> usize {
+        let name = &exchange.definition().name;
+        let mut matched = 0;
+        for binding in self.table.bindings_from(name) {
+            if !self.verdict(exchange, binding).matched() {
+                continue;
+            }
+            matched += 1;
+            match &binding.destination {
+                Destination::Queue(queue) => {
+                    self.queues.insert(queue.clone());
+                }
+                Destination::Exchange(next) => {
+                    if let Some(next) = self.table.exchange(next) {
+                        self.go(next, ReachedBy::Binding(name.clone()));
+                    }
+                }
+            }
+        }
+        matched
+    }
+
+    fn alternate(&mut self, exchange: &ExchangeEntry, matched: usize) -> AlternateNote {
+        if matched > 0 {
+            return AlternateNote::NotNeeded;
+        }
+        let Some(alternate) = exchange.alternate_exchange() else { return AlternateNote::NoneSet };
+        match self.table.exchange(alternate) {
+            None => AlternateNote::Missing(alternate.clone()),
+            Some(next) if self.go(next, ReachedBy::Alternate(exchange.definition().name.clone())) => {
+                AlternateNote::Used
+            }
+            Some(_) => AlternateNote::ReachedAlready(alternate.clone()),
+        }
+    }
+
+    fn verdict<'v>(&'v self, exchange: &ExchangeEntry, binding: &'v Binding) -> Verdict<'v> {
+        Verdict::new(exchange.definition().kind, binding, self.message.key, self.message.headers)
+    }
+
+    /// Puts it into words. Bindings that matched go first where there is no room for all.
+    fn describe(self) -> Explanation {
+        let matched: usize = self.visits.iter().map(|visit| visit.matched).sum();
+        let mut room_matched = matched.min(EXPLAINED_BINDINGS_MAX);
+        let mut room_other = EXPLAINED_BINDINGS_MAX - room_matched;
+        let mut explanation = Explanation::default();
+        for visit in &self.visits {
+            let definition = visit.exchange.definition();
+            let mut bindings = Vec::new();
+            for binding in self.table.bindings_from(&definition.name) {
+                let verdict = self.verdict(visit.exchange, binding);
+                let matched = verdict.matched();
+                let room = if matched { &mut room_matched } else { &mut room_other };
+                if *room == 0 {
+                    explanation.bindings_omitted += 1;
+                    continue;
+                }
+                *room -= 1;
+                bindings.push(ExplainedBinding {
+                    binding: Arc::clone(binding),
+                    matched,
+                    reason: verdict.to_string(),
+                });
+            }
+            explanation.exchanges.push(ExplainedExchange {
+                name: definition.name.clone(),
+                kind: definition.kind,
+                reached_by: visit.reached_by.clone(),
+                bindings,
+                alternate_exchange: visit.exchange.alternate_exchange().cloned(),
+                alternate_note: visit.alternate.to_string(),
+            });
+        }
+        explanation.queues = self.queues.into_iter().collect();
+        explanation
+    }
+}

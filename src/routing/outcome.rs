@@ -1,0 +1,190 @@
+//! What goes into routing a message beside its key, and what comes out.
+
+use std::collections::BTreeSet;
+
+use crate::model::{
+    Entity, ExchangeName, FieldTable, NAME_BYTES_MAX, QueueId, Refusal, ReplyCode, ShardId, VhostName,
+};
+
+use super::check::{named, no_such_exchange};
+use super::target::Target;
+use super::trie::KeyWords;
+
+/// A queue that gets a message, and the shard that owns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueTarget {
+    /// The queue.
+    pub id: QueueId,
+    /// Its owner.
+    pub shard: ShardId,
+}
+
+/// The queues that get a message. Made once and reused: routing then allocates nothing unless it passes through
+/// several exchanges.
+#[derive(Debug, Default)]
+pub struct Routed {
+    queues: Vec<QueueTarget>,
+    by_headers: bool,
+    /// Whether the exchange at hand let the message through at all.
+    matched: bool,
+    /// Exchanges that the message reached, in turn, with repetitions; those before `next` are done.
+    reached: Vec<ExchangeName>,
+    next: usize,
+    visited: BTreeSet<ExchangeName>,
+    /// The words of the key, once a topic exchange was met.
+    words: KeyWords,
+    words_are_cut: bool,
+}
+
+impl Routed {
+    /// The queues, each once, in order of their ids.
+    pub fn queues(&self) -> &[QueueTarget] {
+        &self.queues
+    }
+
+    /// Whether the result depends on exchange and key alone, so that it holds for every message published with
+    /// them on the same table. False once a headers exchange was met.
+    pub fn is_keyed(&self) -> bool {
+        !self.by_headers
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.queues.clear();
+        self.by_headers = false;
+        self.matched = false;
+        self.reached.clear();
+        self.next = 0;
+        self.visited.clear();
+        self.words_are_cut = false;
+    }
+
+    /// The message goes to this target of the exchange at hand.
+    pub(super) fn take(&mut self, target: &Target) {
+        self.matched = true;
+        match target {
+            Target::Queue(queue) => self.queues.push(*queue),
+            Target::Exchange(name) => self.reached.push(name.clone()),
+        }
+    }
+
+    /// Whether the exchange at hand let the message through at all.
+    pub(super) fn has_matched(&self) -> bool {
+        self.matched
+    }
+
+    pub(super) fn take_queue(&mut self, queue: QueueTarget) {
+        self.queues.push(queue);
+    }
+
+    /// The message goes on to the alternate of the exchange at hand.
+    pub(super) fn take_alternate(&mut self, alternate: &ExchangeName) {
+        self.reached.push(alternate.clone());
+    }
+
+    pub(super) fn met_headers_exchange(&mut self) {
+        self.by_headers = true;
+    }
+
+    /// Runs `match_words` with the words of the key, which are cut once per message.
+    pub(super) fn with_words(&mut self, key: &str, match_words: impl FnOnce(&KeyWords, &mut Self)) {
+        let mut words = std::mem::take(&mut self.words);
+        if !self.words_are_cut {
+            words.cut(key);
+            self.words_are_cut = true;
+        }
+        match_words(&words, self);
+        self.words = words;
+    }
+
+    /// The next exchange that was reached and not visited yet; `first` counts as visited.
+    pub(super) fn next_exchange(&mut self, first: &ExchangeName) -> Option<ExchangeName> {
+        self.matched = false;
+        while let Some(name) = self.reached.get(self.next) {
+            self.next += 1;
+            if name != first && self.visited.insert(name.clone()) {
+                return Some(name.clone());
+            }
+        }
+        None
+    }
+
+    pub(super) fn finish(&mut self) {
+        if self.queues.len() > 1 {
+            self.queues.sort_unstable();
+            self.queues.dedup();
+        }
+    }
+}
+
+/// A message's headers, decoded only when a headers exchange is met.
+pub trait MessageHeaders {
+    /// The headers, or none. Called for each headers exchange on the way, so an implementation keeps what it decoded.
+    ///
+    /// # Errors
+    /// The bytes that should be headers are none; routing ends with [`RouteError::Headers`].
+    fn headers(&mut self) -> Result<Option<&FieldTable>, Box<Refusal>>;
+}
+
+impl MessageHeaders for Option<&FieldTable> {
+    fn headers(&mut self) -> Result<Option<&FieldTable>, Box<Refusal>> {
+        Ok(*self)
+    }
+}
+
+/// Headers that a closure decodes when they are first asked for.
+#[derive(Debug)]
+pub struct LazyHeaders<F> {
+    decode: Option<F>,
+    decoded: Option<FieldTable>,
+}
+
+impl<F: FnOnce() -> Result<Option<FieldTable>, Box<Refusal>>> LazyHeaders<F> {
+    /// Wraps the decoder. An error of it ends routing, so it is called once at most.
+    pub fn new(decode: F) -> Self {
+        Self { decode: Some(decode), decoded: None }
+    }
+}
+
+impl<F: FnOnce() -> Result<Option<FieldTable>, Box<Refusal>>> MessageHeaders for LazyHeaders<F> {
+    fn headers(&mut self) -> Result<Option<&FieldTable>, Box<Refusal>> {
+        if let Some(decode) = self.decode.take() {
+            self.decoded = decode()?;
+        }
+        Ok(self.decoded.as_ref())
+    }
+}
+
+/// Why a message could not be routed at all. Reaching no queue is no error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteError {
+    /// The exchange it was published to does not exist.
+    NoSuchExchange,
+    /// The exchange it was published to takes messages from other exchanges only.
+    Internal,
+    /// The routing key has more than 255 bytes.
+    KeyTooLong,
+    /// The message's headers cannot be read.
+    Headers(Box<Refusal>),
+}
+
+impl RouteError {
+    /// The same in RabbitMQ's words: 404, 403, 502 or the reason why the headers cannot be read.
+    pub fn refusal(self, exchange: &str, vhost: &VhostName) -> Refusal {
+        match self {
+            Self::NoSuchExchange => no_such_exchange(exchange, vhost),
+            Self::Internal => Refusal::new(
+                ReplyCode::AccessRefused,
+                format!("cannot publish to internal {}", named(exchange, vhost)),
+            )
+            .about(Entity::Exchange, exchange)
+            .hint("publish to an exchange that leads to it"),
+            Self::KeyTooLong => Refusal::new(
+                ReplyCode::SyntaxError,
+                format!("a routing key may have {NAME_BYTES_MAX} bytes at most"),
+            )
+            .about(Entity::Exchange, exchange)
+            .field("routing_key", format!("{NAME_BYTES_MAX} bytes at most"), "more"),
+            Self::Headers(refusal) => *refusal,
+        }
+    }
+}
