@@ -21,5 +21,5 @@ pub use limits::{
 };
 pub use names::{ExchangeName, NameTooLong, QueueName, RoutingKey, UserName, VhostName};
 pub use refusal::{Entity, Refusal, ReplyCode};
-pub use run::{MessageRun, MessageRunBuilder};
+pub use run::{MessageRun, MessageRunBuilder, message_ends};
 pub use timestamp::Timestamp;

@@ -62,6 +62,22 @@ impl MessageRun {
     }
 }
 
+/// First byte of every message in a run: protobuf field 5, length-delimited.
+const ITEM_TAG: u8 = 5 << 3 | 2;
+
+/// Finds where each message of a stored run ends; `None` if the bytes are no run.
+pub fn message_ends(run: &[u8]) -> Option<Vec<u32>> {
+    let mut ends = Vec::new();
+    let mut rest = run;
+    while !rest.is_empty() {
+        rest = rest.strip_prefix(&[ITEM_TAG])?;
+        let length = prost::encoding::decode_varint(&mut rest).ok()?;
+        rest = rest.get(usize::try_from(length).ok()?..)?;
+        ends.push(u32::try_from(run.len() - rest.len()).ok()?);
+    }
+    Some(ends)
+}
+
 /// Collects messages into one run.
 #[derive(Debug, Default)]
 pub struct MessageRunBuilder {

@@ -29,6 +29,8 @@ pub struct ConsumerLimits {
     pub credit: Option<u32>,
     /// Bytes that may be on their way to the consumer without being written to its socket.
     pub window_bytes: u64,
+    /// It asks for messages one at a time ([`super::Queue::take_one`]) and is no consumer in any other sense.
+    pub single: bool,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,11 @@ impl Consumer {
             first_tag: 1,
             unsettled_count: 0,
         }
+    }
+
+    /// Whether it counts as a consumer of the queue.
+    pub(super) fn is_active(&self) -> bool {
+        !self.cancelled && !self.limits.single
     }
 
     /// How many messages it may take now.

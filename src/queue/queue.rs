@@ -157,6 +157,11 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// Recovery makes queues before it knows what they were declared as.
+    pub fn set_auto_delete(&mut self, auto_delete: bool) {
+        self.options.auto_delete = auto_delete;
+    }
+
     /// An empty queue.
     pub fn new(options: QueueOptions) -> Self {
         Self {
@@ -249,8 +254,8 @@ impl Queue {
 
     /// A consumer comes. It gets messages at the next [`Queue::deliver`].
     pub fn attach(&mut self, key: ConsumerKey, limits: ConsumerLimits) -> Result<(), AttachRefusal> {
-        let mut active = self.consumers.iter().filter(|consumer| !consumer.cancelled).peekable();
-        if active.peek().is_some() {
+        let mut active = self.consumers.iter().filter(|consumer| consumer.is_active()).peekable();
+        if active.peek().is_some() && !limits.single {
             if limits.exclusive {
                 return Err(AttachRefusal::OthersPresent);
             }
@@ -287,13 +292,13 @@ impl Queue {
         if !runs.is_empty() {
             effects.push(Effect::Append(QueueCommand::Requeue(runs)));
         }
-        if !consumer.cancelled {
+        if consumer.is_active() {
             self.note_unused(effects);
         }
     }
 
     fn note_unused(&self, effects: &mut Effects) {
-        if self.options.auto_delete && self.consumers.iter().all(|consumer| consumer.cancelled) {
+        if self.options.auto_delete && !self.consumers.iter().any(Consumer::is_active) {
             effects.push(Effect::Unused);
         }
     }
@@ -394,7 +399,7 @@ impl Queue {
             ready: self.backlog.live() - self.outstanding,
             unsettled: self.outstanding,
             bytes: self.backlog.live_bytes(),
-            consumers: self.consumers.iter().filter(|consumer| !consumer.cancelled).count() as u32,
+            consumers: self.consumers.iter().filter(|consumer| consumer.is_active()).count() as u32,
             published: self.published,
             delivered: self.delivered,
             settled: self.settled,

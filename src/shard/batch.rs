@@ -1,0 +1,127 @@
+//! The batch under construction: what the shard took in since it last handed a batch to the log.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::model::{BodySequence, MessageRun, QueueId, Timestamp};
+use crate::queue::QueueCommand;
+use crate::storage::Batch;
+
+use super::command::{Origin, Segment};
+use super::operation;
+
+/// Messages are copied into blocks of this size. A message that stays keeps its block in memory.
+const BLOCK_BYTES: usize = 256 * 1024;
+
+#[derive(Debug)]
+pub(super) struct BatchBuilder {
+    /// Whether operations are written: a log without a disk is never read.
+    logged: bool,
+    /// The first body sequence of the batch and the next one to be given out.
+    first_body: u64,
+    next_body: u64,
+    /// Messages of this turn.
+    messages: BytesMut,
+    /// Messages of earlier turns, and their length.
+    chunks: Vec<Bytes>,
+    chunks_bytes: usize,
+    operations: BytesMut,
+    operations_count: u32,
+}
+
+impl BatchBuilder {
+    pub(super) fn new(logged: bool, next_body: u64) -> Self {
+        Self {
+            logged,
+            first_body: next_body,
+            next_body,
+            messages: BytesMut::new(),
+            chunks: Vec::new(),
+            chunks_bytes: 0,
+            operations: BytesMut::new(),
+            operations_count: 0,
+        }
+    }
+
+    /// Bytes gathered so far.
+    pub(super) fn len(&self) -> usize {
+        self.chunks_bytes + self.messages.len() + self.operations.len()
+    }
+
+    /// Whether nothing was gathered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies the messages of all segments; returns the first one's sequence and where their bytes begin in the
+    /// payload.
+    pub(super) fn publish(&mut self, origin: &Origin, run: &MessageRun, segments: &[Segment]) -> (u64, u32) {
+        let first = self.next_body;
+        let bytes: usize = segments
+            .iter()
+            .map(|segment| run.range_bytes(segment.first as usize, segment.end as usize).len())
+            .sum();
+        if self.messages.capacity() - self.messages.len() < bytes {
+            // What is in the old block keeps it alive; the turn's messages stay in one piece.
+            self.messages.reserve(bytes.max(BLOCK_BYTES));
+        }
+        let offset = (self.chunks_bytes + self.messages.len()) as u32;
+        for segment in segments {
+            self.messages.put_slice(run.range_bytes(segment.first as usize, segment.end as usize));
+            self.next_body += u64::from(segment.end - segment.first);
+        }
+        if self.logged {
+            let parts = segments.iter().map(|segment| (u64::from(segment.end - segment.first), &segment.queues[..]));
+            operation::encode_publish(origin, bytes, parts, &mut self.operations);
+            self.operations_count += 1;
+        }
+        (first, offset)
+    }
+
+    pub(super) fn command(&mut self, queue: QueueId, command: &QueueCommand) {
+        if self.logged {
+            operation::encode_command(queue, command, &mut self.operations);
+            self.operations_count += 1;
+        }
+    }
+
+    pub(super) fn delete(&mut self, queue: QueueId) {
+        if self.logged {
+            operation::encode_delete(queue, &mut self.operations);
+            self.operations_count += 1;
+        }
+    }
+
+    /// Ends the turn's messages: returns them and where they begin in the payload.
+    pub(super) fn freeze(&mut self) -> Option<(Bytes, u32)> {
+        if self.messages.is_empty() {
+            return None;
+        }
+        let chunk = self.messages.split().freeze();
+        let offset = self.chunks_bytes as u32;
+        self.chunks_bytes += chunk.len();
+        self.chunks.push(chunk.clone());
+        Some((chunk, offset))
+    }
+
+    /// The batch; the builder begins the next one. `freeze` was called before.
+    pub(super) fn finish(&mut self, now: Timestamp) -> Batch {
+        debug_assert!(self.messages.is_empty(), "the turn's messages are frozen before the batch ends");
+        let length = self.operations.len() as u32;
+        let mut payload = std::mem::take(&mut self.chunks);
+        if self.logged {
+            self.operations.put_u32_le(length);
+            payload.push(self.operations.split().freeze());
+        }
+        let batch = Batch {
+            first_body: BodySequence(self.first_body),
+            bodies: (self.next_body - self.first_body) as u32,
+            operations: self.operations_count,
+            recorded_at: now,
+            payload,
+        };
+        self.chunks_bytes = 0;
+        self.operations_count = 0;
+        self.first_body = self.next_body;
+        batch
+    }
+}

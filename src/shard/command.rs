@@ -1,0 +1,301 @@
+//! What goes into a shard and what comes out.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::mailbox::Mailbox;
+use crate::model::{
+    DeliveryTag, Durability, ExchangeName, MessageRun, QueueId, Refusal, RoutingKey, ShardId,
+};
+use crate::queue::{ConsumerKey, ConsumerLimits, Outcome, QueueCounts, QueueOptions, TagRange};
+
+/// Handle number of the reader behind single requests with acknowledgements.
+pub const GET_HANDLE: u32 = 0;
+/// Handle number of the reader behind single requests without.
+pub const GET_NO_ACK_HANDLE: u32 = u32::MAX;
+
+/// Where a connection takes its events.
+pub type Outlet = Arc<Mailbox<Event>>;
+
+/// What messages of one publish have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The exchange they were published to.
+    pub exchange: ExchangeName,
+    /// Routing key of those that carry none of their own.
+    pub routing_key: RoutingKey,
+}
+
+/// Messages of one frame that go to queues of this shard.
+#[derive(Debug)]
+pub struct PublishBatch {
+    /// Their exchange and key.
+    pub origin: Arc<Origin>,
+    /// All messages of the frame.
+    pub run: MessageRun,
+    /// Which of them go where, in order, without overlap.
+    pub segments: Vec<Segment>,
+    /// The connection's number for the frame; told in [`Event::Published`].
+    pub ticket: u64,
+    /// Whom to tell.
+    pub outlet: Outlet,
+    /// Tell only when the disk has them.
+    pub wait_durable: bool,
+}
+
+/// Neighbouring messages of a run with the same queues.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// Index of the first message in the run.
+    pub first: u32,
+    /// Index after the last.
+    pub end: u32,
+    /// Queues of this shard, each once, at least one.
+    pub queues: Arc<[QueueId]>,
+}
+
+/// What a shard is asked to do. Commands for queues that it does not have are answered as far as they want an
+/// answer, and else ignored: the queue was deleted while the command was on its way.
+#[derive(Debug)]
+pub enum Command {
+    /// Take messages in.
+    Publish(PublishBatch),
+    /// Make a queue; nothing happens if it is there.
+    CreateQueue {
+        /// Its number.
+        queue: QueueId,
+        /// What it is.
+        options: QueueOptions,
+    },
+    /// Delete a queue with its messages; answers with the number of ready messages.
+    DeleteQueue {
+        /// Its number.
+        queue: QueueId,
+        /// Refuse if it has consumers.
+        if_unused: bool,
+        /// Refuse if it has ready messages.
+        if_empty: bool,
+        /// The answer.
+        reply: oneshot::Sender<Result<u64, DeleteRefusal>>,
+    },
+    /// Drop ready messages; answers with their number.
+    Purge {
+        /// Which queue.
+        queue: QueueId,
+        /// The answer.
+        reply: oneshot::Sender<u64>,
+    },
+    /// A consumer comes; answered by [`Event::Attached`] before its first delivery.
+    Attach {
+        /// Which queue.
+        queue: QueueId,
+        /// Who.
+        key: ConsumerKey,
+        /// How much it takes.
+        limits: ConsumerLimits,
+        /// Where its deliveries go.
+        outlet: Outlet,
+    },
+    /// A consumer wants no more; answered by [`Event::Cancelled`] after its last delivery.
+    Cancel {
+        /// Which queue.
+        queue: QueueId,
+        /// Who.
+        key: ConsumerKey,
+    },
+    /// A consumer is gone; what it held goes back.
+    Detach {
+        /// Which queue.
+        queue: QueueId,
+        /// Who.
+        key: ConsumerKey,
+    },
+    /// A consumer settles deliveries.
+    Settle {
+        /// Which queue.
+        queue: QueueId,
+        /// Who.
+        key: ConsumerKey,
+        /// Which deliveries.
+        range: TagRange,
+        /// What became of them.
+        outcome: Outcome,
+        /// Answer with [`Event::Settled`] when the disk has it.
+        request: Option<u64>,
+    },
+    /// A consumer may have more deliveries.
+    Credit {
+        /// Which queue.
+        queue: QueueId,
+        /// Who.
+        key: ConsumerKey,
+        /// How many more.
+        add: u32,
+    },
+    /// Deliveries of so many bytes reached a consumer's socket.
+    Written {
+        /// Which queue.
+        queue: QueueId,
+        /// Who.
+        key: ConsumerKey,
+        /// Sum of their [`Delivery::window_bytes`].
+        bytes: u64,
+    },
+    /// Fetch one message; answered by [`Event::Got`].
+    Get {
+        /// Which queue.
+        queue: QueueId,
+        /// The reader: handle [`GET_HANDLE`] or [`GET_NO_ACK_HANDLE`].
+        key: ConsumerKey,
+        /// Where the answer goes.
+        outlet: Outlet,
+    },
+    /// Tell about queues; those that are not there are left out.
+    Inspect {
+        /// Which queues.
+        queues: Vec<QueueId>,
+        /// The answer.
+        reply: oneshot::Sender<Vec<QueueState>>,
+    },
+    /// Bodies were read back from the log.
+    Loaded {
+        /// First sequence of each group of messages, with its bytes or what went wrong.
+        groups: Vec<(u64, Result<Bytes, String>)>,
+    },
+    /// The log has moved on.
+    LogProgress,
+    /// Put everything on disk and stop; answers when that is done, with what went wrong if something did.
+    Close {
+        /// The answer.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+}
+
+/// Why a queue was not deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteRefusal {
+    /// It has consumers.
+    InUse,
+    /// It has ready messages.
+    NotEmpty,
+}
+
+/// A queue as lists show it.
+#[derive(Debug, Clone)]
+pub struct QueueState {
+    /// Which queue.
+    pub queue: QueueId,
+    /// Its numbers.
+    pub counts: QueueCounts,
+    /// Its consumers, with their limits and unsettled messages.
+    pub consumers: Vec<(ConsumerKey, ConsumerLimits, u64)>,
+}
+
+/// What a shard tells a connection.
+#[derive(Debug)]
+pub enum Event {
+    /// Messages for a consumer.
+    Delivery(Delivery),
+    /// A shard has the messages of a frame, as safely as was asked for.
+    Published {
+        /// The connection's number for the frame.
+        ticket: u64,
+        /// How safely.
+        durability: Durability,
+    },
+    /// A shard could not keep the messages of a frame.
+    PublishFailed {
+        /// The connection's number for the frame.
+        ticket: u64,
+        /// Why.
+        refusal: Box<Refusal>,
+    },
+    /// A consumer was attached, or not.
+    Attached {
+        /// Which.
+        key: ConsumerKey,
+        /// Why not.
+        result: Result<(), Box<Refusal>>,
+    },
+    /// A consumer was cancelled as it had asked.
+    Cancelled {
+        /// Which.
+        key: ConsumerKey,
+    },
+    /// A consumer was ended by the broker.
+    ConsumerEnded {
+        /// Which.
+        key: ConsumerKey,
+        /// Why, in a sentence.
+        reason: String,
+    },
+    /// A tag that the consumer does not hold.
+    SettleRefused {
+        /// Who.
+        key: ConsumerKey,
+        /// The first such tag.
+        tag: DeliveryTag,
+        /// The request, if it wanted an answer.
+        request: Option<u64>,
+    },
+    /// A settlement is on disk.
+    Settled {
+        /// Who settled.
+        key: ConsumerKey,
+        /// Which request.
+        request: u64,
+    },
+    /// The answer to a single request.
+    Got {
+        /// The reader.
+        key: ConsumerKey,
+        /// The message, or `None` if there is none ready.
+        message: Option<Delivery>,
+        /// Ready messages left.
+        ready: u64,
+    },
+    /// An answer to a request that was carried out elsewhere; shards never send it.
+    Answer(Box<dyn std::any::Any + Send>),
+}
+
+/// Messages for one consumer, in order.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The queue they come from.
+    pub queue: QueueId,
+    /// For whom.
+    pub consumer: ConsumerKey,
+    /// Tag of the first, the others count up.
+    pub first_tag: DeliveryTag,
+    /// How many.
+    pub count: u64,
+    /// Their exchange and key.
+    pub origin: Arc<Origin>,
+    /// The messages, encoded, in one or more pieces that each hold whole messages.
+    pub pieces: Vec<Bytes>,
+    /// They may have been delivered before.
+    pub redelivered: bool,
+    /// How often they came back to the queue.
+    pub delivery_count: u32,
+    /// To be reported with [`Command::Written`] once they are written.
+    pub window_bytes: u64,
+}
+
+/// What a shard tells the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The last consumer of an auto-delete queue has gone.
+    QueueUnused {
+        /// Which queue.
+        queue: QueueId,
+    },
+    /// The shard's log failed: nothing more will be kept on it until the broker restarts.
+    LogFailed {
+        /// Which shard.
+        shard: ShardId,
+        /// What happened.
+        what: String,
+    },
+}

@@ -1,0 +1,203 @@
+//! What a shard writes into its log.
+//!
+//! A batch's payload is first the messages of all its publishes, back to back, then its operations, then the length
+//! of the operations in 4 bytes, little endian:
+//!
+//! ```text
+//! ┌─────────────────────┬──────────────────────┬────────────────┐
+//! │ messages (runs)     │ operations           │ their length   │
+//! └─────────────────────┴──────────────────────┴────────────────┘
+//! operation = kind (1 byte) and fields; a number is a protobuf varint, a text its length and its bytes
+//!   1 publish   exchange, routing key, bytes of messages, segments n, n x (messages, queues q, q x queue)
+//!   2 settle    queue, runs n, n x (gap to the end of the run before, count)
+//!   3 requeue   the same
+//!   4 mark      queue, sequence
+//!   5 delete    queue
+//! ```
+//!
+//! A publish takes its bytes from where the publish before it ended; its messages take the next body sequences.
+
+use bytes::{Buf, BufMut, BytesMut};
+use prost::encoding::{decode_varint, encode_varint};
+
+use crate::model::{BodySequence, QueueId};
+use crate::queue::{QueueCommand, SequenceRun, SequenceRuns};
+
+use super::command::Origin;
+
+const PUBLISH: u8 = 1;
+const SETTLE: u8 = 2;
+const REQUEUE: u8 = 3;
+const MARK: u8 = 4;
+const DELETE: u8 = 5;
+
+/// A decoded operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Operation<'a> {
+    Publish { exchange: &'a str, routing_key: &'a str, bytes: usize, segments: Vec<(u64, Vec<QueueId>)> },
+    Queue { queue: QueueId, command: QueueCommand },
+    Delete { queue: QueueId },
+}
+
+pub(super) fn encode_publish<'a>(
+    origin: &Origin,
+    bytes: usize,
+    segments: impl ExactSizeIterator<Item = (u64, &'a [QueueId])>,
+    out: &mut BytesMut,
+) {
+    out.put_u8(PUBLISH);
+    for text in [origin.exchange.as_str(), origin.routing_key.as_str()] {
+        encode_varint(text.len() as u64, out);
+        out.put_slice(text.as_bytes());
+    }
+    encode_varint(bytes as u64, out);
+    encode_varint(segments.len() as u64, out);
+    for (messages, queues) in segments {
+        encode_varint(messages, out);
+        encode_varint(queues.len() as u64, out);
+        queues.iter().for_each(|queue| encode_varint(queue.0, out));
+    }
+}
+
+pub(super) fn encode_command(queue: QueueId, command: &QueueCommand, out: &mut BytesMut) {
+    let (kind, runs) = match command {
+        QueueCommand::Settle(runs) => (SETTLE, runs),
+        QueueCommand::Requeue(runs) => (REQUEUE, runs),
+        QueueCommand::DeliveryMark(mark) => {
+            out.put_u8(MARK);
+            encode_varint(queue.0, out);
+            encode_varint(*mark, out);
+            return;
+        }
+    };
+    out.put_u8(kind);
+    encode_varint(queue.0, out);
+    encode_varint(runs.runs().len() as u64, out);
+    let mut end = 0u64;
+    for run in runs.runs() {
+        // Runs need not rise (a purge lists what came back first): the gap wraps around.
+        encode_varint(run.first.0.wrapping_sub(end), out);
+        encode_varint(run.count, out);
+        end = run.first.0 + run.count;
+    }
+}
+
+pub(super) fn encode_delete(queue: QueueId, out: &mut BytesMut) {
+    out.put_u8(DELETE);
+    encode_varint(queue.0, out);
+}
+
+/// Splits a payload into messages and operations.
+pub(super) fn split_payload(payload: &[u8]) -> Result<(&[u8], &[u8]), String> {
+    let (rest, length) = payload.split_last_chunk::<4>().ok_or("a batch ends before the length of its operations")?;
+    let length = u32::from_le_bytes(*length) as usize;
+    let messages = rest.len().checked_sub(length).ok_or("a batch is shorter than its operations")?;
+    Ok(rest.split_at(messages))
+}
+
+/// Takes the next operation off the front; `None` at the end.
+pub(super) fn decode<'a>(rest: &mut &'a [u8]) -> Result<Option<Operation<'a>>, String> {
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let operation = match rest.get_u8() {
+        PUBLISH => {
+            let exchange = text(rest)?;
+            let routing_key = text(rest)?;
+            let bytes = number(rest)? as usize;
+            let mut segments = Vec::new();
+            for _ in 0..number(rest)? {
+                let messages = number(rest)?;
+                let mut queues = Vec::new();
+                for _ in 0..number(rest)? {
+                    queues.push(QueueId(number(rest)?));
+                }
+                segments.push((messages, queues));
+            }
+            Operation::Publish { exchange, routing_key, bytes, segments }
+        }
+        SETTLE => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Settle(runs(rest)?) },
+        REQUEUE => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Requeue(runs(rest)?) },
+        MARK => Operation::Queue { queue: queue(rest)?, command: QueueCommand::DeliveryMark(number(rest)?) },
+        DELETE => Operation::Delete { queue: queue(rest)? },
+        other => return Err(format!("operation kind {other} is unknown")),
+    };
+    Ok(Some(operation))
+}
+
+fn number(rest: &mut &[u8]) -> Result<u64, String> {
+    decode_varint(rest).map_err(|error| format!("a number in an operation: {error}"))
+}
+
+fn queue(rest: &mut &[u8]) -> Result<QueueId, String> {
+    number(rest).map(QueueId)
+}
+
+fn text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, String> {
+    let length = number(rest)? as usize;
+    let (text, after) = rest.split_at_checked(length).ok_or("a text in an operation is cut off")?;
+    *rest = after;
+    std::str::from_utf8(text).map_err(|error| format!("a text in an operation: {error}"))
+}
+
+fn runs(rest: &mut &[u8]) -> Result<SequenceRuns, String> {
+    let mut runs = SequenceRuns::default();
+    let mut end = 0u64;
+    for _ in 0..number(rest)? {
+        let first = end.wrapping_add(number(rest)?);
+        let count = number(rest)?;
+        end = first.checked_add(count).ok_or("a run of sequences is out of range")?;
+        runs.push_run(SequenceRun { first: BodySequence(first), count });
+    }
+    Ok(runs)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{ExchangeName, RoutingKey};
+
+    fn runs_of(runs: &[(u64, u64)]) -> SequenceRuns {
+        let mut all = SequenceRuns::default();
+        runs.iter().for_each(|(first, count)| all.push_run(SequenceRun { first: BodySequence(*first), count: *count }));
+        all
+    }
+
+    #[test]
+    fn operations_come_back_as_they_went() {
+        let mut out = BytesMut::new();
+        let origin =
+            Origin { exchange: ExchangeName::new("logs").unwrap(), routing_key: RoutingKey::new("a.b").unwrap() };
+        let queues = [QueueId(7), QueueId(300)];
+        encode_publish(&origin, 1234, [(3, &queues[..]), (1, &queues[..1])].into_iter(), &mut out);
+        let settle = QueueCommand::Settle(runs_of(&[(100, 5), (7, 1), (1 << 40, 2)]));
+        encode_command(QueueId(7), &settle, &mut out);
+        encode_command(QueueId(7), &QueueCommand::DeliveryMark(99), &mut out);
+        encode_delete(QueueId(300), &mut out);
+
+        let mut rest = &out[..];
+        let publish = Operation::Publish {
+            exchange: "logs",
+            routing_key: "a.b",
+            bytes: 1234,
+            segments: vec![(3, queues.to_vec()), (1, vec![QueueId(7)])],
+        };
+        assert_eq!(decode(&mut rest).unwrap(), Some(publish));
+        assert_eq!(decode(&mut rest).unwrap(), Some(Operation::Queue { queue: QueueId(7), command: settle }));
+        let mark = QueueCommand::DeliveryMark(99);
+        assert_eq!(decode(&mut rest).unwrap(), Some(Operation::Queue { queue: QueueId(7), command: mark }));
+        assert_eq!(decode(&mut rest).unwrap(), Some(Operation::Delete { queue: QueueId(300) }));
+        assert_eq!(decode(&mut rest).unwrap(), None);
+    }
+
+    #[test]
+    fn damage_is_an_error_and_no_panic() {
+        for bytes in [&[9u8][..], &[1, 200], &[2, 1, 5, 1], &[1, 1, 0xff, 0, 0, 0], &[3, 1, 1, 0xff, 0xff]] {
+            let mut rest = bytes;
+            assert!(decode(&mut rest).is_err(), "{bytes:?}");
+        }
+        assert!(split_payload(&[1, 2]).is_err());
+        assert!(split_payload(&[9, 0, 0, 0]).is_err());
+    }
+}
