@@ -1,1 +1,29 @@
-//! (under construction)
+//! The broker: virtual hosts, users and queues, and the publish path. The one interface that every front end calls.
+//!
+//! Owns the catalog (what exists), placement (which queue lives on which shard) and sessions (what one connection has
+//! under way). Must never know a protocol or a socket. Start reading at [`Broker`] for what a front end may ask and at
+//! [`Session`] for the way of a message; `catalog.rs` is the state machine behind all declarations.
+
+mod broker;
+mod catalog;
+mod catalog_task;
+mod inspect;
+mod login;
+mod open;
+mod publish;
+mod record;
+mod request;
+mod session;
+mod vhost;
+
+pub use crate::routing::{Binding, Destination, ExchangeDefinition, ExchangeKind, Explanation, ReachedBy, Routed};
+pub use crate::shard::{
+    ConsumerKey, ConsumerLimits, Delivery, Event, Mailbox, Origin, Outcome, Outlet, TagRange,
+};
+pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
+pub use inspect::{ConsumerListing, Page, QueueListing};
+pub use login::Identity;
+pub use open::{OpenFailure, open};
+pub use publish::{ConfirmedRun, Confirmation, Publication, PublishReport, Target};
+pub use request::{Answer, DeclaredQueue, QueueDeclaration, UserChange};
+pub use session::{ConsumeRequest, Session, SettleRequest};

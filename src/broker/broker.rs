@@ -1,0 +1,388 @@
+//! The broker as front ends hold it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::{Semaphore, oneshot};
+
+use super::catalog::no_such_vhost;
+use super::catalog_task::CatalogCommand;
+use super::login::Identity;
+use super::request::{Answer, DeclaredQueue, QueueDeclaration, Request, UserChange};
+use super::vhost::{QueueDefinition, Vhost};
+use crate::auth::{LoginCache, Password, SALT_BYTES, User, hash_password};
+use crate::model::{
+    ConnectionId, Durability, Entity, FieldTable, Refusal, ReplyCode, ShardId, UserName, VhostName,
+};
+use crate::routing::{Binding, ExchangeDefinition, Explanation, RouteError, no_such_queue};
+use crate::shard::{Command, ConsumerKey, Mailbox, QueueState, ShardHandle};
+use crate::storage::DataDirectory;
+
+/// What a broker needs to know.
+#[derive(Debug, Clone)]
+pub struct BrokerOptions {
+    /// Where to keep everything; `None`: nowhere but in memory.
+    pub data: Option<PathBuf>,
+    /// Durable shards of a new data directory. One that exists keeps its number.
+    pub shards: u16,
+    /// Bytes of recent messages that each durable shard keeps in memory.
+    pub resident_bytes_max: usize,
+    /// Largest message body in bytes.
+    pub message_bytes_max: usize,
+    /// Bytes of messages that one connection may have under way, published and not yet taken by all their queues.
+    pub publish_bytes_max: usize,
+    /// Bytes of deliveries that may wait for one connection's socket.
+    pub deliver_bytes_max: usize,
+    /// The administrator that a broker without users begins with.
+    pub first_user: Option<(UserName, Password)>,
+}
+
+/// A broker. Cheap to clone; lives as long as any clone.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What all parts of the broker share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: BrokerOptions,
+    pub(super) shards: BTreeMap<ShardId, ShardHandle>,
+    pub(super) catalog: Arc<Mailbox<CatalogCommand>>,
+    /// Dropped or sent to: the catalog stops.
+    pub(super) stop_catalog: Mutex<Option<oneshot::Sender<()>>>,
+    vhosts: RwLock<BTreeMap<VhostName, Arc<Vhost>>>,
+    users: RwLock<BTreeMap<UserName, Arc<User>>>,
+    pub(super) logins: Mutex<LoginCache>,
+    /// Password checks at a time: each takes 19 MiB and tens of milliseconds.
+    pub(super) login_permits: Arc<Semaphore>,
+    connections: Mutex<BTreeMap<ConnectionId, Arc<ConnectionDescription>>>,
+    next_connection: AtomicU64,
+    consumer_tags: Mutex<HashMap<ConsumerKey, Arc<str>>>,
+    /// Locked as long as the broker lives.
+    _directory: Option<DataDirectory>,
+}
+
+/// A connection as lists show it.
+#[derive(Debug)]
+pub struct ConnectionDescription {
+    /// Its number.
+    pub id: ConnectionId,
+    /// The name its client gave it.
+    pub name: String,
+    /// Who is logged in.
+    pub user: UserName,
+    /// Where it works.
+    pub vhost: VhostName,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// What the client says of itself.
+    pub client: BTreeMap<String, String>,
+    /// When it logged in, in milliseconds since 1970.
+    pub connected_at_ms: u64,
+    /// Counters that the front end keeps.
+    pub meter: ConnectionMeter,
+    /// Wakes the connection to be closed; the text says why.
+    pub(super) disconnect: Mutex<Option<oneshot::Sender<String>>>,
+}
+
+/// Counters of one connection.
+#[derive(Debug, Default)]
+pub struct ConnectionMeter {
+    /// Bytes that came in.
+    pub received_bytes: AtomicU64,
+    /// Bytes that went out.
+    pub sent_bytes: AtomicU64,
+    /// Channels that are open.
+    pub channels: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(
+        options: BrokerOptions,
+        shards: BTreeMap<ShardId, ShardHandle>,
+        catalog: Arc<Mailbox<CatalogCommand>>,
+        stop_catalog: oneshot::Sender<()>,
+        logins: LoginCache,
+        directory: Option<DataDirectory>,
+    ) -> Self {
+        let login_permits = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
+        Self {
+            options,
+            shards,
+            catalog,
+            stop_catalog: Mutex::new(Some(stop_catalog)),
+            vhosts: RwLock::default(),
+            users: RwLock::default(),
+            logins: Mutex::new(logins),
+            login_permits: Arc::new(Semaphore::new(login_permits)),
+            connections: Mutex::default(),
+            next_connection: AtomicU64::new(1),
+            consumer_tags: Mutex::default(),
+            _directory: directory,
+        }
+    }
+
+    pub(super) fn shard(&self, id: ShardId) -> Option<&ShardHandle> {
+        self.shards.get(&id)
+    }
+
+    pub(super) fn vhosts(&self) -> RwLockReadGuard<'_, BTreeMap<VhostName, Arc<Vhost>>> {
+        self.vhosts.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn vhosts_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<VhostName, Arc<Vhost>>> {
+        self.vhosts.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn users(&self) -> RwLockReadGuard<'_, BTreeMap<UserName, Arc<User>>> {
+        self.users.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn replace_users(&self, users: &BTreeMap<UserName, Arc<User>>) {
+        *self.users.write().unwrap_or_else(PoisonError::into_inner) = users.clone();
+    }
+
+    pub(super) fn connections(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Arc<ConnectionDescription>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn consumer_tags(&self) -> MutexGuard<'_, HashMap<ConsumerKey, Arc<str>>> {
+        self.consumer_tags.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Asks all connections of a vhost that was deleted to go.
+    pub(super) fn disconnect_vhost(&self, vhost: &VhostName) {
+        for connection in self.connections().values().filter(|connection| connection.vhost == *vhost) {
+            connection.disconnect(format!("vhost '{vhost}' was deleted"));
+        }
+    }
+}
+
+impl ConnectionDescription {
+    fn disconnect(&self, reason: String) {
+        let sender = self.disconnect.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sender) = sender {
+            // The connection may be on its way out already.
+            let _ = sender.send(reason);
+        }
+    }
+}
+
+impl Broker {
+    /// What a confirm of a message in a durable queue means.
+    pub fn durability(&self) -> Durability {
+        if self.shared.options.data.is_some() { Durability::Synced } else { Durability::Memory }
+    }
+
+    /// Largest message body in bytes.
+    pub fn message_bytes_max(&self) -> usize {
+        self.shared.options.message_bytes_max
+    }
+
+    /// Number of connections that are logged in.
+    pub fn connections_count(&self) -> usize {
+        self.shared.connections().len()
+    }
+
+    /// Makes an exchange, or checks that the one there is equal.
+    pub async fn declare_exchange(&self, who: &Identity, definition: ExchangeDefinition) -> Result<(), Refusal> {
+        self.done(Request::DeclareExchange { vhost: who.vhost_name(), definition }).await
+    }
+
+    /// Checks that an exchange exists.
+    pub fn check_exchange(&self, who: &Identity, name: &str) -> Result<(), Refusal> {
+        match who.vhost.routing().exchange(name) {
+            Some(_) => Ok(()),
+            None => Err(crate::routing::no_such_exchange(name, &who.vhost.name)),
+        }
+    }
+
+    /// Deletes an exchange with its bindings; one that does not exist is fine.
+    pub async fn delete_exchange(&self, who: &Identity, name: String, if_unused: bool) -> Result<(), Refusal> {
+        self.done(Request::DeleteExchange { vhost: who.vhost_name(), name, if_unused }).await
+    }
+
+    /// Adds a binding.
+    pub async fn bind(&self, who: &Identity, binding: Binding) -> Result<(), Refusal> {
+        self.done(Request::Bind { vhost: who.vhost_name(), connection: who.connection, binding }).await
+    }
+
+    /// Removes a binding.
+    pub async fn unbind(&self, who: &Identity, binding: Binding) -> Result<(), Refusal> {
+        self.done(Request::Unbind { vhost: who.vhost_name(), connection: who.connection, binding }).await
+    }
+
+    /// Makes a queue, or checks that the one there is equal.
+    pub async fn declare_queue(
+        &self,
+        who: &Identity,
+        declaration: QueueDeclaration,
+    ) -> Result<DeclaredQueue, Refusal> {
+        let vhost = who.vhost_name();
+        let request = Request::DeclareQueue { vhost, connection: who.connection, declaration };
+        match self.ask(request).await? {
+            Answer::Queue(name) => self.check_queue(who, &name).await,
+            other => unreachable!("the catalog answers a declaration with the queue, not {other:?}"),
+        }
+    }
+
+    /// Checks that a queue exists; tells its numbers.
+    pub async fn check_queue(&self, who: &Identity, name: &str) -> Result<DeclaredQueue, Refusal> {
+        let queue = self.queue(who, name)?;
+        let counts = self.inspect(&queue).await.map(|state| state.counts).unwrap_or_default();
+        Ok(DeclaredQueue { name: queue.name.clone(), messages_ready: counts.ready, consumers: counts.consumers })
+    }
+
+    /// Deletes a queue with its messages; answers with the number of ready ones, 0 if there is no such queue.
+    pub async fn delete_queue(
+        &self,
+        who: &Identity,
+        name: String,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<u64, Refusal> {
+        let vhost = who.vhost_name();
+        self.count(Request::DeleteQueue { vhost, connection: who.connection, name, if_unused, if_empty }).await
+    }
+
+    /// Drops the ready messages of a queue; answers with their number.
+    pub async fn purge_queue(&self, who: &Identity, name: &str) -> Result<u64, Refusal> {
+        let queue = self.queue(who, name)?;
+        let (reply, purged) = oneshot::channel();
+        self.shard(&queue)?.send(Command::Purge { queue: queue.id, reply });
+        purged.await.map_err(|_| stopping())
+    }
+
+    /// Where a message would go, and why.
+    pub fn explain(
+        &self,
+        who: &Identity,
+        exchange: &str,
+        key: &str,
+        headers: Option<&FieldTable>,
+    ) -> Result<Explanation, Refusal> {
+        let explained = who.vhost.routing().explain(exchange, key, headers);
+        explained.map_err(|error: RouteError| error.refusal(exchange, &who.vhost.name))
+    }
+
+    /// Makes or changes a user. Administrators only.
+    pub async fn put_user(&self, who: &Identity, change: UserChange) -> Result<(), Refusal> {
+        who.check_administrator()?;
+        let UserChange { name, password, administrator, vhosts } = change;
+        let password_hash = match password {
+            None => None,
+            Some(password) => Some(self.hash(password).await?),
+        };
+        self.done(Request::PutUser { name, password_hash, administrator, vhosts }).await
+    }
+
+    /// Deletes a user. Administrators only.
+    pub async fn delete_user(&self, who: &Identity, name: UserName) -> Result<(), Refusal> {
+        who.check_administrator()?;
+        self.done(Request::DeleteUser { name }).await
+    }
+
+    /// Makes a vhost. Administrators only.
+    pub async fn put_vhost(&self, who: &Identity, name: VhostName) -> Result<(), Refusal> {
+        who.check_administrator()?;
+        self.done(Request::PutVhost { name }).await
+    }
+
+    /// Deletes a vhost with all that is in it, and closes its connections. Administrators only.
+    pub async fn delete_vhost(&self, who: &Identity, name: VhostName) -> Result<(), Refusal> {
+        who.check_administrator()?;
+        self.done(Request::DeleteVhost { name }).await
+    }
+
+    /// Puts everything on disk and stops. Front ends have closed their connections before.
+    ///
+    /// # Errors
+    /// What could not be put on disk, a sentence for each shard.
+    pub async fn close(&self) -> Result<(), Vec<String>> {
+        let stop = self.shared.stop_catalog.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(stop) = stop {
+            // The catalog may have stopped by itself.
+            let _ = stop.send(());
+        }
+        let mut problems = Vec::new();
+        for shard in self.shared.shards.values() {
+            if let Err(what) = shard.close().await {
+                problems.push(format!("shard {}: {what}", shard.id()));
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    async fn hash(&self, password: Password) -> Result<crate::auth::PasswordHash, Refusal> {
+        let mut salt = [0; SALT_BYTES];
+        let failed = |what: String| Refusal::new(ReplyCode::InternalError, format!("cannot hash a password: {what}"));
+        getrandom::fill(&mut salt).map_err(|error| failed(error.to_string()))?;
+        let permit = Arc::clone(&self.shared.login_permits).acquire_owned().await.map_err(|_| stopping())?;
+        let hashed = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            hash_password(&password, &salt)
+        });
+        hashed.await.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
+    }
+
+    /// The queue of this name, if this connection may use it.
+    pub(super) fn queue(&self, who: &Identity, name: &str) -> Result<Arc<QueueDefinition>, Refusal> {
+        let queue = who.vhost.queue(name).ok_or_else(|| no_such_queue(name, &who.vhost.name))?;
+        super::catalog::check_owner(&queue, who.connection, &who.vhost.name)?;
+        Ok(queue)
+    }
+
+    pub(super) fn shard(&self, queue: &QueueDefinition) -> Result<&ShardHandle, Refusal> {
+        self.shared.shard(queue.shard).ok_or_else(|| {
+            let text = format!("shard {} of queue '{}' is not running", queue.shard, queue.name);
+            Refusal::new(ReplyCode::InternalError, text).about(Entity::Queue, queue.name.as_str())
+        })
+    }
+
+    pub(super) async fn inspect(&self, queue: &QueueDefinition) -> Option<QueueState> {
+        let (reply, states) = oneshot::channel();
+        self.shared.shard(queue.shard)?.send(Command::Inspect { queues: vec![queue.id], reply });
+        states.await.ok()?.pop()
+    }
+
+    pub(super) fn vhost(&self, name: &str) -> Result<Arc<Vhost>, Refusal> {
+        self.shared.vhosts().get(name).cloned().ok_or_else(|| no_such_vhost(name))
+    }
+
+    async fn ask(&self, request: Request) -> Result<Answer, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let command = CatalogCommand { request, reply: Some(reply) };
+        self.shared.catalog.push(command).map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+
+    async fn done(&self, request: Request) -> Result<(), Refusal> {
+        self.ask(request).await.map(|_| ())
+    }
+
+    async fn count(&self, request: Request) -> Result<u64, Refusal> {
+        match self.ask(request).await? {
+            Answer::MessageCount(count) => Ok(count),
+            other => unreachable!("the catalog answers a deletion with a count, not {other:?}"),
+        }
+    }
+
+    /// Has the catalog delete what only this connection may use. Nobody waits.
+    pub(super) fn forget_connection(&self, vhost: VhostName, connection: ConnectionId) {
+        let request = Request::CloseConnection { vhost, connection };
+        // A broker that is stopping deletes what was exclusive by not keeping it.
+        let _ = self.shared.catalog.push(CatalogCommand { request, reply: None });
+    }
+}
+
+pub(super) fn stopping() -> Refusal {
+    Refusal::new(ReplyCode::ConnectionForced, "the broker is stopping").retryable()
+}

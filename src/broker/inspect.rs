@@ -1,0 +1,201 @@
+//! Lists for people and programs: a page at a time, in order of name or number.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::broker::{Broker, ConnectionDescription};
+use super::login::Identity;
+use super::vhost::QueueDefinition;
+use crate::auth::User;
+use crate::model::{ConnectionId, QueueId, QueueName, Refusal, ReplyCode, ShardId};
+use crate::routing::{Binding, BindingPosition, ExchangeDefinition};
+use crate::shard::{Command, ConsumerKey, ConsumerLimits, QueueCounts, QueueState};
+
+/// One page of a list.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The entries.
+    pub entries: Vec<T>,
+    /// Token for the next page; `None`: this was the last.
+    pub next: Option<String>,
+}
+
+/// A queue with its numbers.
+#[derive(Debug, Clone)]
+pub struct QueueListing {
+    /// As it was declared.
+    pub definition: Arc<QueueDefinition>,
+    /// Its numbers.
+    pub counts: QueueCounts,
+}
+
+/// A consumer with its numbers.
+#[derive(Debug, Clone)]
+pub struct ConsumerListing {
+    /// The queue it consumes.
+    pub queue: QueueName,
+    /// Its name.
+    pub tag: Arc<str>,
+    /// Where it lives.
+    pub key: ConsumerKey,
+    /// Its limits.
+    pub limits: ConsumerLimits,
+    /// Messages that it has not settled.
+    pub unsettled: u64,
+}
+
+impl Broker {
+    /// Exchanges and the number of their bindings.
+    pub fn list_exchanges(
+        &self,
+        who: &Identity,
+        name: &str,
+        token: &str,
+        size: usize,
+    ) -> Page<(Arc<ExchangeDefinition>, usize)> {
+        let table = who.vhost.routing();
+        let entry = |entry: &crate::routing::ExchangeEntry| (Arc::clone(entry.definition()), entry.bindings_count());
+        if !name.is_empty() {
+            return Page { entries: table.exchange(name).map(entry).into_iter().collect(), next: None };
+        }
+        // The default exchange has the empty name, so "after nothing" and "after it" need two tokens.
+        let after = token.strip_prefix('>');
+        let entries: Vec<_> = table.exchanges(after).take(size + 1).map(entry).collect();
+        page(entries, size, |(definition, _)| format!(">{}", definition.name))
+    }
+
+    /// Queues and their numbers.
+    pub async fn list_queues(&self, who: &Identity, name: &str, token: &str, size: usize) -> Page<QueueListing> {
+        let definitions = match name.is_empty() {
+            true => who.vhost.queues_after(token, size + 1),
+            false => who.vhost.queue(name).into_iter().collect(),
+        };
+        let mut states = self.states(&definitions).await;
+        let entries = definitions
+            .into_iter()
+            .map(|definition| {
+                let counts = states.remove(&definition.id).map(|state| state.counts).unwrap_or_default();
+                QueueListing { definition, counts }
+            })
+            .collect();
+        page(entries, size, |queue: &QueueListing| queue.definition.name.to_string())
+    }
+
+    /// Bindings in order.
+    ///
+    /// # Errors
+    /// 502 for a token that this call did not give.
+    pub fn list_bindings(&self, who: &Identity, token: &str, size: usize) -> Result<Page<Arc<Binding>>, Refusal> {
+        let after = match token {
+            "" => None,
+            token => Some(token.parse::<BindingPosition>().map_err(|_| bad_token(token))?),
+        };
+        let entries = who.vhost.routing().bindings(after.as_ref()).take(size + 1).cloned().collect();
+        Ok(page(entries, size, |binding: &Arc<Binding>| binding.position().to_string()))
+    }
+
+    /// Consumers, by queue.
+    pub async fn list_consumers(&self, who: &Identity, token: &str, size: usize) -> Page<ConsumerListing> {
+        // A page ends with a queue: it may hold more entries than asked for if one queue has that many consumers.
+        let mut entries = Vec::new();
+        let mut after = token.to_owned();
+        loop {
+            let definitions = who.vhost.queues_after(&after, 256);
+            let Some(last) = definitions.last() else { return Page { entries, next: None } };
+            after = last.name.to_string();
+            let mut states = self.states(&definitions).await;
+            for definition in &definitions {
+                let Some(state) = states.remove(&definition.id) else { continue };
+                let tags = self.shared.consumer_tags();
+                entries.extend(state.consumers.into_iter().map(|(key, limits, unsettled)| ConsumerListing {
+                    queue: definition.name.clone(),
+                    tag: tags.get(&key).cloned().unwrap_or_else(|| Arc::from("")),
+                    key,
+                    limits,
+                    unsettled,
+                }));
+            }
+            if entries.len() >= size {
+                return Page { entries, next: Some(after) };
+            }
+        }
+    }
+
+    /// Connections: all of them for administrators, their own for others.
+    ///
+    /// # Errors
+    /// 502 for a token that this call did not give.
+    pub fn list_connections(
+        &self,
+        who: &Identity,
+        token: &str,
+        size: usize,
+    ) -> Result<Page<Arc<ConnectionDescription>>, Refusal> {
+        let after = match token {
+            "" => ConnectionId(0),
+            token => ConnectionId(token.parse().map_err(|_| bad_token(token))?),
+        };
+        let connections = self.shared.connections();
+        let visible = |connection: &Arc<ConnectionDescription>| {
+            who.user.administrator || connection.user == who.user.name
+        };
+        let later = connections.range(ConnectionId(after.0 + 1)..).map(|(_, connection)| connection);
+        let entries = later.filter(|connection| visible(connection)).take(size + 1).cloned().collect();
+        Ok(page(entries, size, |connection: &Arc<ConnectionDescription>| connection.id.to_string()))
+    }
+
+    /// Users. Administrators only.
+    pub fn list_users(&self, who: &Identity, name: &str, token: &str, size: usize) -> Result<Page<Arc<User>>, Refusal> {
+        who.check_administrator()?;
+        let users = self.shared.users();
+        let entries = users
+            .values()
+            .filter(|user| if name.is_empty() { *user.name > *token } else { *user.name == *name })
+            .take(size + 1)
+            .cloned()
+            .collect();
+        Ok(page(entries, size, |user: &Arc<User>| user.name.to_string()))
+    }
+
+    /// Vhosts that the user may open, with the numbers of their queues and exchanges.
+    pub fn list_vhosts(&self, who: &Identity, name: &str, token: &str, size: usize) -> Page<(String, usize, usize)> {
+        let vhosts = self.shared.vhosts();
+        let entries = vhosts
+            .values()
+            .filter(|vhost| if name.is_empty() { *vhost.name > *token } else { *vhost.name == *name })
+            .filter(|vhost| crate::auth::may_open(&who.user, &vhost.name).is_ok())
+            .take(size + 1)
+            .map(|vhost| (vhost.name.to_string(), vhost.queues_count(), vhost.routing().exchanges_count()))
+            .collect();
+        page(entries, size, |(name, _, _): &(String, usize, usize)| name.clone())
+    }
+
+    async fn states(&self, queues: &[Arc<QueueDefinition>]) -> HashMap<QueueId, QueueState> {
+        let mut by_shard: BTreeMap<ShardId, Vec<QueueId>> = BTreeMap::new();
+        queues.iter().for_each(|queue| by_shard.entry(queue.shard).or_default().push(queue.id));
+        let mut states = HashMap::new();
+        for (shard, queues) in by_shard {
+            let Some(shard) = self.shared.shard(shard) else { continue };
+            let (reply, answer) = oneshot::channel();
+            shard.send(Command::Inspect { queues, reply });
+            // A shard that has stopped knows nothing more.
+            states.extend(answer.await.unwrap_or_default().into_iter().map(|state| (state.queue, state)));
+        }
+        states
+    }
+}
+
+/// Cuts a list that was read one entry too far into a page.
+fn page<T>(mut entries: Vec<T>, size: usize, token: impl Fn(&T) -> String) -> Page<T> {
+    let more = entries.len() > size;
+    entries.truncate(size);
+    let next = if more { entries.last().map(token) } else { None };
+    Page { entries, next }
+}
+
+fn bad_token(token: &str) -> Refusal {
+    Refusal::new(ReplyCode::SyntaxError, "the page token is not one of this list")
+        .field("page_token", "the token of the page before", token)
+}

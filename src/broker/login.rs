@@ -1,0 +1,114 @@
+//! Who is there.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::broker::{Broker, ConnectionDescription, ConnectionMeter, stopping};
+use super::vhost::Vhost;
+use crate::auth::{Password, User, login_refused, may_log_in_from, may_open, verify_login};
+use crate::model::{ConnectionId, Entity, Refusal, ReplyCode, UserName, VhostName};
+
+/// A connection that is logged in: who, and where.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The connection's number.
+    pub connection: ConnectionId,
+    /// The user as it was at login.
+    pub user: Arc<User>,
+    /// The vhost.
+    pub vhost: Arc<Vhost>,
+}
+
+impl Identity {
+    pub(super) fn vhost_name(&self) -> VhostName {
+        self.vhost.name.clone()
+    }
+
+    pub(super) fn check_administrator(&self) -> Result<(), Refusal> {
+        if self.user.administrator {
+            return Ok(());
+        }
+        let text = format!("user '{}' is no administrator", self.user.name);
+        Err(Refusal::new(ReplyCode::AccessRefused, text).about(Entity::User, self.user.name.as_str()))
+    }
+}
+
+impl Broker {
+    /// Checks a password and opens a vhost. Takes tens of milliseconds the first time a user logs in.
+    ///
+    /// # Errors
+    /// 403 for a wrong user or password, a user who may not open the vhost, or guest from afar; 530 for a vhost
+    /// that does not exist.
+    pub async fn log_in(
+        &self,
+        user: UserName,
+        password: Password,
+        vhost: &str,
+        peer: SocketAddr,
+    ) -> Result<Identity, Refusal> {
+        may_log_in_from(&user, &password, peer.ip().to_canonical().is_loopback())?;
+        let known = self.shared.users().get(&user).cloned();
+        let remembered = known.as_ref().is_some_and(|known| {
+            let logins = self.shared.logins.lock().unwrap_or_else(PoisonError::into_inner);
+            logins.knows(&user, &password, &known.password)
+        });
+        let known = if remembered { known } else { self.verify(user.clone(), password, known).await? };
+        let Some(known) = known else { return Err(login_refused(&user)) };
+        let vhost = self.vhost(vhost)?;
+        may_open(&known, &vhost.name)?;
+        Ok(Identity { connection: self.shared.next_connection(), user: known, vhost })
+    }
+
+    /// Does the slow check on a thread that may block. `None`: wrong user or password.
+    async fn verify(
+        &self,
+        user: UserName,
+        password: Password,
+        known: Option<Arc<User>>,
+    ) -> Result<Option<Arc<User>>, Refusal> {
+        let permit = Arc::clone(&self.shared.login_permits).acquire_owned().await.map_err(|_| stopping())?;
+        let shared = Arc::clone(&self.shared);
+        let verified = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let right = verify_login(&password, known.as_ref().map(|user| &user.password));
+            let known = known.filter(|_| right)?;
+            let mut logins = shared.logins.lock().unwrap_or_else(PoisonError::into_inner);
+            logins.remember(&user, &password, &known.password);
+            Some(known)
+        });
+        verified.await.map_err(|error| Refusal::new(ReplyCode::InternalError, format!("cannot check a password: {error}")))
+    }
+
+    /// Lists a connection until [`Broker::deregister`]; the receiver gets a reason when it has to go.
+    pub fn register(
+        &self,
+        who: &Identity,
+        name: String,
+        peer: SocketAddr,
+        client: BTreeMap<String, String>,
+        connected_at_ms: u64,
+    ) -> (Arc<ConnectionDescription>, oneshot::Receiver<String>) {
+        let (sender, receiver) = oneshot::channel();
+        let description = Arc::new(ConnectionDescription {
+            id: who.connection,
+            name,
+            user: who.user.name.clone(),
+            vhost: who.vhost.name.clone(),
+            peer,
+            client,
+            connected_at_ms,
+            meter: ConnectionMeter::default(),
+            disconnect: Mutex::new(Some(sender)),
+        });
+        self.shared.connections().insert(who.connection, Arc::clone(&description));
+        (description, receiver)
+    }
+
+    /// Strikes a connection off the list.
+    pub fn deregister(&self, connection: ConnectionId) {
+        self.shared.connections().remove(&connection);
+    }
+}

@@ -1,0 +1,218 @@
+//! Opening a broker: lock and read the data directory, start shards and catalog.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use prost::Message;
+use tokio::sync::{Notify, oneshot};
+
+use super::broker::{Broker, BrokerOptions, Shared};
+use super::catalog::{Catalog, Changes, FIRST_VOLATILE_SHARD};
+use super::catalog_task::CatalogTask;
+use super::record::{Change, Record, Records};
+use super::vhost::Vhost;
+use crate::auth::{KEY_BYTES, LoginCache, SALT_BYTES, hash_password};
+use crate::model::{BodySequence, QueueId, ShardId, Timestamp, VhostName};
+use crate::shard::{Command, Mailbox, Notice, QueueOptions, Shard, ShardHandle, ShardOptions, spawn};
+use crate::storage::{
+    Batch, DataDirectory, DirectLog, DirectLogOptions, MemoryLog, OpenFailure as LogOpenFailure,
+    RealDisk, RecoveredBatch, ShardLog,
+};
+
+/// Successful logins that are remembered.
+const LOGINS_MAX: usize = 10_000;
+/// The vhost that every broker has.
+const DEFAULT_VHOST: &str = "/";
+
+/// Why a broker did not start. Nothing was changed but what recovery mends: a torn end of a log is cut.
+#[derive(Debug)]
+pub enum OpenFailure {
+    /// The data directory cannot be used: locked, of another format, unreadable.
+    Directory(String),
+    /// A log cannot be opened.
+    Log {
+        /// "the catalog" or "shard 3".
+        what: String,
+        /// Why.
+        failure: LogOpenFailure,
+    },
+    /// A password or a key could not be made.
+    Security(String),
+    /// The catalog could not be written.
+    Catalog(String),
+}
+
+impl fmt::Display for OpenFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(what) | Self::Security(what) => f.write_str(what),
+            Self::Log { what, failure } => write!(f, "{what} cannot be recovered: {failure}"),
+            Self::Catalog(what) => write!(f, "the catalog cannot be written: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenFailure {}
+
+/// Opens a broker: recovers what is on disk and starts the shards on the current tokio runtime. Blocks while it reads.
+///
+/// # Errors
+/// See [`OpenFailure`].
+pub fn open(options: BrokerOptions) -> Result<Broker, OpenFailure> {
+    let directory = options.data.as_deref().map(DataDirectory::open).transpose();
+    let directory = directory.map_err(|failure| OpenFailure::Directory(failure.to_string()))?;
+    let progress = Arc::new(Notify::new());
+    let mut catalog = Catalog::default();
+    let mut log = open_catalog_log(options.data.as_deref(), &progress, &mut catalog)?;
+    catalog.recovered();
+    complete(&mut catalog, &options, &mut *log)?;
+
+    let notices = Arc::new(Mailbox::default());
+    let mut shards = BTreeMap::new();
+    if let Some(data) = &options.data {
+        for number in 0..catalog.durable_shards {
+            let handle = start_durable_shard(ShardId(number), data, &options, &catalog, &notices)?;
+            shards.insert(handle.id(), handle);
+        }
+    }
+    for number in 0..catalog.volatile_shards() {
+        let handle = start_volatile_shard(ShardId(FIRST_VOLATILE_SHARD + number), &options, &catalog, &notices);
+        shards.insert(handle.id(), handle);
+    }
+
+    let mut key = [0; KEY_BYTES];
+    getrandom::fill(&mut key).map_err(|error| no_randomness(&error))?;
+    let commands = Arc::new(Mailbox::default());
+    let (stop_catalog, stop) = oneshot::channel();
+    let logins = LoginCache::new(key, LOGINS_MAX);
+    let shared = Arc::new(Shared::new(options, shards, Arc::clone(&commands), stop_catalog, logins, directory));
+    publish_catalog(&shared, &catalog);
+    let task = CatalogTask { catalog, log, progress, commands, notices, shared: Arc::clone(&shared), stop };
+    tokio::spawn(task.run());
+    Ok(Broker { shared })
+}
+
+fn open_catalog_log(
+    data: Option<&Path>,
+    progress: &Arc<Notify>,
+    catalog: &mut Catalog,
+) -> Result<Box<dyn ShardLog>, OpenFailure> {
+    let Some(data) = data else { return Ok(Box::new(MemoryLog::new())) };
+    let progress = Arc::clone(progress);
+    let log = DirectLog::open(
+        Arc::new(RealDisk),
+        &data.join("catalog"),
+        DirectLogOptions::default(),
+        Arc::new(move || progress.notify_waiters()),
+        &mut |batch: RecoveredBatch| {
+            let records = Records::decode(batch.payload).map_err(|error| error.to_string())?;
+            records.records.into_iter().try_for_each(|record| catalog.replay(record))
+        },
+    );
+    let log = log.map_err(|failure| OpenFailure::Log { what: "the catalog".to_owned(), failure })?;
+    Ok(Box::new(log))
+}
+
+/// Gives a new broker its vhost, its first user and its number of shards.
+fn complete(catalog: &mut Catalog, options: &BrokerOptions, log: &mut dyn ShardLog) -> Result<(), OpenFailure> {
+    let mut changes = Changes::default();
+    if options.data.is_some() && catalog.durable_shards == 0 {
+        catalog.durable_shards = options.shards.max(1);
+        changes.records.push(Record::from(Change::Shards(catalog.durable_shards.into())));
+    } else if options.data.is_some() && catalog.durable_shards != options.shards {
+        tracing::warn!(
+            configured = options.shards,
+            used = catalog.durable_shards,
+            "the number of shards of a data directory is fixed when it is made"
+        );
+    }
+    let vhost = VhostName::new(DEFAULT_VHOST).expect("the name is short");
+    if catalog.vhosts.is_empty() {
+        catalog.put_vhost(&vhost, &mut changes);
+    }
+    if catalog.users.is_empty()
+        && let Some((name, password)) = &options.first_user
+    {
+        let mut salt = [0; SALT_BYTES];
+        getrandom::fill(&mut salt).map_err(|error| no_randomness(&error))?;
+        let hash = hash_password(password, &salt).map_err(|error| OpenFailure::Security(error.to_string()))?;
+        catalog
+            .put_user(name.clone(), Some(hash), true, vec![vhost], &mut changes)
+            .map_err(|refusal| OpenFailure::Security(refusal.to_string()))?;
+    }
+    if changes.records.is_empty() {
+        return Ok(());
+    }
+    let batch = Batch {
+        first_body: BodySequence(0),
+        bodies: 0,
+        operations: changes.records.len() as u32,
+        recorded_at: Timestamp::default(),
+        payload: vec![Records { records: changes.records }.encode_to_vec().into()],
+    };
+    // Later batches follow in the same log, so whoever waits for one of them waits for this one too.
+    log.propose(batch).map(|_| ()).map_err(|failure| OpenFailure::Catalog(failure.to_string()))
+}
+
+fn start_durable_shard(
+    id: ShardId,
+    data: &Path,
+    options: &BrokerOptions,
+    catalog: &Catalog,
+    notices: &Arc<Mailbox<Notice>>,
+) -> Result<ShardHandle, OpenFailure> {
+    let mailbox = Arc::new(Mailbox::default());
+    let shard_options = ShardOptions { id, resident_bytes_max: options.resident_bytes_max };
+    let mut shard = Shard::new(shard_options, Arc::clone(notices));
+    let wake = Arc::clone(&mailbox);
+    let log = DirectLog::open(
+        Arc::new(RealDisk),
+        &data.join(format!("shard-{id}")),
+        DirectLogOptions::default(),
+        Arc::new(move || {
+            // A shard that has stopped needs no progress.
+            let _ = wake.push(Command::LogProgress);
+        }),
+        &mut |batch: RecoveredBatch| shard.replay(&batch).map_err(|failure| failure.to_string()),
+    );
+    let log = log.map_err(|failure| OpenFailure::Log { what: format!("shard {id}"), failure })?;
+    shard.start(Box::new(log), &queues_on(catalog, id));
+    Ok(spawn(shard, mailbox))
+}
+
+fn start_volatile_shard(
+    id: ShardId,
+    options: &BrokerOptions,
+    catalog: &Catalog,
+    notices: &Arc<Mailbox<Notice>>,
+) -> ShardHandle {
+    let shard_options = ShardOptions { id, resident_bytes_max: options.resident_bytes_max };
+    let mut shard = Shard::new(shard_options, Arc::clone(notices));
+    shard.start(Box::new(MemoryLog::new()), &queues_on(catalog, id));
+    spawn(shard, Arc::new(Mailbox::default()))
+}
+
+fn queues_on(catalog: &Catalog, shard: ShardId) -> Vec<(QueueId, QueueOptions)> {
+    let queues = catalog.vhosts.values().flat_map(|vhost| vhost.queues.values());
+    queues
+        .filter(|queue| queue.shard == shard)
+        .map(|queue| (queue.id, QueueOptions { recoverable: true, auto_delete: queue.auto_delete }))
+        .collect()
+}
+
+fn publish_catalog(shared: &Shared, catalog: &Catalog) {
+    let mut vhosts = shared.vhosts_mut();
+    for (name, state) in &catalog.vhosts {
+        let vhost = Vhost::new(name.clone());
+        vhost.publish_routing(state.table.clone());
+        state.queues.values().for_each(|queue| vhost.insert_queue(Arc::clone(queue)));
+        vhosts.insert(name.clone(), Arc::new(vhost));
+    }
+    shared.replace_users(&catalog.users);
+}
+
+fn no_randomness(error: &getrandom::Error) -> OpenFailure {
+    OpenFailure::Security(format!("the operating system gives no random bytes: {error}"))
+}

@@ -1,0 +1,308 @@
+//! What the catalog writes into its log: one record per change, in protobuf, so that later versions can add fields.
+
+use std::collections::BTreeMap;
+
+use prost::{Message, Oneof};
+
+use crate::model::{ExchangeName, FieldTable, FieldValue, NameTooLong, QueueName, RoutingKey};
+use crate::routing::{Binding, Destination, ExchangeDefinition, ExchangeKind};
+
+/// The changes of one batch.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Records {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) records: Vec<Record>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Record {
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    pub(super) change: Option<Change>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub(super) enum Change {
+    #[prost(message, tag = "1")]
+    PutVhost(StoredName),
+    #[prost(message, tag = "2")]
+    DeleteVhost(StoredName),
+    #[prost(message, tag = "3")]
+    PutUser(StoredUser),
+    #[prost(message, tag = "4")]
+    DeleteUser(StoredName),
+    #[prost(message, tag = "5")]
+    PutExchange(StoredExchange),
+    #[prost(message, tag = "6")]
+    DeleteExchange(StoredName),
+    #[prost(message, tag = "7")]
+    PutQueue(StoredQueue),
+    #[prost(message, tag = "8")]
+    DeleteQueue(StoredName),
+    #[prost(message, tag = "9")]
+    Bind(StoredBinding),
+    #[prost(message, tag = "10")]
+    Unbind(StoredBinding),
+    /// How many durable shards this data directory has; written once.
+    #[prost(uint32, tag = "11")]
+    Shards(u32),
+}
+
+/// A name, within a vhost where it needs one.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredName {
+    #[prost(string, tag = "1")]
+    pub(super) vhost: String,
+    #[prost(string, tag = "2")]
+    pub(super) name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredUser {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(string, tag = "2")]
+    pub(super) password_hash: String,
+    #[prost(bool, tag = "3")]
+    pub(super) administrator: bool,
+    #[prost(string, repeated, tag = "4")]
+    pub(super) vhosts: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredExchange {
+    #[prost(string, tag = "1")]
+    pub(super) vhost: String,
+    #[prost(string, tag = "2")]
+    pub(super) name: String,
+    #[prost(string, tag = "3")]
+    pub(super) kind: String,
+    #[prost(bool, tag = "4")]
+    pub(super) auto_delete: bool,
+    #[prost(bool, tag = "5")]
+    pub(super) internal: bool,
+    #[prost(message, optional, tag = "6")]
+    pub(super) arguments: Option<StoredTable>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredQueue {
+    #[prost(string, tag = "1")]
+    pub(super) vhost: String,
+    #[prost(string, tag = "2")]
+    pub(super) name: String,
+    #[prost(uint64, tag = "3")]
+    pub(super) id: u64,
+    #[prost(uint32, tag = "4")]
+    pub(super) shard: u32,
+    #[prost(bool, tag = "5")]
+    pub(super) auto_delete: bool,
+    #[prost(message, optional, tag = "6")]
+    pub(super) arguments: Option<StoredTable>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredBinding {
+    #[prost(string, tag = "1")]
+    pub(super) vhost: String,
+    #[prost(string, tag = "2")]
+    pub(super) source: String,
+    #[prost(string, tag = "3")]
+    pub(super) destination: String,
+    #[prost(bool, tag = "4")]
+    pub(super) to_exchange: bool,
+    #[prost(string, tag = "5")]
+    pub(super) key: String,
+    #[prost(message, optional, tag = "6")]
+    pub(super) arguments: Option<StoredTable>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredTable {
+    #[prost(btree_map = "string, message", tag = "1")]
+    fields: BTreeMap<String, StoredValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredValue {
+    #[prost(oneof = "StoredKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    kind: Option<StoredKind>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum StoredKind {
+    #[prost(bool, tag = "1")]
+    Boolean(bool),
+    #[prost(sint64, tag = "2")]
+    Integer(i64),
+    #[prost(uint64, tag = "3")]
+    Unsigned(u64),
+    #[prost(double, tag = "4")]
+    Double(f64),
+    #[prost(string, tag = "5")]
+    Text(String),
+    #[prost(bytes, tag = "6")]
+    Bytes(Vec<u8>),
+    #[prost(sint64, tag = "7")]
+    TimestampSeconds(i64),
+    #[prost(message, tag = "8")]
+    Table(StoredTable),
+    #[prost(message, tag = "9")]
+    List(StoredList),
+    #[prost(message, tag = "10")]
+    Decimal(StoredDecimal),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredList {
+    #[prost(message, repeated, tag = "1")]
+    values: Vec<StoredValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredDecimal {
+    #[prost(uint32, tag = "1")]
+    scale: u32,
+    #[prost(sint64, tag = "2")]
+    value: i64,
+}
+
+impl From<Change> for Record {
+    fn from(change: Change) -> Self {
+        Self { change: Some(change) }
+    }
+}
+
+impl StoredName {
+    pub(super) fn new(vhost: &str, name: &str) -> Self {
+        Self { vhost: vhost.to_owned(), name: name.to_owned() }
+    }
+}
+
+impl StoredExchange {
+    pub(super) fn new(vhost: &str, definition: &ExchangeDefinition) -> Self {
+        Self {
+            vhost: vhost.to_owned(),
+            name: definition.name.to_string(),
+            kind: definition.kind.as_str().to_owned(),
+            auto_delete: definition.auto_delete,
+            internal: definition.internal,
+            arguments: Some(StoredTable::from(&definition.arguments)),
+        }
+    }
+
+    pub(super) fn definition(self) -> Result<ExchangeDefinition, String> {
+        Ok(ExchangeDefinition {
+            name: ExchangeName::new(&self.name).map_err(too_long)?,
+            kind: ExchangeKind::parse(&self.kind).map_err(|refusal| refusal.text)?,
+            durable: true,
+            auto_delete: self.auto_delete,
+            internal: self.internal,
+            arguments: self.arguments.map(FieldTable::from).unwrap_or_default(),
+        })
+    }
+}
+
+impl StoredBinding {
+    pub(super) fn new(vhost: &str, binding: &Binding) -> Self {
+        Self {
+            vhost: vhost.to_owned(),
+            source: binding.source.to_string(),
+            destination: binding.destination.name().to_owned(),
+            to_exchange: matches!(binding.destination, Destination::Exchange(_)),
+            key: binding.key.to_string(),
+            arguments: Some(StoredTable::from(&binding.arguments)),
+        }
+    }
+
+    pub(super) fn binding(self) -> Result<Binding, String> {
+        Ok(Binding {
+            source: ExchangeName::new(&self.source).map_err(too_long)?,
+            destination: if self.to_exchange {
+                Destination::Exchange(ExchangeName::new(&self.destination).map_err(too_long)?)
+            } else {
+                Destination::Queue(QueueName::new(&self.destination).map_err(too_long)?)
+            },
+            key: RoutingKey::new(&self.key).map_err(too_long)?,
+            arguments: self.arguments.map(FieldTable::from).unwrap_or_default(),
+        })
+    }
+}
+
+pub(super) fn too_long(error: NameTooLong) -> String {
+    error.to_string()
+}
+
+impl From<&FieldTable> for StoredTable {
+    fn from(table: &FieldTable) -> Self {
+        Self { fields: table.iter().map(|(name, value)| (name.to_owned(), value.into())).collect() }
+    }
+}
+
+impl From<StoredTable> for FieldTable {
+    fn from(table: StoredTable) -> Self {
+        Self(table.fields.into_iter().map(|(name, value)| (name, value.into())).collect())
+    }
+}
+
+impl From<&FieldValue> for StoredValue {
+    fn from(value: &FieldValue) -> Self {
+        let kind = match value {
+            FieldValue::Void => return Self { kind: None },
+            FieldValue::Boolean(value) => StoredKind::Boolean(*value),
+            FieldValue::Integer(value) => StoredKind::Integer(*value),
+            FieldValue::Unsigned(value) => StoredKind::Unsigned(*value),
+            FieldValue::Double(value) => StoredKind::Double(*value),
+            FieldValue::Text(value) => StoredKind::Text(value.clone()),
+            FieldValue::Bytes(value) => StoredKind::Bytes(value.clone()),
+            FieldValue::TimestampSeconds(value) => StoredKind::TimestampSeconds(*value),
+            FieldValue::Table(value) => StoredKind::Table(value.into()),
+            FieldValue::List(values) => {
+                StoredKind::List(StoredList { values: values.iter().map(StoredValue::from).collect() })
+            }
+            FieldValue::Decimal { scale, value } => {
+                StoredKind::Decimal(StoredDecimal { scale: *scale, value: *value })
+            }
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl From<StoredValue> for FieldValue {
+    fn from(value: StoredValue) -> Self {
+        match value.kind {
+            None => Self::Void,
+            Some(StoredKind::Boolean(value)) => Self::Boolean(value),
+            Some(StoredKind::Integer(value)) => Self::Integer(value),
+            Some(StoredKind::Unsigned(value)) => Self::Unsigned(value),
+            Some(StoredKind::Double(value)) => Self::Double(value),
+            Some(StoredKind::Text(value)) => Self::Text(value),
+            Some(StoredKind::Bytes(value)) => Self::Bytes(value),
+            Some(StoredKind::TimestampSeconds(value)) => Self::TimestampSeconds(value),
+            Some(StoredKind::Table(value)) => Self::Table(value.into()),
+            Some(StoredKind::List(list)) => Self::List(list.values.into_iter().map(FieldValue::from).collect()),
+            Some(StoredKind::Decimal(decimal)) => Self::Decimal { scale: decimal.scale, value: decimal.value },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_value_comes_back() {
+        let table = FieldTable::from([
+            ("void", FieldValue::Void),
+            ("boolean", true.into()),
+            ("integer", (-5).into()),
+            ("unsigned", FieldValue::Unsigned(u64::MAX)),
+            ("double", FieldValue::Double(0.5)),
+            ("text", "text".into()),
+            ("bytes", FieldValue::Bytes(vec![0, 255])),
+            ("time", FieldValue::TimestampSeconds(7)),
+            ("list", FieldValue::List(vec![1.into(), FieldValue::Table(FieldTable::from([("a", "b".into())]))])),
+            ("decimal", FieldValue::Decimal { scale: 2, value: 314 }),
+        ]);
+        assert_eq!(FieldTable::from(StoredTable::from(&table)), table);
+    }
+}

@@ -1,0 +1,72 @@
+//! What front ends ask of the catalog, and its answers.
+
+use crate::auth::Password;
+use crate::model::{ConnectionId, FieldTable, QueueId, QueueName, UserName, VhostName};
+use crate::routing::{Binding, ExchangeDefinition};
+
+/// A queue to be made or checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueDeclaration {
+    /// Empty: the broker makes a name.
+    pub name: QueueName,
+    /// Survives a restart.
+    pub durable: bool,
+    /// For the declaring connection alone.
+    pub exclusive: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// Known: "x-queue-type" with "classic".
+    pub arguments: FieldTable,
+}
+
+/// A queue that was declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredQueue {
+    /// Its name.
+    pub name: QueueName,
+    /// Ready messages.
+    pub messages_ready: u64,
+    /// Consumers.
+    pub consumers: u32,
+}
+
+/// A user to be made or changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserChange {
+    /// Who.
+    pub name: UserName,
+    /// `None`: keep the password of a user that exists.
+    pub password: Option<Password>,
+    /// May do everything.
+    pub administrator: bool,
+    /// May open these.
+    pub vhosts: Vec<VhostName>,
+}
+
+/// A change of the catalog.
+#[derive(Debug, Clone)]
+pub(super) enum Request {
+    DeclareExchange { vhost: VhostName, definition: ExchangeDefinition },
+    DeleteExchange { vhost: VhostName, name: String, if_unused: bool },
+    Bind { vhost: VhostName, connection: ConnectionId, binding: Binding },
+    Unbind { vhost: VhostName, connection: ConnectionId, binding: Binding },
+    DeclareQueue { vhost: VhostName, connection: ConnectionId, declaration: QueueDeclaration },
+    DeleteQueue { vhost: VhostName, connection: ConnectionId, name: String, if_unused: bool, if_empty: bool },
+    DeleteUnusedQueue { queue: QueueId },
+    CloseConnection { vhost: VhostName, connection: ConnectionId },
+    PutUser { name: UserName, password_hash: Option<crate::auth::PasswordHash>, administrator: bool, vhosts: Vec<VhostName> },
+    DeleteUser { name: UserName },
+    PutVhost { name: VhostName },
+    DeleteVhost { name: VhostName },
+}
+
+/// What the catalog answers to a change that it carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Done.
+    Done,
+    /// A queue is there.
+    Queue(QueueName),
+    /// So many ready messages went with it.
+    MessageCount(u64),
+}

@@ -1,0 +1,110 @@
+//! A virtual host as connections see it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::model::{ConnectionId, FieldTable, QueueId, QueueName, ShardId, VhostName};
+use crate::routing::RoutingTable;
+
+/// A queue as it was declared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueDefinition {
+    /// Never used twice.
+    pub id: QueueId,
+    /// Unique in its vhost.
+    pub name: QueueName,
+    /// Survives a restart.
+    pub durable: bool,
+    /// The only connection that may use it.
+    pub owner: Option<ConnectionId>,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// Arguments of its declaration.
+    pub arguments: FieldTable,
+    /// Where it lives.
+    pub shard: ShardId,
+}
+
+/// A virtual host: what publishing and consuming read without asking anybody. The catalog alone changes it.
+#[derive(Debug)]
+pub struct Vhost {
+    /// Its name.
+    pub name: VhostName,
+    routing: ArcSwap<RoutingTable>,
+    /// Counts changes of `routing`; caches of routes are as old as the version they were made with.
+    version: AtomicU64,
+    queues: Mutex<BTreeMap<QueueName, Arc<QueueDefinition>>>,
+    deleted: AtomicBool,
+}
+
+impl Vhost {
+    pub(super) fn new(name: VhostName) -> Self {
+        Self {
+            routing: ArcSwap::from_pointee(RoutingTable::new(name.clone())),
+            name,
+            version: AtomicU64::new(1),
+            queues: Mutex::default(),
+            deleted: AtomicBool::new(false),
+        }
+    }
+
+    /// The routing table of this moment.
+    pub fn routing(&self) -> arc_swap::Guard<Arc<RoutingTable>> {
+        self.routing.load()
+    }
+
+    /// A number that grows with each change of the routing table. Read it before the table: then a cache may be
+    /// marked older than it is, never newer.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// The queue of this name.
+    pub fn queue(&self, name: &str) -> Option<Arc<QueueDefinition>> {
+        self.queues().get(name).cloned()
+    }
+
+    /// Queues in order of their names, after the given one.
+    pub fn queues_after(&self, after: &str, count: usize) -> Vec<Arc<QueueDefinition>> {
+        use std::ops::Bound;
+        self.queues()
+            .range::<str, _>((Bound::Excluded(after), Bound::Unbounded))
+            .take(count)
+            .map(|(_, queue)| Arc::clone(queue))
+            .collect()
+    }
+
+    /// Number of queues.
+    pub fn queues_count(&self) -> usize {
+        self.queues().len()
+    }
+
+    /// Whether the vhost was deleted; its connections are about to be closed.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn publish_routing(&self, table: RoutingTable) {
+        self.routing.store(Arc::new(table));
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn insert_queue(&self, queue: Arc<QueueDefinition>) {
+        self.queues().insert(queue.name.clone(), queue);
+    }
+
+    pub(super) fn remove_queue(&self, name: &str) {
+        self.queues().remove(name);
+    }
+
+    pub(super) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Relaxed);
+    }
+
+    fn queues(&self) -> MutexGuard<'_, BTreeMap<QueueName, Arc<QueueDefinition>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
