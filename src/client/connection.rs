@@ -9,7 +9,7 @@ use tokio::sync::broadcast;
 
 use super::channel::{Channel, ChannelHandle};
 use super::core::Core;
-use super::driver::drive;
+use super::driver::{CutOff, drive};
 use super::error::{CloseReason, ConnectError, RequestError};
 use super::handshake;
 use super::options::ConnectOptions;
@@ -159,7 +159,7 @@ impl Connection {
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
         let link = handshake::connect(&options).await?;
         let core = Core::new(options, link.offer.clone());
-        tokio::spawn(drive(core.clone(), link));
+        tokio::spawn(drive(CutOff::new(core.clone()), link));
         Ok(Self(Arc::new(ConnectionHandle { core })))
     }
 

@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) offer: Arc<ServerOffer>,
     /// Counts connections made; deliveries of an earlier one cannot be settled.
     pub(super) epoch: u64,
+    /// The connection is broken, and to be made again.
+    pub(super) is_suspended: bool,
     pub(super) is_closing: bool,
     pub(super) closed: Option<CloseReason>,
     pub(super) outgoing: VecDeque<Outgoing>,
@@ -222,6 +224,7 @@ impl Core {
             state: Mutex::new(State {
                 offer: Arc::new(offer),
                 epoch: 1,
+                is_suspended: false,
                 is_closing: false,
                 closed: None,
                 outgoing: VecDeque::new(),
@@ -439,6 +442,11 @@ impl Core {
             || entry.stage == Stage::Closing
             || mem::replace(stage, Stage::Closing) == Stage::Closing
         {
+            return None;
+        }
+        if state.is_suspended {
+            // It ended with the connection, and is not started again.
+            state.drop_consumer(consumer);
             return None;
         }
         let body = pb::frame::Body::CancelConsumer(pb::CancelConsumer { consumer: consumer.id() });

@@ -16,8 +16,8 @@ use super::session::Session;
 use crate::model::ReplyCode;
 
 /// Drives a connection until it is closed for good.
-pub(super) async fn drive(core: Arc<Core>, mut link: Link) {
-    let mut cut_off = CutOff { core: core.clone(), is_over: false };
+pub(super) async fn drive(mut cut_off: CutOff, mut link: Link) {
+    let core = cut_off.core.clone();
     let reason = loop {
         let reason = Session::new(core.clone(), link.socket, link.incoming).run().await;
         if core.options.reconnect.is_none() || !is_worth_retrying(&reason) || core.state().is_closing {
@@ -36,10 +36,16 @@ pub(super) async fn drive(core: Arc<Core>, mut link: Link) {
     core.close_for_good(&reason);
 }
 
-/// If the runtime drops the task, everybody who waits learns that.
-struct CutOff {
+/// If the runtime drops the task, before or after it began, everybody who waits learns that.
+pub(super) struct CutOff {
     core: Arc<Core>,
     is_over: bool,
+}
+
+impl CutOff {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self { core, is_over: false }
+    }
 }
 
 impl Drop for CutOff {

@@ -21,6 +21,8 @@ mod publisher;
 mod recorded;
 mod restore;
 mod session;
+#[cfg(test)]
+mod tests;
 mod topology;
 mod write_queue;
 

@@ -146,9 +146,9 @@ mod tests {
             recorded.apply(Change::Bound(bound.clone()), &done);
             recorded.apply(Change::Bound(bound.clone()), &done);
         }
-        assert_eq!(described(&recorded), "a b | amq.gen-1= q=q | a>q b>a b>q a>amq.gen-1 b>a");
+        assert_eq!(described(&recorded), "a b | amq.gen-1= q=q | a>q a>amq.gen-1 b>a b>a b>q");
         recorded.rename_queue("amq.gen-1", "amq.gen-2");
-        assert_eq!(described(&recorded), "a b | amq.gen-2= q=q | a>q b>a b>q a>amq.gen-2 b>a");
+        assert_eq!(described(&recorded), "a b | amq.gen-2= q=q | a>q a>amq.gen-2 b>a b>a b>q");
         recorded.apply(Change::Unbound(bindings[3].clone()), &done);
         recorded.apply(Change::ExchangeDeleted("a".to_owned()), &done);
         assert_eq!(

@@ -235,6 +235,7 @@ impl Core {
     /// old connection can no longer be settled.
     pub(super) fn suspend(&self, reason: &CloseReason) {
         let mut state = self.state();
+        state.is_suspended = true;
         for entry in state.channels.values() {
             entry.getter.suspend();
             for (_, consumer) in entry.consumers.values() {
@@ -270,6 +271,7 @@ impl Core {
     fn resume(&self, offer: ServerOffer, restored: Restored) -> u64 {
         let Restored { renamed, refused_publishers } = restored;
         let mut state = self.state();
+        state.is_suspended = false;
         state.epoch += 1;
         state.offer = Arc::new(offer);
         for (publisher, refusal) in refused_publishers {
