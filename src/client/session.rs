@@ -123,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             let has_read = self.read(context)?;
             if !(has_collected || has_written || has_read) {
                 self.poll_goodbye(context)?;
-                return Ok(self.poll_heartbeat(context)?);
+                return self.poll_heartbeat(context);
             }
         }
         Ok(Poll::Ready(()))

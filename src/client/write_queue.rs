@@ -122,7 +122,8 @@ impl WriteQueue {
     }
 
     fn tell_marks(&mut self) {
-        while let Some(Piece::Mark(done)) = self.pieces.pop_front_if(|piece| matches!(piece, Piece::Mark(_)))
+        while matches!(self.pieces.front(), Some(Piece::Mark(_)))
+            && let Some(Piece::Mark(done)) = self.pieces.pop_front()
         {
             // Whoever waited may have stopped.
             let _ = done.send(());

@@ -216,7 +216,9 @@ impl Ledger {
         }
         self.progress.settled += last - first + 1;
         let mut from = first;
-        while let Some((&sequence, _)) = self.returned.range(from..=last).next() {
+        while from <= last
+            && let Some((&sequence, _)) = self.returned.range(from..=last).next()
+        {
             if sequence > from {
                 self.record(from, sequence - 1, fate, wake);
             }
@@ -344,5 +346,198 @@ impl Ledger {
             }
         }
         told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::client::Message;
+    use crate::model::{Durability, ReplyCode};
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Publish {
+            watched: bool,
+        },
+        Batch {
+            count: u64,
+        },
+        /// Settles what is unsettled around a place, `refused` or not.
+        Settle {
+            place: usize,
+            count: usize,
+            refused: bool,
+            queues: u32,
+        },
+        Return {
+            place: usize,
+        },
+        Poll {
+            place: usize,
+        },
+        Drop {
+            place: usize,
+        },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let place = 0usize..1000;
+        prop_oneof![
+            4 => any::<bool>().prop_map(|watched| Step::Publish { watched }),
+            1 => (1u64..6).prop_map(|count| Step::Batch { count }),
+            4 => (place.clone(), 1usize..5, prop::bool::weighted(0.2), 0u32..2)
+                .prop_map(|(place, count, refused, queues)| Step::Settle { place, count, refused, queues }),
+            1 => place.clone().prop_map(|place| Step::Return { place }),
+            3 => place.clone().prop_map(|place| Step::Poll { place }),
+            2 => place.prop_map(|place| Step::Drop { place }),
+        ]
+    }
+
+    /// What a naive ledger knows of a message.
+    #[derive(Debug, Clone, PartialEq)]
+    enum Known {
+        Unsettled { is_returned: bool },
+        Confirmed(Confirmed),
+        Failed,
+    }
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    struct Handle {
+        sequence: u64,
+        woken: Arc<Counter>,
+        is_waiting: bool,
+    }
+
+    proptest! {
+        #[test]
+        fn keeps_the_books_like_a_naive_ledger(steps in prop::collection::vec(step(), 1..120)) {
+            let mut ledger = Ledger::default();
+            let mut known: Vec<Known> = Vec::new();
+            let mut handles: Vec<Handle> = Vec::new();
+            let mut batches: Vec<(u64, u64)> = Vec::new();
+            let (mut refused, mut returned) = (0, 0);
+            for step in steps {
+                match step {
+                    Step::Publish { watched } => {
+                        let sequence = ledger.assign(1);
+                        known.push(Known::Unsettled { is_returned: false });
+                        prop_assert_eq!(sequence, known.len() as u64);
+                        if watched {
+                            ledger.watch(sequence);
+                            handles.push(Handle { sequence, woken: Arc::default(), is_waiting: false });
+                        }
+                    }
+                    Step::Batch { count } => {
+                        let first = ledger.assign(count);
+                        known.extend((0..count).map(|_| Known::Unsettled { is_returned: false }));
+                        ledger.watch_batch(first, first + count - 1);
+                        batches.push((first, first + count - 1));
+                    }
+                    Step::Settle { place, count, refused: is_refused, queues } => {
+                        let is_open = |index: usize| matches!(known.get(index), Some(Known::Unsettled { .. }));
+                        let Some(from) = (0..known.len()).map(|add| (place + add) % known.len()).find(|&at| is_open(at))
+                        else {
+                            continue;
+                        };
+                        let to = (from..from + count).take_while(|&at| is_open(at)).last().unwrap_or(from);
+                        let confirmed = Confirmed { level: Durability::Synced, queues };
+                        let refusal = Refusal::new(ReplyCode::ResourceError, "full");
+                        let fate = if is_refused { Fate::Refused(Arc::new(refusal)) } else { Fate::Confirmed(confirmed) };
+                        let mut wake = Vec::new();
+                        let settled = ledger.settle(from as u64 + 1, to as u64 + 1, &fate, &mut wake);
+                        prop_assert_eq!(settled, Ok(()));
+                        wake.into_iter().for_each(Waker::wake);
+                        for state in &mut known[from..=to] {
+                            let is_returned = matches!(state, Known::Unsettled { is_returned: true });
+                            returned += u64::from(is_returned);
+                            refused += u64::from(is_refused && !is_returned);
+                            *state = if is_refused || is_returned { Known::Failed } else { Known::Confirmed(confirmed) };
+                        }
+                        let again = ledger.settle(from as u64 + 1, to as u64 + 1, &fate, &mut Vec::new());
+                        prop_assert_eq!(again, Err(Implausible::Twice));
+                        let beyond = known.len() as u64 + 1;
+                        prop_assert_eq!(ledger.settle(beyond, beyond, &fate, &mut Vec::new()), Err(Implausible::NeverSent));
+                    }
+                    Step::Return { place } => {
+                        let Some(at) = place.checked_rem(known.len()) else { continue };
+                        let message = Returned {
+                            exchange: String::new(),
+                            routing_key: String::new(),
+                            reason: Refusal::new(ReplyCode::NoRoute, "no queue"),
+                            message: Message::default(),
+                        };
+                        let noted = ledger.note_return(at as u64 + 1, message).is_ok();
+                        prop_assert_eq!(noted, known[at] == Known::Unsettled { is_returned: false });
+                        if noted {
+                            known[at] = Known::Unsettled { is_returned: true };
+                        }
+                    }
+                    Step::Poll { place } => {
+                        let Some(at) = place.checked_rem(handles.len()) else { continue };
+                        let handle = &mut handles[at];
+                        let waker = Waker::from(handle.woken.clone());
+                        let state = &known[handle.sequence as usize - 1];
+                        match ledger.poll_fate(handle.sequence, &waker) {
+                            Poll::Pending => {
+                                prop_assert!(matches!(state, Known::Unsettled { .. }), "not known yet");
+                                handle.is_waiting = true;
+                            }
+                            Poll::Ready(Ok(confirmed)) => {
+                                prop_assert_eq!(state, &Known::Confirmed(confirmed));
+                                handles.swap_remove(at);
+                            }
+                            Poll::Ready(Err(_)) => {
+                                prop_assert_eq!(state, &Known::Failed);
+                                handles.swap_remove(at);
+                            }
+                        }
+                    }
+                    Step::Drop { place } => {
+                        let Some(at) = place.checked_rem(handles.len()) else { continue };
+                        ledger.unwatch(handles.swap_remove(at).sequence);
+                    }
+                }
+                for handle in &handles {
+                    let is_settled = !matches!(known[handle.sequence as usize - 1], Known::Unsettled { .. });
+                    let wakes = handle.woken.0.load(Ordering::Relaxed);
+                    prop_assert_eq!(wakes, usize::from(handle.is_waiting && is_settled), "woken once, when it is due");
+                }
+                let progress = ledger.progress();
+                let settled = known.iter().filter(|state| !matches!(state, Known::Unsettled { .. })).count() as u64;
+                let through = known.iter().take_while(|state| !matches!(state, Known::Unsettled { .. })).count() as u64;
+                prop_assert_eq!((progress.published, progress.settled), (known.len() as u64, settled));
+                prop_assert_eq!((progress.settled_through, progress.refused, progress.returned), (through, refused, returned));
+            }
+            for (first, last) in batches {
+                let states = &known[first as usize - 1..last as usize];
+                let count = |wanted: fn(&Known) -> bool| states.iter().filter(|state| wanted(state)).count() as u64;
+                let unsettled = count(|state| matches!(state, Known::Unsettled { .. }));
+                match ledger.poll_batch(first, Waker::noop()) {
+                    Poll::Pending => prop_assert!(unsettled > 0),
+                    Poll::Ready(outcome) => {
+                        prop_assert_eq!(unsettled, 0);
+                        prop_assert_eq!(outcome.confirmed, count(|state| matches!(state, Known::Confirmed(_))));
+                        prop_assert_eq!(outcome.failed, count(|state| *state == Known::Failed));
+                    }
+                }
+            }
+            handles.drain(..).for_each(|handle| ledger.unwatch(handle.sequence));
+            prop_assert!(ledger.fates.is_empty(), "a fate nobody can ask for is not kept: {:?}", ledger.fates);
+            prop_assert!(ledger.wakers.is_empty());
+        }
     }
 }

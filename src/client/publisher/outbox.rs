@@ -250,10 +250,11 @@ impl Outbox {
     pub(super) fn release_settled(&mut self, wake: &mut Vec<Waker>) {
         let through = self.ledger.settled_through();
         while self.sent > 0
-            && let Some(frame) = self.frames.pop_front_if(|frame| frame.last() <= through)
+            && let Some(frame) = self.frames.front().filter(|frame| frame.last() <= through)
         {
             self.held_bytes -= frame.items.len() as u64;
             self.sent -= 1;
+            self.frames.pop_front();
         }
         wake.append(&mut self.waiting);
     }
@@ -344,5 +345,144 @@ fn resend(frame: &Frame, ledger: &Ledger, out: &mut Vec<OutFrame>) {
     }
     if !marked.is_empty() {
         out.push(OutFrame { first_sequence: first, items: marked.freeze() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::Confirmed;
+    use super::super::ledger::Fate;
+    use super::*;
+    use crate::model::Durability;
+    use crate::wire::DeliveredItem;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push { bytes: usize },
+        Batch { sizes: Vec<usize> },
+        Take { budget: usize },
+        Settle { place: u64, count: u64 },
+        Rewind,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let size = prop_oneof![8 => 0usize..300, 1 => 5_000usize..100_000];
+        prop_oneof![
+            6 => size.clone().prop_map(|bytes| Step::Push { bytes }),
+            2 => prop::collection::vec(size, 1..40).prop_map(|sizes| Step::Batch { sizes }),
+            3 => (1usize..200_000).prop_map(|budget| Step::Take { budget }),
+            4 => (0u64..200, 1u64..20).prop_map(|(place, count)| Step::Settle { place, count }),
+            1 => Just(Step::Rewind),
+        ]
+    }
+
+    fn body(sequence: u64, bytes: usize) -> Vec<u8> {
+        let mut body = vec![b'.'; bytes];
+        body.extend_from_slice(&sequence.to_be_bytes());
+        body
+    }
+
+    fn limits() -> SizeLimits {
+        SizeLimits::new(1 << 20, 1 << 20)
+    }
+
+    /// What a naive outbox knows of a message.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Known {
+        New,
+        Sent,
+        ToBeResent,
+        Settled,
+    }
+
+    proptest! {
+        #[test]
+        fn sends_everything_once_a_connection_in_order_with_honest_marks(
+            steps in prop::collection::vec(step(), 1..80),
+        ) {
+            let mut outbox = Outbox::new(true, Window { messages: u64::MAX, bytes: u64::MAX }, limits());
+            let mut known: BTreeMap<u64, Known> = BTreeMap::new();
+            let mut wake = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Push { bytes } => {
+                        let sequence = known.len() as u64 + 1;
+                        let pushed = outbox.push(&Message::new(body(sequence, bytes)));
+                        prop_assert_eq!(pushed.expect("it is small enough"), sequence);
+                        known.insert(sequence, Known::New);
+                    }
+                    Step::Batch { sizes } => {
+                        let mut batch = MessageBatch::new();
+                        let first = known.len() as u64 + 1;
+                        for (sequence, bytes) in (first..).zip(sizes) {
+                            batch.push_body(&body(sequence, bytes));
+                            known.insert(sequence, Known::New);
+                        }
+                        prop_assert_eq!(outbox.push_batch(&mut batch).expect("it is small enough"), first);
+                        prop_assert!(batch.is_empty());
+                    }
+                    Step::Take { budget } => {
+                        let mut frames = Vec::new();
+                        let is_more = outbox.take(budget, &mut frames, &mut wake);
+                        let mut last = 0;
+                        for frame in frames {
+                            let items: Vec<_> = Items(&frame.items).collect();
+                            prop_assert!(frame.items.len() <= FRAME_BYTES + 3 * items.len() || items.len() == 1);
+                            for (sequence, item) in (frame.first_sequence..).zip(items) {
+                                let item = DeliveredItem::decode(&Bytes::copy_from_slice(item)).expect("encoded here");
+                                prop_assert!(item.body.ends_with(&sequence.to_be_bytes()), "the body of {}", sequence);
+                                prop_assert!(sequence > last, "in order");
+                                last = sequence;
+                                let state = known.insert(sequence, Known::Sent);
+                                let expected = if item.resent { Known::ToBeResent } else { Known::New };
+                                prop_assert_eq!(state, Some(expected), "message {}", sequence);
+                            }
+                        }
+                        let waits = |state: &Known| matches!(state, Known::New | Known::ToBeResent);
+                        let unsent = known.values().any(waits);
+                        prop_assert!(is_more || !unsent, "nothing is forgotten");
+                        let first_unsent = known.iter().find(|(_, state)| waits(state)).map_or(u64::MAX, |(&at, _)| at);
+                        prop_assert!(last < first_unsent, "nothing is skipped");
+                    }
+                    Step::Settle { place, count } => {
+                        let sent = |sequence| known.get(&sequence) == Some(&Known::Sent);
+                        let Some(first) = (1..=known.len() as u64)
+                            .map(|add| (place + add) % known.len() as u64 + 1)
+                            .find(|&sequence| sent(sequence))
+                        else {
+                            continue;
+                        };
+                        let last = (first..first + count).take_while(|&sequence| sent(sequence)).last().unwrap_or(first);
+                        prop_assert!(last <= outbox.sent_through());
+                        let fate = Fate::Confirmed(Confirmed { level: Durability::Synced, queues: 1 });
+                        outbox.ledger.settle(first, last, &fate, &mut wake).expect("they were sent");
+                        outbox.release_settled(&mut wake);
+                        known.extend((first..=last).map(|sequence| (sequence, Known::Settled)));
+                    }
+                    Step::Rewind => {
+                        let resent = outbox.rewind(limits());
+                        let mut expected = 0;
+                        for state in known.values_mut() {
+                            if matches!(state, Known::Sent | Known::ToBeResent) {
+                                *state = Known::ToBeResent;
+                                expected += 1;
+                            }
+                        }
+                        prop_assert_eq!(resent, expected);
+                        let unsent = known.values().any(|state| matches!(state, Known::New | Known::ToBeResent));
+                        prop_assert!(outbox.is_queued() || !unsent);
+                    }
+                }
+            }
+            let frames: u64 = outbox.frames.iter().map(|frame| frame.items.len() as u64).sum();
+            prop_assert_eq!(outbox.held_bytes, frames + outbox.open.len() as u64);
+            if known.values().all(|state| *state == Known::Settled) {
+                prop_assert_eq!(outbox.held_bytes, 0, "nothing is kept for nothing");
+            }
+        }
     }
 }
