@@ -1,1 +1,33 @@
-//! (under construction)
+//! The client library: connections, publishers with confirms, consumers with acknowledgements.
+//!
+//! Owns everything a program needs to talk to a broker over the native protocol, including coming back after the
+//! connection broke. Must never know how a broker works inside; it speaks `proto/` and nothing else.
+//! Start reading at [`Connection`], then [`Channel`], [`Publisher`] and [`Consumer`].
+
+mod admin;
+mod channel;
+mod connection;
+mod consumer;
+mod error;
+mod message;
+mod options;
+mod publisher;
+mod topology;
+
+pub use admin::{
+    ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
+    QueueEntry, UserEntry, VhostEntry,
+};
+pub use channel::{Channel, DeleteQueue};
+pub use connection::{Connection, Event, Events, ServerOffer, Status};
+pub use consumer::{Batch, Consumer, ConsumerBuilder, Delivery, DeliveryView, Got};
+pub use error::{
+    CloseReason, ConfirmError, ConnectError, ConsumeError, PublishError, RequestError, Returned, SettleError,
+};
+pub use message::{Message, Properties};
+pub use options::{Backoff, ConnectOptions, PORT, UrlError};
+pub use publisher::{
+    BatchOutcome, Confirmed, MessageBatch, PendingBatch, PendingConfirm, Progress, Publisher,
+    PublisherBuilder,
+};
+pub use topology::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueDeclared};

@@ -1,0 +1,191 @@
+//! What a broker tells about itself, and users.
+
+use std::collections::BTreeMap;
+
+use super::topology::Binding;
+use crate::model::{FieldTable, Timestamp};
+
+/// An exchange, as listed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExchangeEntry {
+    /// Its name; "" is the default exchange.
+    pub name: String,
+    /// "direct", "fanout", "topic", "headers", or what a newer server knows besides.
+    pub kind: String,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes when its last binding as a source goes.
+    pub auto_delete: bool,
+    /// Takes messages from other exchanges only.
+    pub internal: bool,
+    /// Its arguments.
+    pub arguments: FieldTable,
+    /// Bindings with this exchange as their source.
+    pub bindings: u64,
+}
+
+/// A queue, as listed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueEntry {
+    /// Its name.
+    pub name: String,
+    /// "classic", or what a newer server knows besides.
+    pub kind: String,
+    /// Survives a restart.
+    pub durable: bool,
+    /// For one connection alone.
+    pub exclusive: bool,
+    /// Goes when its last consumer goes.
+    pub auto_delete: bool,
+    /// Its arguments.
+    pub arguments: FieldTable,
+    /// Messages that wait for a consumer.
+    pub messages_ready: u64,
+    /// Messages that consumers have not settled.
+    pub messages_unacknowledged: u64,
+    /// Consumers it has.
+    pub consumers: u32,
+    /// Bytes of ready and unacknowledged messages.
+    pub message_bytes: u64,
+    /// Number of the shard that owns it.
+    pub shard: u32,
+    /// Messages that came in since the broker started.
+    pub published_total: u64,
+    /// Messages that went out since the broker started.
+    pub delivered_total: u64,
+    /// Messages that were accepted since the broker started.
+    pub accepted_total: u64,
+}
+
+/// A client connection, as listed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConnectionEntry {
+    /// Its number.
+    pub id: u64,
+    /// The name it gave itself.
+    pub name: String,
+    /// Who logged in.
+    pub user: String,
+    /// Where it works.
+    pub vhost: String,
+    /// Address and port of the client.
+    pub peer: String,
+    /// Product, version, platform, as the client stated them.
+    pub client: BTreeMap<String, String>,
+    /// Open channels.
+    pub channels: u32,
+    /// When it was opened.
+    pub connected_at: Timestamp,
+    /// Bytes that came from it.
+    pub received_bytes: u64,
+    /// Bytes that went to it.
+    pub sent_bytes: u64,
+}
+
+/// A consumer, as listed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConsumerEntry {
+    /// The queue it takes from.
+    pub queue: String,
+    /// Its name.
+    pub tag: String,
+    /// Number of its connection.
+    pub connection_id: u64,
+    /// Its channel.
+    pub channel: u32,
+    /// Unsettled messages at most; 0: no limit.
+    pub prefetch: u32,
+    /// Takes without acknowledging.
+    pub no_ack: bool,
+    /// The only one allowed.
+    pub exclusive: bool,
+    /// Messages it has not settled.
+    pub messages_unacknowledged: u64,
+}
+
+/// A user, as listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserEntry {
+    /// Name.
+    pub name: String,
+    /// May do everything.
+    pub administrator: bool,
+    /// Vhosts the user may open; administrators may open all.
+    pub vhosts: Vec<String>,
+}
+
+/// A vhost, as listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VhostEntry {
+    /// Name.
+    pub name: String,
+    /// Queues in it.
+    pub queues: u64,
+    /// Exchanges in it.
+    pub exchanges: u64,
+}
+
+/// A user to make or replace.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewUser {
+    /// Name.
+    pub name: String,
+    /// 1 to 1,024 bytes; "" keeps the password of a user that exists.
+    pub password: String,
+    /// May do everything.
+    pub administrator: bool,
+    /// Vhosts the user may open.
+    pub vhosts: Vec<String>,
+}
+
+impl std::fmt::Debug for NewUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewUser")
+            .field("name", &self.name)
+            .field("password", &"(hidden)")
+            .field("administrator", &self.administrator)
+            .field("vhosts", &self.vhosts)
+            .finish()
+    }
+}
+
+/// The whole way of a message through the exchanges, without publishing anything.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    /// In the order in which routing visits them; the first is the one asked for.
+    pub exchanges: Vec<ExplainedExchange>,
+    /// The queues the message would reach, each once.
+    pub queues: Vec<String>,
+    /// Bindings that were considered and are left out here.
+    pub bindings_omitted: u64,
+}
+
+/// What happens at one exchange.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExplainedExchange {
+    /// Name.
+    pub name: String,
+    /// How it routes.
+    pub kind: String,
+    /// Which exchange led here; `None` for the first.
+    pub reached_from: Option<String>,
+    /// It was reached as an alternate exchange.
+    pub as_alternate: bool,
+    /// Every binding considered.
+    pub bindings: Vec<ExplainedBinding>,
+    /// Where this exchange sends what nothing matches.
+    pub alternate_exchange: Option<String>,
+    /// Whether the alternate exchange was used, or why not, in a sentence.
+    pub alternate_note: String,
+}
+
+/// One binding, and why it matched or not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExplainedBinding {
+    /// The binding.
+    pub binding: Binding,
+    /// Whether it matched.
+    pub matched: bool,
+    /// Why, in a sentence.
+    pub reason: String,
+}

@@ -1,0 +1,329 @@
+//! Who asked for the fate of which message, and what it was.
+//!
+//! Confirms come as ranges and stay ranges here. A message costs one bit while somebody may ask for it; only those
+//! that really wait have a waker, and only fates that somebody can still ask for are remembered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use super::handle_bits::HandleBits;
+use super::sequence_set::SequenceSet;
+use super::{BatchOutcome, Confirmed, Progress};
+use crate::client::error::{ConfirmError, Returned};
+use crate::model::Refusal;
+
+/// What the server said of a run of messages.
+#[derive(Debug, Clone)]
+pub(super) enum Fate {
+    Confirmed(Confirmed),
+    Refused(Arc<Refusal>),
+}
+
+/// What a confirm or return says is impossible; the server broke the protocol.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Implausible {
+    /// A message was settled that was never sent, or a range that ends before it begins.
+    NeverSent,
+    /// A message was settled twice.
+    Twice,
+}
+
+/// The books of one publisher.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// Last sequence given out.
+    last: u64,
+    settled: SequenceSet,
+    /// Unsettled messages whose `PendingConfirm` is alive.
+    handles: HandleBits,
+    /// Fates that a `PendingConfirm` can still ask for, by the first sequence of their run.
+    fates: BTreeMap<u64, FateRun>,
+    /// Messages that came back and whose confirm has not come yet.
+    returned: BTreeMap<u64, Arc<Returned>>,
+    /// Batches that somebody waits for, by first sequence; disjoint.
+    batches: BTreeMap<u64, BatchWatch>,
+    wakers: BTreeMap<u64, Waker>,
+    progress: Progress,
+    unobserved_failure: Option<ConfirmError>,
+}
+
+#[derive(Debug)]
+struct FateRun {
+    last: u64,
+    outcome: Result<Confirmed, Failure>,
+    /// Handles that have not asked yet.
+    handles: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Failure {
+    Refused(Arc<Refusal>),
+    Returned(Arc<Returned>),
+}
+
+impl From<Failure> for ConfirmError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(refusal) => Self::Refused(refusal),
+            Failure::Returned(returned) => Self::Returned(returned),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct BatchWatch {
+    last: u64,
+    unsettled: u64,
+    outcome: BatchOutcome,
+    waker: Option<Waker>,
+}
+
+impl Ledger {
+    /// Gives out the next `count` sequences; the first of them.
+    pub(super) fn assign(&mut self, count: u64) -> u64 {
+        let first = self.last + 1;
+        self.last += count;
+        self.progress.published += count;
+        first
+    }
+
+    /// The next sequence to be given out.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.last + 1
+    }
+
+    /// Messages without a fate.
+    pub(super) fn unsettled(&self) -> u64 {
+        self.progress.published - self.progress.settled
+    }
+
+    /// Whether the fate of a message is known.
+    pub(super) fn is_settled(&self, sequence: u64) -> bool {
+        self.settled.contains(sequence)
+    }
+
+    /// Every message up to this one has its fate.
+    pub(super) fn settled_through(&self) -> u64 {
+        self.settled.through()
+    }
+
+    /// Counts.
+    pub(super) fn progress(&self) -> Progress {
+        Progress { settled_through: self.settled.through(), ..self.progress }
+    }
+
+    /// The first failure that no handle was there for, once.
+    pub(super) fn take_unobserved_failure(&mut self) -> Option<ConfirmError> {
+        self.unobserved_failure.take()
+    }
+
+    /// A handle for this message, just given out, exists.
+    pub(super) fn watch(&mut self, sequence: u64) {
+        self.handles.set(sequence);
+    }
+
+    /// A handle for this run, just given out, exists.
+    pub(super) fn watch_batch(&mut self, first: u64, last: u64) {
+        let outcome = BatchOutcome { confirmed: 0, level: None, failed: 0, first_refusal: None };
+        let watch = BatchWatch { last, unsettled: last - first + 1, outcome, waker: None };
+        self.batches.insert(first, watch);
+    }
+
+    /// Asks for the fate of a message with a handle. Once it is `Ready` the handle is used up.
+    pub(super) fn poll_fate(&mut self, sequence: u64, waker: &Waker) -> Poll<Result<Confirmed, ConfirmError>> {
+        if let Some((outcome, _)) = self.claim(sequence) {
+            return Poll::Ready(outcome.map_err(ConfirmError::from));
+        }
+        match self.wakers.get_mut(&sequence) {
+            Some(known) => known.clone_from(waker),
+            None => {
+                self.wakers.insert(sequence, waker.clone());
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The handle of a message went away unasked.
+    pub(super) fn unwatch(&mut self, sequence: u64) {
+        self.wakers.remove(&sequence);
+        if self.settled.contains(sequence) {
+            if let Some((Err(failure), _)) = self.claim(sequence) {
+                self.unobserved_failure.get_or_insert(failure.into());
+            }
+        } else {
+            self.handles.clear(sequence);
+        }
+    }
+
+    /// Asks for the outcome of a batch.
+    pub(super) fn poll_batch(&mut self, first: u64, waker: &Waker) -> Poll<BatchOutcome> {
+        let Some(watch) = self.batches.get_mut(&first) else { return Poll::Pending };
+        if watch.unsettled > 0 {
+            watch.waker = Some(waker.clone());
+            return Poll::Pending;
+        }
+        let outcome = watch.outcome.clone();
+        self.batches.remove(&first);
+        Poll::Ready(outcome)
+    }
+
+    /// The handle of a batch went away.
+    pub(super) fn unwatch_batch(&mut self, first: u64) {
+        self.batches.remove(&first);
+    }
+
+    /// A mandatory message came back; its confirm follows.
+    pub(super) fn note_return(&mut self, sequence: u64, returned: Returned) -> Result<(), Implausible> {
+        if sequence == 0 || sequence > self.last {
+            return Err(Implausible::NeverSent);
+        }
+        if self.settled.contains(sequence) || self.returned.contains_key(&sequence) {
+            return Err(Implausible::Twice);
+        }
+        self.returned.insert(sequence, Arc::new(returned));
+        Ok(())
+    }
+
+    /// The fate of a run is known. Wakers to wake are added to `wake`.
+    pub(super) fn settle(
+        &mut self,
+        first: u64,
+        last: u64,
+        fate: &Fate,
+        wake: &mut Vec<Waker>,
+    ) -> Result<(), Implausible> {
+        if first == 0 || last < first || last > self.last {
+            return Err(Implausible::NeverSent);
+        }
+        self.settled.insert(first, last).map_err(|_| Implausible::Twice)?;
+        self.progress.settled += last - first + 1;
+        let mut from = first;
+        while let Some((&sequence, _)) = self.returned.range(from..=last).next() {
+            if sequence > from {
+                self.record(from, sequence - 1, fate, wake);
+            }
+            if let Some(returned) = self.returned.remove(&sequence) {
+                self.record_failure(sequence, sequence, Failure::Returned(returned), wake);
+                self.progress.returned += 1;
+            }
+            from = sequence + 1;
+        }
+        if from <= last {
+            self.record(from, last, fate, wake);
+        }
+        self.handles.drop_through(self.settled.through());
+        Ok(())
+    }
+
+    /// Takes every waker there is: the publisher ends.
+    pub(super) fn take_wakers(&mut self, wake: &mut Vec<Waker>) {
+        wake.extend(std::mem::take(&mut self.wakers).into_values());
+        wake.extend(self.batches.values_mut().filter_map(|watch| watch.waker.take()));
+    }
+
+    fn record(&mut self, first: u64, last: u64, fate: &Fate, wake: &mut Vec<Waker>) {
+        match fate {
+            Fate::Confirmed(confirmed) => {
+                let lowest = self.progress.level.map_or(confirmed.level, |level| level.min(confirmed.level));
+                self.progress.level = Some(lowest);
+                let handles = self.handles.take(first..=last);
+                if handles > 0 {
+                    self.remember(first, last, Ok(*confirmed), handles);
+                    self.wake_range(first, last, wake);
+                }
+                self.tell_batches(first, last, Ok(confirmed), wake);
+            }
+            Fate::Refused(refusal) => {
+                self.progress.refused += last - first + 1;
+                self.record_failure(first, last, Failure::Refused(refusal.clone()), wake);
+            }
+        }
+    }
+
+    fn record_failure(&mut self, first: u64, last: u64, failure: Failure, wake: &mut Vec<Waker>) {
+        let handles = self.handles.take(first..=last);
+        let observed = handles + self.tell_batches(first, last, Err(&failure), wake);
+        if observed < last - first + 1 {
+            self.unobserved_failure.get_or_insert_with(|| failure.clone().into());
+        }
+        if handles > 0 {
+            self.remember(first, last, Err(failure), handles);
+            self.wake_range(first, last, wake);
+        }
+    }
+
+    /// Keeps a fate for handles to ask for. Runs with the same confirm that follow each other are kept as one.
+    fn remember(&mut self, first: u64, last: u64, outcome: Result<Confirmed, Failure>, handles: u64) {
+        if let Ok(confirmed) = &outcome
+            && let Some((_, before)) = self.fates.range_mut(..first).next_back()
+            && before.last + 1 == first
+            && before.outcome.as_ref().is_ok_and(|same| same == confirmed)
+        {
+            before.last = last;
+            before.handles += handles;
+            return;
+        }
+        self.fates.insert(first, FateRun { last, outcome, handles });
+    }
+
+    fn claim(&mut self, sequence: u64) -> Option<(Result<Confirmed, Failure>, u64)> {
+        let (&first, run) = self.fates.range_mut(..=sequence).next_back()?;
+        if run.last < sequence {
+            return None;
+        }
+        run.handles -= 1;
+        if run.handles > 0 {
+            return Some((run.outcome.clone(), run.handles));
+        }
+        let run = self.fates.remove(&first)?;
+        Some((run.outcome, 0))
+    }
+
+    fn wake_range(&mut self, first: u64, last: u64, wake: &mut Vec<Waker>) {
+        while let Some((&sequence, _)) = self.wakers.range(first..=last).next() {
+            wake.extend(self.wakers.remove(&sequence));
+        }
+    }
+
+    /// Tells the batches that overlap a run; how many of its messages belong to them.
+    fn tell_batches(
+        &mut self,
+        first: u64,
+        last: u64,
+        outcome: Result<&Confirmed, &Failure>,
+        wake: &mut Vec<Waker>,
+    ) -> u64 {
+        let begin = self
+            .batches
+            .range(..first)
+            .next_back()
+            .filter(|(_, watch)| watch.last >= first)
+            .map_or(first, |(&begin, _)| begin);
+        let mut told = 0;
+        for (&batch_first, watch) in self.batches.range_mut(begin..=last) {
+            let count = watch.last.min(last) - batch_first.max(first) + 1;
+            told += count;
+            watch.unsettled -= count;
+            match outcome {
+                Ok(confirmed) => {
+                    watch.outcome.confirmed += count;
+                    let lowest = watch.outcome.level.map_or(confirmed.level, |level| level.min(confirmed.level));
+                    watch.outcome.level = Some(lowest);
+                }
+                Err(failure) => {
+                    watch.outcome.failed += count;
+                    let refusal = match failure {
+                        Failure::Refused(refusal) => refusal.clone(),
+                        Failure::Returned(returned) => Arc::new(returned.reason.clone()),
+                    };
+                    watch.outcome.first_refusal.get_or_insert(refusal);
+                }
+            }
+            if watch.unsettled == 0 {
+                wake.extend(watch.waker.take());
+            }
+        }
+        told
+    }
+}

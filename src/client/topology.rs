@@ -1,0 +1,220 @@
+//! Exchanges, queues and bindings as an application asks for them.
+
+use std::fmt;
+
+use crate::model::{FieldTable, FieldValue};
+
+/// How an exchange routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExchangeKind {
+    /// To bindings whose key equals the routing key.
+    Direct,
+    /// To every binding.
+    Fanout,
+    /// To bindings whose pattern matches the words of the routing key (`*` one word, `#` any number).
+    Topic,
+    /// To bindings whose arguments match the message's headers.
+    Headers,
+}
+
+impl ExchangeKind {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+            Self::Headers => "headers",
+        }
+    }
+}
+
+impl fmt::Display for ExchangeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An exchange to declare: durable, not auto-delete, not internal, unless changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exchange {
+    /// Its name, 1 to 255 bytes.
+    pub name: String,
+    /// How it routes, as the word on the wire: [`ExchangeKind::as_str`], or what a newer server knows besides.
+    pub kind: String,
+    /// Survives a restart of the broker.
+    pub durable: bool,
+    /// Goes when its last binding as a source goes.
+    pub auto_delete: bool,
+    /// Takes messages from other exchanges only.
+    pub internal: bool,
+    /// Further arguments, for instance "alternate-exchange".
+    pub arguments: FieldTable,
+}
+
+impl Exchange {
+    /// A durable exchange.
+    pub fn new(name: impl Into<String>, kind: ExchangeKind) -> Self {
+        Self {
+            name: name.into(),
+            kind: kind.as_str().to_owned(),
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: FieldTable::default(),
+        }
+    }
+
+    /// Gone after a restart of the broker.
+    pub fn transient(mut self) -> Self {
+        self.durable = false;
+        self
+    }
+
+    /// Goes when its last binding as a source goes.
+    pub fn auto_delete(mut self) -> Self {
+        self.auto_delete = true;
+        self
+    }
+
+    /// Takes messages from other exchanges only.
+    pub fn internal(mut self) -> Self {
+        self.internal = true;
+        self
+    }
+
+    /// Where messages go that no binding matches.
+    pub fn alternate_exchange(self, name: &str) -> Self {
+        self.argument("alternate-exchange", name)
+    }
+
+    /// Adds an argument, or replaces the one of that name.
+    pub fn argument(mut self, name: impl Into<String>, value: impl Into<FieldValue>) -> Self {
+        self.arguments.0.insert(name.into(), value.into());
+        self
+    }
+}
+
+/// A queue to declare: durable, for everybody, unless changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Queue {
+    /// Its name; "": the server makes one.
+    pub name: String,
+    /// Survives a restart of the broker, with its messages.
+    pub durable: bool,
+    /// For this connection alone; goes with it.
+    pub exclusive: bool,
+    /// Goes when its last consumer goes.
+    pub auto_delete: bool,
+    /// Further arguments, for instance "x-queue-type".
+    pub arguments: FieldTable,
+}
+
+impl Queue {
+    /// A durable queue.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            arguments: FieldTable::default(),
+        }
+    }
+
+    /// A queue that the server names, for this connection alone and gone with it: for answers, or for listening in.
+    pub fn private() -> Self {
+        Self { durable: false, exclusive: true, ..Self::new("") }
+    }
+
+    /// Gone after a restart of the broker.
+    pub fn transient(mut self) -> Self {
+        self.durable = false;
+        self
+    }
+
+    /// For this connection alone; goes with it.
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = true;
+        self
+    }
+
+    /// Goes when its last consumer goes.
+    pub fn auto_delete(mut self) -> Self {
+        self.auto_delete = true;
+        self
+    }
+
+    /// Adds an argument, or replaces the one of that name.
+    pub fn argument(mut self, name: impl Into<String>, value: impl Into<FieldValue>) -> Self {
+        self.arguments.0.insert(name.into(), value.into());
+        self
+    }
+}
+
+/// What the server said of a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueDeclared {
+    /// Its name: the server's, if none was given.
+    pub name: String,
+    /// Ready messages in it.
+    pub messages: u64,
+    /// Consumers it has.
+    pub consumers: u32,
+}
+
+/// What a binding leads to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Destination {
+    /// The queue of this name.
+    Queue(String),
+    /// The exchange of this name.
+    Exchange(String),
+}
+
+/// A binding: all its fields together are its identity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Binding {
+    /// Name of the exchange that messages come from.
+    pub source: String,
+    /// Where they go.
+    pub destination: Destination,
+    /// Key or pattern. At most 255 bytes.
+    pub routing_key: String,
+    /// For headers exchanges: what to match, and "x-match".
+    pub arguments: FieldTable,
+}
+
+impl Binding {
+    /// From an exchange to a queue.
+    pub fn to_queue(
+        source: impl Into<String>,
+        queue: impl Into<String>,
+        routing_key: impl Into<String>,
+    ) -> Self {
+        Self {
+            source: source.into(),
+            destination: Destination::Queue(queue.into()),
+            routing_key: routing_key.into(),
+            arguments: FieldTable::default(),
+        }
+    }
+
+    /// From an exchange to another one.
+    pub fn to_exchange(
+        source: impl Into<String>,
+        exchange: impl Into<String>,
+        routing_key: impl Into<String>,
+    ) -> Self {
+        Self {
+            destination: Destination::Exchange(exchange.into()),
+            ..Self::to_queue(source, "", routing_key)
+        }
+    }
+
+    /// Adds an argument, or replaces the one of that name.
+    pub fn argument(mut self, name: impl Into<String>, value: impl Into<FieldValue>) -> Self {
+        self.arguments.0.insert(name.into(), value.into());
+        self
+    }
+}

@@ -1,0 +1,202 @@
+//! Between generated types and the words of `model`.
+
+use crate::model::{Durability, Entity, FieldTable, FieldValue, NAME_BYTES_MAX, Refusal, ReplyCode};
+
+use super::error::ItemFault;
+use super::pb;
+use super::pb::field_value::Kind;
+use super::properties::FIELD_DEPTH_MAX;
+
+impl TryFrom<pb::FieldTable> for FieldTable {
+    type Error = ItemFault;
+
+    /// Refuses names of more than 255 bytes and more than 16 levels of tables and lists.
+    fn try_from(table: pb::FieldTable) -> Result<Self, ItemFault> {
+        table_from(table, 1)
+    }
+}
+
+fn table_from(table: pb::FieldTable, depth: usize) -> Result<FieldTable, ItemFault> {
+    check_depth(depth)?;
+    let mut fields = FieldTable::default();
+    for (name, value) in table.fields {
+        if name.len() > NAME_BYTES_MAX {
+            return Err(ItemFault::TooLong { field: "the name of a field", bytes: name.len() });
+        }
+        fields.0.insert(name, value_from(value, depth)?);
+    }
+    Ok(fields)
+}
+
+fn value_from(value: pb::FieldValue, depth: usize) -> Result<FieldValue, ItemFault> {
+    Ok(match value.kind {
+        None => FieldValue::Void,
+        Some(Kind::Boolean(value)) => FieldValue::Boolean(value),
+        Some(Kind::Integer(value)) => FieldValue::Integer(value),
+        Some(Kind::Unsigned(value)) => FieldValue::Unsigned(value),
+        Some(Kind::Double(value)) => FieldValue::Double(value),
+        Some(Kind::Text(value)) => FieldValue::Text(value),
+        Some(Kind::Bytes(value)) => FieldValue::Bytes(value.into()),
+        Some(Kind::TimestampSeconds(value)) => FieldValue::TimestampSeconds(value),
+        Some(Kind::Table(table)) => FieldValue::Table(table_from(table, depth + 1)?),
+        Some(Kind::List(list)) => {
+            check_depth(depth + 1)?;
+            let values = list.values.into_iter().map(|value| value_from(value, depth + 1));
+            FieldValue::List(values.collect::<Result<_, _>>()?)
+        }
+        Some(Kind::Decimal(decimal)) => FieldValue::Decimal { scale: decimal.scale, value: decimal.value },
+    })
+}
+
+fn check_depth(depth: usize) -> Result<(), ItemFault> {
+    if depth > FIELD_DEPTH_MAX { Err(ItemFault::TooDeep { max: FIELD_DEPTH_MAX }) } else { Ok(()) }
+}
+
+impl From<&FieldTable> for pb::FieldTable {
+    /// Depth is not checked here: the side that receives the table checks it.
+    fn from(table: &FieldTable) -> Self {
+        Self { fields: table.0.iter().map(|(name, value)| (name.clone(), value.into())).collect() }
+    }
+}
+
+impl From<&FieldValue> for pb::FieldValue {
+    fn from(value: &FieldValue) -> Self {
+        let kind = match value {
+            FieldValue::Void => None,
+            FieldValue::Boolean(value) => Some(Kind::Boolean(*value)),
+            FieldValue::Integer(value) => Some(Kind::Integer(*value)),
+            FieldValue::Unsigned(value) => Some(Kind::Unsigned(*value)),
+            FieldValue::Double(value) => Some(Kind::Double(*value)),
+            FieldValue::Text(value) => Some(Kind::Text(value.clone())),
+            FieldValue::Bytes(value) => Some(Kind::Bytes(value.clone().into())),
+            FieldValue::TimestampSeconds(value) => Some(Kind::TimestampSeconds(*value)),
+            FieldValue::Table(table) => Some(Kind::Table(table.into())),
+            FieldValue::List(values) => {
+                Some(Kind::List(pb::FieldList { values: values.iter().map(Into::into).collect() }))
+            }
+            FieldValue::Decimal { scale, value } => {
+                Some(Kind::Decimal(pb::Decimal { scale: *scale, value: *value }))
+            }
+        };
+        Self { kind }
+    }
+}
+
+impl From<&Refusal> for pb::Error {
+    fn from(refusal: &Refusal) -> Self {
+        let (entity_kind, entity) = match &refusal.entity {
+            Some((kind, name)) => (kind.as_str().to_owned(), name.clone()),
+            None => Default::default(),
+        };
+        Self {
+            code: refusal.code.number().into(),
+            name: refusal.code.name().to_owned(),
+            text: refusal.text.clone(),
+            entity_kind,
+            entity,
+            field: refusal.field.clone(),
+            expected: refusal.expected.clone(),
+            got: refusal.got.clone(),
+            retryable: refusal.retryable,
+            hint: refusal.hint.clone(),
+        }
+    }
+}
+
+/// A reply code that this version does not know; the error as it came is inside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnknownReplyCode(pub Box<pb::Error>);
+
+impl std::fmt::Display for UnknownReplyCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}: {}", self.0.code, self.0.name, self.0.text)
+    }
+}
+
+impl std::error::Error for UnknownReplyCode {}
+
+impl TryFrom<pb::Error> for Refusal {
+    type Error = UnknownReplyCode;
+
+    /// An entity kind that this version does not know becomes `None`; its name is kept in no other field.
+    fn try_from(error: pb::Error) -> Result<Self, UnknownReplyCode> {
+        let Some(code) = reply_code(error.code) else { return Err(UnknownReplyCode(Box::new(error))) };
+        Ok(Self {
+            code,
+            text: error.text,
+            entity: entity(&error.entity_kind).map(|kind| (kind, error.entity)),
+            field: error.field,
+            expected: error.expected,
+            got: error.got,
+            retryable: error.retryable,
+            hint: error.hint,
+        })
+    }
+}
+
+fn reply_code(number: u32) -> Option<ReplyCode> {
+    use ReplyCode::*;
+    [
+        ContentTooLarge,
+        NoRoute,
+        ConnectionForced,
+        AccessRefused,
+        NotFound,
+        ResourceLocked,
+        PreconditionFailed,
+        FrameError,
+        SyntaxError,
+        CommandInvalid,
+        ChannelError,
+        ResourceError,
+        NotAllowed,
+        NotImplemented,
+        InternalError,
+    ]
+    .into_iter()
+    .find(|code| u32::from(code.number()) == number)
+}
+
+fn entity(word: &str) -> Option<Entity> {
+    use Entity::*;
+    [Connection, Channel, Frame, Exchange, Queue, Binding, Publisher, Consumer, Message, User, Vhost]
+        .into_iter()
+        .find(|entity| entity.as_str() == word)
+}
+
+impl From<Durability> for pb::DurabilityLevel {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Memory => Self::Memory,
+            Durability::Written => Self::Written,
+            Durability::Synced => Self::Synced,
+            Durability::Quorum => Self::Quorum,
+        }
+    }
+}
+
+/// A durability level that is not stated, or not known to this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownDurability(pub i32);
+
+impl std::fmt::Display for UnknownDurability {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "durability level {} is not known to this version", self.0)
+    }
+}
+
+impl std::error::Error for UnknownDurability {}
+
+impl TryFrom<pb::DurabilityLevel> for Durability {
+    type Error = UnknownDurability;
+
+    fn try_from(level: pb::DurabilityLevel) -> Result<Self, UnknownDurability> {
+        match level {
+            pb::DurabilityLevel::Memory => Ok(Self::Memory),
+            pb::DurabilityLevel::Written => Ok(Self::Written),
+            pb::DurabilityLevel::Synced => Ok(Self::Synced),
+            pb::DurabilityLevel::Quorum => Ok(Self::Quorum),
+            pb::DurabilityLevel::Unspecified => Err(UnknownDurability(level.into())),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The inner loop: published messages that lie back to back in regular form.
+
+use std::ops::Range;
+
+use bytes::{Buf, Bytes};
+
+use super::ENDS_RESERVED_MAX;
+use crate::model::MessageRun;
+use crate::wire::frame::{Items, KeySpan};
+use crate::wire::item;
+
+/// Finds and checks a run of messages without copying them.
+#[derive(Default)]
+pub(super) struct RunScan {
+    /// Where the run lies in the bytes scanned.
+    run: Range<usize>,
+    ends: Vec<u32>,
+    keys: Vec<KeySpan>,
+    body_bytes_max: usize,
+    body_bytes: usize,
+}
+
+impl RunScan {
+    /// Takes items from `start` on until something else follows. Whether all were regular and followed those that
+    /// were taken before; if not, [`end`](Self::end) is where the first one that was not taken begins.
+    #[inline]
+    pub(super) fn scan(&mut self, bytes: &[u8], start: usize) -> bool {
+        if self.ends.is_empty() {
+            self.run = start..start;
+        } else if self.run.end != start {
+            self.run.end = start;
+            return false;
+        }
+        while bytes.get(self.run.end) == Some(&item::ITEMS) {
+            if !self.take_one(bytes) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// First byte after the items taken.
+    pub(super) fn end(&self) -> usize {
+        self.run.end
+    }
+
+    #[inline]
+    fn take_one(&mut self, bytes: &[u8]) -> bool {
+        let start = self.run.end;
+        let (end, body_bytes) = if let Some(plain) = item::scan_plain(bytes, start) {
+            plain
+        } else if let Some(parts) = item::scan_published(bytes, start) {
+            if parts.routing_key.is_present() {
+                self.keys.resize(self.ends.len(), KeySpan::ABSENT);
+                self.keys.push(parts.routing_key.relative_to(self.run.start));
+            }
+            (parts.end, parts.body.len())
+        } else {
+            return false;
+        };
+        if self.ends.is_empty() {
+            // Messages of a frame are mostly of one size.
+            let estimate = (bytes.len() - start) / (end - start);
+            self.ends = Vec::with_capacity(estimate.min(ENDS_RESERVED_MAX));
+        }
+        self.ends.push((end - self.run.start) as u32);
+        self.run.end = end;
+        self.body_bytes_max = self.body_bytes_max.max(body_bytes);
+        self.body_bytes += body_bytes;
+        true
+    }
+
+    /// The run, cut out of the bytes that were scanned.
+    pub(super) fn finish(self, mut bytes: Bytes) -> Items {
+        bytes.truncate(self.run.end);
+        bytes.advance(self.run.start);
+        Items {
+            run: MessageRun::new(bytes, self.ends),
+            keys: self.keys,
+            body_bytes_max: self.body_bytes_max,
+            body_bytes: self.body_bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::wire::encode_item;
+
+    #[test]
+    fn a_tiny_first_message_does_not_reserve_for_millions() {
+        let mut run = BytesMut::new();
+        encode_item(&[], &[], None, false, &mut run);
+        encode_item(&[], &vec![0; 16 * 1024 * 1024], None, false, &mut run);
+        let mut scan = RunScan::default();
+        assert!(scan.scan(&run, 0));
+        assert_eq!(scan.ends.len(), 2);
+        assert_eq!(scan.ends.capacity(), ENDS_RESERVED_MAX);
+    }
+}

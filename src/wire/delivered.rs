@@ -1,0 +1,164 @@
+//! A message as its consumer reads it.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
+
+use super::error::ItemFault;
+use super::item::{self, ItemParts};
+use super::pb;
+use super::properties;
+use super::reader::Reader;
+use super::regular::{Origin, append_regular};
+use super::text::Text;
+use crate::model::FieldTable;
+
+/// One message of a `Deliver`. Its parts share memory with the frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveredItem {
+    /// The payload.
+    pub body: Bytes,
+    /// The encoded `Properties`; `None` if every property has its default.
+    pub properties: Option<Bytes>,
+    /// The message's own routing key; `None`: the frame's holds.
+    pub routing_key: Option<Text>,
+    /// Its publisher sent it more than once.
+    pub resent: bool,
+    /// It may have been delivered before.
+    pub redelivered: bool,
+    /// How many times it came back to the queue.
+    pub delivery_count: u32,
+}
+
+impl DeliveredItem {
+    /// Decodes one item, its field key and length included (what a [`MessageRun`](crate::model::MessageRun) holds).
+    pub fn decode(item: &Bytes) -> Result<Self, ItemFault> {
+        Self::decode_within(item, 0..item.len())
+    }
+
+    /// Decodes the item that fills `range` of `bytes`.
+    #[inline]
+    pub(super) fn decode_within(bytes: &Bytes, range: Range<usize>) -> Result<Self, ItemFault> {
+        match Self::decode_regular(bytes, range.clone()) {
+            Some(item) => Ok(item),
+            None => Self::decode_irregular(&bytes[range]),
+        }
+    }
+
+    #[inline]
+    fn decode_regular(bytes: &Bytes, range: Range<usize>) -> Option<Self> {
+        match item::scan_plain(&bytes[..range.end], range.start) {
+            Some((end, body_bytes)) if end == range.end => Some(Self {
+                body: bytes.slice(end - body_bytes..end),
+                properties: None,
+                routing_key: None,
+                resent: false,
+                redelivered: false,
+                delivery_count: 0,
+            }),
+            _ => Self::decode_parts(bytes, range),
+        }
+    }
+
+    fn decode_parts(bytes: &Bytes, range: Range<usize>) -> Option<Self> {
+        let parts = item::scan(&bytes[..range.end], range.start)?;
+        let mut reader = Reader::within(bytes, parts.delivery..parts.end);
+        let redelivered = reader.take(item::REDELIVERED) && reader.varint().ok()? != 0;
+        let delivery_count = if reader.take(item::DELIVERY_COUNT) { reader.varint().ok()? as u32 } else { 0 };
+        if !reader.is_done() || parts.end != range.end {
+            return None;
+        }
+        if let Some(properties) = &parts.properties {
+            properties::check(bytes, properties.clone()).ok()?;
+        }
+        let key = parts.routing_key;
+        let routing_key = match key.is_present() {
+            true => Some(Text::new(bytes.slice(key.start as usize..key.end as usize)).ok()?),
+            false => None,
+        };
+        Some(Self {
+            body: bytes.slice(parts.body),
+            properties: parts.properties.map(|range| bytes.slice(range)),
+            routing_key,
+            resent: parts.resent,
+            redelivered,
+            delivery_count,
+        })
+    }
+
+    #[cold]
+    fn decode_irregular(item: &[u8]) -> Result<Self, ItemFault> {
+        let mut regular = BytesMut::with_capacity(item.len());
+        append_regular(item, contents(item)?, Origin::Server, &mut regular)?;
+        let regular = regular.freeze();
+        Self::decode_parts(&regular, 0..regular.len())
+            .ok_or(ItemFault::Malformed { what: "an item that has no regular form", offset: 0 })
+    }
+
+    /// The properties, decoded; all defaults if there are none.
+    pub fn decode_properties(&self) -> Result<pb::Properties, ItemFault> {
+        match &self.properties {
+            Some(properties) => pb::Properties::decode(properties.clone()).map_err(|_| PROPERTIES_MALFORMED),
+            None => Ok(pb::Properties::default()),
+        }
+    }
+
+    /// The application headers; `None` if there are none.
+    pub fn headers(&self) -> Result<Option<FieldTable>, ItemFault> {
+        match &self.properties {
+            Some(properties) => headers_in(properties),
+            None => Ok(None),
+        }
+    }
+}
+
+const PROPERTIES_MALFORMED: ItemFault = ItemFault::Malformed { what: "properties", offset: 0 };
+
+/// The application headers of a stored item, by which headers exchanges route; `None` if it has none.
+pub fn headers_of(item: &[u8]) -> Result<Option<FieldTable>, ItemFault> {
+    match regular_parts(item)?.properties {
+        Some(properties) => headers_in(&item[properties]),
+        None => Ok(None),
+    }
+}
+
+/// The message in a stored item, decoded. Its body shares the item's memory.
+pub fn message_of(item: &Bytes) -> Result<pb::Message, ItemFault> {
+    let message = regular_parts(item)?.message;
+    pb::Message::decode(item.slice(message))
+        .map_err(|_| ItemFault::Malformed { what: "a message", offset: 0 })
+}
+
+/// The parts of an item that was stored, which is always regular.
+pub(super) fn regular_parts(item: &[u8]) -> Result<ItemParts, ItemFault> {
+    item::scan(item, 0)
+        .filter(|parts| parts.end == item.len())
+        .ok_or(ItemFault::Malformed { what: "an item that was stored in another form", offset: 0 })
+}
+
+fn headers_in(properties: &[u8]) -> Result<Option<FieldTable>, ItemFault> {
+    let mut headers: Option<pb::FieldTable> = None;
+    let mut reader = Reader::new(properties);
+    while !reader.is_done() {
+        match reader.key()? {
+            properties::HEADERS => {
+                let range = reader.range()?;
+                headers
+                    .get_or_insert_default()
+                    .merge(&properties[range])
+                    .map_err(|_| ItemFault::Malformed { what: "headers", offset: reader.position() })?;
+            }
+            key => reader.skip(key)?,
+        }
+    }
+    headers.map(FieldTable::try_from).transpose()
+}
+
+/// Where an item's contents lie behind its field key and length.
+fn contents(item: &[u8]) -> Result<Range<usize>, ItemFault> {
+    let mut reader = Reader::new(item);
+    reader.key()?;
+    let range = reader.range()?;
+    if reader.is_done() { Ok(range) } else { Err(reader.broken("more than one item").into()) }
+}
