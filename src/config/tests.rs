@@ -287,3 +287,19 @@ fn values_for_programs_are_numbers_in_bytes() {
     assert_eq!(settings.named("memory").value.to_json(), json!(false));
     assert_eq!(settings.named("listen").value.to_json(), json!("127.0.0.1:7672"));
 }
+
+/// The row of a key in the reference that people read.
+fn documented(key: &Key) -> String {
+    let flag = key.flag.map_or_else(|| "–".to_owned(), |flag| format!("`--{flag}`"));
+    let allowed = key.allowed.to_string().replace('|', "\\|");
+    format!("| `{}` | {flag} | `{}` | {allowed} | {} |", key.name, key.default, key.meaning)
+}
+
+#[test]
+fn the_reference_documents_every_key_as_it_is() {
+    let reference = include_str!("../../docs/CONFIGURATION.md");
+    for key in &KEYS {
+        let row = documented(key);
+        assert!(reference.lines().any(|line| line == row), "docs/CONFIGURATION.md lacks this row:\n{row}");
+    }
+}
