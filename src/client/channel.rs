@@ -1,18 +1,61 @@
 //! A channel: requests, publishers and consumers in one order.
 
-use super::admin::*;
+use std::fmt;
+use std::sync::Arc;
+
+use super::admin::{
+    ConnectionEntry, ConsumerEntry, ExchangeEntry, Explanation, NewUser, QueueEntry, UserEntry, VhostEntry,
+};
+use super::connection::ConnectionHandle;
 use super::consumer::{ConsumerBuilder, Got};
+use super::convert::{
+    Entry, binding_to_wire, exchange_to_wire, explanation_from_wire, kind_name, queue_declared_from_wire,
+    queue_to_wire, table_to_wire,
+};
+use super::core::{Core, Effect, OnBreak, Reply};
 use super::error::RequestError;
 use super::publisher::PublisherBuilder;
+use super::recorded::Change;
 use super::topology::{Binding, Exchange, Queue, QueueDeclared};
-use crate::model::FieldTable;
+use crate::model::{FieldTable, NAME_BYTES_MAX, NameTooLong};
+use crate::wire::pb::{self, frame::Body};
+
+/// Pages of a listing, which a broken server must not lengthen without end.
+const PAGES_MAX: usize = 100_000;
 
 /// A channel of a connection. Clones share it; it closes when all clones, publishers and consumers are gone.
 ///
 /// Requests can be under way together (for instance with `tokio::join!`); the server carries them out in the order in
 /// which they were first polled. A refused request leaves the channel as it was.
-#[derive(Debug, Clone)]
-pub struct Channel {}
+#[derive(Clone)]
+pub struct Channel(Arc<ChannelHandle>);
+
+/// What applications hold, directly or through publishers and consumers.
+pub(super) struct ChannelHandle {
+    connection: Arc<ConnectionHandle>,
+    number: u32,
+}
+
+impl ChannelHandle {
+    pub(super) fn new(connection: Arc<ConnectionHandle>, number: u32) -> Arc<Self> {
+        Arc::new(Self { connection, number })
+    }
+
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.connection.core
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+}
+
+impl Drop for ChannelHandle {
+    fn drop(&mut self) {
+        // Nobody waits for the answer.
+        let _ = self.connection.core.close_channel(self.number);
+    }
+}
 
 /// Conditions for deleting a queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,139 +67,269 @@ pub struct DeleteQueue {
 }
 
 impl Channel {
-    /// Makes an exchange, or checks that the one there is equal. It is restored after a reconnect.
-    pub async fn declare_exchange(&self, _exchange: Exchange) -> Result<(), RequestError> {
-        todo!()
+    pub(super) fn new(channel: Arc<ChannelHandle>) -> Self {
+        Self(channel)
+    }
+
+    /// Makes an exchange, or checks that the one there is equal. It is declared again after a reconnect.
+    pub async fn declare_exchange(&self, exchange: Exchange) -> Result<(), RequestError> {
+        check_names([&exchange.name])?;
+        let declare = exchange_to_wire(&exchange);
+        let change = Change::ExchangeDeclared(declare.clone());
+        self.change(Body::DeclareExchange(declare), change).await
     }
 
     /// Checks that an exchange exists.
-    pub async fn check_exchange(&self, _name: &str) -> Result<(), RequestError> {
-        todo!()
+    pub async fn check_exchange(&self, name: &str) -> Result<(), RequestError> {
+        let declare = pb::DeclareExchange { name: name.to_owned(), passive: true, ..Default::default() };
+        self.ask(Body::DeclareExchange(declare), OnBreak::Repeat).await.and_then(done)
     }
 
     /// Deletes an exchange; also fine if there is none. With `if_unused` only if it has no bindings as a source.
-    pub async fn delete_exchange(&self, _name: &str, _if_unused: bool) -> Result<(), RequestError> {
-        todo!()
+    pub async fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<(), RequestError> {
+        let delete = pb::DeleteExchange { name: name.to_owned(), if_unused };
+        self.change(Body::DeleteExchange(delete), Change::ExchangeDeleted(name.to_owned())).await
     }
 
-    /// Makes a queue, or checks that the one there is equal. It is restored after a reconnect.
-    pub async fn declare_queue(&self, _queue: Queue) -> Result<QueueDeclared, RequestError> {
-        todo!()
+    /// Makes a queue, or checks that the one there is equal. It is declared again after a reconnect.
+    pub async fn declare_queue(&self, queue: Queue) -> Result<QueueDeclared, RequestError> {
+        check_names([&queue.name])?;
+        let declare = queue_to_wire(&queue);
+        // Twice the same is once, except that a queue without a name would be made twice.
+        let on_break = if queue.name.is_empty() { OnBreak::Fail } else { OnBreak::Repeat };
+        let effect = Effect::Record(Change::QueueDeclared(declare.clone()));
+        queue_declared(self.request(Body::DeclareQueue(declare), on_break, effect).await?)
     }
 
     /// Checks that a queue exists, and counts.
-    pub async fn check_queue(&self, _name: &str) -> Result<QueueDeclared, RequestError> {
-        todo!()
+    pub async fn check_queue(&self, name: &str) -> Result<QueueDeclared, RequestError> {
+        let declare = pb::DeclareQueue { name: name.to_owned(), passive: true, ..Default::default() };
+        queue_declared(self.ask(Body::DeclareQueue(declare), OnBreak::Repeat).await?)
     }
 
     /// Deletes a queue; how many ready messages went with it. Also fine if there is none.
-    pub async fn delete_queue(&self, _name: &str, _conditions: DeleteQueue) -> Result<u64, RequestError> {
-        todo!()
+    pub async fn delete_queue(&self, name: &str, conditions: DeleteQueue) -> Result<u64, RequestError> {
+        let DeleteQueue { if_unused, if_empty } = conditions;
+        let delete = pb::DeleteQueue { name: name.to_owned(), if_unused, if_empty };
+        let effect = Effect::Record(Change::QueueDeleted(name.to_owned()));
+        message_count(self.request(Body::DeleteQueue(delete), OnBreak::Fail, effect).await?)
     }
 
     /// Drops the ready messages of a queue; how many there were.
-    pub async fn purge_queue(&self, _name: &str) -> Result<u64, RequestError> {
-        todo!()
+    pub async fn purge_queue(&self, name: &str) -> Result<u64, RequestError> {
+        let purge = pb::PurgeQueue { name: name.to_owned() };
+        message_count(self.ask(Body::PurgeQueue(purge), OnBreak::Fail).await?)
     }
 
-    /// Adds a binding. It is restored after a reconnect.
-    pub async fn bind(&self, _binding: Binding) -> Result<(), RequestError> {
-        todo!()
+    /// Adds a binding. It is made again after a reconnect.
+    pub async fn bind(&self, binding: Binding) -> Result<(), RequestError> {
+        check_names([&binding.routing_key])?;
+        let binding = binding_to_wire(&binding);
+        self.change(Body::Bind(pb::Bind { binding: Some(binding.clone()) }), Change::Bound(binding)).await
     }
 
     /// Removes a binding; also fine if there is none.
-    pub async fn unbind(&self, _binding: Binding) -> Result<(), RequestError> {
-        todo!()
+    pub async fn unbind(&self, binding: Binding) -> Result<(), RequestError> {
+        let binding = binding_to_wire(&binding);
+        self.change(Body::Unbind(pb::Unbind { binding: Some(binding.clone()) }), Change::Unbound(binding))
+            .await
     }
 
     /// Asks for one message; `None` if the queue has none ready. With `no_ack` it counts as accepted when sent.
-    pub async fn get(&self, _queue: &str, _no_ack: bool) -> Result<Option<Got>, RequestError> {
-        todo!()
+    ///
+    /// # Errors
+    /// Among others [`RequestError::Disconnected`]: with `no_ack` a message may be lost then.
+    pub async fn get(&self, queue: &str, no_ack: bool) -> Result<Option<Got>, RequestError> {
+        let get = pb::Get { queue: queue.to_owned(), no_ack };
+        let getter = self.0.core().getter(self.0.number)?;
+        let answer = self.0.core().request(self.0.number, &Body::Get(get), OnBreak::Fail, Effect::None)?;
+        let Reply { epoch, body } = answer.reply().await?;
+        match body {
+            Body::Got(got) => Ok(Got::new(&getter, epoch, no_ack, got)),
+            other => Err(unexpected(&other)),
+        }
     }
 
-    /// A publisher of messages for an exchange ("" is the default exchange, which leads to the queue named by the
-    /// routing key).
-    pub fn publisher(&self, _exchange: &str, _routing_key: &str) -> PublisherBuilder {
-        todo!()
+    /// A publisher of messages for an exchange ("" is the default exchange, which leads to the queue that the routing
+    /// key names). Messages may have routing keys of their own.
+    pub fn publisher(&self, exchange: &str, routing_key: &str) -> PublisherBuilder {
+        PublisherBuilder::new(self.0.clone(), exchange, routing_key)
     }
 
     /// A consumer of a queue.
-    pub fn consume(&self, _queue: &str) -> ConsumerBuilder {
-        todo!()
+    pub fn consume(&self, queue: &str) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.0.clone(), queue)
     }
 
     /// All exchanges of the vhost, by name.
     pub async fn list_exchanges(&self) -> Result<Vec<ExchangeEntry>, RequestError> {
-        todo!()
+        self.list("").await
     }
 
     /// All queues of the vhost, by name.
     pub async fn list_queues(&self) -> Result<Vec<QueueEntry>, RequestError> {
-        todo!()
+        self.list("").await
     }
 
     /// One queue, if it exists.
-    pub async fn find_queue(&self, _name: &str) -> Result<Option<QueueEntry>, RequestError> {
-        todo!()
+    pub async fn find_queue(&self, name: &str) -> Result<Option<QueueEntry>, RequestError> {
+        let found: Vec<QueueEntry> = self.list(name).await?;
+        Ok(found.into_iter().find(|queue| queue.name == name))
     }
 
     /// All bindings of the vhost.
     pub async fn list_bindings(&self) -> Result<Vec<Binding>, RequestError> {
-        todo!()
+        self.list("").await
     }
 
-    /// Client connections.
+    /// Client connections: of all vhosts for administrators, of the own user otherwise.
     pub async fn list_connections(&self) -> Result<Vec<ConnectionEntry>, RequestError> {
-        todo!()
+        self.list("").await
     }
 
     /// Consumers of the vhost.
     pub async fn list_consumers(&self) -> Result<Vec<ConsumerEntry>, RequestError> {
-        todo!()
+        self.list("").await
     }
 
     /// Users. Administrators only.
     pub async fn list_users(&self) -> Result<Vec<UserEntry>, RequestError> {
-        todo!()
+        self.list("").await
     }
 
     /// Vhosts. Administrators only.
     pub async fn list_vhosts(&self) -> Result<Vec<VhostEntry>, RequestError> {
-        todo!()
+        self.list("").await
     }
 
     /// Where would this message go? Nothing is published.
     pub async fn explain(
         &self,
-        _exchange: &str,
-        _routing_key: &str,
-        _headers: &FieldTable,
+        exchange: &str,
+        routing_key: &str,
+        headers: &FieldTable,
     ) -> Result<Explanation, RequestError> {
-        todo!()
+        let explain = pb::Explain {
+            exchange: exchange.to_owned(),
+            routing_key: routing_key.to_owned(),
+            headers: table_to_wire(headers),
+        };
+        match self.ask(Body::Explain(explain), OnBreak::Repeat).await? {
+            Body::Explanation(explanation) => explanation_from_wire(explanation)
+                .map_err(|fault| RequestError::Invalid(format!("the server's answer: {fault}"))),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Makes a user or replaces one. Administrators only.
-    pub async fn put_user(&self, _user: NewUser) -> Result<(), RequestError> {
-        todo!()
+    pub async fn put_user(&self, user: NewUser) -> Result<(), RequestError> {
+        let NewUser { name, password, administrator, vhosts } = user;
+        let put = pb::PutUser { name, password, administrator, vhosts };
+        self.ask(Body::PutUser(put), OnBreak::Repeat).await.and_then(done)
     }
 
     /// Deletes a user; also fine if there is none. Administrators only.
-    pub async fn delete_user(&self, _name: &str) -> Result<(), RequestError> {
-        todo!()
+    pub async fn delete_user(&self, name: &str) -> Result<(), RequestError> {
+        let delete = pb::DeleteUser { name: name.to_owned() };
+        self.ask(Body::DeleteUser(delete), OnBreak::Repeat).await.and_then(done)
     }
 
     /// Makes a vhost; also fine if it exists. Administrators only.
-    pub async fn put_vhost(&self, _name: &str) -> Result<(), RequestError> {
-        todo!()
+    pub async fn put_vhost(&self, name: &str) -> Result<(), RequestError> {
+        let put = pb::PutVhost { name: name.to_owned() };
+        self.ask(Body::PutVhost(put), OnBreak::Repeat).await.and_then(done)
     }
 
     /// Deletes a vhost with all that is in it. Administrators only.
-    pub async fn delete_vhost(&self, _name: &str) -> Result<(), RequestError> {
-        todo!()
+    pub async fn delete_vhost(&self, name: &str) -> Result<(), RequestError> {
+        let delete = pb::DeleteVhost { name: name.to_owned() };
+        self.ask(Body::DeleteVhost(delete), OnBreak::Repeat).await.and_then(done)
     }
 
-    /// Closes the channel for all its clones: its consumers end, what they had not settled goes back to its queues.
+    /// Closes the channel for all its clones, publishers and consumers, after what was published has been sent: its
+    /// consumers end, what they had not settled goes back to its queues.
     pub async fn close(self) -> Result<(), RequestError> {
-        todo!()
+        match self.0.core().close_channel(self.0.number) {
+            Some(answer) => answer.done().await,
+            None => Ok(()),
+        }
+    }
+
+    /// A change of the topology, to be made again after a reconnect.
+    async fn change(&self, body: Body, change: Change) -> Result<(), RequestError> {
+        self.request(body, OnBreak::Repeat, Effect::Record(change)).await.and_then(done)
+    }
+
+    async fn list<E: Entry>(&self, name: &str) -> Result<Vec<E>, RequestError> {
+        let mut entries = Vec::new();
+        let mut page_token = String::new();
+        for _ in 0..PAGES_MAX {
+            let list = pb::List { kind: E::KIND.into(), name: name.to_owned(), page_size: 0, page_token };
+            let mut listing = match self.ask(Body::List(list), OnBreak::Repeat).await? {
+                Body::Listing(listing) => listing,
+                other => return Err(unexpected(&other)),
+            };
+            let page = E::take(&mut listing);
+            entries.extend(
+                page.map_err(|fault| RequestError::Invalid(format!("the server's answer: {fault}")))?,
+            );
+            page_token = listing.next_page_token;
+            if page_token.is_empty() {
+                return Ok(entries);
+            }
+        }
+        Err(RequestError::Invalid(format!("the listing has more than {PAGES_MAX} pages")))
+    }
+
+    async fn ask(&self, body: Body, on_break: OnBreak) -> Result<Body, RequestError> {
+        self.request(body, on_break, Effect::None).await
+    }
+
+    async fn request(&self, body: Body, on_break: OnBreak, effect: Effect) -> Result<Body, RequestError> {
+        self.0.core().request(self.0.number, &body, on_break, effect)?.body().await
+    }
+}
+
+fn check_names<const N: usize>(names: [&String; N]) -> Result<(), RequestError> {
+    match names.into_iter().find(|name| name.len() > NAME_BYTES_MAX) {
+        Some(name) => Err(NameTooLong { bytes: name.len() }.into()),
+        None => Ok(()),
+    }
+}
+
+fn done(body: Body) -> Result<(), RequestError> {
+    match body {
+        Body::Done(_) => Ok(()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn queue_declared(body: Body) -> Result<QueueDeclared, RequestError> {
+    match body {
+        Body::QueueDeclared(declared) => Ok(queue_declared_from_wire(declared)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn message_count(body: Body) -> Result<u64, RequestError> {
+    match body {
+        Body::MessageCount(count) => Ok(count.count),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn unexpected(body: &Body) -> RequestError {
+    RequestError::UnexpectedAnswer { got: kind_name(body) }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for ChannelHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").field("number", &self.number).finish_non_exhaustive()
     }
 }

@@ -1,18 +1,39 @@
 //! A connection to a broker.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::channel::Channel;
+use tokio::sync::broadcast;
+
+use super::channel::{Channel, ChannelHandle};
+use super::core::Core;
+use super::driver::drive;
 use super::error::{CloseReason, ConnectError, RequestError};
+use super::handshake;
 use super::options::ConnectOptions;
-use crate::model::Durability;
+use super::publisher::SizeLimits;
+use crate::model::{Durability, Refusal};
 
 /// A connection. Clones share it; it closes when all clones, channels, publishers and consumers are gone, after what
 /// was published has been sent, or when [`close`](Self::close) is called.
-#[derive(Debug, Clone)]
-pub struct Connection {}
+///
+/// When it breaks it is made again (see [`ConnectOptions::reconnect`]): what was declared over it is declared again,
+/// publishers and consumers go on, and messages without a confirm are sent again, in order and marked as resent.
+#[derive(Clone)]
+pub struct Connection(Arc<ConnectionHandle>);
+
+/// What applications hold, directly or through channels. The driver does not, so that its end is noticed.
+pub(super) struct ConnectionHandle {
+    pub(super) core: Arc<Core>,
+}
+
+impl Drop for ConnectionHandle {
+    fn drop(&mut self) {
+        self.core.begin_close();
+    }
+}
 
 /// What the server stated when the connection was (last) opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +56,12 @@ pub struct ServerOffer {
     pub connection_id: u64,
 }
 
+impl ServerOffer {
+    pub(super) fn size_limits(&self) -> SizeLimits {
+        SizeLimits::new(self.frame_bytes_max, self.message_bytes_max)
+    }
+}
+
 /// How a connection is.
 #[derive(Debug, Clone)]
 pub enum Status {
@@ -50,7 +77,7 @@ pub enum Status {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
-    /// It broke. If it is to be made again, attempts follow.
+    /// It broke, and is to be made again; attempts follow.
     Disconnected(CloseReason),
     /// An attempt failed; the next one comes after `delay`.
     AttemptFailed {
@@ -61,7 +88,7 @@ pub enum Event {
         /// Time to the next attempt.
         delay: Duration,
     },
-    /// It is back, everything declared over it is restored, unconfirmed messages are on their way again.
+    /// It is back: topology and publishers are restored, consumers and unconfirmed messages are on their way.
     Reconnected {
         /// Attempts it took.
         attempts: u32,
@@ -75,12 +102,19 @@ pub enum Event {
         /// Now.
         new: String,
     },
-    /// Something went wrong on a channel without a request asking for it.
+    /// Something that was declared over the connection could not be declared again.
+    NotRestored {
+        /// For instance "queue 'orders'".
+        what: String,
+        /// Why not.
+        refusal: Arc<Refusal>,
+    },
+    /// Something went wrong on a channel without a request asking for it, for instance a delivery settled twice.
     ChannelError {
         /// Number of the channel.
         channel: u32,
         /// What.
-        refusal: Arc<crate::model::Refusal>,
+        refusal: Arc<Refusal>,
     },
     /// Closed for good.
     Closed(CloseReason),
@@ -90,18 +124,30 @@ pub enum Event {
 
 /// What happens to a connection, from [`Connection::events`].
 #[derive(Debug)]
-pub struct Events {}
+pub struct Events {
+    receiver: broadcast::Receiver<Event>,
+    is_over: bool,
+}
 
 impl Events {
     /// The next event; `None` after `Closed`.
     pub async fn next(&mut self) -> Option<Event> {
-        todo!()
+        if self.is_over {
+            return None;
+        }
+        let event = match self.receiver.recv().await {
+            Ok(event) => event,
+            Err(broadcast::error::RecvError::Lagged(count)) => Event::Missed(count),
+            Err(broadcast::error::RecvError::Closed) => return None,
+        };
+        self.is_over = matches!(event, Event::Closed(_));
+        Some(event)
     }
 }
 
 impl Connection {
-    /// Connects, for instance to `leveret://guest:guest@127.0.0.1:7672/`. Must be called within a tokio runtime, on
-    /// which a task then drives the connection.
+    /// Connects, for instance to `leveret://guest:guest@127.0.0.1:7672/`. Must be called within a tokio runtime with
+    /// I/O and time, on which a task then drives the connection.
     ///
     /// # Errors
     /// If the URL is malformed, nothing answers, or the server refuses. The first connection is tried once only.
@@ -109,34 +155,63 @@ impl Connection {
         Self::connect(url.parse()?).await
     }
 
-    /// Connects with options.
-    pub async fn connect(_options: ConnectOptions) -> Result<Self, ConnectError> {
-        todo!()
+    /// Connects with options. Errors as [`open`](Self::open).
+    pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
+        let link = handshake::connect(&options).await?;
+        let core = Core::new(options, link.offer.clone());
+        tokio::spawn(drive(core.clone(), link));
+        Ok(Self(Arc::new(ConnectionHandle { core })))
     }
 
     /// Opens a channel.
     pub async fn channel(&self) -> Result<Channel, RequestError> {
-        todo!()
+        let (number, answer) = self.0.core.open_channel()?;
+        // Made before the answer is here: dropping it, on refusal or when the caller stops waiting, cleans up.
+        let channel = ChannelHandle::new(self.0.clone(), number);
+        answer.done().await?;
+        Ok(Channel::new(channel))
     }
 
     /// What the server stated at the last handshake.
     pub fn server(&self) -> ServerOffer {
-        todo!()
+        ServerOffer::clone(&self.0.core.state().offer)
     }
 
     /// How the connection is now.
     pub fn status(&self) -> Status {
-        todo!()
+        self.0.core.status.borrow().clone()
     }
 
     /// What happens from now on. At most 256 events wait for a slow listener.
     pub fn events(&self) -> Events {
-        todo!()
+        Events { receiver: self.0.core.events.subscribe(), is_over: false }
     }
 
     /// Sends what is waiting, says goodbye, and closes. Everything on the connection ends with
-    /// [`CloseReason::ByClient`].
+    /// [`CloseReason::ByClient`]; who wants confirms waits for them before.
+    ///
+    /// # Errors
+    /// If the connection was closed before for another reason.
     pub async fn close(&self) -> Result<(), CloseReason> {
-        todo!()
+        self.0.core.begin_close();
+        let mut status = self.0.core.status.subscribe();
+        let closed = status.wait_for(|status| matches!(status, Status::Closed(_))).await;
+        match closed.as_deref() {
+            Ok(Status::Closed(CloseReason::ByClient)) | Err(_) => Ok(()),
+            Ok(Status::Closed(reason)) => Err(reason.clone()),
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for ConnectionHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("options", &self.core.options).finish_non_exhaustive()
     }
 }

@@ -178,6 +178,13 @@ pub enum PublishError {
     },
     /// The routing key is longer than 255 bytes.
     RoutingKey(NameTooLong),
+    /// A property holds what it must not.
+    Property {
+        /// Which one.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The publisher was opened without confirms, so there is none to wait for. Use `send`.
     ConfirmsOff,
 }
@@ -193,6 +200,7 @@ impl fmt::Display for PublishError {
                 )
             }
             Self::RoutingKey(error) => write!(f, "routing key: {error}"),
+            Self::Property { field, problem } => write!(f, "property {field}: {problem}"),
             Self::ConfirmsOff => f.write_str("this publisher was opened without confirms; use `send`"),
         }
     }
@@ -253,7 +261,7 @@ pub enum ConsumeError {
     /// The connection ended for good.
     Closed(CloseReason),
     /// After the connection came back the consumer could not be started again.
-    NotRestored(Arc<Refusal>),
+    NotRestored(RequestError),
     /// The server sent a delivery that cannot be read.
     Malformed(Arc<str>),
 }
@@ -263,7 +271,7 @@ impl fmt::Display for ConsumeError {
         match self {
             Self::Cancelled { reason } => write!(f, "the server ended the consumer: {reason}"),
             Self::Closed(reason) => reason.fmt(f),
-            Self::NotRestored(refusal) => write!(f, "the consumer could not be started again: {refusal}"),
+            Self::NotRestored(error) => write!(f, "the consumer could not be started again: {error}"),
             Self::Malformed(text) => write!(f, "the server sent a delivery that cannot be read: {text}"),
         }
     }
@@ -283,6 +291,10 @@ pub enum SettleError {
     Closed(CloseReason),
     /// The server refused.
     Refused(Refusal),
+    /// The connection broke before the answer came: the delivery is settled or back in its queue.
+    Unknown(CloseReason),
+    /// The server answered with something that is no answer to this.
+    Unanswered(String),
 }
 
 impl fmt::Display for SettleError {
@@ -294,6 +306,8 @@ impl fmt::Display for SettleError {
             Self::NoAck => f.write_str("this consumer takes deliveries without acknowledging them"),
             Self::Closed(reason) => write!(f, "{reason}; the delivery is back in its queue"),
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::Unknown(reason) => write!(f, "{reason}; the delivery is settled, or back in its queue"),
+            Self::Unanswered(text) => f.write_str(text),
         }
     }
 }

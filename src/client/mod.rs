@@ -5,14 +5,24 @@
 //! Start reading at [`Connection`], then [`Channel`], [`Publisher`] and [`Consumer`].
 
 mod admin;
+mod backoff;
 mod channel;
 mod connection;
 mod consumer;
+mod convert;
+mod core;
+mod dispatch;
+mod driver;
 mod error;
+mod handshake;
 mod message;
 mod options;
 mod publisher;
+mod recorded;
+mod restore;
+mod session;
 mod topology;
+mod write_queue;
 
 pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,

@@ -1,223 +1,326 @@
 //! Consuming and settling.
+//!
+//! Owns deliveries between the socket and the application, and their outcomes on the way back. Must never touch the
+//! socket; the driver of the connection fills the inbox and empties the settler. Start reading at [`Consumer`], then
+//! `inbox.rs` and `settler.rs`.
 
+mod delivery;
+mod inbox;
+mod settler;
+
+use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use futures_core::Stream;
 
-use super::error::{ConsumeError, RequestError, SettleError};
-use super::message::Properties;
-use crate::model::{DeliveryTag, FieldTable};
+pub use delivery::{Batch, Delivery, DeliveryView};
+pub(super) use settler::Settler;
+
+use self::inbox::{Inbox, Popped, Pushed};
+use super::channel::ChannelHandle;
+use super::convert::{kind_name, table_to_wire};
+use super::core::{Core, Outgoing, lock};
+use super::error::{ConsumeError, RequestError};
+use crate::model::{FieldTable, NAME_BYTES_MAX, NameTooLong};
+use crate::wire::{Deliver, pb};
+
+/// Default of [`ConsumerBuilder::prefetch`].
+const PREFETCH: u32 = 250;
+
+/// Default of [`ConsumerBuilder::buffer_bytes`].
+const BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// How to start a [`Consumer`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `start`"]
-pub struct ConsumerBuilder {}
+pub struct ConsumerBuilder {
+    channel: Arc<ChannelHandle>,
+    request: pb::Consume,
+    buffer_bytes: usize,
+}
 
 impl ConsumerBuilder {
+    pub(super) fn new(channel: Arc<ChannelHandle>, queue: &str) -> Self {
+        let request = pb::Consume { queue: queue.to_owned(), prefetch: PREFETCH, ..Default::default() };
+        Self { channel, request, buffer_bytes: BUFFER_BYTES }
+    }
+
     /// Unsettled deliveries at most; 0: no limit but the buffer. Default 250.
-    pub fn prefetch(self, _prefetch: u32) -> Self {
-        todo!()
+    pub fn prefetch(mut self, prefetch: u32) -> Self {
+        self.request.prefetch = prefetch;
+        self
     }
 
     /// Deliveries count as accepted when the broker sends them: fastest, and lost if this program dies.
-    pub fn no_ack(self) -> Self {
-        todo!()
+    pub fn no_ack(mut self) -> Self {
+        self.request.no_ack = true;
+        self
     }
 
     /// The only consumer of its queue.
-    pub fn exclusive(self) -> Self {
-        todo!()
+    pub fn exclusive(mut self) -> Self {
+        self.request.exclusive = true;
+        self
     }
 
     /// A name for people who look at lists of consumers. At most 255 bytes.
-    pub fn tag(self, _tag: impl Into<String>) -> Self {
-        todo!()
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.request.tag = tag.into();
+        self
     }
 
-    /// Bytes of deliveries that may wait here for the application. Default 8 MiB.
-    pub fn buffer_bytes(self, _bytes: usize) -> Self {
-        todo!()
+    /// Bytes of deliveries that may wait here for the application, without acknowledgements or prefetch; otherwise the
+    /// prefetch is the bound. Up to twice as many if messages suddenly become larger. Default 4 MiB.
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.buffer_bytes = bytes;
+        self
     }
 
     /// Further arguments.
-    pub fn arguments(self, _arguments: FieldTable) -> Self {
-        todo!()
+    pub fn arguments(mut self, arguments: &FieldTable) -> Self {
+        self.request.arguments = table_to_wire(arguments);
+        self
     }
 
-    /// Starts the consumer.
+    /// Starts the consumer. It is started again after a reconnect.
     pub async fn start(self) -> Result<Consumer, RequestError> {
-        todo!()
+        for name in [&self.request.queue, &self.request.tag] {
+            if name.len() > NAME_BYTES_MAX {
+                return Err(NameTooLong { bytes: name.len() }.into());
+            }
+        }
+        let Self { channel, request, buffer_bytes } = self;
+        let core = channel.core().clone();
+        let number = channel.number();
+        let is_on_credit = request.no_ack || request.prefetch == 0;
+        let (shared, answer) = core.start_consumer(number, |id, epoch| {
+            Arc::new(ConsumerShared {
+                core: core.clone(),
+                settler: Arc::new(Settler::new(core.clone(), number, id, epoch)),
+                no_ack: request.no_ack,
+                request: Mutex::new(pb::Consume { consumer: id, ..request }),
+                inbox: Mutex::new(Inbox::new(is_on_credit.then_some(buffer_bytes))),
+            })
+        })?;
+        // Made before the answer is here: dropping it, on refusal or when the caller stops waiting, cleans up.
+        let mut consumer = Consumer { shared, channel, tag: String::new(), batch: None };
+        match answer.body().await? {
+            pb::frame::Body::Consuming(consuming) => consumer.tag = consuming.tag,
+            other => return Err(RequestError::UnexpectedAnswer { got: kind_name(&other) }),
+        }
+        Ok(consumer)
     }
 }
 
-/// A stream of deliveries from one queue. Dropping it ends it; deliveries it had not handed out go back to the queue.
-#[derive(Debug)]
-pub struct Consumer {}
+/// A stream of deliveries from one queue. Dropping it ends it on the broker, too: deliveries it had not handed out go
+/// back to the queue (without acknowledgements they are lost).
+pub struct Consumer {
+    shared: Arc<ConsumerShared>,
+    /// Keeps the channel open.
+    channel: Arc<ChannelHandle>,
+    tag: String,
+    batch: Option<Batch>,
+}
 
 impl Consumer {
-    /// The next delivery; `None` after it was cancelled here or ended with an error.
+    /// The next delivery; `None` once it has ended, after the error that says why.
     pub async fn next(&mut self) -> Option<Result<Delivery, ConsumeError>> {
-        todo!()
+        poll_fn(|context| self.poll_delivery(context)).await
     }
 
-    /// All deliveries that came in one frame; much cheaper per message.
+    /// All deliveries that came in one frame (or what [`next`](Self::next) has left of them); much cheaper per message.
     pub async fn next_batch(&mut self) -> Option<Result<Batch, ConsumeError>> {
-        todo!()
+        poll_fn(|context| self.poll_batch(context)).await
     }
 
     /// Its name, as the server lists it.
     pub fn tag(&self) -> &str {
-        todo!()
+        &self.tag
     }
 
     /// The queue it takes from.
     pub fn queue(&self) -> String {
-        todo!()
+        lock(&self.shared.request).queue.clone()
     }
 
     /// Ends it. Deliveries that were not handed out go back to the queue; those handed out can still be settled.
-    pub async fn cancel(self) -> Result<(), RequestError> {
-        todo!()
+    ///
+    /// # Errors
+    /// If the server refuses, or the connection is closed for good; it has ended then, too.
+    pub async fn cancel(mut self) -> Result<(), RequestError> {
+        match self.give_back() {
+            Some(answer) => answer.done().await,
+            None => Ok(()),
+        }
+    }
+
+    fn poll_delivery(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Delivery, ConsumeError>>> {
+        loop {
+            if let Some(delivery) = self.batch.as_mut().and_then(Batch::next) {
+                return Poll::Ready(Some(delivery));
+            }
+            self.batch = None;
+            match ready!(self.shared.poll_batch(context)) {
+                Some(Ok(batch)) => self.batch = Some(batch),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Batch, ConsumeError>>> {
+        match self.batch.take().filter(|batch| !batch.is_empty()) {
+            Some(batch) => Poll::Ready(Some(Ok(batch))),
+            None => self.shared.poll_batch(context),
+        }
+    }
+
+    fn give_back(&mut self) -> Option<super::core::Answer> {
+        if let Some(batch) = self.batch.take() {
+            // Stale or without acknowledgements: nothing to give back.
+            let _ = batch.requeue();
+        }
+        self.shared.refuse_more();
+        self.shared.core.cancel_consumer(&self.shared)
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        // Nobody waits for the answer.
+        let _ = self.give_back();
     }
 }
 
 impl Stream for Consumer {
     type Item = Result<Delivery, ConsumeError>;
 
-    fn poll_next(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        todo!()
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_delivery(context)
     }
 }
 
-/// The deliveries of one frame.
-#[derive(Debug)]
-pub struct Batch {}
-
-impl Batch {
-    /// Number of deliveries left in it.
-    pub fn len(&self) -> usize {
-        todo!()
-    }
-
-    /// Whether there is none left.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Looks at the deliveries without taking them.
-    pub fn iter(&self) -> impl Iterator<Item = DeliveryView<'_>> {
-        std::iter::empty()
-    }
-
-    /// Accepts all that are left in it.
-    pub fn accept(self) -> Result<(), SettleError> {
-        todo!()
-    }
-
-    /// Puts all that are left in it back into the queue.
-    pub fn requeue(self) -> Result<(), SettleError> {
-        todo!()
-    }
-
-    /// Rejects all that are left in it.
-    pub fn reject(self) -> Result<(), SettleError> {
-        todo!()
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("tag", &self.tag).field("channel", &self.channel.number()).finish()
     }
 }
 
-impl Iterator for Batch {
-    type Item = Delivery;
+/// What the application and the driver share of one consumer.
+pub(super) struct ConsumerShared {
+    core: Arc<Core>,
+    settler: Arc<Settler>,
+    no_ack: bool,
+    /// What was asked for; the queue's name may change when the server makes it.
+    request: Mutex<pb::Consume>,
+    inbox: Mutex<Inbox>,
+}
 
-    fn next(&mut self) -> Option<Delivery> {
-        todo!()
+impl ConsumerShared {
+    pub(super) fn channel(&self) -> u32 {
+        self.settler.channel()
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.settler.consumer()
+    }
+
+    pub(super) fn settler(&self) -> &Arc<Settler> {
+        &self.settler
+    }
+
+    /// The request that starts it, now or again; its queue's name as `renamed` says, if it does.
+    pub(super) fn request(
+        &self,
+        renamed: Option<&std::collections::BTreeMap<String, String>>,
+    ) -> pb::Consume {
+        let request = {
+            let mut request = lock(&self.request);
+            if let Some(name) = renamed.and_then(|renamed| renamed.get(&request.queue)) {
+                request.queue = name.clone();
+            }
+            request.clone()
+        };
+        pb::Consume { credit: lock(&self.inbox).credit_to_ask(), ..request }
+    }
+
+    /// Takes deliveries that came over the connection counted `epoch`.
+    pub(super) fn deliver(&self, epoch: u64, deliver: Deliver) {
+        let pushed = lock(&self.inbox).push(epoch, deliver);
+        match pushed {
+            Pushed::Kept { stalls, waker } => {
+                if stalls {
+                    self.core.stall();
+                }
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+            Pushed::Unwanted(deliver) => self.give_back(epoch, &deliver),
+        }
+    }
+
+    /// Nothing more will come, because of this if not because the application wished so.
+    pub(super) fn end(&self, reason: Option<ConsumeError>) {
+        let waker = lock(&self.inbox).end(reason);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The connection broke. What waits here comes again, unless it counts as accepted already.
+    pub(super) fn suspend(&self) {
+        self.settler.suspend();
+        if !self.no_ack {
+            let unstalls = lock(&self.inbox).forget();
+            if unstalls {
+                self.core.unstall();
+            }
+        }
+    }
+
+    fn refuse_more(&self) {
+        let mut back = Vec::new();
+        let unstalls = lock(&self.inbox).refuse_more(&mut back);
+        if unstalls {
+            self.core.unstall();
+        }
+        for (epoch, deliver) in back {
+            self.give_back(epoch, &deliver);
+        }
+    }
+
+    fn give_back(&self, epoch: u64, deliver: &Deliver) {
+        if let Some(more) = (deliver.items.len() as u64).checked_sub(1)
+            && !self.no_ack
+        {
+            let (first, last) = (deliver.first_tag, deliver.first_tag + more);
+            // If it cannot be settled any more, the broker has put it back already.
+            let _ = self.settler.settle(epoch, first, last, pb::Outcome::Requeued);
+        }
+    }
+
+    fn poll_batch(self: &Arc<Self>, context: &mut Context<'_>) -> Poll<Option<Result<Batch, ConsumeError>>> {
+        let popped = ready!(lock(&self.inbox).poll_pop(context));
+        Poll::Ready(popped.map(|popped| {
+            let Popped { epoch, deliver, grant, unstalls } = popped?;
+            if unstalls {
+                self.core.unstall();
+            }
+            if let Some(add) = grant {
+                self.core.enqueue(Outgoing::Credit { consumer: self.clone(), add, epoch });
+            }
+            Ok(Batch::new(&self.settler, epoch, self.no_ack, deliver))
+        }))
     }
 }
 
-/// A delivery within a [`Batch`].
-#[derive(Debug, Clone, Copy)]
-pub struct DeliveryView<'a> {
-    /// Its number within its consumer.
-    pub tag: DeliveryTag,
-    /// The payload.
-    pub body: &'a [u8],
-    /// Exchange it was published to.
-    pub exchange: &'a str,
-    /// Routing key it was published with.
-    pub routing_key: &'a str,
-    /// It may have been delivered before.
-    pub redelivered: bool,
-    /// How many times it came back to the queue.
-    pub delivery_count: u32,
-    /// Its publisher sent it more than once.
-    pub resent: bool,
-}
-
-/// One message for a consumer. Settle it with [`accept`](Self::accept), [`requeue`](Self::requeue) or
-/// [`reject`](Self::reject); dropped without, it stays unsettled until its channel closes.
-#[derive(Debug)]
-pub struct Delivery {}
-
-impl Delivery {
-    /// Its number within its consumer, counted from 1 for each connection.
-    pub fn tag(&self) -> DeliveryTag {
-        todo!()
-    }
-
-    /// The payload.
-    pub fn body(&self) -> &Bytes {
-        todo!()
-    }
-
-    /// Exchange it was published to; "" is the default exchange.
-    pub fn exchange(&self) -> &str {
-        todo!()
-    }
-
-    /// Routing key it was published with.
-    pub fn routing_key(&self) -> &str {
-        todo!()
-    }
-
-    /// It may have been delivered before. False means: certainly not.
-    pub fn redelivered(&self) -> bool {
-        todo!()
-    }
-
-    /// How many times it came back to the queue.
-    pub fn delivery_count(&self) -> u32 {
-        todo!()
-    }
-
-    /// Its publisher sent it more than once: an equal message may have come before.
-    pub fn resent(&self) -> bool {
-        todo!()
-    }
-
-    /// Its properties, decoded now.
-    pub fn properties(&self) -> Result<Properties, ConsumeError> {
-        todo!()
-    }
-
-    /// Done: the queue forgets it. Sent with others in one frame, at the next turn of the connection.
-    pub fn accept(self) -> Result<(), SettleError> {
-        todo!()
-    }
-
-    /// As [`accept`](Self::accept), and waits until the broker has stored that.
-    pub async fn accept_stored(self) -> Result<(), SettleError> {
-        todo!()
-    }
-
-    /// Back to its place in the queue, for anybody.
-    pub fn requeue(self) -> Result<(), SettleError> {
-        todo!()
-    }
-
-    /// Not wanted: the queue drops it or gives it to its dead letter exchange.
-    pub fn reject(self) -> Result<(), SettleError> {
-        todo!()
+impl fmt::Debug for ConsumerShared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerShared").field("channel", &self.channel()).field("id", &self.id()).finish()
     }
 }
 
@@ -228,4 +331,11 @@ pub struct Got {
     pub delivery: Delivery,
     /// Ready messages left in the queue.
     pub messages_ready: u64,
+}
+
+impl Got {
+    pub(super) fn new(settler: &Arc<Settler>, epoch: u64, no_ack: bool, got: pb::Got) -> Option<Self> {
+        let (delivery, messages_ready) = Delivery::from_got(settler, epoch, no_ack, got)?;
+        Some(Self { delivery, messages_ready })
+    }
 }

@@ -44,6 +44,8 @@ pub(super) struct Ledger {
     /// Batches that somebody waits for, by first sequence; disjoint.
     batches: BTreeMap<u64, BatchWatch>,
     wakers: BTreeMap<u64, Waker>,
+    /// Those who wait for the watermark to rise.
+    watermark_wakers: Vec<Waker>,
     progress: Progress,
     unobserved_failure: Option<ConfirmError>,
 }
@@ -118,6 +120,13 @@ impl Ledger {
         self.unobserved_failure.take()
     }
 
+    /// Wakes this waker when the watermark has risen.
+    pub(super) fn wait_for_watermark(&mut self, waker: &Waker) {
+        if !self.watermark_wakers.iter().any(|known| known.will_wake(waker)) {
+            self.watermark_wakers.push(waker.clone());
+        }
+    }
+
     /// A handle for this message, just given out, exists.
     pub(super) fn watch(&mut self, sequence: u64) {
         self.handles.set(sequence);
@@ -131,7 +140,11 @@ impl Ledger {
     }
 
     /// Asks for the fate of a message with a handle. Once it is `Ready` the handle is used up.
-    pub(super) fn poll_fate(&mut self, sequence: u64, waker: &Waker) -> Poll<Result<Confirmed, ConfirmError>> {
+    pub(super) fn poll_fate(
+        &mut self,
+        sequence: u64,
+        waker: &Waker,
+    ) -> Poll<Result<Confirmed, ConfirmError>> {
         if let Some((outcome, _)) = self.claim(sequence) {
             return Poll::Ready(outcome.map_err(ConfirmError::from));
         }
@@ -196,7 +209,11 @@ impl Ledger {
         if first == 0 || last < first || last > self.last {
             return Err(Implausible::NeverSent);
         }
+        let watermark = self.settled.through();
         self.settled.insert(first, last).map_err(|_| Implausible::Twice)?;
+        if self.settled.through() > watermark {
+            wake.append(&mut self.watermark_wakers);
+        }
         self.progress.settled += last - first + 1;
         let mut from = first;
         while let Some((&sequence, _)) = self.returned.range(from..=last).next() {
@@ -219,6 +236,7 @@ impl Ledger {
     /// Takes every waker there is: the publisher ends.
     pub(super) fn take_wakers(&mut self, wake: &mut Vec<Waker>) {
         wake.extend(std::mem::take(&mut self.wakers).into_values());
+        wake.append(&mut self.watermark_wakers);
         wake.extend(self.batches.values_mut().filter_map(|watch| watch.waker.take()));
     }
 
@@ -308,7 +326,8 @@ impl Ledger {
             match outcome {
                 Ok(confirmed) => {
                     watch.outcome.confirmed += count;
-                    let lowest = watch.outcome.level.map_or(confirmed.level, |level| level.min(confirmed.level));
+                    let lowest =
+                        watch.outcome.level.map_or(confirmed.level, |level| level.min(confirmed.level));
                     watch.outcome.level = Some(lowest);
                 }
                 Err(failure) => {

@@ -1,54 +1,131 @@
 //! Publishing with confirms.
+//!
+//! Owns what happens to a message between `publish` and its confirm: encoding, the window, what is kept for sending
+//! again. Must never touch the socket; the driver of the connection takes frames from the outbox and brings confirms
+//! back. Start reading at [`Publisher`], then `outbox.rs` and `ledger.rs`.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+mod batch;
+mod handle_bits;
+mod ledger;
+mod outbox;
+mod pending;
+mod sequence_set;
 
-use super::error::{ConfirmError, PublishError, RequestError};
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, ready};
+
+pub use batch::MessageBatch;
+pub(super) use outbox::{OutFrame, SizeLimits};
+pub use pending::{PendingBatch, PendingConfirm};
+
+use self::ledger::{Fate, Implausible};
+use self::outbox::{Outbox, Window};
+use super::channel::ChannelHandle;
+use super::convert::{refusal_from_wire, returned_from_wire, shared_text};
+use super::core::{Core, Outgoing, lock, wake_all};
+use super::error::{CloseReason, ConfirmError, PublishError, RequestError};
 use super::message::Message;
-use crate::model::{Durability, FieldTable, Refusal};
+use crate::model::{Durability, NAME_BYTES_MAX, NameTooLong, Refusal};
+use crate::wire::pb;
+
+/// Default of [`PublisherBuilder::window_messages`].
+const WINDOW_MESSAGES: u64 = 10_000;
+
+/// Default of [`PublisherBuilder::window_bytes`].
+const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How to open a [`Publisher`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `open`"]
-pub struct PublisherBuilder {}
+pub struct PublisherBuilder {
+    channel: Arc<ChannelHandle>,
+    target: pb::PublishTarget,
+    confirms: bool,
+    window: Window,
+}
 
 impl PublisherBuilder {
+    pub(super) fn new(channel: Arc<ChannelHandle>, exchange: &str, routing_key: &str) -> Self {
+        let target = pb::PublishTarget {
+            exchange: exchange.to_owned(),
+            routing_key: routing_key.to_owned(),
+            ..Default::default()
+        };
+        let window = Window { messages: WINDOW_MESSAGES, bytes: WINDOW_BYTES };
+        Self { channel, target, confirms: true, window }
+    }
+
     /// What reaches no queue comes back, as [`ConfirmError::Returned`].
-    pub fn mandatory(self) -> Self {
-        todo!()
+    pub fn mandatory(mut self) -> Self {
+        self.target.mandatory = true;
+        self
     }
 
     /// The messages need not survive a restart of the broker: their confirms do not wait for the disk.
-    pub fn transient(self) -> Self {
-        todo!()
+    pub fn transient(mut self) -> Self {
+        self.target.transient = true;
+        self
     }
 
-    /// Fire and forget: no confirms, and what was under way when the connection breaks is lost.
-    pub fn without_confirms(self) -> Self {
-        todo!()
+    /// Fire and forget: no confirms, and what is under way when the connection breaks is lost.
+    pub fn without_confirms(mut self) -> Self {
+        self.confirms = false;
+        self
     }
 
-    /// Unconfirmed messages at most; publishing waits beyond. Default 10,000.
-    pub fn window_messages(self, _messages: u64) -> Self {
-        todo!()
+    /// Messages without a confirm at most, 1 at least; publishing waits beyond. Default 10,000.
+    pub fn window_messages(mut self, messages: u64) -> Self {
+        self.window.messages = messages.max(1);
+        self
     }
 
-    /// Bytes of unconfirmed messages at most (one message may exceed it); publishing waits beyond. Default 16 MiB.
-    pub fn window_bytes(self, _bytes: u64) -> Self {
-        todo!()
+    /// Bytes of messages without a confirm at most (a single message may exceed it); publishing waits beyond.
+    /// Default 16 MiB.
+    pub fn window_bytes(mut self, bytes: u64) -> Self {
+        self.window.bytes = bytes;
+        self
     }
 
-    /// Opens the publisher.
+    /// Opens the publisher. It is restored after a reconnect.
+    ///
+    /// # Errors
+    /// If the server refuses, or for `mandatory` without confirms, since a returned message is told with its confirm.
     pub async fn open(self) -> Result<Publisher, RequestError> {
-        todo!()
+        for name in [&self.target.exchange, &self.target.routing_key] {
+            if name.len() > NAME_BYTES_MAX {
+                return Err(NameTooLong { bytes: name.len() }.into());
+            }
+        }
+        if self.target.mandatory && !self.confirms {
+            let text = "a mandatory message is returned with its confirm: a publisher has both or neither";
+            return Err(RequestError::Invalid(text.to_owned()));
+        }
+        let core = self.channel.core().clone();
+        let sizes = core.size_limits();
+        let outbox = Outbox::new(self.confirms, self.window, sizes);
+        let (shared, answer) = core.open_publisher(self.channel.number(), self.target, |id, target| {
+            Arc::new(PublisherShared {
+                core: core.clone(),
+                channel: self.channel.number(),
+                id,
+                target,
+                outbox: Mutex::new(outbox),
+            })
+        })?;
+        // Made before the answer is here: dropping it, on refusal or when the caller stops waiting, cleans up.
+        let publisher = Publisher(Arc::new(PublisherHandle { shared, channel: self.channel }));
+        answer.done().await?;
+        Ok(publisher)
     }
 }
 
-/// Sends messages to one exchange, in order. Clones share it, its order and its window.
-#[derive(Debug, Clone)]
-pub struct Publisher {}
+/// Sends messages to one exchange, in order. Clones share it, its order and its window; the last one to go closes it.
+///
+/// Between two publishers, or a publisher and requests that are under way at the same time, there is no order.
+#[derive(Clone)]
+pub struct Publisher(Arc<PublisherHandle>);
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,12 +136,25 @@ pub struct Confirmed {
     pub queues: u32,
 }
 
+/// What became of a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BatchOutcome {
+    /// Messages confirmed.
+    pub confirmed: u64,
+    /// The lowest level among them; `None` if there is none.
+    pub level: Option<Durability>,
+    /// Messages refused or returned.
+    pub failed: u64,
+    /// Why the first of them was.
+    pub first_refusal: Option<Arc<Refusal>>,
+}
+
 /// How far a publisher has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Messages taken for sending.
     pub published: u64,
-    /// Messages whose fate is known: confirmed, refused or returned.
+    /// Messages whose fate is known: confirmed, refused or returned. Always 0 without confirms.
     pub settled: u64,
     /// Of these, refused by the broker.
     pub refused: u64,
@@ -78,144 +168,289 @@ pub struct Progress {
 
 impl Publisher {
     /// Takes a message for sending, waiting while the window is full; the result is a future for its confirm.
-    pub async fn publish(&self, _message: impl Into<Message>) -> Result<PendingConfirm, PublishError> {
-        todo!()
+    ///
+    /// # Errors
+    /// If the message cannot be sent at all; it was not taken then.
+    pub async fn publish(&self, message: impl Into<Message>) -> Result<PendingConfirm, PublishError> {
+        let message = message.into();
+        if !self.0.shared.outbox().has_confirms() {
+            return Err(PublishError::ConfirmsOff);
+        }
+        let sequence = poll_fn(|context| self.0.shared.poll_push(context, &message, true)).await?;
+        Ok(PendingConfirm::new(self.0.clone(), sequence))
     }
 
-    /// Takes a message for sending, waiting while the window or the send buffer is full. Its confirm, if the publisher
-    /// has confirms, counts in [`Self::progress`], and a refusal is told by [`Self::wait_for_all`].
-    pub async fn send(&self, _message: impl Into<Message>) -> Result<(), PublishError> {
-        todo!()
+    /// Takes a message for sending, waiting while the window or the send buffer (1 MiB) is full. Its confirm, if the
+    /// publisher has confirms, counts in [`Self::progress`], and [`Self::wait_for_all`] tells if it was refused.
+    pub async fn send(&self, message: impl Into<Message>) -> Result<(), PublishError> {
+        let message = message.into();
+        poll_fn(|context| self.0.shared.poll_push(context, &message, false)).await?;
+        Ok(())
     }
 
-    /// Takes a batch for sending, which is empty and can be filled again afterwards. Waits until the window has place
-    /// for all of it.
-    pub async fn send_batch(&self, _batch: &mut MessageBatch) -> Result<(), PublishError> {
-        todo!()
+    /// Takes a batch for sending, which is empty and can be filled again afterwards. Waits until the window has room for
+    /// all of it; a batch larger than the window goes when nothing else is unconfirmed.
+    ///
+    /// # Errors
+    /// If the batch cannot be sent; none of it was taken then, and it is as it was.
+    pub async fn send_batch(&self, batch: &mut MessageBatch) -> Result<(), PublishError> {
+        poll_fn(|context| self.0.shared.poll_push_batch(context, batch, false)).await?;
+        Ok(())
     }
 
     /// As [`Self::send_batch`]; the result is a future for the confirms of the whole batch.
-    pub async fn publish_batch(&self, _batch: &mut MessageBatch) -> Result<PendingBatch, PublishError> {
-        todo!()
+    pub async fn publish_batch(&self, batch: &mut MessageBatch) -> Result<PendingBatch, PublishError> {
+        if !self.0.shared.outbox().has_confirms() {
+            return Err(PublishError::ConfirmsOff);
+        }
+        let first = poll_fn(|context| self.0.shared.poll_push_batch(context, batch, true)).await?;
+        Ok(PendingBatch::new(self.0.clone(), first))
     }
 
     /// Waits until everything taken so far has been handed to the operating system.
     pub async fn flush(&self) -> Result<(), PublishError> {
-        todo!()
+        let flushed = self.0.shared.core.flush(&self.0.shared);
+        flushed.await.map_err(|_| PublishError::Closed(self.0.shared.core.close_reason()))
     }
 
-    /// Waits until the fate of everything taken so far is known.
+    /// Waits until the fate of everything taken so far is known. Without confirms the same as [`Self::flush`].
     ///
     /// # Errors
-    /// The first refusal or return since the last call whose message had no [`PendingConfirm`] that waits for it.
+    /// The first refusal or return since the last call that no [`PendingConfirm`] or [`PendingBatch`] was there to tell.
     pub async fn wait_for_all(&self) -> Result<(), ConfirmError> {
-        todo!()
+        let shared = &self.0.shared;
+        if !shared.outbox().has_confirms() {
+            return self.flush().await.map_err(|_| ConfirmError::Closed(shared.core.close_reason()));
+        }
+        let last = shared.outbox().ledger.next_sequence() - 1;
+        poll_fn(|context| shared.poll_settled_through(context, last)).await?;
+        match shared.outbox().ledger.take_unobserved_failure() {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
     }
 
     /// How far it has come.
     pub fn progress(&self) -> Progress {
-        todo!()
+        self.0.shared.outbox().ledger.progress()
     }
 
-    /// Waits until `settled_through` exceeds `seen`.
-    pub async fn settled_beyond(&self, _seen: u64) -> Result<Progress, ConfirmError> {
-        todo!()
+    /// Waits until `settled_through` exceeds `seen`. For measuring: one waiting task sees all confirms.
+    pub async fn settled_beyond(&self, seen: u64) -> Result<Progress, ConfirmError> {
+        poll_fn(|context| self.0.shared.poll_settled_through(context, seen + 1)).await
     }
 
-    /// Waits for all confirms, then forgets the publisher on the server.
+    /// Waits for all confirms, then closes the publisher for all its clones.
+    ///
+    /// # Errors
+    /// As [`Self::wait_for_all`]; it is closed then, too.
     pub async fn close(self) -> Result<(), ConfirmError> {
-        todo!()
+        let result = self.wait_for_all().await;
+        let shared = &self.0.shared;
+        shared.core.close_publisher(shared);
+        shared.close(CloseReason::ByClient);
+        result
     }
 }
 
-/// A future for the confirm of one message. Dropping it is fine: the message is sent all the same.
-#[derive(Debug)]
-#[must_use = "a message is only safe once its confirm has come; `send` is there for those who do not wait"]
-pub struct PendingConfirm {}
-
-impl PendingConfirm {
-    /// The message's number within its publisher, counted from 1.
-    pub fn sequence(&self) -> u64 {
-        todo!()
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shared = &self.0.shared;
+        f.debug_struct("Publisher").field("exchange", &shared.target.exchange).finish_non_exhaustive()
     }
 }
 
-impl Future for PendingConfirm {
-    type Output = Result<Confirmed, ConfirmError>;
+/// What applications hold. The connection's tables hold only [`PublisherShared`], so that this one's end is noticed.
+pub(super) struct PublisherHandle {
+    shared: Arc<PublisherShared>,
+    /// Keeps the channel open.
+    #[expect(dead_code, reason = "held for its Drop")]
+    channel: Arc<ChannelHandle>,
+}
 
-    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Self::Output> {
-        todo!()
+impl Drop for PublisherHandle {
+    fn drop(&mut self) {
+        self.shared.core.close_publisher(&self.shared);
     }
 }
 
-/// What became of a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BatchOutcome {
-    /// Messages confirmed.
-    pub confirmed: u64,
-    /// The lowest level among them; `None` if there is none.
-    pub level: Option<Durability>,
-    /// Messages refused or returned.
-    pub failed: u64,
-    /// Why the first of them was refused.
-    pub first_refusal: Option<Arc<Refusal>>,
+/// What the application and the driver share of one publisher.
+pub(super) struct PublisherShared {
+    core: Arc<Core>,
+    channel: u32,
+    id: u32,
+    target: pb::PublishTarget,
+    outbox: Mutex<Outbox>,
 }
 
-/// A future for the confirms of a batch.
-#[derive(Debug)]
-#[must_use = "a message is only safe once its confirm has come; `send_batch` is there for those who do not wait"]
-pub struct PendingBatch {}
+impl PublisherShared {
+    pub(super) fn channel(&self) -> u32 {
+        self.channel
+    }
 
-impl Future for PendingBatch {
-    type Output = Result<BatchOutcome, ConfirmError>;
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
 
-    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Self::Output> {
-        todo!()
+    pub(super) fn exchange(&self) -> &str {
+        &self.target.exchange
+    }
+
+    pub(super) fn open_request(&self) -> pb::OpenPublisher {
+        pb::OpenPublisher { publisher: self.id, target: Some(self.target.clone()) }
+    }
+
+    /// Whether everything taken has been given to the driver.
+    pub(super) fn is_drained(&self) -> bool {
+        self.outbox().is_drained()
+    }
+
+    /// Gives the driver frames to send; whether more is left.
+    pub(super) fn take(&self, budget: usize, out: &mut Vec<OutFrame>) -> bool {
+        let mut wake = Vec::new();
+        let is_more = self.outbox().take(budget, out, &mut wake);
+        wake_all(wake);
+        is_more
+    }
+
+    /// Takes a `Confirm` frame's ranges.
+    pub(super) fn confirm(&self, ranges: Vec<pb::ConfirmRange>) -> Result<(), CloseReason> {
+        let mut wake = Vec::new();
+        let mut outbox = self.outbox();
+        let sent_through = outbox.sent_through();
+        for range in ranges {
+            let level = range.level();
+            let last = if range.last == 0 { range.first } else { range.last };
+            let fate = match range.refusal {
+                Some(error) => Fate::Refused(Arc::new(refusal_from_wire(error))),
+                None => Fate::Confirmed(Confirmed {
+                    level: Durability::try_from(level)
+                        .map_err(|error| CloseReason::Protocol(shared_text(error)))?,
+                    queues: range.queues,
+                }),
+            };
+            if last > sent_through {
+                return Err(self.implausible(Implausible::NeverSent, range.first, last));
+            }
+            outbox
+                .ledger
+                .settle(range.first, last, &fate, &mut wake)
+                .map_err(|error| self.implausible(error, range.first, last))?;
+        }
+        outbox.release_settled(&mut wake);
+        drop(outbox);
+        wake_all(wake);
+        Ok(())
+    }
+
+    /// Takes a `Return` frame.
+    pub(super) fn note_return(&self, returned: pb::Return) -> Result<(), CloseReason> {
+        let sequence = returned.sequence;
+        let returned =
+            returned_from_wire(returned).map_err(|error| CloseReason::Protocol(shared_text(error)))?;
+        let noted = self.outbox().ledger.note_return(sequence, returned);
+        noted.map_err(|error| self.implausible(error, sequence, sequence))
+    }
+
+    /// The connection was made again: what was sent without a fate is to be sent again. How many messages, and whether
+    /// the driver has to come for anything.
+    pub(super) fn rewind(&self, sizes: SizeLimits) -> (u64, bool) {
+        let mut outbox = self.outbox();
+        (outbox.rewind(sizes), outbox.is_queued())
+    }
+
+    /// Ends it for everybody who waits.
+    pub(super) fn close(&self, reason: CloseReason) {
+        let mut wake = Vec::new();
+        self.outbox().close(reason, &mut wake);
+        wake_all(wake);
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        lock(&self.outbox)
+    }
+
+    fn poll_push(
+        self: &Arc<Self>,
+        context: &mut Context<'_>,
+        message: &Message,
+        watch: bool,
+    ) -> Poll<Result<u64, PublishError>> {
+        let mut outbox = self.outbox();
+        ready!(outbox.poll_space(context, 1, message.body().len() as u64))?;
+        let sequence = outbox.push(message)?;
+        if watch {
+            outbox.ledger.watch(sequence);
+        }
+        self.announce(outbox);
+        Poll::Ready(Ok(sequence))
+    }
+
+    /// The first sequence; 0 if the batch was empty.
+    fn poll_push_batch(
+        self: &Arc<Self>,
+        context: &mut Context<'_>,
+        batch: &mut MessageBatch,
+        watch: bool,
+    ) -> Poll<Result<u64, PublishError>> {
+        if batch.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let count = batch.len() as u64;
+        let mut outbox = self.outbox();
+        ready!(outbox.poll_space(context, count, batch.size_bytes() as u64))?;
+        let first = outbox.push_batch(batch)?;
+        if watch {
+            outbox.ledger.watch_batch(first, first + count - 1);
+        }
+        self.announce(outbox);
+        Poll::Ready(Ok(first))
+    }
+
+    fn announce(self: &Arc<Self>, mut outbox: MutexGuard<'_, Outbox>) {
+        if outbox.queue_up() {
+            drop(outbox);
+            self.core.enqueue(Outgoing::Publisher(self.clone()));
+        }
+    }
+
+    fn poll_settled_through(
+        &self,
+        context: &mut Context<'_>,
+        sequence: u64,
+    ) -> Poll<Result<Progress, ConfirmError>> {
+        let mut outbox = self.outbox();
+        let progress = outbox.ledger.progress();
+        if progress.settled_through >= sequence {
+            return Poll::Ready(Ok(progress));
+        }
+        if let Some(reason) = outbox.closed() {
+            return Poll::Ready(Err(ConfirmError::Closed(reason.clone())));
+        }
+        outbox.ledger.wait_for_watermark(context.waker());
+        Poll::Pending
+    }
+
+    fn implausible(&self, error: Implausible, first: u64, last: u64) -> CloseReason {
+        let what = match error {
+            Implausible::NeverSent => "that were never sent",
+            Implausible::Twice => "whose fate it had told before",
+        };
+        let publisher = self.id;
+        CloseReason::Protocol(shared_text(format_args!(
+            "it told the fate of messages {first} to {last} of publisher {publisher}, {what}"
+        )))
     }
 }
 
-/// Messages encoded back to back, ready to be sent with one call.
-#[derive(Debug, Default)]
-pub struct MessageBatch {}
-
-impl MessageBatch {
-    /// An empty batch.
-    pub fn new() -> Self {
-        Self::default()
+impl fmt::Debug for PublisherShared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublisherShared").field("channel", &self.channel).field("id", &self.id).finish()
     }
+}
 
-    /// Adds a message.
-    pub fn push(&mut self, _message: &Message) -> Result<(), PublishError> {
-        todo!()
-    }
-
-    /// Adds a message without properties. The fastest way.
-    pub fn push_body(&mut self, _body: &[u8]) {
-        todo!()
-    }
-
-    /// Adds a message with a routing key of its own (at most 255 bytes) and, perhaps, headers.
-    pub fn push_routed(
-        &mut self,
-        _routing_key: &str,
-        _headers: Option<&FieldTable>,
-        _body: &[u8],
-    ) -> Result<(), PublishError> {
-        todo!()
-    }
-
-    /// Number of messages in it.
-    pub fn len(&self) -> usize {
-        todo!()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Encoded size in bytes.
-    pub fn size_bytes(&self) -> usize {
-        todo!()
+impl fmt::Debug for PublisherHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
     }
 }

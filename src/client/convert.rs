@@ -1,0 +1,326 @@
+//! Between the wire's types and the client's own.
+
+use std::sync::Arc;
+
+use super::admin::{
+    ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation,
+    QueueEntry, UserEntry, VhostEntry,
+};
+use super::error::Returned;
+use super::message::{Message, Properties};
+use super::topology::{Binding, Destination, Exchange, Queue, QueueDeclared};
+use crate::model::{FieldTable, Refusal, ReplyCode, Timestamp};
+use crate::wire::{ItemFault, pb};
+
+/// A refusal as the server told it. A reply code of a newer server stays readable in the text.
+pub(super) fn refusal_from_wire(error: pb::Error) -> Refusal {
+    match Refusal::try_from(error) {
+        Ok(refusal) => refusal,
+        Err(unknown) => {
+            let error = unknown.0;
+            Refusal {
+                code: ReplyCode::InternalError,
+                text: format!(
+                    "{} {} (a reply code this client does not know): {}",
+                    error.code, error.name, error.text
+                ),
+                entity: None,
+                field: error.field,
+                expected: error.expected,
+                got: error.got,
+                retryable: error.retryable,
+                hint: error.hint,
+            }
+        }
+    }
+}
+
+pub(super) fn properties_to_wire(properties: &Properties) -> pb::Properties {
+    let headers = &properties.headers;
+    pb::Properties {
+        content_type: properties.content_type.clone(),
+        content_encoding: properties.content_encoding.clone(),
+        headers: if headers.is_empty() { None } else { Some(headers.into()) },
+        priority: properties.priority.into(),
+        correlation_id: properties.correlation_id.clone(),
+        reply_to: properties.reply_to.clone(),
+        expiration_ms: properties.expiration_ms,
+        message_id: properties.message_id.clone(),
+        timestamp_ms: properties.timestamp_ms,
+        r#type: properties.kind.clone(),
+        user_id: properties.user_id.clone(),
+        app_id: properties.app_id.clone(),
+        delivery_mode: properties.delivery_mode.into(),
+    }
+}
+
+pub(super) fn properties_from_wire(properties: pb::Properties) -> Result<Properties, ItemFault> {
+    let small = |field, value: u32| {
+        u8::try_from(value).map_err(|_| ItemFault::OutOfRange {
+            field,
+            value: value.into(),
+            max: u8::MAX.into(),
+        })
+    };
+    Ok(Properties {
+        priority: small("priority", properties.priority)?,
+        delivery_mode: small("delivery_mode", properties.delivery_mode)?,
+        headers: table_from_wire(properties.headers)?,
+        content_type: properties.content_type,
+        content_encoding: properties.content_encoding,
+        correlation_id: properties.correlation_id,
+        reply_to: properties.reply_to,
+        expiration_ms: properties.expiration_ms,
+        message_id: properties.message_id,
+        timestamp_ms: properties.timestamp_ms,
+        kind: properties.r#type,
+        user_id: properties.user_id,
+        app_id: properties.app_id,
+    })
+}
+
+pub(super) fn returned_from_wire(returned: pb::Return) -> Result<Returned, ItemFault> {
+    let message = returned.message.unwrap_or_default();
+    let mut rebuilt = Message::new(message.body);
+    if let Some(properties) = message.properties {
+        rebuilt = rebuilt.with_properties(properties_from_wire(properties)?);
+    }
+    Ok(Returned {
+        exchange: returned.exchange,
+        routing_key: returned.routing_key,
+        reason: refusal_from_wire(returned.reason.unwrap_or_default()),
+        message: rebuilt,
+    })
+}
+
+fn table_from_wire(table: Option<pb::FieldTable>) -> Result<FieldTable, ItemFault> {
+    table.map_or_else(|| Ok(FieldTable::default()), FieldTable::try_from)
+}
+
+pub(super) fn table_to_wire(table: &FieldTable) -> Option<pb::FieldTable> {
+    if table.is_empty() { None } else { Some(table.into()) }
+}
+
+pub(super) fn exchange_to_wire(exchange: &Exchange) -> pb::DeclareExchange {
+    pb::DeclareExchange {
+        name: exchange.name.clone(),
+        r#type: exchange.kind.clone(),
+        durable: exchange.durable,
+        auto_delete: exchange.auto_delete,
+        internal: exchange.internal,
+        arguments: table_to_wire(&exchange.arguments),
+        passive: false,
+    }
+}
+
+pub(super) fn queue_to_wire(queue: &Queue) -> pb::DeclareQueue {
+    pb::DeclareQueue {
+        name: queue.name.clone(),
+        durable: queue.durable,
+        exclusive: queue.exclusive,
+        auto_delete: queue.auto_delete,
+        arguments: table_to_wire(&queue.arguments),
+        passive: false,
+    }
+}
+
+pub(super) fn queue_declared_from_wire(declared: pb::QueueDeclared) -> QueueDeclared {
+    QueueDeclared {
+        name: declared.name,
+        messages: declared.message_count,
+        consumers: declared.consumer_count,
+    }
+}
+
+pub(super) fn binding_to_wire(binding: &Binding) -> pb::Binding {
+    let (destination, kind) = match &binding.destination {
+        Destination::Queue(name) => (name, pb::DestinationKind::Queue),
+        Destination::Exchange(name) => (name, pb::DestinationKind::Exchange),
+    };
+    pb::Binding {
+        source: binding.source.clone(),
+        destination: destination.clone(),
+        destination_kind: kind.into(),
+        routing_key: binding.routing_key.clone(),
+        arguments: table_to_wire(&binding.arguments),
+    }
+}
+
+fn binding_from_wire(binding: pb::Binding) -> Result<Binding, ItemFault> {
+    let destination = match binding.destination_kind() {
+        pb::DestinationKind::Exchange => Destination::Exchange(binding.destination),
+        pb::DestinationKind::Queue | pb::DestinationKind::Unspecified => {
+            Destination::Queue(binding.destination)
+        }
+    };
+    Ok(Binding {
+        source: binding.source,
+        destination,
+        routing_key: binding.routing_key,
+        arguments: table_from_wire(binding.arguments)?,
+    })
+}
+
+/// What a page of a listing holds, one kind at a time.
+pub(super) trait Entry: Sized {
+    const KIND: pb::ListKind;
+
+    fn take(listing: &mut pb::Listing) -> Result<Vec<Self>, ItemFault>;
+}
+
+macro_rules! entry {
+    ($entry:ty, $kind:ident, $field:ident, |$from:ident| $build:expr) => {
+        impl Entry for $entry {
+            const KIND: pb::ListKind = pb::ListKind::$kind;
+
+            fn take(listing: &mut pb::Listing) -> Result<Vec<Self>, ItemFault> {
+                std::mem::take(&mut listing.$field).into_iter().map(|$from| $build).collect()
+            }
+        }
+    };
+}
+
+entry!(ExchangeEntry, Exchanges, exchanges, |from| Ok(Self {
+    name: from.name,
+    kind: from.r#type,
+    durable: from.durable,
+    auto_delete: from.auto_delete,
+    internal: from.internal,
+    arguments: table_from_wire(from.arguments)?,
+    bindings: from.bindings,
+}));
+
+entry!(QueueEntry, Queues, queues, |from| Ok(Self {
+    name: from.name,
+    kind: from.r#type,
+    durable: from.durable,
+    exclusive: from.exclusive,
+    auto_delete: from.auto_delete,
+    arguments: table_from_wire(from.arguments)?,
+    messages_ready: from.messages_ready,
+    messages_unacknowledged: from.messages_unacknowledged,
+    consumers: from.consumers,
+    message_bytes: from.message_bytes,
+    shard: from.shard,
+    published_total: from.published_total,
+    delivered_total: from.delivered_total,
+    accepted_total: from.accepted_total,
+}));
+
+entry!(Binding, Bindings, bindings, |from| binding_from_wire(from));
+
+entry!(ConnectionEntry, Connections, connections, |from| Ok(Self {
+    id: from.id,
+    name: from.name,
+    user: from.user,
+    vhost: from.vhost,
+    peer: from.peer,
+    client: from.client,
+    channels: from.channels,
+    connected_at: Timestamp(from.connected_at_ms),
+    received_bytes: from.received_bytes,
+    sent_bytes: from.sent_bytes,
+}));
+
+entry!(ConsumerEntry, Consumers, consumers, |from| Ok(Self {
+    queue: from.queue,
+    tag: from.tag,
+    connection_id: from.connection_id,
+    channel: from.channel,
+    prefetch: from.prefetch,
+    no_ack: from.no_ack,
+    exclusive: from.exclusive,
+    messages_unacknowledged: from.messages_unacknowledged,
+}));
+
+entry!(UserEntry, Users, users, |from| Ok(Self {
+    name: from.name,
+    administrator: from.administrator,
+    vhosts: from.vhosts,
+}));
+
+entry!(VhostEntry, Vhosts, vhosts, |from| Ok(Self {
+    name: from.name,
+    queues: from.queues,
+    exchanges: from.exchanges,
+}));
+
+pub(super) fn explanation_from_wire(explanation: pb::Explanation) -> Result<Explanation, ItemFault> {
+    let exchanges = explanation.exchanges.into_iter().map(explained_exchange);
+    Ok(Explanation {
+        exchanges: exchanges.collect::<Result<_, _>>()?,
+        queues: explanation.queues,
+        bindings_omitted: explanation.bindings_omitted,
+    })
+}
+
+fn explained_exchange(explained: pb::ExplainedExchange) -> Result<ExplainedExchange, ItemFault> {
+    let name = |text: String| Some(text).filter(|text| !text.is_empty());
+    let bindings = explained.bindings.into_iter().map(|explained| {
+        Ok::<_, ItemFault>(ExplainedBinding {
+            binding: binding_from_wire(explained.binding.unwrap_or_default())?,
+            matched: explained.matched,
+            reason: explained.reason,
+        })
+    });
+    Ok(ExplainedExchange {
+        name: explained.name,
+        kind: explained.r#type,
+        reached_from: name(explained.reached_from),
+        as_alternate: explained.as_alternate,
+        bindings: bindings.collect::<Result<_, _>>()?,
+        alternate_exchange: name(explained.alternate_exchange),
+        alternate_note: explained.alternate_note,
+    })
+}
+
+/// The name of a frame's kind, for messages to people.
+pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
+    use pb::frame::Body::*;
+    match body {
+        Publish(_) => "Publish",
+        Confirm(_) => "Confirm",
+        Return(_) => "Return",
+        Deliver(_) => "Deliver",
+        Settle(_) => "Settle",
+        Credit(_) => "Credit",
+        Heartbeat(_) => "Heartbeat",
+        Connect(_) => "Connect",
+        Connected(_) => "Connected",
+        Close(_) => "Close",
+        OpenChannel(_) => "OpenChannel",
+        CloseChannel(_) => "CloseChannel",
+        Done(_) => "Done",
+        Error(_) => "Error",
+        OpenPublisher(_) => "OpenPublisher",
+        ClosePublisher(_) => "ClosePublisher",
+        Consume(_) => "Consume",
+        Consuming(_) => "Consuming",
+        CancelConsumer(_) => "CancelConsumer",
+        ConsumerCancelled(_) => "ConsumerCancelled",
+        Get(_) => "Get",
+        Got(_) => "Got",
+        DeclareExchange(_) => "DeclareExchange",
+        DeleteExchange(_) => "DeleteExchange",
+        Bind(_) => "Bind",
+        Unbind(_) => "Unbind",
+        DeclareQueue(_) => "DeclareQueue",
+        QueueDeclared(_) => "QueueDeclared",
+        DeleteQueue(_) => "DeleteQueue",
+        PurgeQueue(_) => "PurgeQueue",
+        MessageCount(_) => "MessageCount",
+        List(_) => "List",
+        Listing(_) => "Listing",
+        Explain(_) => "Explain",
+        Explanation(_) => "Explanation",
+        PutUser(_) => "PutUser",
+        DeleteUser(_) => "DeleteUser",
+        PutVhost(_) => "PutVhost",
+        DeleteVhost(_) => "DeleteVhost",
+    }
+}
+
+/// Text that errors share.
+pub(super) fn shared_text(error: impl std::fmt::Display) -> Arc<str> {
+    Arc::from(error.to_string())
+}

@@ -1,0 +1,112 @@
+//! The task of a connection: sessions, one after the other while the connection may be made again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::backoff::Delays;
+use super::connection::{Event, Status};
+use super::convert::shared_text;
+use super::core::Core;
+use super::error::{CloseReason, ConnectError};
+use super::handshake::{self, Link};
+use super::restore::restore;
+use super::session::Session;
+use crate::model::ReplyCode;
+
+/// Drives a connection until it is closed for good.
+pub(super) async fn drive(core: Arc<Core>, mut link: Link) {
+    let mut cut_off = CutOff { core: core.clone(), is_over: false };
+    let reason = loop {
+        let reason = Session::new(core.clone(), link.socket, link.incoming).run().await;
+        if core.options.reconnect.is_none() || !is_worth_retrying(&reason) || core.state().is_closing {
+            break reason;
+        }
+        core.suspend(&reason);
+        core.status.send_replace(Status::Reconnecting);
+        core.announce(Event::Disconnected(reason));
+        match reconnect(&core).await {
+            Ok(again) => link = again,
+            Err(reason) => break reason,
+        }
+        core.status.send_replace(Status::Connected);
+    };
+    cut_off.is_over = true;
+    core.close_for_good(&reason);
+}
+
+/// If the runtime drops the task, everybody who waits learns that.
+struct CutOff {
+    core: Arc<Core>,
+    is_over: bool,
+}
+
+impl Drop for CutOff {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.core
+                .close_for_good(&CloseReason::Io("the runtime that drove the connection has ended".into()));
+        }
+    }
+}
+
+/// A mistake would only be repeated; anything else may be better next time.
+fn is_worth_retrying(reason: &CloseReason) -> bool {
+    match reason {
+        CloseReason::Io(_) | CloseReason::HeartbeatMissed { .. } | CloseReason::ByServer(None) => true,
+        CloseReason::ByServer(Some(refusal)) => matches!(
+            refusal.code,
+            ReplyCode::ConnectionForced | ReplyCode::ResourceError | ReplyCode::InternalError
+        ),
+        CloseReason::ByClient
+        | CloseReason::Protocol(_)
+        | CloseReason::GaveUp { .. }
+        | CloseReason::RestoreRefused { .. } => false,
+    }
+}
+
+async fn reconnect(core: &Arc<Core>) -> Result<Link, CloseReason> {
+    let backoff = core.options.reconnect.clone().unwrap_or_default();
+    let broken_at = Instant::now();
+    let mut delays = Delays::new(&backoff);
+    for attempt in 1.. {
+        let connected = tokio::select! {
+            connected = connect_and_restore(core) => connected,
+            () = core.closing.notified() => return Err(CloseReason::ByClient),
+        };
+        let error = match connected {
+            Ok((link, resent_messages)) => {
+                core.announce(Event::Reconnected { attempts: attempt, resent_messages });
+                return Ok(link);
+            }
+            Err(error) => error,
+        };
+        let delay = delays.next(random_fraction());
+        let is_out_of_time = broken_at.elapsed() + delay > backoff.give_up_after;
+        if attempt >= backoff.attempts_max || is_out_of_time {
+            return Err(CloseReason::GaveUp { attempts: attempt, last: shared_text(error) });
+        }
+        core.announce(Event::AttemptFailed { attempt, error, delay });
+        wait(core, delay).await?;
+    }
+    Err(CloseReason::ByClient)
+}
+
+async fn connect_and_restore(core: &Arc<Core>) -> Result<(Link, u64), ConnectError> {
+    let mut link = handshake::connect(&core.options).await?;
+    let resent = restore(core, &mut link).await?;
+    Ok((link, resent))
+}
+
+async fn wait(core: &Core, delay: Duration) -> Result<(), CloseReason> {
+    tokio::select! {
+        () = sleep(delay) => Ok(()),
+        () = core.closing.notified() => Err(CloseReason::ByClient),
+    }
+}
+
+/// From 0 to 1. Without randomness the delays are just not spread.
+fn random_fraction() -> f64 {
+    getrandom::u32().map_or(0.0, |random| f64::from(random) / f64::from(u32::MAX))
+}
