@@ -124,7 +124,7 @@ async fn next_batch(consumer: &mut Consumer, idle: Option<Duration>) -> Result<O
 /// As many deliveries of a batch as are wanted; the others go back.
 fn wanted_of(mut batch: Batch, wanted: Option<u64>) -> Result<Vec<Delivery>, Failure> {
     let wanted = wanted.and_then(|wanted| usize::try_from(wanted).ok()).unwrap_or(usize::MAX);
-    let deliveries: Vec<Delivery> = batch.by_ref().take(wanted).collect();
+    let deliveries: Vec<Delivery> = batch.by_ref().take(wanted).collect::<Result<_, _>>()?;
     if !batch.is_empty() {
         tolerate_stale(batch.requeue())?;
     }

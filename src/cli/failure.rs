@@ -183,7 +183,7 @@ impl From<PublishError> for Failure {
 impl From<ConsumeError> for Failure {
     fn from(error: ConsumeError) -> Self {
         match &error {
-            ConsumeError::NotRestored(refusal) => Self::from(refusal.as_ref()),
+            ConsumeError::NotRestored(error) => Self::from(error.clone()),
             ConsumeError::Closed(reason) => Self::from(reason),
             _ => Self::new(error.to_string()),
         }
