@@ -216,7 +216,10 @@ impl Ledger {
         }
         self.progress.settled += last - first + 1;
         let mut from = first;
-        while let Some((&sequence, _)) = self.returned.range(from..=last).next() {
+        // A map refuses to look at a range that ends before it begins: the last message of the run may have come back.
+        while from <= last
+            && let Some((&sequence, _)) = self.returned.range(from..=last).next()
+        {
             if sequence > from {
                 self.record(from, sequence - 1, fate, wake);
             }
