@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::message_output::{self, Form};
 use super::session::{Session, Target, lasting};
-use crate::client::{Batch, Consumer, Delivery, SettleError};
+use crate::client::{Batch, Consumer, Delivery, SettleError, Status};
 
 /// What was typed after `consume`.
 #[derive(Debug, Args)]
@@ -95,11 +95,21 @@ async fn consume(arguments: &Arguments, session: Session) -> Result<(), Failure>
         }
     };
 
-    let finished = tokio::time::timeout(FINISH_MAX, finish(consumer, settling, session)).await;
-    finished.unwrap_or_else(|_| {
-        Err(Failure::new("the broker did not answer any more: some of the messages printed may come again"))
-    })?;
+    let is_connected = matches!(session.connection.status(), Status::Connected);
+    let finished = async {
+        // A broker that is away now might take minutes to come back.
+        if !is_connected {
+            return Err(unsettled());
+        }
+        let finish = finish(consumer, settling, session);
+        tokio::time::timeout(FINISH_MAX, finish).await.unwrap_or_else(|_| Err(unsettled()))
+    };
+    finished.await?;
     printer.verdict(arguments, end)
+}
+
+fn unsettled() -> Failure {
+    Failure::new("the broker is not there to be told what was printed: some of it may come again")
 }
 
 /// Time for the last settlements and the goodbye.

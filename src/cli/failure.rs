@@ -62,8 +62,8 @@ impl Failure {
             Status::OutputClosed => return ExitCode::SUCCESS,
             Status::Usage | Status::Failed => {
                 use io::Write;
-                // Where standard error is gone there is nobody left to tell.
-                let _ = writeln!(io::stderr(), "{self}");
+                // In one piece, since others may write there too. Where it is gone there is nobody left to tell.
+                let _ = io::stderr().write_all(format!("{self}\n").as_bytes());
             }
         }
         ExitCode::from(if self.status == Status::Usage { 2 } else { 1 })

@@ -137,3 +137,88 @@ impl Reader {
         self.batch.is_empty() || batches.blocking_send(Ok(mem::take(&mut self.batch))).is_ok()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Cursor;
+    use std::sync::mpsc as std_mpsc;
+
+    use super::*;
+
+    fn options(line_bytes_max: u64) -> LineOptions {
+        LineOptions { line_bytes_max, headers: FieldTable::default() }
+    }
+
+    /// Messages in each batch, and whether an error came last.
+    fn lines_of(input: &[u8], line_bytes_max: u64) -> (Vec<usize>, Option<LineError>) {
+        let mut batches = batches(Cursor::new(input.to_vec()), options(line_bytes_max));
+        let mut sizes = Vec::new();
+        while let Some(batch) = batches.blocking_recv() {
+            match batch {
+                Ok(batch) => sizes.push(batch.len()),
+                Err(error) => {
+                    assert!(batches.blocking_recv().is_none(), "an error comes last");
+                    return (sizes, Some(error));
+                }
+            }
+        }
+        (sizes, None)
+    }
+
+    #[test]
+    fn a_last_line_needs_no_newline_and_an_empty_one_counts() {
+        let check = |input: &[u8], expect: usize| {
+            let (sizes, error) = lines_of(input, 10);
+            assert_eq!((sizes.iter().sum::<usize>(), error.is_none()), (expect, true), "{input:?}");
+        };
+        check(b"", 0);
+        check(b"\n", 1);
+        check(b"a", 1);
+        check(b"a\n", 1);
+        check(b"a\n\nb", 3);
+    }
+
+    #[test]
+    fn batches_are_bounded() {
+        let (sizes, _) = lines_of("x\n".repeat(2500).as_bytes(), 10);
+        assert_eq!(sizes, [1000, 1000, 500]);
+        let large = format!("{}\n", "x".repeat(100_000)).repeat(5);
+        let (sizes, _) = lines_of(large.as_bytes(), 200_000);
+        assert_eq!(sizes.iter().sum::<usize>(), 5);
+        assert!(sizes.iter().all(|size| *size <= 3), "{sizes:?}");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_comes_after_those_before_it() {
+        let (sizes, error) = lines_of(b"fits\nfits too\nfits not at all\nfits\n", 8);
+        assert_eq!(sizes, [2]);
+        assert!(matches!(error, Some(LineError::TooLong { line: 3 })), "{error:?}");
+    }
+
+    /// Hands out a line, then waits for a word before the end.
+    struct Typist {
+        line: Cursor<Vec<u8>>,
+        go_on: std_mpsc::Receiver<()>,
+    }
+
+    impl Read for Typist {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let count = self.line.read(buffer)?;
+            if count == 0 {
+                self.go_on.recv().unwrap();
+            }
+            Ok(count)
+        }
+    }
+
+    #[test]
+    fn a_line_does_not_wait_for_the_next_one() {
+        let (say_go_on, go_on) = std_mpsc::channel();
+        let typist = Typist { line: Cursor::new(b"first\n".to_vec()), go_on };
+        let mut batches = batches(typist, options(100));
+        assert_eq!(batches.blocking_recv().unwrap().unwrap().len(), 1);
+        say_go_on.send(()).unwrap();
+        assert!(batches.blocking_recv().is_none());
+    }
+}

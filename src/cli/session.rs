@@ -113,8 +113,9 @@ fn runtime() -> Result<Runtime, Failure> {
 fn tell(event: &Event) {
     let text = match event {
         Event::Disconnected(reason) => format!("{reason}; connecting again"),
-        Event::AttemptFailed { attempt, error, delay } => {
-            format!("attempt {attempt} failed: {error}; next one in {} ms", delay.as_millis())
+        // The first ones are over in a moment, and the last ones come every few seconds.
+        Event::AttemptFailed { attempt, error, .. } if *attempt >= 4 && attempt.is_power_of_two() => {
+            format!("still connecting (attempt {attempt}): {error}")
         }
         Event::Reconnected { resent_messages: 0, .. } => "connected again".to_owned(),
         Event::Reconnected { resent_messages, .. } => {
@@ -127,7 +128,7 @@ fn tell(event: &Event) {
     note(&text);
 }
 
-/// Tells people something on standard error. Where that is gone there is nobody left to tell.
+/// Tells people something on standard error, in one piece. Where that is gone there is nobody left to tell.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "leveret: {text}");
+    let _ = std::io::stderr().write_all(format!("leveret: {text}\n").as_bytes());
 }

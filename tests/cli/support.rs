@@ -12,29 +12,29 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a command said and how it ended.
 #[derive(Debug)]
-pub struct Outcome {
-    pub status: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Outcome {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Outcome {
     /// All was done: the standard output.
     #[track_caller]
-    pub fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!(self.status, 0, "{self:?}");
         self.stdout
     }
 
     /// All was done: the standard output as JSON.
     #[track_caller]
-    pub fn json(self) -> serde_json::Value {
+    pub(crate) fn json(self) -> serde_json::Value {
         serde_json::from_str(&self.ok()).unwrap()
     }
 
     /// It ended with a status, and said all of these on standard error.
     #[track_caller]
-    pub fn fails(self, status: i32, needles: &[&str]) -> Self {
+    pub(crate) fn fails(self, status: i32, needles: &[&str]) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         for needle in needles {
             assert!(self.stderr.contains(needle), "'{needle}' is not in: {}", self.stderr);
@@ -44,7 +44,7 @@ impl Outcome {
 }
 
 /// The binary with arguments, in a directory and an environment of its own.
-pub fn leveret(arguments: &[&str]) -> Command {
+pub(crate) fn leveret(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
     command.args(arguments).env_clear().current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -53,13 +53,13 @@ pub fn leveret(arguments: &[&str]) -> Command {
 
 /// Runs a command to its end, which must come in time.
 #[track_caller]
-pub fn run(command: Command) -> Outcome {
+pub(crate) fn run(command: Command) -> Outcome {
     run_with_input(command, b"")
 }
 
 /// As [`run`], with something on standard input.
 #[track_caller]
-pub fn run_with_input(mut command: Command, input: &[u8]) -> Outcome {
+pub(crate) fn run_with_input(mut command: Command, input: &[u8]) -> Outcome {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
@@ -70,7 +70,7 @@ pub fn run_with_input(mut command: Command, input: &[u8]) -> Outcome {
 
 /// Waits for the end of a command, which must come in time.
 #[track_caller]
-pub fn finish(child: Child) -> Outcome {
+pub(crate) fn finish(child: Child) -> Outcome {
     let process = pid(&child);
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
@@ -96,12 +96,12 @@ fn pid(child: &Child) -> rustix::process::Pid {
 }
 
 /// What Ctrl-C does.
-pub fn interrupt(child: &Child) {
+pub(crate) fn interrupt(child: &Child) {
     rustix::process::kill_process(pid(child), rustix::process::Signal::INT).unwrap();
 }
 
 /// A broker on a free port with a data directory of its own; it ends with the test.
-pub struct Broker {
+pub(crate) struct Broker {
     child: Child,
     address: String,
     data: TempDir,
@@ -109,13 +109,13 @@ pub struct Broker {
 
 impl Broker {
     #[track_caller]
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
     /// With further flags for `serve`.
     #[track_caller]
-    pub fn start_with(flags: &[&str]) -> Self {
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data = TempDir::new().unwrap();
         let (child, address) = serve(&data, "127.0.0.1:0", flags);
         Self { child, address, data }
@@ -123,47 +123,47 @@ impl Broker {
 
     /// Kills it without warning and starts it again with the same data on the same port.
     #[track_caller]
-    pub fn kill_and_restart(&mut self) {
+    pub(crate) fn kill_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         (self.child, self.address) = serve(&self.data, &self.address, &[]);
     }
 
     /// The URL of its default vhost, as its first user.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.url_as("guest:guest", "")
     }
 
-    pub fn url_as(&self, login: &str, vhost: &str) -> String {
+    pub(crate) fn url_as(&self, login: &str, vhost: &str) -> String {
         format!("leveret://{login}@{}/{vhost}", self.address)
     }
 
     /// A command for this broker.
-    pub fn leveret(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn leveret(&self, arguments: &[&str]) -> Command {
         let mut command = leveret(arguments);
         command.env("LEVERET_URL", self.url());
         command
     }
 
     #[track_caller]
-    pub fn run(&self, arguments: &[&str]) -> Outcome {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Outcome {
         run(self.leveret(arguments))
     }
 
     #[track_caller]
-    pub fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Outcome {
+    pub(crate) fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Outcome {
         run_with_input(self.leveret(arguments), input)
     }
 
     /// A durable queue.
     #[track_caller]
-    pub fn queue(&self, name: &str) {
+    pub(crate) fn queue(&self, name: &str) {
         self.run(&["declare", "queue", name]).ok();
     }
 
     /// A queue with messages, one for each body.
     #[track_caller]
-    pub fn queue_of(&self, name: &str, bodies: &[&str]) {
+    pub(crate) fn queue_of(&self, name: &str, bodies: &[&str]) {
         self.queue(name);
         let lines: String = bodies.iter().map(|body| format!("{body}\n")).collect();
         self.run_with_input(&["publish", "--key", name, "--lines"], lines.as_bytes()).ok();
@@ -171,7 +171,7 @@ impl Broker {
 
     /// Ready and unacknowledged messages of a queue.
     #[track_caller]
-    pub fn messages(&self, queue: &str) -> (u64, u64) {
+    pub(crate) fn messages(&self, queue: &str) -> (u64, u64) {
         let queues = self.run(&["list", "queues", "--json"]).json();
         let entry = queues.as_array().unwrap().iter().find(|entry| entry["name"] == queue).unwrap();
         (entry["messages_ready"].as_u64().unwrap(), entry["messages_unacknowledged"].as_u64().unwrap())
