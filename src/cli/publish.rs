@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 
 use super::failure::Failure;
@@ -165,8 +165,11 @@ fn progress_bar(wanted: bool) -> ProgressBar {
     if !wanted || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{spinner} {human_pos} confirmed  {per_sec}  {elapsed}")
-        .expect("the template is well-formed");
+    let style = ProgressStyle::with_template("{spinner} {human_pos} confirmed  {rate}  {elapsed}")
+        .expect("the template is well-formed")
+        .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let _ = write!(out, "{:.0}/s", state.per_sec());
+        });
     ProgressBar::new_spinner().with_style(style)
 }
 

@@ -61,7 +61,8 @@ impl Table {
         out
     }
 
-    /// Each column's longest entry; the widest columns give way until all fit.
+    /// Each column's longest entry; the widest columns of words give way until all fit. A number is never shortened: its
+    /// beginning alone would be another number.
     fn widths(&self, columns: Option<usize>) -> Vec<usize> {
         let mut widths: Vec<usize> = self.headings.iter().map(|heading| heading.text.width()).collect();
         for row in &self.rows {
@@ -72,7 +73,9 @@ impl Table {
         let Some(columns) = columns else { return widths };
         let gaps = GAP * widths.len().saturating_sub(1);
         while widths.iter().sum::<usize>() + gaps > columns {
-            let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > COLUMN_MIN) else { break };
+            let words = widths.iter_mut().zip(&self.headings).filter(|(_, heading)| !heading.to_the_right);
+            let widest = words.map(|(width, _)| width).max();
+            let Some(widest) = widest.filter(|widest| **widest > COLUMN_MIN) else { break };
             *widest -= 1;
         }
         widths
@@ -148,7 +151,8 @@ mod tests {
     #[test]
     fn a_terminal_of_a_few_columns_does_no_harm() {
         let terminal = Terminal { columns: Some(1), colour: false };
-        assert!(table(&[("a-very-long-name", "7")]).render(terminal).contains("a-ver…"));
+        let shown = table(&[("a-very-long-name", "1234567890")]).render(terminal);
+        assert!(shown.contains("a-ver…") && shown.contains("1234567890"), "{shown}");
     }
 
     #[test]
