@@ -102,7 +102,7 @@ fn flag(key: &'static Key) -> Option<Arg> {
     let flag = key.flag?;
     let arg = Arg::new(flag)
         .long(flag)
-        .help(format!("{} [default: {}]", key.meaning.trim_end_matches('.'), key.default))
+        .help(format!("{} [default: {}]", key.meaning.trim_end_matches('.'), default(key)))
         .help_heading(key.group.title())
         .value_name(match key.allowed {
             Allowed::Address => "ADDR",
@@ -118,6 +118,16 @@ fn flag(key: &'static Key) -> Option<Arg> {
         Allowed::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
         _ => arg,
     })
+}
+
+/// The default, and what it stands for if it is 0.
+fn default(key: &Key) -> String {
+    match key.allowed {
+        Allowed::Count { zero: Some(zero), .. } | Allowed::Bytes { zero: Some(zero), .. } if key.default == "0" => {
+            format!("0: {zero}")
+        }
+        _ => key.default.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -119,4 +119,34 @@ mod tests {
     fn names_of_commands_and_flags_do_not_clash() {
         Arguments::command().debug_assert();
     }
+
+    /// Walks all commands that can be run: those without commands below them.
+    fn for_each_command(command: &clap::Command, path: &str, check: &mut impl FnMut(&str, &clap::Command)) {
+        let mut below = command.get_subcommands().filter(|command| command.get_name() != "help").peekable();
+        if below.peek().is_none() {
+            check(path, command);
+        }
+        for command in below {
+            for_each_command(command, &format!("{path} {}", command.get_name()), check);
+        }
+    }
+
+    #[test]
+    fn the_reference_documents_every_command_and_flag() {
+        let reference = include_str!("../../docs/COMMANDS.md");
+        let section_of = |path: &str| {
+            let heading = format!("`{path}`");
+            let is_its_own = |section: &&str| section.lines().next().is_some_and(|line| line.contains(&heading));
+            let section = reference.split("\n## ").find(is_its_own);
+            section.unwrap_or_else(|| panic!("docs/COMMANDS.md has no section with {heading} in its heading"))
+        };
+        let settings: Vec<&str> = crate::config::KEYS.iter().filter_map(|key| key.flag).collect();
+        for_each_command(&Arguments::command(), "leveret", &mut |path, command| {
+            let section = section_of(path);
+            for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+                let is_elsewhere = settings.contains(&flag) || ["help", "version", "url"].contains(&flag);
+                assert!(is_elsewhere || section.contains(&format!("`--{flag}")), "{path}: --{flag}");
+            }
+        });
+    }
 }

@@ -247,7 +247,7 @@ impl Settings {
             });
         }
         let everybody_knows = config.first_user.as_ref().is_some_and(|user| user.everybody_knows());
-        if everybody_knows && !config.network.listen.ip().is_loopback() {
+        if everybody_knows && !config.network.listen.ip().to_canonical().is_loopback() {
             let listen = self.named("listen");
             problems.push(Problem::Conflict {
                 text: format!(

@@ -207,6 +207,7 @@ fn other_machines_are_let_in_only_with_a_password_of_ones_own() {
     check(file("listen = '127.0.0.1:7672'"), true);
     check(file("listen = '127.9.9.9:7672'"), true);
     check(file("listen = '[::1]:7672'"), true);
+    check(file("listen = '[::ffff:127.0.0.1]:7672'"), true);
     check(file("listen = '0.0.0.0:7672'"), false);
     check(file("listen = '[::]:7672'"), false);
     check(file("listen = '192.168.1.7:7672'"), false);
