@@ -1,3 +1,7 @@
 //! The `leveret` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    leveret::cli::main()
+}

@@ -1,0 +1,127 @@
+//! `leveret declare`: make an exchange or a queue.
+
+use clap::{ArgAction, Args, Subcommand};
+use serde_json::json;
+
+use super::failure::Failure;
+use super::field::{self, FIELD_HELP};
+use super::output;
+use super::session::{Target, note, once};
+use crate::client::{Exchange, Queue};
+use crate::model::FieldValue;
+
+/// What was typed after `declare`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    what: What,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Make an exchange, or check that the one there is equal
+    #[command(after_help = FIELD_HELP)]
+    Exchange(ExchangeArguments),
+    /// Make a queue, or check that the one there is equal
+    #[command(after_help = FIELD_HELP)]
+    Queue(QueueArguments),
+}
+
+#[derive(Debug, Args)]
+struct ExchangeArguments {
+    /// Its name
+    name: String,
+    /// How it routes: direct, fanout, topic or headers
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: String,
+    /// Whether it survives a restart of the broker
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    durable: bool,
+    /// It goes when its last binding goes
+    #[arg(long)]
+    auto_delete: bool,
+    /// It takes messages from other exchanges only
+    #[arg(long)]
+    internal: bool,
+    /// Where messages go that no binding matches
+    #[arg(long, value_name = "EXCHANGE")]
+    alternate_exchange: Option<String>,
+    /// Further argument; may be given more than once
+    #[arg(long = "argument", value_name = "NAME[:TYPE]=VALUE", value_parser = field::parse)]
+    arguments: Vec<(String, FieldValue)>,
+}
+
+#[derive(Debug, Args)]
+struct QueueArguments {
+    /// Its name; "" lets the broker make one
+    name: String,
+    /// It is gone after a restart of the broker, with its messages
+    #[arg(long)]
+    transient: bool,
+    /// For this connection alone: it is gone when this command ends
+    #[arg(long)]
+    exclusive: bool,
+    /// It goes when its last consumer goes
+    #[arg(long)]
+    auto_delete: bool,
+    /// Further argument; may be given more than once
+    #[arg(long = "argument", value_name = "NAME[:TYPE]=VALUE", value_parser = field::parse)]
+    arguments: Vec<(String, FieldValue)>,
+    /// Print name, messages and consumers as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.what {
+        What::Exchange(exchange) => declare_exchange(&arguments.target, exchange),
+        What::Queue(queue) => declare_queue(&arguments.target, &queue),
+    }
+}
+
+fn declare_exchange(target: &Target, typed: ExchangeArguments) -> Result<(), Failure> {
+    let mut arguments = field::table(&typed.arguments);
+    if let Some(alternate) = typed.alternate_exchange {
+        arguments.0.insert("alternate-exchange".to_owned(), FieldValue::Text(alternate));
+    }
+    let exchange = Exchange {
+        name: typed.name,
+        kind: typed.kind,
+        durable: typed.durable,
+        auto_delete: typed.auto_delete,
+        internal: typed.internal,
+        arguments,
+    };
+    let told = format!("exchange '{}' is there ({})", exchange.name, exchange.kind);
+    once(target, async |channel| Ok(channel.declare_exchange(exchange).await?))?;
+    output::line(&told)
+}
+
+fn declare_queue(target: &Target, typed: &QueueArguments) -> Result<(), Failure> {
+    let queue = Queue {
+        name: typed.name.clone(),
+        durable: !typed.transient,
+        exclusive: typed.exclusive,
+        auto_delete: typed.auto_delete,
+        arguments: field::table(&typed.arguments),
+    };
+    let declared = once(target, async |channel| Ok(channel.declare_queue(queue).await?))?;
+    if typed.json {
+        output::json_line(&json!({
+            "name": declared.name,
+            "messages_ready": declared.messages,
+            "consumers": declared.consumers,
+        }))?;
+    } else {
+        output::line(&format!(
+            "queue '{}' is there (ready messages: {}, consumers: {})",
+            declared.name, declared.messages, declared.consumers
+        ))?;
+    }
+    if typed.exclusive {
+        note("the queue was exclusive to this command's connection, so it is gone again now");
+    }
+    Ok(())
+}

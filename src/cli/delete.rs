@@ -1,0 +1,85 @@
+//! `leveret delete` and `leveret purge`.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::failure::Failure;
+use super::output;
+use super::session::{Target, once};
+use crate::client::DeleteQueue;
+
+/// What was typed after `delete`.
+#[derive(Debug, Args)]
+pub(super) struct DeleteArguments {
+    #[command(subcommand)]
+    what: What,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Delete an exchange with its bindings; also fine if there is none
+    Exchange {
+        /// Its name
+        name: String,
+        /// Refuse if it has bindings as a source
+        #[arg(long)]
+        if_unused: bool,
+    },
+    /// Delete a queue with its messages; also fine if there is none
+    Queue {
+        /// Its name
+        name: String,
+        /// Refuse if it has consumers
+        #[arg(long)]
+        if_unused: bool,
+        /// Refuse if it has ready messages
+        #[arg(long)]
+        if_empty: bool,
+        /// Print how many messages went with it as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What was typed after `purge`.
+#[derive(Debug, Args)]
+pub(super) struct PurgeArguments {
+    /// The queue. Messages that consumers have not settled stay
+    queue: String,
+    /// Print how many messages were dropped as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(super) fn delete(arguments: DeleteArguments) -> Result<(), Failure> {
+    match arguments.what {
+        What::Exchange { name, if_unused } => {
+            once(&arguments.target, async |channel| Ok(channel.delete_exchange(&name, if_unused).await?))?;
+            output::line(&format!("there is no exchange '{name}' any more"))
+        }
+        What::Queue { name, if_unused, if_empty, json } => {
+            let conditions = DeleteQueue { if_unused, if_empty };
+            let messages =
+                once(&arguments.target, async |channel| Ok(channel.delete_queue(&name, conditions).await?))?;
+            if json {
+                return output::json_line(&json!({ "name": name, "messages_ready": messages }));
+            }
+            output::line(&format!(
+                "there is no queue '{name}' any more (ready messages gone with it: {messages})"
+            ))
+        }
+    }
+}
+
+pub(super) fn purge(arguments: &PurgeArguments) -> Result<(), Failure> {
+    let messages =
+        once(&arguments.target, async |channel| Ok(channel.purge_queue(&arguments.queue).await?))?;
+    if arguments.json {
+        return output::json_line(&json!({ "name": arguments.queue, "messages_dropped": messages }));
+    }
+    output::line(&format!("dropped from queue '{}': {messages}", arguments.queue))
+}

@@ -1,0 +1,303 @@
+//! `leveret explain`: where a message would go, and why, drawn as a tree.
+
+use std::collections::HashSet;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::field::{self, FIELD_HELP};
+use super::list::binding_to_json;
+use super::output;
+use super::session::{Target, once};
+use super::terminal::{Colour, Terminal, printable};
+use crate::client::{Destination, ExplainedBinding, ExplainedExchange, Explanation};
+use crate::model::FieldValue;
+
+/// What was typed after `explain`.
+#[derive(Debug, Args)]
+#[command(after_help = FIELD_HELP)]
+pub(super) struct Arguments {
+    /// Exchange the message would be published to; the default exchange if none is named
+    #[arg(long, value_name = "EXCHANGE", default_value = "", hide_default_value = true)]
+    exchange: String,
+    /// Routing key it would have
+    #[arg(long, value_name = "KEY", default_value = "")]
+    key: String,
+    /// Header it would have; may be given more than once
+    #[arg(long = "header", value_name = "NAME[:TYPE]=VALUE", value_parser = field::parse)]
+    headers: Vec<(String, FieldValue)>,
+    /// Print the whole explanation as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let headers = field::table(&arguments.headers);
+    let explanation = once(&arguments.target, async |channel| {
+        Ok(channel.explain(&arguments.exchange, &arguments.key, &headers).await?)
+    })?;
+    if arguments.json {
+        return output::json_line(&to_json(&explanation));
+    }
+    output::text(&drawn(&explanation, &arguments.key, Terminal::of_stdout()))
+}
+
+fn drawn(explanation: &Explanation, key: &str, terminal: Terminal) -> String {
+    let mut tree = Tree { explanation, terminal, drawn: HashSet::new(), depth: 0, out: String::new() };
+    if let Some(first) = explanation.exchanges.first() {
+        let key = terminal.paint(Colour::Bold, &format!("'{}'", printable(key)));
+        tree.out.push_str(&format!("{key} to {}\n", exchange_words(first)));
+        tree.branches(first, "");
+    }
+    tree.conclusion();
+    tree.out
+}
+
+/// Deepest exchange that is drawn.
+const DEPTH_MAX: usize = 32;
+
+struct Tree<'a> {
+    explanation: &'a Explanation,
+    terminal: Terminal,
+    /// Exchanges that stand in the picture already: routing visits each once, however many ways lead there.
+    drawn: HashSet<&'a str>,
+    depth: usize,
+    out: String,
+}
+
+/// What hangs below an exchange.
+enum Branch<'a> {
+    Binding(&'a ExplainedBinding),
+    Alternate(&'a str),
+}
+
+impl<'a> Tree<'a> {
+    fn branches(&mut self, exchange: &'a ExplainedExchange, indent: &str) {
+        self.drawn.insert(&exchange.name);
+        let bindings = exchange.bindings.iter().map(Branch::Binding);
+        let alternate = exchange.alternate_exchange.as_deref().map(Branch::Alternate);
+        let branches: Vec<Branch<'a>> = bindings.chain(alternate).collect();
+        let last = branches.len().saturating_sub(1);
+        for (index, branch) in branches.into_iter().enumerate() {
+            let (joint, below) =
+                if index == last { ("└── ", "    ") } else { ("├── ", "│   ") };
+            self.out.push_str(indent);
+            self.out.push_str(joint);
+            let below = format!("{indent}{below}");
+            match branch {
+                Branch::Binding(binding) => self.binding(exchange, binding, &below),
+                Branch::Alternate(name) => self.alternate(exchange, name, &below),
+            }
+        }
+    }
+
+    fn binding(&mut self, from: &'a ExplainedExchange, explained: &'a ExplainedBinding, below: &str) {
+        let binding = &explained.binding;
+        let key = if binding.arguments.is_empty() {
+            format!("'{}'", printable(&binding.routing_key))
+        } else {
+            printable(&field::notation(&binding.arguments))
+        };
+        let (kind, name) = match &binding.destination {
+            Destination::Queue(name) => ("queue", name),
+            Destination::Exchange(name) => ("exchange", name),
+        };
+        let line = format!("{key} → {kind} '{}'", printable(name));
+        let (mark, line) = if explained.matched {
+            (self.terminal.paint(Colour::Green, "✓"), line)
+        } else {
+            (self.terminal.paint(Colour::Red, "✗"), self.terminal.paint(Colour::Faint, &line))
+        };
+        let reason = self.terminal.paint(Colour::Faint, &format!("({})", printable(&explained.reason)));
+        self.out.push_str(&format!("{mark} {line}  {reason}\n"));
+        if explained.matched && kind == "exchange" {
+            self.follow(from, name, false, below);
+        }
+    }
+
+    fn alternate(&mut self, from: &'a ExplainedExchange, name: &'a str, below: &str) {
+        let note = self.terminal.paint(Colour::Faint, &format!("({})", printable(&from.alternate_note)));
+        self.out.push_str(&format!("alternate exchange '{}'  {note}\n", printable(name)));
+        self.follow(from, name, true, below);
+    }
+
+    /// Draws the exchange to which a branch leads, if routing went there.
+    fn follow(&mut self, from: &ExplainedExchange, name: &'a str, as_alternate: bool, indent: &str) {
+        let exchanges = &self.explanation.exchanges;
+        let led_from_here = exchanges.iter().find(|exchange| {
+            exchange.name == name
+                && exchange.as_alternate == as_alternate
+                && exchange.reached_from.as_deref() == Some(from.name.as_str())
+        });
+        match led_from_here {
+            Some(_) if self.depth == DEPTH_MAX => {
+                self.leaf(indent, "(deeper ones are not drawn; --json has all)")
+            }
+            Some(exchange) if !self.drawn.contains(name) => {
+                self.depth += 1;
+                self.branches(exchange, indent);
+                self.depth -= 1;
+            }
+            _ if exchanges.iter().any(|exchange| exchange.name == name) && !as_alternate => {
+                self.leaf(indent, "(drawn elsewhere: each exchange is visited once)");
+            }
+            _ => {}
+        }
+    }
+
+    fn leaf(&mut self, indent: &str, note: &str) {
+        let note = self.terminal.paint(Colour::Faint, note);
+        self.out.push_str(&format!("{indent}└── {note}\n"));
+    }
+
+    fn conclusion(&mut self) {
+        let explanation = self.explanation;
+        if explanation.bindings_omitted > 0 {
+            self.out
+                .push_str(&format!("bindings considered and not shown: {}\n", explanation.bindings_omitted));
+        }
+        let queues: Vec<String> =
+            explanation.queues.iter().map(|queue| format!("'{}'", printable(queue))).collect();
+        let line = match queues.as_slice() {
+            [] => self
+                .terminal
+                .paint(Colour::Red, "reaches no queue: the message would be lost, or returned if mandatory"),
+            [queue] => self.terminal.paint(Colour::Bold, &format!("reaches 1 queue: {queue}")),
+            queues => self
+                .terminal
+                .paint(Colour::Bold, &format!("reaches {} queues: {}", queues.len(), queues.join(", "))),
+        };
+        self.out.push_str(&line);
+        self.out.push('\n');
+    }
+}
+
+fn exchange_words(exchange: &ExplainedExchange) -> String {
+    if exchange.name.is_empty() {
+        "the default exchange".to_owned()
+    } else {
+        format!("exchange '{}' ({})", printable(&exchange.name), exchange.kind)
+    }
+}
+
+fn to_json(explanation: &Explanation) -> Value {
+    let binding = |explained: &ExplainedBinding| {
+        let mut json = binding_to_json(&explained.binding);
+        json["matched"] = json!(explained.matched);
+        json["reason"] = json!(explained.reason);
+        json
+    };
+    let exchange = |exchange: &ExplainedExchange| {
+        json!({
+            "name": exchange.name,
+            "type": exchange.kind,
+            "reached_from": exchange.reached_from,
+            "as_alternate": exchange.as_alternate,
+            "bindings": exchange.bindings.iter().map(binding).collect::<Vec<_>>(),
+            "alternate_exchange": exchange.alternate_exchange,
+            "alternate_note": exchange.alternate_note,
+        })
+    };
+    json!({
+        "exchanges": explanation.exchanges.iter().map(exchange).collect::<Vec<_>>(),
+        "queues": explanation.queues,
+        "bindings_omitted": explanation.bindings_omitted,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Binding;
+
+    fn binding(binding: Binding, matched: bool, reason: &str) -> ExplainedBinding {
+        ExplainedBinding { binding, matched, reason: reason.to_owned() }
+    }
+
+    fn exchange(name: &str, kind: &str, reached_from: Option<&str>) -> ExplainedExchange {
+        ExplainedExchange {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            reached_from: reached_from.map(str::to_owned),
+            as_alternate: false,
+            bindings: Vec::new(),
+            alternate_exchange: None,
+            alternate_note: String::new(),
+        }
+    }
+
+    #[track_caller]
+    fn check(exchanges: Vec<ExplainedExchange>, queues: &[&str], key: &str, expect: &str) {
+        let queues = queues.iter().map(|queue| (*queue).to_owned()).collect();
+        let explanation = Explanation { exchanges, queues, bindings_omitted: 0 };
+        assert_eq!(drawn(&explanation, key, Terminal::none()), expect);
+    }
+
+    #[test]
+    fn a_tree_shows_what_matched_and_what_did_not() {
+        let orders = ExplainedExchange {
+            bindings: vec![
+                binding(Binding::to_queue("orders", "all", "#"), true, "# matches everything"),
+                binding(Binding::to_queue("orders", "us", "*.us"), false, "word 2 is 'eu', not 'us'"),
+                binding(Binding::to_exchange("orders", "audit", "order.*"), true, "* matches 'eu'"),
+            ],
+            ..exchange("orders", "topic", None)
+        };
+        let audit = ExplainedExchange {
+            bindings: vec![binding(Binding::to_queue("audit", "log", ""), true, "a fanout takes all")],
+            ..exchange("audit", "fanout", Some("orders"))
+        };
+        check(
+            vec![orders, audit],
+            &["all", "log"],
+            "order.eu",
+            "'order.eu' to exchange 'orders' (topic)\n\
+             ├── ✓ '#' → queue 'all'  (# matches everything)\n\
+             ├── ✗ '*.us' → queue 'us'  (word 2 is 'eu', not 'us')\n\
+             └── ✓ 'order.*' → exchange 'audit'  (* matches 'eu')\n    \
+                 └── ✓ '' → queue 'log'  (a fanout takes all)\n\
+             reaches 2 queues: 'all', 'log'\n",
+        );
+    }
+
+    #[test]
+    fn an_alternate_exchange_hangs_below_the_one_that_has_it() {
+        let orders = ExplainedExchange {
+            bindings: vec![binding(Binding::to_queue("orders", "us", "us"), false, "'eu' is not 'us'")],
+            alternate_exchange: Some("rest".to_owned()),
+            alternate_note: "used: nothing matched".to_owned(),
+            ..exchange("orders", "direct", None)
+        };
+        let rest = ExplainedExchange { as_alternate: true, ..exchange("rest", "fanout", Some("orders")) };
+        check(
+            vec![orders, rest],
+            &[],
+            "eu",
+            "'eu' to exchange 'orders' (direct)\n\
+             ├── ✗ 'us' → queue 'us'  ('eu' is not 'us')\n\
+             └── alternate exchange 'rest'  (used: nothing matched)\n\
+             reaches no queue: the message would be lost, or returned if mandatory\n",
+        );
+    }
+
+    #[test]
+    fn exchanges_in_a_circle_are_drawn_once() {
+        let circle = |name: &str, other: &str, from: Option<&str>| ExplainedExchange {
+            bindings: vec![binding(Binding::to_exchange(name, other, ""), true, "a fanout takes all")],
+            ..exchange(name, "fanout", from)
+        };
+        check(
+            vec![circle("a", "b", None), circle("b", "a", Some("a"))],
+            &[],
+            "",
+            "'' to exchange 'a' (fanout)\n\
+             └── ✓ '' → exchange 'b'  (a fanout takes all)\n    \
+                 └── ✓ '' → exchange 'a'  (a fanout takes all)\n        \
+                     └── (drawn elsewhere: each exchange is visited once)\n\
+             reaches no queue: the message would be lost, or returned if mandatory\n",
+        );
+    }
+}

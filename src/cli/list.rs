@@ -1,0 +1,290 @@
+//! `leveret list`: what a broker has.
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::field;
+use super::output;
+use super::session::{Target, once};
+use super::table::Table;
+use super::terminal::Terminal;
+use crate::client::{
+    Binding, Channel, ConnectionEntry, ConsumerEntry, Destination, ExchangeEntry, QueueEntry, UserEntry,
+    VhostEntry,
+};
+
+/// What was typed after `list`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// What to list
+    what: What,
+    /// Print a JSON array of objects, with everything that is known of each
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum What {
+    /// Exchanges of the vhost
+    Exchanges,
+    /// Queues of the vhost
+    Queues,
+    /// Bindings of the vhost
+    Bindings,
+    /// Connections: of all vhosts for administrators, else the user's own
+    Connections,
+    /// Consumers of the vhost
+    Consumers,
+    /// Users; for administrators
+    Users,
+    /// Virtual hosts; for administrators
+    Vhosts,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let listing = once(&arguments.target, async |channel| listing(channel, arguments.what).await)?;
+    if arguments.json {
+        output::json_line(&Value::Array(listing.json))
+    } else {
+        output::text(&listing.table.render(Terminal::of_stdout()))
+    }
+}
+
+/// The same things for people and for programs.
+struct Listing {
+    table: Table,
+    json: Vec<Value>,
+}
+
+async fn listing(channel: &Channel, what: What) -> Result<Listing, Failure> {
+    Ok(match what {
+        What::Exchanges => exchanges(&channel.list_exchanges().await?),
+        What::Queues => queues(&channel.list_queues().await?),
+        What::Bindings => bindings(&channel.list_bindings().await?),
+        What::Connections => connections(&channel.list_connections().await?),
+        What::Consumers => consumers(&channel.list_consumers().await?),
+        What::Users => users(&channel.list_users().await?),
+        What::Vhosts => vhosts(&channel.list_vhosts().await?),
+    })
+}
+
+fn exchanges(entries: &[ExchangeEntry]) -> Listing {
+    let mut table =
+        Table::new().text("NAME").text("TYPE").number("BINDINGS").text("FEATURES").text("ARGUMENTS");
+    for entry in entries {
+        table.row([
+            name_or(&entry.name, "(default)"),
+            entry.kind.clone(),
+            entry.bindings.to_string(),
+            features([
+                (!entry.durable, "transient"),
+                (entry.auto_delete, "auto-delete"),
+                (entry.internal, "internal"),
+            ]),
+            field::notation(&entry.arguments),
+        ]);
+    }
+    let json = |entry: &ExchangeEntry| {
+        json!({
+            "name": entry.name,
+            "type": entry.kind,
+            "durable": entry.durable,
+            "auto_delete": entry.auto_delete,
+            "internal": entry.internal,
+            "arguments": field::table_to_json(&entry.arguments),
+            "bindings": entry.bindings,
+        })
+    };
+    Listing { table, json: entries.iter().map(json).collect() }
+}
+
+fn queues(entries: &[QueueEntry]) -> Listing {
+    let mut table = Table::new()
+        .text("NAME")
+        .text("TYPE")
+        .number("READY")
+        .number("UNACKED")
+        .number("CONSUMERS")
+        .number("BYTES")
+        .text("FEATURES")
+        .text("ARGUMENTS");
+    for entry in entries {
+        table.row([
+            entry.name.clone(),
+            entry.kind.clone(),
+            entry.messages_ready.to_string(),
+            entry.messages_unacknowledged.to_string(),
+            entry.consumers.to_string(),
+            entry.message_bytes.to_string(),
+            features([
+                (!entry.durable, "transient"),
+                (entry.exclusive, "exclusive"),
+                (entry.auto_delete, "auto-delete"),
+            ]),
+            field::notation(&entry.arguments),
+        ]);
+    }
+    let json = |entry: &QueueEntry| {
+        json!({
+            "name": entry.name,
+            "type": entry.kind,
+            "durable": entry.durable,
+            "exclusive": entry.exclusive,
+            "auto_delete": entry.auto_delete,
+            "arguments": field::table_to_json(&entry.arguments),
+            "messages_ready": entry.messages_ready,
+            "messages_unacknowledged": entry.messages_unacknowledged,
+            "consumers": entry.consumers,
+            "message_bytes": entry.message_bytes,
+            "shard": entry.shard,
+            "published_total": entry.published_total,
+            "delivered_total": entry.delivered_total,
+            "accepted_total": entry.accepted_total,
+        })
+    };
+    Listing { table, json: entries.iter().map(json).collect() }
+}
+
+fn bindings(entries: &[Binding]) -> Listing {
+    let mut table = Table::new().text("SOURCE").text("KEY").text("TO").text("DESTINATION").text("HEADERS");
+    for entry in entries {
+        let (kind, destination) = destination(&entry.destination);
+        table.row([
+            name_or(&entry.source, "(default)"),
+            entry.routing_key.clone(),
+            kind.to_owned(),
+            destination.to_owned(),
+            field::notation(&entry.arguments),
+        ]);
+    }
+    Listing { table, json: entries.iter().map(binding_to_json).collect() }
+}
+
+/// A binding for programs.
+pub(super) fn binding_to_json(binding: &Binding) -> Value {
+    let (kind, name) = destination(&binding.destination);
+    json!({
+        "source": binding.source,
+        "destination": name,
+        "destination_type": kind,
+        "routing_key": binding.routing_key,
+        "arguments": field::table_to_json(&binding.arguments),
+    })
+}
+
+fn connections(entries: &[ConnectionEntry]) -> Listing {
+    let mut table = Table::new()
+        .number("ID")
+        .text("PEER")
+        .text("USER")
+        .text("VHOST")
+        .number("CHANNELS")
+        .number("RECEIVED")
+        .number("SENT")
+        .text("NAME");
+    for entry in entries {
+        table.row([
+            entry.id.to_string(),
+            entry.peer.clone(),
+            entry.user.clone(),
+            entry.vhost.clone(),
+            entry.channels.to_string(),
+            entry.received_bytes.to_string(),
+            entry.sent_bytes.to_string(),
+            entry.name.clone(),
+        ]);
+    }
+    let json = |entry: &ConnectionEntry| {
+        json!({
+            "id": entry.id,
+            "name": entry.name,
+            "user": entry.user,
+            "vhost": entry.vhost,
+            "peer": entry.peer,
+            "client": entry.client,
+            "channels": entry.channels,
+            "connected_at_ms": entry.connected_at.0,
+            "received_bytes": entry.received_bytes,
+            "sent_bytes": entry.sent_bytes,
+        })
+    };
+    Listing { table, json: entries.iter().map(json).collect() }
+}
+
+fn consumers(entries: &[ConsumerEntry]) -> Listing {
+    let mut table = Table::new()
+        .text("QUEUE")
+        .text("TAG")
+        .number("CONNECTION")
+        .number("CHANNEL")
+        .number("UNACKED")
+        .number("PREFETCH")
+        .text("FEATURES");
+    for entry in entries {
+        table.row([
+            entry.queue.clone(),
+            entry.tag.clone(),
+            entry.connection_id.to_string(),
+            entry.channel.to_string(),
+            entry.messages_unacknowledged.to_string(),
+            entry.prefetch.to_string(),
+            features([(entry.no_ack, "no-ack"), (entry.exclusive, "exclusive")]),
+        ]);
+    }
+    let json = |entry: &ConsumerEntry| {
+        json!({
+            "queue": entry.queue,
+            "tag": entry.tag,
+            "connection_id": entry.connection_id,
+            "channel": entry.channel,
+            "prefetch": entry.prefetch,
+            "no_ack": entry.no_ack,
+            "exclusive": entry.exclusive,
+            "messages_unacknowledged": entry.messages_unacknowledged,
+        })
+    };
+    Listing { table, json: entries.iter().map(json).collect() }
+}
+
+fn users(entries: &[UserEntry]) -> Listing {
+    let mut table = Table::new().text("NAME").text("ADMINISTRATOR").text("VHOSTS");
+    for entry in entries {
+        let vhosts = if entry.administrator { "(all)".to_owned() } else { entry.vhosts.join(" ") };
+        table.row([entry.name.clone(), yes_or_no(entry.administrator), vhosts]);
+    }
+    let json = |entry: &UserEntry| json!({ "name": entry.name, "administrator": entry.administrator, "vhosts": entry.vhosts });
+    Listing { table, json: entries.iter().map(json).collect() }
+}
+
+fn vhosts(entries: &[VhostEntry]) -> Listing {
+    let mut table = Table::new().text("NAME").number("QUEUES").number("EXCHANGES");
+    for entry in entries {
+        table.row([entry.name.clone(), entry.queues.to_string(), entry.exchanges.to_string()]);
+    }
+    let json = |entry: &VhostEntry| json!({ "name": entry.name, "queues": entry.queues, "exchanges": entry.exchanges });
+    Listing { table, json: entries.iter().map(json).collect() }
+}
+
+fn destination(destination: &Destination) -> (&'static str, &str) {
+    match destination {
+        Destination::Queue(name) => ("queue", name),
+        Destination::Exchange(name) => ("exchange", name),
+    }
+}
+
+fn name_or(name: &str, instead: &str) -> String {
+    if name.is_empty() { instead.to_owned() } else { name.to_owned() }
+}
+
+fn yes_or_no(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.to_owned()
+}
+
+/// The words that apply, separated by spaces.
+fn features<const N: usize>(words: [(bool, &str); N]) -> String {
+    let apply: Vec<&str> = words.into_iter().filter(|(applies, _)| *applies).map(|(_, word)| word).collect();
+    apply.join(" ")
+}

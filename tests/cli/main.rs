@@ -1,0 +1,11 @@
+//! The `leveret` command as people and scripts use it: the real binary, its output and its exit status.
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod consume;
+mod explain;
+mod get;
+mod publish;
+mod standalone;
+mod support;
+mod topology;

@@ -1,0 +1,200 @@
+//! Running the binary, and a broker of one's own for each test.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// A command that takes longer is broken.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a command said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Outcome {
+    /// All was done: the standard output.
+    #[track_caller]
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.status, 0, "{self:?}");
+        self.stdout
+    }
+
+    /// All was done: the standard output as JSON.
+    #[track_caller]
+    pub(crate) fn json(self) -> serde_json::Value {
+        serde_json::from_str(&self.ok()).unwrap()
+    }
+
+    /// It ended with a status, and said all of these on standard error.
+    #[track_caller]
+    pub(crate) fn fails(self, status: i32, needles: &[&str]) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        for needle in needles {
+            assert!(self.stderr.contains(needle), "'{needle}' is not in: {}", self.stderr);
+        }
+        self
+    }
+}
+
+/// The binary with arguments, in a directory and an environment of its own.
+pub(crate) fn leveret(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
+    command.args(arguments).env_clear().current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs a command to its end, which must come in time.
+#[track_caller]
+pub(crate) fn run(command: Command) -> Outcome {
+    run_with_input(command, b"")
+}
+
+/// As [`run`], with something on standard input.
+#[track_caller]
+pub(crate) fn run_with_input(mut command: Command, input: &[u8]) -> Outcome {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // A command may end without having read everything.
+    std::thread::spawn(move || stdin.write_all(&input));
+    finish(child)
+}
+
+/// Waits for the end of a command, which must come in time.
+#[track_caller]
+pub(crate) fn finish(child: Child) -> Outcome {
+    let process = pid(&child);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    match receiver.recv_timeout(DEADLINE) {
+        Ok(output) => outcome(output.unwrap()),
+        Err(_) => {
+            rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+            panic!("the command did not end in {DEADLINE:?}");
+        }
+    }
+}
+
+fn outcome(output: Output) -> Outcome {
+    Outcome {
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn pid(child: &Child) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap()
+}
+
+/// What Ctrl-C does.
+pub(crate) fn interrupt(child: &Child) {
+    rustix::process::kill_process(pid(child), rustix::process::Signal::INT).unwrap();
+}
+
+/// A broker on a free port with a data directory of its own; it ends with the test.
+pub(crate) struct Broker {
+    child: Child,
+    address: String,
+    data: TempDir,
+}
+
+impl Broker {
+    #[track_caller]
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With further flags for `serve`.
+    #[track_caller]
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
+        let data = TempDir::new().unwrap();
+        let (child, address) = serve(&data, "127.0.0.1:0", flags);
+        Self { child, address, data }
+    }
+
+    /// Kills it without warning and starts it again with the same data on the same port.
+    #[track_caller]
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        (self.child, self.address) = serve(&self.data, &self.address, &[]);
+    }
+
+    /// The URL of its default vhost, as its first user.
+    pub(crate) fn url(&self) -> String {
+        self.url_as("guest:guest", "")
+    }
+
+    pub(crate) fn url_as(&self, login: &str, vhost: &str) -> String {
+        format!("leveret://{login}@{}/{vhost}", self.address)
+    }
+
+    /// A command for this broker.
+    pub(crate) fn leveret(&self, arguments: &[&str]) -> Command {
+        let mut command = leveret(arguments);
+        command.env("LEVERET_URL", self.url());
+        command
+    }
+
+    #[track_caller]
+    pub(crate) fn run(&self, arguments: &[&str]) -> Outcome {
+        run(self.leveret(arguments))
+    }
+
+    #[track_caller]
+    pub(crate) fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Outcome {
+        run_with_input(self.leveret(arguments), input)
+    }
+
+    /// A durable queue.
+    #[track_caller]
+    pub(crate) fn queue(&self, name: &str) {
+        self.run(&["declare", "queue", name]).ok();
+    }
+
+    /// A queue with messages, one for each body.
+    #[track_caller]
+    pub(crate) fn queue_of(&self, name: &str, bodies: &[&str]) {
+        self.queue(name);
+        let lines: String = bodies.iter().map(|body| format!("{body}\n")).collect();
+        self.run_with_input(&["publish", "--key", name, "--lines"], lines.as_bytes()).ok();
+    }
+
+    /// Ready and unacknowledged messages of a queue.
+    #[track_caller]
+    pub(crate) fn messages(&self, queue: &str) -> (u64, u64) {
+        let queues = self.run(&["list", "queues", "--json"]).json();
+        let entry = queues.as_array().unwrap().iter().find(|entry| entry["name"] == queue).unwrap();
+        (entry["messages_ready"].as_u64().unwrap(), entry["messages_unacknowledged"].as_u64().unwrap())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // Both fail only if it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[track_caller]
+fn serve(data: &TempDir, listen: &str, flags: &[&str]) -> (Child, String) {
+    let directory = data.path().join("data");
+    let mut command = leveret(&["serve", "--listen", listen, "--log-level", "warn", "--data"]);
+    let mut child = command.arg(directory).args(flags).stderr(Stdio::inherit()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = lines.next().expect("a broker says that it is ready").unwrap();
+    let address = ready.strip_prefix("listening on ").expect(&ready).to_owned();
+    // Somebody must read the rest, or the broker would find its output closed.
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, address)
+}
