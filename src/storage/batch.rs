@@ -1,0 +1,72 @@
+//! What travels into a log and back out of it.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::model::{BodySequence, Timestamp};
+
+/// A place in a log: the number of a batch. The first batch is 1; 0 is the log's own first entry, its membership.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogIndex(pub u64);
+
+impl LogIndex {
+    /// The index after this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for LogIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A Raft term. A log of one voter stays in the term in which it was created.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Term(pub u64);
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Operations that are logged together: durable all at once or not at all.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Sequence of the first message body in this batch; without meaning when `bodies` is 0.
+    pub first_body: BodySequence,
+    /// Number of message bodies in this batch.
+    pub bodies: u32,
+    /// Number of operations in this batch.
+    pub operations: u32,
+    /// The time that every operation of this batch happened at, for every replay of it.
+    pub recorded_at: Timestamp,
+    /// The encoded operations in order, in as many pieces as the caller has them in. They are written gathered, so
+    /// joining them first would only cost a copy.
+    pub payload: Vec<Bytes>,
+}
+
+impl Batch {
+    /// Length of the payload in bytes.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload.iter().map(Bytes::len).sum()
+    }
+}
+
+/// A batch as recovery hands it back.
+#[derive(Debug, Clone)]
+pub struct RecoveredBatch {
+    /// Its place in the log.
+    pub index: LogIndex,
+    /// Sequence of its first message body.
+    pub first_body: BodySequence,
+    /// Number of message bodies.
+    pub bodies: u32,
+    /// The time stamped on it.
+    pub recorded_at: Timestamp,
+    /// The whole payload, checked against its checksum.
+    pub payload: Bytes,
+}

@@ -1,0 +1,278 @@
+//! What the owner of a log may ask of it.
+
+use std::{
+    error::Error,
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{Batch, LogIndex};
+use crate::model::{BodySequence, Durability};
+
+/// An append-only log with one owner, who proposes batches and asks how far they are safe.
+///
+/// Order of calls: [`propose`](Self::propose) any number of batches; each time the log reports progress (through the
+/// callback it was opened with), look at [`progress`](Self::progress) and act on what became durable. Batches become
+/// durable in the order they were proposed.
+pub trait ShardLog: Send {
+    /// The index that the next proposed batch will get.
+    fn next_index(&self) -> LogIndex;
+
+    /// Hands a batch over and returns the index it got. Never waits for a disk.
+    ///
+    /// # Errors
+    /// On any error the batch was not taken and the log did not change. [`LogFailure::is_final`] tells whether the
+    /// log refuses everything from now on.
+    fn propose(&mut self, batch: Batch) -> Result<LogIndex, LogFailure>;
+
+    /// How far the log is durable, and whether it failed.
+    fn progress(&self) -> Progress;
+
+    /// Whether everything handed over is durable. An owner seals a batch at once while this holds, and lets work
+    /// pile up while it does not.
+    fn idle(&self) -> bool;
+
+    /// Payload bytes handed over that are not durable yet.
+    fn pending_bytes(&self) -> usize;
+
+    /// A reader of this log's batches, for any thread.
+    fn reader(&self) -> Arc<dyn BodyRead>;
+}
+
+/// How far a log has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Every batch up to this one, this one included, is durable; 0 while none is.
+    pub durable: LogIndex,
+    /// How safe these batches are.
+    pub durability: Durability,
+    /// Why nothing more will become durable, if so.
+    pub failed: Option<LogFailure>,
+}
+
+/// Reads back parts of batches. Calls block on the disk: use a pool of threads that may block.
+pub trait BodyRead: Send + Sync {
+    /// Reads `len` bytes at `offset` of the payload of batch `index`, which must be written already.
+    ///
+    /// The frame header is checked on each read; the payload checksum only when the whole payload is read, since it
+    /// covers all of it. Whoever stores messages gives each its own checksum.
+    ///
+    /// # Errors
+    /// See [`ReadFailure`]; reading never changes the log.
+    fn read(&self, index: LogIndex, offset: u32, len: u32) -> Result<Bytes, ReadFailure>;
+}
+
+/// What was asked of the disk when it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskAction {
+    /// Create a file or directory.
+    Create,
+    /// Open a file.
+    Open,
+    /// List a directory.
+    List,
+    /// Read from a file.
+    Read,
+    /// Write to a file.
+    Write,
+    /// Make a file or directory durable.
+    Sync,
+    /// Cut a file.
+    Truncate,
+    /// Rename a file.
+    Rename,
+    /// Remove a file.
+    Remove,
+    /// Lock a directory.
+    Lock,
+}
+
+impl DiskAction {
+    /// The verb, for messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Open => "open",
+            Self::List => "list",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Sync => "sync",
+            Self::Truncate => "truncate",
+            Self::Rename => "rename",
+            Self::Remove => "remove",
+            Self::Lock => "lock",
+        }
+    }
+}
+
+/// A disk call that failed: what, where and why. Cheap to clone, so that it can be told to everyone it concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskError {
+    /// What was asked.
+    pub action: DiskAction,
+    /// Of which file or directory.
+    pub path: PathBuf,
+    /// The kind of the operating system's answer.
+    pub kind: io::ErrorKind,
+    /// The operating system's words.
+    pub cause: String,
+}
+
+impl DiskError {
+    pub(super) fn new(action: DiskAction, path: &Path, error: &io::Error) -> Self {
+        Self { action, path: path.to_path_buf(), kind: error.kind(), cause: error.to_string() }
+    }
+
+    /// Whether the cause is that there is no room left.
+    pub fn is_full(&self) -> bool {
+        matches!(self.kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}: {}", self.action.as_str(), self.path.display(), self.cause)
+    }
+}
+
+impl Error for DiskError {}
+
+/// Why a log did not take a batch, or takes none any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogFailure {
+    /// The payload is larger than one batch may be. Only this batch is refused.
+    BatchTooLarge {
+        /// Length of the payload.
+        bytes: u64,
+        /// Longest payload allowed.
+        bytes_max: u64,
+    },
+    /// More would be waiting for the disk than is allowed. Only this batch is refused; try again after progress.
+    TooMuchPending {
+        /// Bytes waiting, this batch included.
+        bytes: u64,
+        /// Most bytes that may wait.
+        bytes_max: u64,
+    },
+    /// The batch counts its bodies from before the end of an earlier batch. Only this batch is refused.
+    BodiesOutOfOrder {
+        /// The lowest sequence that the first body may have.
+        expected: BodySequence,
+        /// The sequence it was given.
+        got: BodySequence,
+    },
+    /// The disk has no room. Final for this log until it is opened again.
+    DiskFull(DiskError),
+    /// A write or sync failed. Final: what the disk holds is known again only after a restart.
+    Disk(DiskError),
+    /// The writer ended without being asked to. Final.
+    WriterStopped,
+}
+
+impl LogFailure {
+    /// Whether the log takes no batch any more.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::DiskFull(_) | Self::Disk(_) | Self::WriterStopped)
+    }
+}
+
+impl From<DiskError> for LogFailure {
+    fn from(error: DiskError) -> Self {
+        if error.is_full() { Self::DiskFull(error) } else { Self::Disk(error) }
+    }
+}
+
+impl fmt::Display for LogFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BatchTooLarge { bytes, bytes_max } => {
+                write!(
+                    f,
+                    "a batch of {bytes} bytes is larger than the {bytes_max} bytes that one batch may have"
+                )
+            }
+            Self::TooMuchPending { bytes, bytes_max } => {
+                write!(
+                    f,
+                    "{bytes} bytes would wait for the disk, and at most {bytes_max} may: wait for progress"
+                )
+            }
+            Self::BodiesOutOfOrder { expected, got } => {
+                write!(
+                    f,
+                    "a batch numbers its bodies from {got}, but bodies up to {expected} are taken already"
+                )
+            }
+            Self::DiskFull(error) => write!(
+                f,
+                "the disk is full: {error}. Nothing confirmed is lost. Free some space and start the broker again"
+            ),
+            Self::Disk(error) => write!(
+                f,
+                "{error}. The log takes no more writes, since a failed write is never retried. Nothing confirmed \
+                 is lost. Check the disk (dmesg, smartctl), then start the broker again"
+            ),
+            Self::WriterStopped => {
+                f.write_str("the log's writer stopped unexpectedly: start the broker again")
+            }
+        }
+    }
+}
+
+impl Error for LogFailure {}
+
+/// Why a part of a batch could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadFailure {
+    /// This log keeps nothing to read back: its owner holds all bodies itself.
+    NothingKept,
+    /// The log has no such batch, or has not written it yet.
+    NoSuchBatch {
+        /// The batch asked for.
+        index: LogIndex,
+    },
+    /// The range reaches past the end of the batch's payload.
+    OutOfRange {
+        /// The batch asked for.
+        index: LogIndex,
+        /// First byte asked for.
+        offset: u32,
+        /// Number of bytes asked for.
+        len: u32,
+        /// Length of the payload.
+        payload_bytes: u32,
+    },
+    /// What is on the disk is not what was written.
+    Damaged {
+        /// The segment file.
+        path: PathBuf,
+        /// Where in it the frame begins.
+        offset: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// The disk failed.
+    Disk(DiskError),
+}
+
+impl fmt::Display for ReadFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NothingKept => f.write_str("a log in memory keeps nothing to read back"),
+            Self::NoSuchBatch { index } => write!(f, "the log holds no batch {index}"),
+            Self::OutOfRange { index, offset, len, payload_bytes } => write!(
+                f,
+                "batch {index} has {payload_bytes} bytes; {len} bytes at {offset} reach past its end"
+            ),
+            Self::Damaged { path, offset, why } => {
+                write!(f, "{} is damaged at byte {offset}: {why}", path.display())
+            }
+            Self::Disk(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for ReadFailure {}
