@@ -1,37 +1,9 @@
 //! What travels into a log and back out of it.
 
-use std::fmt;
-
 use bytes::Bytes;
 
+use super::LogIndex;
 use crate::model::{BodySequence, Timestamp};
-
-/// A place in a log: the number of a batch. The first batch is 1; 0 is the log's own first entry, its membership.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LogIndex(pub u64);
-
-impl LogIndex {
-    /// The index after this one.
-    pub fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
-
-impl fmt::Display for LogIndex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// A Raft term. A log of one voter stays in the term in which it was created.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Term(pub u64);
-
-impl fmt::Display for Term {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// Operations that are logged together: durable all at once or not at all.
 #[derive(Debug, Clone)]

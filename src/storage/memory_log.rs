@@ -4,41 +4,29 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Batch, BodyRead, LogFailure, LogIndex, Progress, ReadFailure, ShardLog};
+use super::{Batch, BodyRead, LogFailure, LogIndex, Progress, ReadFailure, ShardLog, bodies_end::BodiesEnd};
 use crate::model::{BodySequence, Durability};
 
 /// A log without a disk: a batch counts as durable, at [`Durability::Memory`], the moment it is proposed.
 ///
 /// Nothing is kept, so an owner on this log holds all bodies itself; its reader refuses with
 /// [`ReadFailure::NothingKept`]. It never reports progress by itself: look at [`ShardLog::progress`] after proposing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryLog {
     last: LogIndex,
-    bodies_end: BodySequenceEnd,
-}
-
-/// The lowest sequence that the next body may have.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct BodySequenceEnd(pub(super) u64);
-
-impl BodySequenceEnd {
-    /// Takes the bodies of a batch, if they come after all bodies before.
-    pub(super) fn take(&mut self, first: BodySequence, bodies: u32) -> Result<(), LogFailure> {
-        if bodies == 0 {
-            return Ok(());
-        }
-        if first.0 < self.0 {
-            return Err(LogFailure::BodiesOutOfOrder { expected: BodySequence(self.0), got: first });
-        }
-        self.0 = first.0.saturating_add(u64::from(bodies));
-        Ok(())
-    }
+    bodies_end: BodiesEnd,
 }
 
 impl MemoryLog {
     /// An empty log.
     pub fn new() -> Self {
-        Self::default()
+        Self { last: LogIndex(0), bodies_end: BodiesEnd::at(BodySequence(0)) }
+    }
+}
+
+impl Default for MemoryLog {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -48,7 +36,7 @@ impl ShardLog for MemoryLog {
     }
 
     fn propose(&mut self, batch: Batch) -> Result<LogIndex, LogFailure> {
-        self.bodies_end.take(batch.first_body, batch.bodies)?;
+        self.bodies_end = self.bodies_end.after(batch.first_body, batch.bodies)?;
         self.last = self.last.next();
         Ok(self.last)
     }

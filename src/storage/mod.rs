@@ -1,14 +1,47 @@
 //! The log: batches of bytes appended in order, made durable in groups, read back by place.
 //!
 //! Owns segment files, the batch frame, group commit, recovery and the lock on a data directory; shards and the
-//! catalog both write through it. Must never know what a payload means: no queues, no messages, no protocol, and no
-//! file system call outside `disk.rs`.
-//! Start reading at [`ShardLog`], what an owner may ask of its log; the format is drawn in `docs/LOG.md`.
+//! catalog both write through it. Must never know what a payload means: no queues, no messages, no protocol; and it
+//! makes no file system call outside `disk.rs`, starts no thread outside `writer.rs`.
+//! Start reading at [`ShardLog`], what an owner may ask of its log; then `appender.rs` for the way in, `recovery.rs`
+//! for the way back. The format is drawn in `docs/LOG.md`.
+//!
+//! Deliberately absent: checkpoints, deletion and merging of segments (they will start from [`Segment`]), a cache of
+//! recent batches (the owner still holds what it handed over), and any retry of a failed write.
 
+mod appender;
 mod batch;
+mod bodies_end;
+mod body_reader;
+mod data_directory;
+mod direct_log;
+mod disk;
+mod frame;
+mod handover;
+mod ids;
+mod lock;
+mod log_directory;
 mod memory_log;
+mod open_failure;
+mod recovery;
+mod scan;
+mod segment;
+mod segment_table;
 mod shard_log;
+pub mod testing;
+mod writer;
 
-pub use batch::{Batch, LogIndex, RecoveredBatch, Term};
+pub use batch::{Batch, RecoveredBatch};
+pub use data_directory::{DataDirectory, DataDirectoryFailure};
+pub use direct_log::{DirectLog, DirectLogOptions};
+pub use disk::{Access, DirectoryEntry, Disk, DiskFile, LockAttempt, PIECES_MAX, RealDisk};
+pub use frame::{BATCH_BYTES_MAX, FrameFault};
+pub use handover::OnProgress;
+pub use ids::{LogIndex, NodeId, Term};
+pub use lock::{DirectoryLock, LockRefused};
 pub use memory_log::MemoryLog;
+pub use open_failure::{Cut, Damage, OpenFailure, RecoveryReport};
+pub use recovery::Replay;
+pub use segment::{SEGMENT_VERSION, SegmentFault};
+pub use segment_table::Segment;
 pub use shard_log::{BodyRead, DiskAction, DiskError, LogFailure, Progress, ReadFailure, ShardLog};

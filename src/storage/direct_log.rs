@@ -1,0 +1,216 @@
+//! The log of one node on its own disk.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use super::{
+    BATCH_BYTES_MAX, Batch, BodyRead, DirectoryLock, Disk, DiskAction, DiskError, LogFailure, LogIndex,
+    NodeId, OnProgress, OpenFailure, Progress, RecoveryReport, Replay, Segment, ShardLog,
+    appender::{Appender, ZERO_AHEAD_BYTES_MAX},
+    bodies_end::BodiesEnd,
+    body_reader::BodyReader,
+    handover::Handover,
+    recovery::recover,
+    segment_table::SegmentTable,
+    writer::Writer,
+};
+
+/// How a [`DirectLog`] uses its disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectLogOptions {
+    /// A segment that reached this length is followed by a new one. From 1 KiB to 4 GiB.
+    pub segment_bytes: u64,
+    /// How far a file is filled with zeros ahead of small writes, so that their syncs need not change its length;
+    /// 0 switches this off. Up to 256 KiB.
+    pub zero_ahead_bytes: u64,
+    /// Most payload bytes that may wait for the disk; beyond it [`ShardLog::propose`] refuses.
+    pub pending_bytes_max: usize,
+    /// After so many milliseconds without work the log notes on the disk that everything is durable. The note lets
+    /// recovery tell damage to the last batches from a write that a crash interrupted.
+    pub mark_after_ms: u64,
+    /// The node in whose name a new log is created. An existing log keeps its own.
+    pub node: NodeId,
+    /// Whether a log that does not exist is created; if not, [`OpenFailure::Missing`] is returned.
+    pub create_if_missing: bool,
+}
+
+impl Default for DirectLogOptions {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 * 1024 * 1024,
+            zero_ahead_bytes: ZERO_AHEAD_BYTES_MAX as u64,
+            pending_bytes_max: 2 * BATCH_BYTES_MAX,
+            mark_after_ms: 50,
+            node: NodeId(1),
+            create_if_missing: true,
+        }
+    }
+}
+
+impl DirectLogOptions {
+    const SEGMENT_BYTES_MIN: u64 = 1024;
+    const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+
+    fn check(&self) -> Result<(), OpenFailure> {
+        if !(Self::SEGMENT_BYTES_MIN..=Self::SEGMENT_BYTES_MAX).contains(&self.segment_bytes) {
+            return Err(OpenFailure::BadOption { what: "segment_bytes must be from 1 KiB to 4 GiB" });
+        }
+        if self.zero_ahead_bytes > ZERO_AHEAD_BYTES_MAX as u64 {
+            return Err(OpenFailure::BadOption { what: "zero_ahead_bytes must be at most 256 KiB" });
+        }
+        Ok(())
+    }
+}
+
+/// A log that is durable on this node's disk: a batch counts once `fdatasync` has returned for it, at
+/// [`Durability::Synced`](crate::model::Durability::Synced).
+///
+/// It is a valid Raft log of one voter, itself. Dropping it finishes what was handed over, like
+/// [`close`](Self::close), but keeps silent about failures.
+pub struct DirectLog {
+    core: LogCore,
+    writer: Option<Writer>,
+}
+
+impl DirectLog {
+    /// Opens the log in `directory`, or creates it there. Hands each batch that is still there to `replay`, in
+    /// order, and returns when all of them are durable. `on_progress` is called from the log's own thread after each
+    /// group of batches became durable, and when the log failed; it must return soon and must not panic.
+    ///
+    /// # Errors
+    /// See [`OpenFailure`]. After an error the owner must forget what was replayed to it.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        options: DirectLogOptions,
+        on_progress: OnProgress,
+        replay: Replay<'_>,
+    ) -> Result<Self, OpenFailure> {
+        let quiet = Duration::from_millis(options.mark_after_ms);
+        let (core, appender) = LogCore::open(disk, directory, &options, on_progress, replay)?;
+        let writer = Writer::start(appender, Arc::clone(&core.handover), quiet)
+            .map_err(|error| DiskError::new(DiskAction::Open, directory, &error))?;
+        Ok(Self { core, writer: Some(writer) })
+    }
+
+    /// Waits until everything handed over is durable, or the log failed, and ends the writer.
+    ///
+    /// # Errors
+    /// Why the log failed, if it did.
+    pub fn close(mut self) -> Result<(), LogFailure> {
+        self.finish();
+        self.core.handover.progress().failed.map_or(Ok(()), Err)
+    }
+
+    /// What opening it found and did.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.core.report
+    }
+
+    /// The segments, in order: what checkpoints and the reclaiming of space will be built on.
+    pub fn segments(&self) -> Vec<Segment> {
+        self.core.table.list()
+    }
+
+    fn finish(&mut self) {
+        self.core.handover.close();
+        if let Some(writer) = self.writer.take() {
+            writer.join();
+        }
+    }
+}
+
+impl Drop for DirectLog {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl ShardLog for DirectLog {
+    fn next_index(&self) -> LogIndex {
+        self.core.next_index
+    }
+
+    fn propose(&mut self, batch: Batch) -> Result<LogIndex, LogFailure> {
+        self.core.propose(batch)
+    }
+
+    fn progress(&self) -> Progress {
+        self.core.handover.progress()
+    }
+
+    fn idle(&self) -> bool {
+        self.core.is_idle()
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.core.handover.pending_bytes()
+    }
+
+    fn reader(&self) -> Arc<dyn BodyRead> {
+        Arc::clone(&self.core.reader)
+    }
+}
+
+/// The owner's side of a log on a disk, whoever runs the writer's side.
+pub(super) struct LogCore {
+    pub(super) handover: Arc<Handover>,
+    pub(super) next_index: LogIndex,
+    bodies_end: BodiesEnd,
+    pending_bytes_max: usize,
+    pub(super) table: Arc<SegmentTable>,
+    pub(super) reader: Arc<dyn BodyRead>,
+    pub(super) report: RecoveryReport,
+    _lock: DirectoryLock,
+}
+
+impl LogCore {
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        options: &DirectLogOptions,
+        on_progress: OnProgress,
+        replay: Replay<'_>,
+    ) -> Result<(Self, Appender), OpenFailure> {
+        options.check()?;
+        if options.create_if_missing {
+            disk.create_directory(directory)
+                .map_err(|error| DiskError::new(DiskAction::Create, directory, &error))?;
+        }
+        let lock = DirectoryLock::acquire_on(&*disk, directory).map_err(OpenFailure::Locked)?;
+        let (appender, report) = recover(&disk, directory, options, replay)?;
+        let core = Self {
+            handover: Arc::new(Handover::new(appender.durable_end, on_progress)),
+            next_index: appender.chain.next_index,
+            bodies_end: BodiesEnd::at(appender.chain.bodies_end),
+            pending_bytes_max: options.pending_bytes_max,
+            reader: Arc::new(BodyReader::new(disk, Arc::clone(&appender.table))),
+            table: Arc::clone(&appender.table),
+            report,
+            _lock: lock,
+        };
+        Ok((core, appender))
+    }
+
+    pub(super) fn propose(&mut self, batch: Batch) -> Result<LogIndex, LogFailure> {
+        let bytes = batch.payload_bytes();
+        if bytes > BATCH_BYTES_MAX {
+            return Err(LogFailure::BatchTooLarge { bytes: bytes as u64, bytes_max: BATCH_BYTES_MAX as u64 });
+        }
+        let pending = self.handover.pending_bytes();
+        // A batch always fits if nothing else waits, so that no limit can stop a log for good.
+        if pending > 0 && pending + bytes > self.pending_bytes_max {
+            let (bytes, bytes_max) = ((pending + bytes) as u64, self.pending_bytes_max as u64);
+            return Err(LogFailure::TooMuchPending { bytes, bytes_max });
+        }
+        let bodies_end = self.bodies_end.after(batch.first_body, batch.bodies)?;
+        self.handover.give(batch)?;
+        self.bodies_end = bodies_end;
+        let index = self.next_index;
+        self.next_index = index.next();
+        Ok(index)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.handover.durable_end() == self.next_index
+    }
+}

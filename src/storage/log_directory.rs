@@ -1,0 +1,157 @@
+//! The directory of a log: what may be in it, how it comes to be, and what its segments say about themselves.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Access, Damage, DirectLogOptions, Disk, DiskAction, DiskError, DiskFile, LogIndex, OpenFailure,
+    SEGMENT_VERSION, SegmentFault, Term,
+    appender::{Appender, Frames, create_segment, fresh_salt},
+    frame::FrameKind,
+    lock::LOCK_FILE,
+    scan::Scan,
+    segment::{Chain, NameOf, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path},
+    segment_table::SegmentTable,
+};
+use crate::model::BodySequence;
+
+/// The names in a log's directory.
+pub(super) struct Names {
+    /// First indices of the segments, rising.
+    pub(super) segments: Vec<LogIndex>,
+    /// Segments whose creation was interrupted.
+    pub(super) unfinished: Vec<PathBuf>,
+}
+
+impl Names {
+    pub(super) fn list(disk: &dyn Disk, directory: &Path) -> Result<Self, OpenFailure> {
+        let entries =
+            disk.list(directory).map_err(|error| DiskError::new(DiskAction::List, directory, &error))?;
+        let mut names = Self { segments: Vec::new(), unfinished: Vec::new() };
+        for entry in entries {
+            let path = directory.join(&entry.name);
+            match NameOf::read(&entry.name) {
+                NameOf::Segment(first) if entry.is_file => names.segments.push(first),
+                NameOf::Unfinished if entry.is_file => names.unfinished.push(path),
+                NameOf::Nothing if entry.is_file && entry.name == LOCK_FILE => {}
+                _ => return Err(OpenFailure::ForeignFile { path }),
+            }
+        }
+        names.segments.sort_unstable();
+        Ok(names)
+    }
+
+    pub(super) fn remove_unfinished(&self, disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
+        for path in &self.unfinished {
+            disk.remove(path).map_err(|error| DiskError::new(DiskAction::Remove, path, &error))?;
+        }
+        // Also makes durable what an earlier life renamed and did not live to sync.
+        disk.sync_directory(directory).map_err(|error| DiskError::new(DiskAction::Sync, directory, &error))
+    }
+}
+
+/// A new log: one segment that holds the vote for this node and the membership of this node alone.
+pub(super) fn create_log(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    options: &DirectLogOptions,
+) -> Result<Appender, DiskError> {
+    let header = SegmentHeader {
+        log_id: fresh_salt(&**disk, directory)?,
+        salt: fresh_salt(&**disk, directory)?,
+        first_index: LogIndex(0),
+        first_body: BodySequence(0),
+        term: Term(0),
+        previous_crc: 0,
+    };
+    let mut frames = Frames::new(Chain::at(&header), SEGMENT_HEADER_BYTES as u64, LogIndex(0));
+    let vote = options.node.0.to_le_bytes();
+    let membership = [1u64.to_le_bytes(), options.node.0.to_le_bytes()].concat();
+    frames.push_own(FrameKind::Vote, FIRST_TERM, &vote);
+    frames.push_own(FrameKind::Membership, FIRST_TERM, &membership);
+    // Both bodies are multiples of 8 bytes, so there is no padding.
+    let content = [&frames.headers[0][..], &vote, &frames.headers[1], &membership].concat();
+    let created = create_segment(&**disk, directory, &header, &content)?;
+
+    let table = Arc::<SegmentTable>::default();
+    table.begin(&created.path, &header, SEGMENT_HEADER_BYTES as u64);
+    table.extend(&frames.written);
+    Ok(Appender {
+        disk: Arc::clone(disk),
+        directory: directory.to_path_buf(),
+        table,
+        segment_bytes: options.segment_bytes,
+        zero_ahead_bytes: options.zero_ahead_bytes,
+        log_id: header.log_id,
+        file: created.file,
+        path: created.path,
+        first_index: header.first_index,
+        end: frames.end,
+        zeroed_to: frames.end,
+        durable_end: frames.chain.next_index,
+        chain: frames.chain,
+    })
+}
+
+/// The term in which a log of one voter is created, and stays.
+const FIRST_TERM: Term = Term(1);
+
+/// A segment whose header is whole.
+pub(super) struct SegmentFile {
+    pub(super) path: PathBuf,
+    pub(super) header: SegmentHeader,
+}
+
+/// Reads all segment headers, so that a file of another format or another log is found before anything is replayed.
+pub(super) fn read_headers(
+    disk: &dyn Disk,
+    directory: &Path,
+    firsts: &[LogIndex],
+) -> Result<Vec<SegmentFile>, OpenFailure> {
+    let mut segments: Vec<SegmentFile> = Vec::with_capacity(firsts.len());
+    for first in firsts {
+        let path = segment_path(directory, *first);
+        let header = Scan::new(open(disk, &path, Access::Read)?, &path)?.segment_header()?;
+        let header = header.and_then(|header| {
+            let of_this_log = segments.first().is_none_or(|one| one.header.log_id == header.log_id);
+            if header.first_index != *first {
+                Err(SegmentFault::OtherName { header: header.first_index })
+            } else if !of_this_log {
+                Err(SegmentFault::OtherLog)
+            } else {
+                Ok(header)
+            }
+        });
+        match header {
+            Ok(header) => segments.push(SegmentFile { path, header }),
+            Err(SegmentFault::Unsupported { version }) => {
+                return Err(OpenFailure::UnknownVersion {
+                    file: path,
+                    found: version,
+                    known: SEGMENT_VERSION,
+                });
+            }
+            Err(fault) => {
+                let why = Damage::Segment(fault);
+                return Err(OpenFailure::Damaged { file: path, offset: 0, index: *first, why });
+            }
+        }
+    }
+    // No segment is ever deleted yet, so the first one is the one the log was created with.
+    match segments.first() {
+        Some(SegmentFile { path, header }) if header.first_index > LogIndex(0) => {
+            Err(OpenFailure::MissingBatches {
+                first: LogIndex(0),
+                end: header.first_index,
+                file: path.clone(),
+            })
+        }
+        _ => Ok(segments),
+    }
+}
+
+pub(super) fn open(disk: &dyn Disk, path: &Path, access: Access) -> Result<Arc<dyn DiskFile>, DiskError> {
+    disk.open(path, access).map_err(|error| DiskError::new(DiskAction::Open, path, &error))
+}

@@ -1,0 +1,195 @@
+//! Why a log cannot be opened, and what recovery did when it could.
+
+use std::{error::Error, fmt, path::PathBuf};
+
+use super::{DiskError, FrameFault, LockRefused, LogIndex, SegmentFault};
+
+/// Why a log was not opened. Whatever the reason, no file was cut or overwritten unless it is [`Self::Disk`], and
+/// then only bytes that were never confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpenFailure {
+    /// An option has a value that cannot work.
+    BadOption {
+        /// Which option, and what it may be.
+        what: &'static str,
+    },
+    /// There is no log, and the options say not to create one.
+    Missing {
+        /// Where it should be.
+        directory: PathBuf,
+    },
+    /// Somebody has the log open.
+    Locked(LockRefused),
+    /// A disk call failed.
+    Disk(DiskError),
+    /// Stored data is not what was written.
+    Damaged {
+        /// The segment file.
+        file: PathBuf,
+        /// Where the damage begins.
+        offset: u64,
+        /// The first batch that cannot be read.
+        index: LogIndex,
+        /// What is wrong there.
+        why: Damage,
+    },
+    /// Batches are missing between two segments, or at the beginning.
+    MissingBatches {
+        /// The first one missing.
+        first: LogIndex,
+        /// The first one after them.
+        end: LogIndex,
+        /// The segment that begins after them.
+        file: PathBuf,
+    },
+    /// The segment was written by a program with another format.
+    UnknownVersion {
+        /// The segment file.
+        file: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The version this program knows.
+        known: u32,
+    },
+    /// The directory holds something that no log puts there.
+    ForeignFile {
+        /// That file or directory.
+        path: PathBuf,
+    },
+    /// The owner of the log refused one of its batches.
+    Replay {
+        /// The batch.
+        index: LogIndex,
+        /// The owner's reason.
+        why: String,
+    },
+}
+
+/// What is wrong with stored data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    /// A segment header.
+    Segment(SegmentFault),
+    /// A frame.
+    Frame(FrameFault),
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Segment(fault) => fault.fmt(f),
+            Self::Frame(fault) => fault.fmt(f),
+        }
+    }
+}
+
+impl From<DiskError> for OpenFailure {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl fmt::Display for OpenFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadOption { what } => f.write_str(what),
+            Self::Missing { directory } => write!(
+                f,
+                "there is no log in {}, and there should be one. Was the disk mounted? If the log is lost, restore \
+                 the data directory from a backup",
+                directory.display()
+            ),
+            Self::Locked(refused) => refused.fmt(f),
+            Self::Disk(error) => write!(f, "the log cannot be opened: {error}"),
+            Self::Damaged { file, offset, index, why } => write!(
+                f,
+                "{} is damaged at byte {offset}, where batch {index} belongs: {why}. This data was stored and \
+                 confirmed, so nothing was cut and no file was changed. Copy the directory before doing anything \
+                 else, check the disk, then restore the file from a backup",
+                file.display()
+            ),
+            Self::MissingBatches { first, end, file } => write!(
+                f,
+                "batches {first} to {} are missing before {}. No file was changed. Bring back the segment files \
+                 that were moved or deleted, or restore the directory from a backup",
+                end.0.saturating_sub(1),
+                file.display()
+            ),
+            Self::UnknownVersion { file, found, known } => {
+                let advice = if found > known {
+                    "was written by a newer version of leveret: start that version, or a newer one"
+                } else {
+                    "was written by an older version of leveret, whose format this one no longer reads: start one \
+                     in between first"
+                };
+                write!(
+                    f,
+                    "{} has format version {found} (this program knows {known}); it {advice}",
+                    file.display()
+                )
+            }
+            Self::ForeignFile { path } => write!(
+                f,
+                "{} does not belong to a log. The directory is leveret's alone: move the file away, or choose \
+                 another directory",
+                path.display()
+            ),
+            Self::Replay { index, why } => write!(
+                f,
+                "batch {index} is stored as it was written, but cannot be replayed: {why}. Was it written by a \
+                 newer version of leveret?"
+            ),
+        }
+    }
+}
+
+impl Error for OpenFailure {}
+
+/// What recovery found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Whether the log was created.
+    pub created: bool,
+    /// Number of segments.
+    pub segments: usize,
+    /// Number of batches replayed.
+    pub batches: u64,
+    /// Bytes of segments read, zeros written ahead not counted.
+    pub bytes: u64,
+    /// What was cut off the end, if anything.
+    pub cut: Option<Cut>,
+    /// Number of segments removed whose creation a crash interrupted; nothing was ever stored in them.
+    pub unfinished_removed: usize,
+}
+
+/// The end of a log that a crash left incomplete. None of it was ever reported durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// The segment file.
+    pub file: PathBuf,
+    /// Its new length.
+    pub offset: u64,
+    /// Bytes removed.
+    pub bytes: u64,
+    /// The first batch that did not make it.
+    pub first_lost: LogIndex,
+    /// What was wrong with it.
+    pub why: FrameFault,
+    /// Number of frames behind it that were whole, or at least began whole.
+    pub frames_behind: u64,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: cut {} bytes at {}, from batch {} on, whose writing a crash interrupted ({}). Nothing in them was \
+             confirmed",
+            self.file.display(),
+            self.bytes,
+            self.offset,
+            self.first_lost,
+            self.why
+        )
+    }
+}

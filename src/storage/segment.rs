@@ -1,0 +1,231 @@
+//! A segment file: its name, its header, and the order in which frames must follow each other in it.
+//!
+//! ```text
+//!  0 magic "LVTSEGM\n"                 8 version            12 flags
+//! 16 log id                           24 salt
+//! 32 first index                      40 first body
+//! 48 term                             56 crc of the frame before    60 header crc32c
+//! ```
+//!
+//! Whatever a later version changes, magic, version and a crc32c at 60 over bytes 0 to 60 stay where they are, so that
+//! every program can tell damage from a format it does not know.
+
+use std::{ffi::OsStr, fmt, path::Path, path::PathBuf};
+
+use super::{
+    LogIndex, Term,
+    frame::{FrameFault, FrameHeader, read_u32, read_u64},
+};
+use crate::model::BodySequence;
+
+pub(super) const SEGMENT_HEADER_BYTES: usize = 64;
+const SEGMENT_MAGIC: [u8; 8] = *b"LVTSEGM\n";
+/// The version of segments that this program writes and reads.
+pub const SEGMENT_VERSION: u32 = 1;
+/// A segment under this ending is not part of the log yet: it gets its name when it is complete.
+const UNFINISHED: &str = ".new";
+
+/// What a segment says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    /// The same in all segments of one log and in no other.
+    pub(super) log_id: u64,
+    /// Repeated in every frame of this segment.
+    pub(super) salt: u64,
+    /// Index of the first entry.
+    pub(super) first_index: LogIndex,
+    /// Lowest sequence that the first body may have.
+    pub(super) first_body: BodySequence,
+    /// Term of the last entry before.
+    pub(super) term: Term,
+    /// Header checksum of the last frame before; 0 if there is none.
+    pub(super) previous_crc: u32,
+}
+
+impl SegmentHeader {
+    pub(super) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        bytes[0..8].copy_from_slice(&SEGMENT_MAGIC);
+        bytes[8..12].copy_from_slice(&SEGMENT_VERSION.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.log_id.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.salt.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.first_index.0.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.first_body.0.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.term.0.to_le_bytes());
+        bytes[56..60].copy_from_slice(&self.previous_crc.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Result<Self, SegmentFault> {
+        if bytes[0..8] != SEGMENT_MAGIC {
+            return Err(SegmentFault::NoMagic);
+        }
+        if crc32c::crc32c(&bytes[..60]) != read_u32(bytes, 60) {
+            return Err(SegmentFault::HeaderChecksum);
+        }
+        let version = read_u32(bytes, 8);
+        if version != SEGMENT_VERSION || read_u32(bytes, 12) != 0 {
+            return Err(SegmentFault::Unsupported { version });
+        }
+        Ok(Self {
+            log_id: read_u64(bytes, 16),
+            salt: read_u64(bytes, 24),
+            first_index: LogIndex(read_u64(bytes, 32)),
+            first_body: BodySequence(read_u64(bytes, 40)),
+            term: Term(read_u64(bytes, 48)),
+            previous_crc: read_u32(bytes, 56),
+        })
+    }
+}
+
+/// Why a segment's header is not what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SegmentFault {
+    /// The file is shorter than a header.
+    EndsEarly,
+    /// The file is no segment.
+    NoMagic,
+    /// The header is not what was written.
+    HeaderChecksum,
+    /// The header is whole but of a version that this program does not know.
+    Unsupported {
+        /// The segment's version.
+        version: u32,
+    },
+    /// The file's name and its header disagree about the first index.
+    OtherName {
+        /// The first index according to the header.
+        header: LogIndex,
+    },
+    /// The segment is part of another log.
+    OtherLog,
+    /// The segment does not follow the segment before it.
+    OtherHistory,
+}
+
+impl fmt::Display for SegmentFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EndsEarly => f.write_str("the file is too short for a segment of a log"),
+            Self::NoMagic => f.write_str("the file does not begin like a segment of a log"),
+            Self::HeaderChecksum => f.write_str("the checksum of the segment header does not match"),
+            Self::Unsupported { version } => write!(
+                f,
+                "the segment has format version {version}, and this program knows version {SEGMENT_VERSION}"
+            ),
+            Self::OtherName { header } => {
+                write!(f, "the segment header says that it begins at index {header}, its file name does not")
+            }
+            Self::OtherLog => f.write_str("the segment belongs to another log"),
+            Self::OtherHistory => f.write_str("the segment does not follow the segment before it"),
+        }
+    }
+}
+
+/// The path of the segment that begins at `first_index`.
+pub(super) fn segment_path(directory: &Path, first_index: LogIndex) -> PathBuf {
+    directory.join(format!("{:020}.log", first_index.0))
+}
+
+/// The path of a segment while it is being created.
+pub(super) fn unfinished_path(segment: &Path) -> PathBuf {
+    let mut path = segment.as_os_str().to_owned();
+    path.push(UNFINISHED);
+    path.into()
+}
+
+/// What a name in a log's directory stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NameOf {
+    Segment(LogIndex),
+    Unfinished,
+    Nothing,
+}
+
+impl NameOf {
+    pub(super) fn read(name: &OsStr) -> Self {
+        let Some(name) = name.to_str() else { return Self::Nothing };
+        let (name, unfinished) = match name.strip_suffix(UNFINISHED) {
+            Some(name) => (name, true),
+            None => (name, false),
+        };
+        let Some(digits) = name.strip_suffix(".log") else { return Self::Nothing };
+        if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Self::Nothing;
+        }
+        match digits.parse() {
+            Ok(_) if unfinished => Self::Unfinished,
+            Ok(first) => Self::Segment(LogIndex(first)),
+            Err(_) => Self::Nothing,
+        }
+    }
+}
+
+/// What the next frame must agree with. Writer and recovery keep the same one, so they cannot disagree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Chain {
+    /// Salt of the segment at hand.
+    pub(super) salt: u64,
+    /// Header checksum of the last frame.
+    pub(super) previous_crc: u32,
+    /// Index of the next entry.
+    pub(super) next_index: LogIndex,
+    /// Term of the last frame.
+    pub(super) term: Term,
+    /// Lowest sequence that the next body may have.
+    pub(super) bodies_end: BodySequence,
+    /// Every entry below this is durable, by the word of the last frame.
+    pub(super) stated_durable_end: LogIndex,
+}
+
+impl Chain {
+    /// The chain at the start of a segment.
+    pub(super) fn at(header: &SegmentHeader) -> Self {
+        Self {
+            salt: header.salt,
+            previous_crc: header.previous_crc,
+            next_index: header.first_index,
+            term: header.term,
+            bodies_end: header.first_body,
+            stated_durable_end: header.first_index,
+        }
+    }
+
+    /// Whether a frame may come next.
+    pub(super) fn check(&self, frame: &FrameHeader) -> Result<(), FrameFault> {
+        if frame.salt != self.salt {
+            return Err(FrameFault::OtherSegment);
+        }
+        if frame.previous_crc != self.previous_crc {
+            return Err(FrameFault::OtherHistory);
+        }
+        if frame.index != self.next_index {
+            return Err(FrameFault::WrongIndex { got: frame.index, expected: self.next_index });
+        }
+        let bodies_fit = frame.bodies == 0
+            || (frame.first_body >= self.bodies_end
+                && frame.first_body.0.checked_add(u64::from(frame.bodies)).is_some());
+        let index_fits = frame.index.0 < u64::MAX;
+        let durable_fits = (self.stated_durable_end..=self.next_index).contains(&frame.durable_end)
+            && frame.committed_end <= frame.durable_end;
+        if frame.term < self.term || !bodies_fit || !index_fits || !durable_fits {
+            return Err(FrameFault::Contradiction);
+        }
+        Ok(())
+    }
+
+    /// Takes a frame that passed [`check`](Self::check) as the last one.
+    pub(super) fn advance(&mut self, frame: &FrameHeader, crc: u32) {
+        self.previous_crc = crc;
+        self.term = frame.term;
+        self.stated_durable_end = frame.durable_end;
+        if frame.kind.is_entry() {
+            self.next_index = frame.index.next();
+        }
+        if frame.bodies > 0 {
+            self.bodies_end = BodySequence(frame.first_body.0 + u64::from(frame.bodies));
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The thread that writes a log.
+//!
+//! A log blocks its writer for as long as the disk takes, so each log on a disk has one thread of its own. This file
+//! is the named exception to the rule that storage knows neither threads nor clocks.
+
+use std::{
+    io,
+    sync::{Arc, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use super::{Batch, LogFailure, appender::Appender, handover::Handover};
+
+/// A running writer. It ends when the handover is closed and everything in it is durable, or when the log fails.
+pub(super) struct Writer(JoinHandle<()>);
+
+impl Writer {
+    pub(super) fn start(appender: Appender, handover: Arc<Handover>, quiet: Duration) -> io::Result<Self> {
+        let name = format!("log {}", appender.directory.file_name().unwrap_or_default().to_string_lossy());
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let guard = StoppedUnasked(&handover);
+            // A failure is in the handover already, where the owner finds it.
+            let _ = run(appender, &handover, quiet);
+            std::mem::forget(guard);
+        })?;
+        Ok(Self(thread))
+    }
+
+    /// Waits until the writer has ended.
+    pub(super) fn join(self) {
+        // A panic of the thread was reported as a failure by its guard.
+        let _ = self.0.join();
+    }
+}
+
+/// Reports a writer that unwinds, so that its owner does not wait for ever.
+struct StoppedUnasked<'a>(&'a Handover);
+
+impl Drop for StoppedUnasked<'_> {
+    fn drop(&mut self) {
+        self.0.fail(LogFailure::WriterStopped);
+    }
+}
+
+/// Group commit: take everything there is, make it durable, look again. No timer decides how large a group is; while
+/// the disk works, the next group piles up.
+fn run(mut appender: Appender, handover: &Handover, quiet: Duration) -> Result<(), LogFailure> {
+    let mut group = Vec::new();
+    loop {
+        match next(handover, &mut group, appender.mark_is_due().then_some(quiet)) {
+            Next::Commit => handover.commit(&mut appender, &mut group)?,
+            Next::Mark => appender.mark().map_err(|error| handover.fail(error.into()))?,
+            Next::End => break,
+        }
+    }
+    appender.mark_durably().map_err(|error| handover.fail(error.into()))
+}
+
+enum Next {
+    /// There are batches, now in the group.
+    Commit,
+    /// Nothing came for a while.
+    Mark,
+    /// Nothing will come.
+    End,
+}
+
+/// Sleeps until there is something to do; if `quiet` is given, no longer than that.
+fn next(handover: &Handover, group: &mut Vec<Batch>, quiet: Option<Duration>) -> Next {
+    let mut waiting = handover.lock();
+    loop {
+        if !waiting.batches.is_empty() {
+            std::mem::swap(&mut waiting.batches, group);
+            return Next::Commit;
+        }
+        if waiting.closing {
+            return Next::End;
+        }
+        waiting.writer_sleeps = true;
+        let timed_out;
+        (waiting, timed_out) = match quiet {
+            Some(quiet) => {
+                let woken = handover.wake.wait_timeout(waiting, quiet);
+                let (waiting, result) = woken.unwrap_or_else(PoisonError::into_inner);
+                (waiting, result.timed_out())
+            }
+            None => (handover.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner), false),
+        };
+        waiting.writer_sleeps = false;
+        if timed_out && waiting.batches.is_empty() && !waiting.closing {
+            return Next::Mark;
+        }
+    }
+}
