@@ -13,7 +13,8 @@ use super::{
     Batch, Disk, DiskAction, DiskError, DiskFile, LogIndex, Term,
     disk::write_all_at,
     frame::{
-        EncodedHeader, FRAME_HEADER_BYTES, FrameHeader, FrameKind, PADDING, body_crc, frame_bytes, padding_bytes,
+        EncodedHeader, FRAME_HEADER_BYTES, FrameHeader, FrameKind, PADDING, body_crc, frame_bytes,
+        padding_bytes,
     },
     segment::{Chain, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path, unfinished_path},
     segment_table::{SegmentTable, Written},
@@ -119,7 +120,9 @@ impl Appender {
         let mut slices = Vec::with_capacity(pieces + 1);
         for (batch, header) in batches.iter().zip(&frames.headers) {
             slices.push(IoSlice::new(header));
-            slices.extend(batch.payload.iter().filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)));
+            slices.extend(
+                batch.payload.iter().filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)),
+            );
             let padding = padding_bytes(batch.payload_bytes());
             if padding > 0 {
                 slices.push(IoSlice::new(&PADDING[..padding]));
@@ -140,7 +143,8 @@ impl Appender {
         if frames.end <= self.zeroed_to || group_bytes > self.zero_ahead_bytes / 2 {
             return 0;
         }
-        self.segment_bytes.saturating_sub(frames.end).min(self.zero_ahead_bytes).min(ZEROS.len() as u64) as usize
+        self.segment_bytes.saturating_sub(frames.end).min(self.zero_ahead_bytes).min(ZEROS.len() as u64)
+            as usize
     }
 
     /// Writes `slices`, the encoded `frames` and `zeros` bytes more, and takes them as written.
@@ -291,8 +295,7 @@ pub(super) fn create_segment(
     let end = write_all_at(&*file, &mut pieces, 0, 0).map_err(failed(DiskAction::Write))?;
     file.sync_data().map_err(failed(DiskAction::Sync))?;
     disk.rename(&unfinished, &path).map_err(failed(DiskAction::Rename))?;
-    disk.sync_directory(directory)
-        .map_err(|error| DiskError::new(DiskAction::Sync, directory, &error))?;
+    disk.sync_directory(directory).map_err(|error| DiskError::new(DiskAction::Sync, directory, &error))?;
     Ok(CreatedSegment { path, file, end })
 }
 

@@ -75,7 +75,8 @@ fn is_marked(disk: &dyn Disk, path: &Path) -> Result<bool, DataDirectoryFailure>
     if entries.iter().any(|entry| entry.name == FORMAT_FILE) {
         return Ok(true);
     }
-    let foreign = entries.iter().find(|entry| entry.name != LOCK_FILE && entry.name != FORMAT_FILE_UNFINISHED);
+    let foreign =
+        entries.iter().find(|entry| entry.name != LOCK_FILE && entry.name != FORMAT_FILE_UNFINISHED);
     match foreign {
         Some(entry) => Err(DataDirectoryFailure::Foreign { path: path.join(&entry.name) }),
         None => Ok(false),
@@ -94,14 +95,18 @@ fn check_mark(disk: &dyn Disk, directory: &Path) -> Result<(), DataDirectoryFail
     let text = String::from_utf8_lossy(&bytes);
     let mut lines = text.lines();
     let version = match (lines.next(), lines.next()) {
-        (Some(FORMAT_FIRST_LINE), Some(line)) => line.strip_prefix("format ").and_then(|word| word.parse().ok()),
+        (Some(FORMAT_FIRST_LINE), Some(line)) => {
+            line.strip_prefix("format ").and_then(|word| word.parse().ok())
+        }
         _ => None,
     };
     match version {
         Some(FORMAT_VERSION) => Ok(()),
-        Some(found) => {
-            Err(DataDirectoryFailure::OtherFormat { path: directory.to_path_buf(), found, known: FORMAT_VERSION })
-        }
+        Some(found) => Err(DataDirectoryFailure::OtherFormat {
+            path: directory.to_path_buf(),
+            found,
+            known: FORMAT_VERSION,
+        }),
         None => Err(DataDirectoryFailure::Unreadable { path }),
     }
 }

@@ -3,11 +3,11 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
-    BATCH_BYTES_MAX, Batch, BodyRead, DirectoryLock, Disk, DiskAction, DiskError, LogFailure, LogIndex, NodeId,
-    OnProgress, OpenFailure, Progress, RecoveryReport, Replay, Segment, ShardLog,
+    BATCH_BYTES_MAX, Batch, BodyRead, DirectoryLock, Disk, DiskAction, DiskError, LogFailure, LogIndex,
+    NodeId, OnProgress, OpenFailure, Progress, RecoveryReport, Replay, Segment, ShardLog,
     appender::{Appender, ZERO_AHEAD_BYTES_MAX},
-    body_reader::BodyReader,
     bodies_end::BodiesEnd,
+    body_reader::BodyReader,
     handover::Handover,
     recovery::recover,
     segment_table::SegmentTable,

@@ -36,9 +36,7 @@ impl DirectoryLock {
         match disk.lock(&path, &owner) {
             Ok(LockAttempt::Taken(held)) => Ok(Self { path, _held: held }),
             Ok(LockAttempt::HeldBy(holder)) => Err(LockRefused::Held { path, holder }),
-            Err(error) => {
-                Err(LockRefused::Disk { path, kind: error.kind(), cause: error.to_string() })
-            }
+            Err(error) => Err(LockRefused::Disk { path, kind: error.kind(), cause: error.to_string() }),
         }
     }
 }

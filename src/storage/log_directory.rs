@@ -127,7 +127,11 @@ pub(super) fn read_headers(
         match header {
             Ok(header) => segments.push(SegmentFile { path, header }),
             Err(SegmentFault::Unsupported { version }) => {
-                return Err(OpenFailure::UnknownVersion { file: path, found: version, known: SEGMENT_VERSION });
+                return Err(OpenFailure::UnknownVersion {
+                    file: path,
+                    found: version,
+                    known: SEGMENT_VERSION,
+                });
             }
             Err(fault) => {
                 let why = Damage::Segment(fault);

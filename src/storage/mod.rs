@@ -28,6 +28,7 @@ mod scan;
 mod segment;
 mod segment_table;
 mod shard_log;
+pub mod testing;
 mod writer;
 
 pub use batch::{Batch, RecoveredBatch};

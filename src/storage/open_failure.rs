@@ -122,7 +122,11 @@ impl fmt::Display for OpenFailure {
                     "was written by an older version of leveret, whose format this one no longer reads: start one \
                      in between first"
                 };
-                write!(f, "{} has format version {found} (this program knows {known}); it {advice}", file.display())
+                write!(
+                    f,
+                    "{} has format version {found} (this program knows {known}); it {advice}",
+                    file.display()
+                )
             }
             Self::ForeignFile { path } => write!(
                 f,

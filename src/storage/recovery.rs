@@ -2,12 +2,7 @@
 //!
 //! Until the scan has passed no file is touched. The judgement on a bad frame is in [`Recovery::judge`].
 
-use std::{
-    collections::VecDeque,
-    io::IoSlice,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::VecDeque, io::IoSlice, path::Path, sync::Arc};
 
 use bytes::Bytes;
 
@@ -216,7 +211,11 @@ impl Recovery<'_> {
     ) -> Result<Cut, OpenFailure> {
         if let FrameFault::Unsupported { version, .. } = fault {
             let found = u32::from(version);
-            return Err(OpenFailure::UnknownVersion { file: path.to_path_buf(), found, known: SEGMENT_VERSION });
+            return Err(OpenFailure::UnknownVersion {
+                file: path.to_path_buf(),
+                found,
+                known: SEGMENT_VERSION,
+            });
         }
         let first_lost = self.chain.next_index;
         let aftermath = scan.aftermath(offset + 1, self.chain.salt)?;

@@ -208,9 +208,8 @@ impl Chain {
             || (frame.first_body >= self.bodies_end
                 && frame.first_body.0.checked_add(u64::from(frame.bodies)).is_some());
         let index_fits = frame.index.0 < u64::MAX;
-        let durable_fits =
-            (self.stated_durable_end..=self.next_index).contains(&frame.durable_end)
-                && frame.committed_end <= frame.durable_end;
+        let durable_fits = (self.stated_durable_end..=self.next_index).contains(&frame.durable_end)
+            && frame.committed_end <= frame.durable_end;
         if frame.term < self.term || !bodies_fit || !index_fits || !durable_fits {
             return Err(FrameFault::Contradiction);
         }

@@ -87,7 +87,8 @@ impl SegmentTable {
     /// Where to look for an entry, if the log has it.
     pub(super) fn find(&self, index: LogIndex) -> Option<Place> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        let at = segments.partition_point(|candidate| candidate.segment.first_index <= index).checked_sub(1)?;
+        let at =
+            segments.partition_point(|candidate| candidate.segment.first_index <= index).checked_sub(1)?;
         segments[at].find(index)
     }
 

@@ -16,11 +16,7 @@ use super::{Batch, LogFailure, appender::Appender, handover::Handover};
 pub(super) struct Writer(JoinHandle<()>);
 
 impl Writer {
-    pub(super) fn start(
-        appender: Appender,
-        handover: Arc<Handover>,
-        quiet: Duration,
-    ) -> io::Result<Self> {
+    pub(super) fn start(appender: Appender, handover: Arc<Handover>, quiet: Duration) -> io::Result<Self> {
         let name = format!("log {}", appender.directory.file_name().unwrap_or_default().to_string_lossy());
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let guard = StoppedUnasked(&handover);

@@ -1,0 +1,13 @@
+//! For tests: a disk in memory that crashes and fails on command, and a log without a thread.
+//!
+//! Owns nothing that a running broker uses. Everything here is exact and repeatable: the same calls with the same
+//! seed end in the same bytes. Start reading at [`MemoryDisk`].
+
+mod memory_disk;
+mod memory_file;
+mod seeded;
+mod stepped_log;
+
+pub use memory_disk::{Fault, MemoryDisk, PowerLoss};
+pub use seeded::Seeded;
+pub use stepped_log::SteppedLog;
