@@ -7,6 +7,7 @@
 mod broker;
 mod catalog;
 mod catalog_task;
+mod gets;
 mod inspect;
 mod login;
 mod open;
@@ -17,8 +18,9 @@ mod session;
 mod vhost;
 
 pub use crate::routing::{Binding, Destination, ExchangeDefinition, ExchangeKind, Explanation, ReachedBy, Routed};
+pub use crate::auth::{Password, parse_plain};
 pub use crate::shard::{
-    ConsumerKey, ConsumerLimits, Delivery, Event, Mailbox, Origin, Outcome, Outlet, TagRange,
+    ConsumerKey, ConsumerLimits, Delivery, Event, Mailbox, Origin, Outcome, Outlet, Piece, Settlement, TagRange,
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
 pub use inspect::{ConsumerListing, Page, QueueListing};
@@ -26,4 +28,4 @@ pub use login::Identity;
 pub use open::{OpenFailure, open};
 pub use publish::{ConfirmedRun, Confirmation, Publication, PublishReport, Target};
 pub use request::{Answer, DeclaredQueue, QueueDeclaration, UserChange};
-pub use session::{ConsumeRequest, Session, SettleRequest};
+pub use session::{CONSUMERS_MAX, ConsumeRequest, Session, SettleAnswer, SettleRequest};

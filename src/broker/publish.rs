@@ -11,7 +11,7 @@ use crate::model::{
 use crate::routing::{LazyHeaders, RouteError, Routed};
 use crate::shard::{Command, Origin, PublishBatch, Segment};
 
-/// Routes that a target remembers, by routing key.
+/// Routes that the targets of one connection remember by routing key, all together.
 const CACHED_ROUTES_MAX: usize = 16_384;
 
 /// Messages of one frame, as a front end has them.
@@ -50,6 +50,13 @@ pub struct Target {
 struct Route {
     shards: Vec<(ShardId, Arc<[QueueId]>)>,
     queues: u32,
+}
+
+/// What finding routes needs, and the number of routes by key that all targets of a connection remember.
+#[derive(Debug, Default)]
+pub(super) struct Router {
+    routed: Routed,
+    cached: usize,
 }
 
 /// What became of messages, as far as it is known at once.
@@ -149,13 +156,13 @@ impl Target {
         vhost: &Vhost,
         publication: &impl Publication,
         message_bytes_max: usize,
-        routed: &mut Routed,
+        router: &mut Router,
     ) -> Vec<(u32, Fate)> {
         let version = vhost.version();
         if version != self.version {
             self.version = version;
             self.route = None;
-            self.by_key.clear();
+            self.forget_keys(router);
         }
         let count = publication.run().len();
         let plain = !publication.has_keys() && publication.body_bytes_max() <= message_bytes_max;
@@ -167,7 +174,7 @@ impl Target {
             let fate = if publication.body_bytes(index) > message_bytes_max {
                 Fate::Refused(too_large(publication.body_bytes(index), message_bytes_max))
             } else {
-                match self.route(vhost, publication, index, routed) {
+                match self.route(vhost, publication, index, router) {
                     Ok(route) => Fate::Routed(route),
                     Err(error) => Fate::Refused(error.refusal(&self.origin.exchange, &vhost.name)),
                 }
@@ -185,7 +192,7 @@ impl Target {
         vhost: &Vhost,
         publication: &impl Publication,
         index: usize,
-        routed: &mut Routed,
+        router: &mut Router,
     ) -> Result<Arc<Route>, RouteError> {
         let own_key = publication.key(index);
         let cached = match own_key {
@@ -197,20 +204,30 @@ impl Target {
         }
         let key = own_key.unwrap_or(&self.origin.routing_key);
         let mut headers = LazyHeaders::new(|| publication.headers(index));
-        vhost.routing().route(&self.origin.exchange, key, &mut headers, routed)?;
-        let route = Arc::new(Route::of(routed));
-        if routed.is_keyed() {
+        vhost.routing().route(&self.origin.exchange, key, &mut headers, &mut router.routed)?;
+        let route = Arc::new(Route::of(&router.routed));
+        if router.routed.is_keyed() {
             match own_key {
                 None => self.route = Some(Arc::clone(&route)),
-                Some(key) => {
-                    if self.by_key.len() >= CACHED_ROUTES_MAX {
-                        self.by_key.clear();
-                    }
-                    self.by_key.insert(Box::from(key), Arc::clone(&route));
-                }
+                Some(key) => self.remember(key, Arc::clone(&route), router),
             }
         }
         Ok(route)
+    }
+
+    fn remember(&mut self, key: &str, route: Arc<Route>, router: &mut Router) {
+        if router.cached >= CACHED_ROUTES_MAX {
+            self.forget_keys(router);
+        }
+        // Other targets may hold all the room there is: then this one does without.
+        if router.cached < CACHED_ROUTES_MAX && self.by_key.insert(Box::from(key), route).is_none() {
+            router.cached += 1;
+        }
+    }
+
+    fn forget_keys(&mut self, router: &mut Router) {
+        router.cached -= self.by_key.len();
+        self.by_key.clear();
     }
 }
 
@@ -241,7 +258,7 @@ impl Session {
         publication: &impl Publication,
     ) -> PublishReport {
         let message_bytes_max = self.broker.message_bytes_max();
-        let fates = target.fates(&self.who.vhost, publication, message_bytes_max, &mut self.routed);
+        let fates = target.fates(&self.who.vhost, publication, message_bytes_max, &mut self.router);
         let mut report = PublishReport::default();
         let mut shards: Vec<(ShardId, Vec<Segment>)> = Vec::new();
         let mut first = 0u32;
@@ -287,6 +304,11 @@ impl Session {
             }));
         }
         report
+    }
+
+    /// A publisher is gone: gives up what was remembered for its target.
+    pub fn forget_target(&mut self, mut target: Target) {
+        target.forget_keys(&mut self.router);
     }
 
     /// A shard has the messages of a frame; tells their fate if it was the last one.

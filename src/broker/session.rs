@@ -1,20 +1,23 @@
 //! What one connection has under way: publishes that wait for shards, consumers, messages it got one by one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::broker::Broker;
+use super::gets::{Gets, SettledGets, Source};
 use super::login::Identity;
-use super::publish::Pending;
-use crate::model::{DeliveryTag, Entity, QueueId, Refusal, ReplyCode, ShardId};
-use crate::routing::Routed;
+use super::publish::{Pending, Router};
+use crate::model::{Entity, QueueId, Refusal, ReplyCode};
 use crate::shard::{
-    Command, ConsumerKey, ConsumerLimits, Delivery, GET_HANDLE, GET_NO_ACK_HANDLE, Outcome, Outlet, ShardHandle,
-    TagRange,
+    Command, ConsumerKey, ConsumerLimits, Delivery, GET_HANDLE, GET_NO_ACK_HANDLE, Outlet, SettleReply, Settlement,
+    ShardHandle,
 };
 
 /// Smallest window of a consumer, in bytes of deliveries on their way to its socket.
 const WINDOW_BYTES_MIN: u64 = 16 * 1024;
+
+/// Consumers of one connection at most, those included that were cancelled and hold unsettled deliveries.
+pub const CONSUMERS_MAX: usize = 65_535;
 
 /// The state of one connection that is logged in. Owned by the connection; call [`Session::close`] when it ends.
 #[derive(Debug)]
@@ -22,29 +25,34 @@ pub struct Session {
     pub(super) broker: Broker,
     pub(super) who: Identity,
     pub(super) outlet: Outlet,
-    pub(super) routed: Routed,
+    pub(super) router: Router,
     pending: Vec<Option<Pending>>,
     free: Vec<usize>,
     publish_bytes: usize,
-    consumers: HashMap<(u32, u32), Attached>,
+    consumers: HashMap<(u32, u32), Consumer, foldhash::fast::RandomState>,
     gets: HashMap<u32, Gets>,
+    /// Requests to settle of which more than one queue has to tell, with the number of queues that have not.
+    settling: HashMap<(u32, u64), usize>,
     /// It declared a queue for itself alone.
     has_exclusive_queues: bool,
 }
 
-#[derive(Debug, Clone)]
-struct Attached {
+/// A consumer under its number, from its start to the end of its channel.
+#[derive(Debug)]
+struct Consumer {
     queue: QueueId,
     shard: ShardHandle,
+    stage: Stage,
 }
 
-/// Messages that a channel got one by one.
-#[derive(Debug, Default)]
-struct Gets {
-    last_tag: u64,
-    unsettled: BTreeMap<u64, (ShardId, QueueId, DeliveryTag)>,
-    /// Queues it got messages from.
-    readers: Vec<(ShardId, QueueId, u32)>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The queue has not answered. What arrives under this number is for an earlier consumer.
+    Starting,
+    /// Deliveries come.
+    Live,
+    /// None will come, but what came may be settled.
+    Ended,
 }
 
 /// A consumer to be started.
@@ -52,9 +60,9 @@ struct Gets {
 pub struct ConsumeRequest {
     /// The queue.
     pub queue: String,
-    /// Channel and number of the consumer; free, as the front end has checked.
+    /// Its channel.
     pub channel: u32,
-    /// Its number there, 1 or more.
+    /// Its number there, 1 to 65,535.
     pub handle: u32,
     /// Its name, for people; "": one is made.
     pub tag: String,
@@ -69,18 +77,25 @@ pub struct ConsumeRequest {
 }
 
 /// Deliveries to be settled.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct SettleRequest {
     /// The channel.
     pub channel: u32,
     /// The consumer; 0: messages got one by one.
     pub handle: u32,
-    /// Which deliveries.
-    pub range: TagRange,
-    /// What became of them.
-    pub outcome: Outcome,
+    /// Which deliveries, and what became of them.
+    pub settlements: Vec<Settlement>,
     /// Answer when the disk has it.
     pub request: Option<u64>,
+}
+
+/// How an answer to a request to settle comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettleAnswer {
+    /// As an event, or none is wanted.
+    Later,
+    /// There was nothing to settle: it is done.
+    Now,
 }
 
 impl Session {
@@ -90,12 +105,13 @@ impl Session {
             broker,
             who,
             outlet,
-            routed: Routed::default(),
+            router: Router::default(),
             pending: Vec::new(),
             free: Vec::new(),
             publish_bytes: 0,
-            consumers: HashMap::new(),
+            consumers: HashMap::default(),
             gets: HashMap::new(),
+            settling: HashMap::new(),
             has_exclusive_queues: false,
         }
     }
@@ -146,10 +162,27 @@ impl Session {
         Some(pending)
     }
 
-    /// Starts a consumer; answers with its tag. Whether the queue takes it comes as an event.
+    /// Whether nothing published waits for its shards.
+    pub fn is_published(&self) -> bool {
+        self.publish_bytes == 0 && self.pending.is_empty()
+    }
+
+    /// Starts a consumer; answers with its tag. Whether the queue takes it comes as an event. A number whose consumer
+    /// has ended may be used again: what that one had not settled goes back to its queue.
+    ///
+    /// # Errors
+    /// 404 for a queue that does not exist, 405 for one of another connection, 530 for a number in use, or too many
+    /// consumers.
     pub fn consume(&mut self, request: ConsumeRequest) -> Result<Arc<str>, Refusal> {
         let queue = self.broker.queue(&self.who, &request.queue)?;
         let shard = self.broker.shard(&queue)?.clone();
+        let place = (request.channel, request.handle);
+        match self.consumers.get(&place) {
+            Some(consumer) if consumer.stage != Stage::Ended => return Err(number_in_use(request.handle)),
+            Some(_) => self.drop_consumer(place),
+            None if self.consumers.len() >= CONSUMERS_MAX => return Err(too_many_consumers()),
+            None => {}
+        }
         let key = self.key(request.channel, request.handle);
         let tag: Arc<str> = match request.tag.as_str() {
             "" => Arc::from(format!("ctag-{}-{}-{}", key.connection, key.channel, key.handle)),
@@ -165,133 +198,176 @@ impl Session {
             single: false,
         };
         self.broker.shared.consumer_tags().insert(key, Arc::clone(&tag));
-        let attached = Attached { queue: queue.id, shard: shard.clone() };
-        self.consumers.insert((request.channel, request.handle), attached);
+        self.consumers.insert(place, Consumer { queue: queue.id, shard: shard.clone(), stage: Stage::Starting });
         shard.send(Command::Attach { queue: queue.id, key, limits, outlet: Arc::clone(&self.outlet) });
         Ok(tag)
     }
 
-    /// Asks a consumer to end; it has when [`crate::shard::Event::Cancelled`] comes.
-    pub fn cancel(&mut self, channel: u32, handle: u32) -> Result<(), Refusal> {
-        let attached = self.consumers.get(&(channel, handle)).ok_or_else(|| no_such_consumer(handle))?;
-        attached.shard.send(Command::Cancel { queue: attached.queue, key: self.key(channel, handle) });
-        Ok(())
+    /// The queue has answered to a consumer's start.
+    pub fn consumer_started(&mut self, key: ConsumerKey, taken: bool) {
+        let place = (key.channel, key.handle);
+        match self.consumers.get_mut(&place) {
+            Some(consumer) if taken => consumer.stage = Stage::Live,
+            _ => {
+                self.consumers.remove(&place);
+                self.broker.shared.consumer_tags().remove(&key);
+            }
+        }
     }
 
-    /// A consumer has ended for good: it was refused, or its queue is gone.
-    pub fn forget_consumer(&mut self, channel: u32, handle: u32) {
-        self.consumers.remove(&(channel, handle));
-        self.broker.shared.consumer_tags().remove(&self.key(channel, handle));
+    /// Asks a consumer to end; it has when [`crate::shard::Event::Cancelled`] comes. `false`: there is none.
+    pub fn cancel(&mut self, channel: u32, handle: u32) -> bool {
+        let key = self.key(channel, handle);
+        match self.consumers.get(&(channel, handle)) {
+            Some(consumer) if consumer.stage != Stage::Ended => {
+                consumer.shard.send(Command::Cancel { queue: consumer.queue, key });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A consumer ended as it was asked to. What it holds can still be settled.
+    pub fn consumer_cancelled(&mut self, key: ConsumerKey) {
+        if let Some(consumer) = self.consumers.get_mut(&(key.channel, key.handle)) {
+            consumer.stage = Stage::Ended;
+        }
+        self.broker.shared.consumer_tags().remove(&key);
+    }
+
+    /// The broker ended a consumer of a queue; `false` if it was an earlier one under the same number.
+    pub fn consumer_ended(&mut self, queue: QueueId, key: ConsumerKey) -> bool {
+        match self.consumers.get_mut(&(key.channel, key.handle)) {
+            Some(consumer) if consumer.queue == queue && consumer.stage == Stage::Live => {
+                consumer.stage = Stage::Ended;
+                self.broker.shared.consumer_tags().remove(&key);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a delivery is for a consumer of now, not for an earlier one under the same number.
+    pub fn expects(&self, delivery: &Delivery) -> bool {
+        let place = (delivery.consumer.channel, delivery.consumer.handle);
+        let consumer = self.consumers.get(&place);
+        consumer.is_some_and(|consumer| consumer.queue == delivery.queue && consumer.stage != Stage::Starting)
     }
 
     /// Adds to a consumer's credit.
+    ///
+    /// # Errors
+    /// 404 for a consumer that does not exist.
     pub fn credit(&self, channel: u32, handle: u32, add: u32) -> Result<(), Refusal> {
-        let attached = self.consumers.get(&(channel, handle)).ok_or_else(|| no_such_consumer(handle))?;
-        attached.shard.send(Command::Credit { queue: attached.queue, key: self.key(channel, handle), add });
+        let consumer = self.consumers.get(&(channel, handle)).ok_or_else(|| no_such_consumer(handle))?;
+        consumer.shard.send(Command::Credit { queue: consumer.queue, key: self.key(channel, handle), add });
         Ok(())
     }
 
     /// Deliveries reached the socket.
     pub fn written(&self, channel: u32, handle: u32, bytes: u64) {
-        if let Some(attached) = self.consumers.get(&(channel, handle)) {
-            attached.shard.send(Command::Written { queue: attached.queue, key: self.key(channel, handle), bytes });
+        if let Some(consumer) = self.consumers.get(&(channel, handle)) {
+            consumer.shard.send(Command::Written { queue: consumer.queue, key: self.key(channel, handle), bytes });
         }
     }
 
-    /// Settles deliveries.
+    /// Settles deliveries. Tags of a consumer are checked by its queue, whose word comes as an event.
     ///
     /// # Errors
-    /// 404 for a consumer that does not exist, 406 for a tag that was not given out or is settled. Tags of a
-    /// consumer are checked by its queue, whose word comes as an event.
-    pub fn settle(&mut self, settle: SettleRequest) -> Result<(), Refusal> {
-        let SettleRequest { channel, handle, range, outcome, request } = settle;
+    /// 404 for a consumer that does not exist, 406 for tags of messages got one by one that were not given out or are
+    /// settled; the others are settled then.
+    pub fn settle(&mut self, settle: SettleRequest) -> Result<SettleAnswer, Refusal> {
+        let SettleRequest { channel, handle, settlements, request } = settle;
         if handle == GET_HANDLE {
-            return self.settle_gets(settle);
+            return self.settle_gets(channel, &settlements, request);
         }
-        let attached = self.consumers.get(&(channel, handle)).ok_or_else(|| no_such_consumer(handle))?;
+        let consumer = self.consumers.get(&(channel, handle)).ok_or_else(|| no_such_consumer(handle))?;
+        let reply = request.map(|request| self.reply(request));
         let key = self.key(channel, handle);
-        attached.shard.send(Command::Settle { queue: attached.queue, key, range, outcome, request });
-        Ok(())
+        consumer.shard.send(Command::Settle { queue: consumer.queue, key, settlements, reply });
+        Ok(SettleAnswer::Later)
     }
 
-    fn settle_gets(&mut self, settle: SettleRequest) -> Result<(), Refusal> {
-        let TagRange { first, last } = settle.range;
-        let key = self.key(settle.channel, GET_HANDLE);
-        let gets = self.gets.entry(settle.channel).or_default();
-        let (from, to) = match (first, last) {
-            (0, 0) => (1, gets.last_tag),
-            (0, last) => (1, last),
-            (first, 0) => (first, first),
-            both => both,
-        };
-        let tags: Vec<u64> = gets.unsettled.range(from..=to.max(from)).map(|(tag, _)| *tag).collect();
-        for (position, tag) in tags.iter().enumerate() {
-            let Some((shard, queue, shard_tag)) = gets.unsettled.remove(tag) else { continue };
-            let range = TagRange { first: shard_tag.0, last: shard_tag.0 };
-            let request = settle.request.filter(|_| position + 1 == tags.len());
-            if let Some(shard) = self.broker.shared.shard(shard) {
-                shard.send(Command::Settle { queue, key, range, outcome: settle.outcome, request });
-            }
+    fn settle_gets(
+        &mut self,
+        channel: u32,
+        settlements: &[Settlement],
+        request: Option<u64>,
+    ) -> Result<SettleAnswer, Refusal> {
+        let SettledGets { by_queue, refusal } = self.gets.entry(channel).or_default().settle(settlements);
+        // What is refused is answered by the refusal, and by nothing else.
+        let request = request.filter(|_| refusal.is_none());
+        let queues = by_queue.len();
+        if let Some(request) = request.filter(|_| queues > 1) {
+            self.settling.insert((channel, request), queues);
         }
-        let all = to.saturating_sub(from) + 1;
-        if to > gets.last_tag || (first != 0 && (tags.len() as u64) < all) || (tags.is_empty() && first != 0) {
-            return Err(unknown_tag(from.max(gets.last_tag.min(to))));
+        for (source, settlements) in by_queue {
+            let Some(shard) = self.broker.shared.shard(source.shard) else { continue };
+            let reply = request.map(|request| self.reply(request));
+            let key = self.key(channel, GET_HANDLE);
+            shard.send(Command::Settle { queue: source.queue, key, settlements, reply });
         }
-        Ok(())
+        match refusal {
+            Some(refusal) => Err(refusal),
+            None if queues == 0 => Ok(SettleAnswer::Now),
+            None => Ok(SettleAnswer::Later),
+        }
+    }
+
+    /// A queue has settled what a request asked for; `true` if all queues concerned have.
+    pub fn settled(&mut self, channel: u32, request: u64) -> bool {
+        let Some(queues) = self.settling.get_mut(&(channel, request)) else { return true };
+        *queues -= 1;
+        let all = *queues == 0;
+        if all {
+            self.settling.remove(&(channel, request));
+        }
+        all
     }
 
     /// Asks for one message; the answer comes as [`crate::shard::Event::Got`].
+    ///
+    /// # Errors
+    /// 404 for a queue that does not exist, 405 for one of another connection.
     pub fn get(&mut self, channel: u32, queue: &str, no_ack: bool) -> Result<(), Refusal> {
         let queue = self.broker.queue(&self.who, queue)?;
         let shard = self.broker.shard(&queue)?.clone();
         let handle = if no_ack { GET_NO_ACK_HANDLE } else { GET_HANDLE };
-        let gets = self.gets.entry(channel).or_default();
-        let reader = (queue.shard, queue.id, handle);
-        if !gets.readers.contains(&reader) {
-            gets.readers.push(reader);
-        }
+        self.gets.entry(channel).or_default().ask(Source { shard: queue.shard, queue: queue.id }, handle);
         shard.send(Command::Get { queue: queue.id, key: self.key(channel, handle), outlet: Arc::clone(&self.outlet) });
         Ok(())
     }
 
     /// A message came that was asked for; returns its tag on the channel, 0 if it needs no settling.
-    pub fn got(&mut self, delivery: &Delivery, shard: Option<ShardId>) -> u64 {
-        if delivery.consumer.handle == GET_NO_ACK_HANDLE {
+    pub fn got(&mut self, delivery: &Delivery) -> u64 {
+        let ConsumerKey { channel, handle, .. } = delivery.consumer;
+        if handle == GET_NO_ACK_HANDLE {
             return 0;
         }
-        let gets = self.gets.entry(delivery.consumer.channel).or_default();
-        gets.last_tag += 1;
-        let shard = shard.or_else(|| {
-            gets.readers.iter().find(|(_, queue, _)| *queue == delivery.queue).map(|(shard, _, _)| *shard)
-        });
-        if let Some(shard) = shard {
-            gets.unsettled.insert(gets.last_tag, (shard, delivery.queue, delivery.first_tag));
-        }
-        gets.last_tag
+        let gets = self.gets.entry(channel).or_default();
+        gets.take(delivery.queue, handle, delivery.first_tag).unwrap_or(0)
     }
 
     /// A channel closes: its consumers end and what they hold goes back.
     pub fn close_channel(&mut self, channel: u32) {
-        let handles: Vec<u32> =
-            self.consumers.keys().filter(|(other, _)| *other == channel).map(|(_, handle)| *handle).collect();
-        for handle in handles {
-            let key = self.key(channel, handle);
-            if let Some(attached) = self.consumers.remove(&(channel, handle)) {
-                attached.shard.send(Command::Detach { queue: attached.queue, key });
-            }
-            self.broker.shared.consumer_tags().remove(&key);
+        let places: Vec<(u32, u32)> = self.consumers.keys().filter(|place| place.0 == channel).copied().collect();
+        for place in places {
+            self.drop_consumer(place);
         }
-        for (shard, queue, handle) in self.gets.remove(&channel).unwrap_or_default().readers {
-            if let Some(shard) = self.broker.shared.shard(shard) {
-                shard.send(Command::Detach { queue, key: self.key(channel, handle) });
+        for (source, handle) in self.gets.remove(&channel).unwrap_or_default().readers() {
+            if let Some(shard) = self.broker.shared.shard(source.shard) {
+                shard.send(Command::Detach { queue: source.queue, key: self.key(channel, handle) });
             }
         }
     }
 
     /// The connection is gone: everything it held goes back, queues that were its own are deleted.
     pub fn close(mut self) {
-        let channels: Vec<u32> =
-            self.consumers.keys().map(|(channel, _)| *channel).chain(self.gets.keys().copied()).collect();
+        let places: Vec<(u32, u32)> = self.consumers.keys().copied().collect();
+        for place in places {
+            self.drop_consumer(place);
+        }
+        let channels: Vec<u32> = self.gets.keys().copied().collect();
         for channel in channels {
             self.close_channel(channel);
         }
@@ -299,6 +375,18 @@ impl Session {
             self.broker.forget_connection(self.who.vhost_name(), self.who.connection);
         }
         self.outlet.close();
+    }
+
+    fn drop_consumer(&mut self, place: (u32, u32)) {
+        let key = self.key(place.0, place.1);
+        if let Some(consumer) = self.consumers.remove(&place) {
+            consumer.shard.send(Command::Detach { queue: consumer.queue, key });
+        }
+        self.broker.shared.consumer_tags().remove(&key);
+    }
+
+    fn reply(&self, request: u64) -> SettleReply {
+        SettleReply { request, outlet: Arc::clone(&self.outlet) }
     }
 
     fn key(&self, channel: u32, handle: u32) -> ConsumerKey {
@@ -311,8 +399,13 @@ fn no_such_consumer(handle: u32) -> Refusal {
         .about(Entity::Consumer, handle.to_string())
 }
 
-fn unknown_tag(tag: u64) -> Refusal {
-    Refusal::new(ReplyCode::PreconditionFailed, format!("unknown delivery tag {tag}"))
-        .about(Entity::Channel, "")
-        .field("first", "a tag that was delivered and is not settled", tag.to_string())
+fn number_in_use(handle: u32) -> Refusal {
+    Refusal::new(ReplyCode::NotAllowed, format!("consumer {handle} is in use on this channel"))
+        .about(Entity::Consumer, handle.to_string())
+        .field("consumer", "a number that no consumer of this channel has", handle.to_string())
+}
+
+fn too_many_consumers() -> Refusal {
+    Refusal::new(ReplyCode::NotAllowed, format!("a connection may have {CONSUMERS_MAX} consumers at most"))
+        .about(Entity::Connection, "")
 }

@@ -118,12 +118,10 @@ pub enum Command {
         queue: QueueId,
         /// Who.
         key: ConsumerKey,
-        /// Which deliveries.
-        range: TagRange,
-        /// What became of them.
-        outcome: Outcome,
-        /// Answer with [`Event::Settled`] when the disk has it.
-        request: Option<u64>,
+        /// Which deliveries, and what became of them.
+        settlements: Vec<Settlement>,
+        /// Somebody wants an answer.
+        reply: Option<SettleReply>,
     },
     /// A consumer may have more deliveries.
     Credit {
@@ -171,6 +169,24 @@ pub enum Command {
         /// The answer.
         reply: oneshot::Sender<Result<(), String>>,
     },
+}
+
+/// A run of deliveries with the same outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settlement {
+    /// Which deliveries.
+    pub range: TagRange,
+    /// What became of them.
+    pub outcome: Outcome,
+}
+
+/// Who gets [`Event::Settled`] when the disk has a settlement, or [`Event::SettleRefused`].
+#[derive(Debug, Clone)]
+pub struct SettleReply {
+    /// The request.
+    pub request: u64,
+    /// Where the answer goes, even if the queue is gone.
+    pub outlet: Outlet,
 }
 
 /// Why a queue was not deleted.
@@ -226,19 +242,21 @@ pub enum Event {
     },
     /// A consumer was ended by the broker.
     ConsumerEnded {
+        /// The queue it consumed.
+        queue: QueueId,
         /// Which.
         key: ConsumerKey,
         /// Why, in a sentence.
         reason: String,
     },
-    /// A tag that the consumer does not hold.
+    /// A settlement that was not carried out, or not whole.
     SettleRefused {
         /// Who.
         key: ConsumerKey,
-        /// The first such tag.
-        tag: DeliveryTag,
         /// The request, if it wanted an answer.
         request: Option<u64>,
+        /// Why: a tag that the consumer does not hold (the others were settled), or a log that failed.
+        refusal: Box<Refusal>,
     },
     /// A settlement is on disk.
     Settled {
@@ -256,8 +274,6 @@ pub enum Event {
         /// Ready messages left.
         ready: u64,
     },
-    /// An answer to a request that was carried out elsewhere; shards never send it.
-    Answer(Box<dyn std::any::Any + Send>),
 }
 
 /// Messages for one consumer, in order.
@@ -273,14 +289,23 @@ pub struct Delivery {
     pub count: u64,
     /// Their exchange and key.
     pub origin: Arc<Origin>,
-    /// The messages, encoded, in one or more pieces that each hold whole messages.
-    pub pieces: Vec<Bytes>,
+    /// The messages.
+    pub pieces: Vec<Piece>,
     /// They may have been delivered before.
     pub redelivered: bool,
     /// How often they came back to the queue.
     pub delivery_count: u32,
     /// To be reported with [`Command::Written`] once they are written.
     pub window_bytes: u64,
+}
+
+/// Whole messages, encoded, back to back.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    /// The messages.
+    pub bytes: Bytes,
+    /// How many.
+    pub count: u64,
 }
 
 /// What a shard tells the broker.

@@ -14,8 +14,8 @@ mod task;
 
 pub use crate::queue::{ConsumerKey, ConsumerLimits, Outcome, QueueCounts, QueueOptions, TagRange};
 pub use command::{
-    Command, DeleteRefusal, Delivery, Event, GET_HANDLE, GET_NO_ACK_HANDLE, Notice, Origin, Outlet, PublishBatch,
-    QueueState, Segment,
+    Command, DeleteRefusal, Delivery, Event, GET_HANDLE, GET_NO_ACK_HANDLE, Notice, Origin, Outlet, Piece,
+    PublishBatch, QueueState, Segment, SettleReply, Settlement,
 };
 pub use mailbox::Mailbox;
 pub use shard::{RecoveryFailure, Shard, ShardOptions};

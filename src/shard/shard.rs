@@ -7,18 +7,18 @@ use std::sync::Arc;
 use super::batch::BatchBuilder;
 use super::bodies::{Bodies, BodyPlace, ColdGroup, Missing};
 use super::command::{
-    Command, DeleteRefusal, Delivery, Event, GET_HANDLE, GET_NO_ACK_HANDLE, Notice, Origin, Outlet, PublishBatch,
-    QueueState,
+    Command, DeleteRefusal, Delivery, Event, GET_HANDLE, GET_NO_ACK_HANDLE, Notice, Origin, Outlet, Piece,
+    PublishBatch, QueueState, SettleReply, Settlement,
 };
 use super::mailbox::Mailbox;
 use super::operation::{self, Operation};
 use crate::model::{
-    BodySequence, Durability, Entity, ExchangeName, QueueId, Refusal, ReplyCode, RoutingKey, ShardId, Timestamp,
+    BodySequence, DeliveryTag, Durability, Entity, ExchangeName, QueueId, Refusal, ReplyCode, RoutingKey, ShardId, Timestamp,
     message_ends,
 };
 use crate::queue::{
-    AttachRefusal, ConsumerKey, ConsumerLimits, Effect, Effects, Outcome, Queue, QueueCommand, QueueOptions,
-    SequenceRun, TagRange,
+    AttachRefusal, ConsumerKey, ConsumerLimits, Effect, Effects, Queue, QueueCommand, QueueOptions, SequenceRun,
+    UnknownTag,
 };
 use crate::storage::{LogIndex, RecoveredBatch, ShardLog};
 
@@ -315,9 +315,7 @@ impl Shard {
                     self.mark_dirty(queue);
                 }
             }
-            Command::Settle { queue, key, range, outcome, request } => {
-                self.settle(queue, key, range, outcome, request);
-            }
+            Command::Settle { queue, key, settlements, reply } => self.settle(queue, key, &settlements, reply),
             Command::Credit { queue, key, add } => {
                 if let Some(slot) = self.queues.get_mut(&queue) {
                     slot.queue.add_credit(key, add);
@@ -405,7 +403,7 @@ impl Shard {
             if let Some(outlet) = self.outlet(queue, key)
                 && ![GET_HANDLE, GET_NO_ACK_HANDLE].contains(&key.handle)
             {
-                self.send(&outlet, Event::ConsumerEnded { key, reason: "its queue was deleted".to_owned() });
+                self.send(&outlet, Event::ConsumerEnded { queue, key, reason: "its queue was deleted".to_owned() });
             }
         }
         self.batch.delete(queue);
@@ -444,20 +442,28 @@ impl Shard {
         &mut self,
         queue: QueueId,
         key: ConsumerKey,
-        range: TagRange,
-        outcome: Outcome,
-        request: Option<u64>,
+        settlements: &[Settlement],
+        reply: Option<SettleReply>,
     ) {
-        // The consumer of a queue that was deleted learnt of it by another event.
-        let Some(slot) = self.queues.get_mut(&queue) else { return };
-        let settled = slot.queue.settle_tags(key, range, outcome, &mut self.effects);
-        self.run_effects(queue);
-        self.mark_dirty(queue);
-        let Some(outlet) = self.outlet(queue, key) else { return };
-        match (settled, request) {
-            (Err(unknown), _) => self.send(&outlet, Event::SettleRefused { key, tag: unknown.0, request }),
-            (Ok(()), Some(request)) => self.waiting.push(Waiting::Settle { outlet, key, request }),
-            (Ok(()), None) => {}
+        let mut unknown = None;
+        // The messages of a queue that was deleted need no settling.
+        if let Some(slot) = self.queues.get_mut(&queue) {
+            for Settlement { range, outcome } in settlements {
+                let settled = slot.queue.settle_tags(key, *range, *outcome, &mut self.effects);
+                unknown = unknown.or(settled.err());
+            }
+            self.run_effects(queue);
+            self.mark_dirty(queue);
+        }
+        let request = reply.as_ref().map(|reply| reply.request);
+        let outlet = reply.map(|reply| reply.outlet).or_else(|| self.outlet(queue, key));
+        match (unknown, outlet, request) {
+            (Some(UnknownTag(tag)), Some(outlet), request) => {
+                let refusal = Box::new(unknown_tag(tag, key));
+                self.send(&outlet, Event::SettleRefused { key, request, refusal });
+            }
+            (None, Some(outlet), Some(request)) => self.waiting.push(Waiting::Settle { outlet, key, request }),
+            (_, None, _) | (None, _, None) => {}
         }
     }
 
@@ -582,7 +588,7 @@ impl Shard {
                         first_tag: tag,
                         count: piece.count,
                         origin: piece.origin,
-                        pieces: vec![piece.bytes],
+                        pieces: vec![Piece { bytes: piece.bytes, count: piece.count }],
                         redelivered: *redelivered,
                         delivery_count: *delivery_count,
                         window_bytes: std::mem::take(&mut window),
@@ -761,9 +767,16 @@ impl Shard {
     fn refuse(&mut self, waiting: Vec<Waiting>) {
         let Some(what) = self.failed.clone() else { return };
         for waiting in waiting {
-            if let Waiting::Publish { outlet, ticket } = waiting {
-                let refusal = Box::new(log_failed(self.options.id, &what));
-                self.send(&outlet, Event::PublishFailed { ticket, refusal });
+            let refusal = Box::new(log_failed(self.options.id, &what));
+            match waiting {
+                Waiting::Publish { outlet, ticket } => {
+                    self.send(&outlet, Event::PublishFailed { ticket, refusal });
+                }
+                Waiting::Settle { outlet, key, request } => {
+                    self.send(&outlet, Event::SettleRefused { key, request: Some(request), refusal });
+                }
+                // Without a mark the queue gives no message out that it has not given out before.
+                Waiting::Mark { .. } => {}
             }
         }
     }
@@ -823,6 +836,14 @@ fn attach_refusal(refusal: AttachRefusal) -> Refusal {
         AttachRefusal::OthersPresent => "exclusive use was asked for, and the queue has consumers",
     };
     Refusal::new(ReplyCode::AccessRefused, text).retryable()
+}
+
+fn unknown_tag(tag: DeliveryTag, key: ConsumerKey) -> Refusal {
+    let entity = if key.handle == GET_HANDLE { Entity::Channel } else { Entity::Consumer };
+    let name = if key.handle == GET_HANDLE { key.channel } else { key.handle };
+    Refusal::new(ReplyCode::PreconditionFailed, format!("unknown delivery tag {tag}"))
+        .about(entity, name.to_string())
+        .field("ranges", "an unsettled delivery tag", tag.to_string())
 }
 
 fn log_failed(shard: ShardId, what: &str) -> Refusal {

@@ -185,7 +185,7 @@ impl MemoryDisk {
     /// If the directory does not exist.
     pub fn put(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let mut state = self.state();
-        let file = MemoryFile { cached: content.to_vec(), stored: content.to_vec(), ..MemoryFile::default() };
+        let file = MemoryFile::stored(content);
         state.files.push(file);
         let number = state.files.len() - 1;
         let (names, name) = state.names(path)?;

@@ -19,6 +19,11 @@ pub(super) struct MemoryFile {
 }
 
 impl MemoryFile {
+    /// A file whose content is on the platter.
+    pub(super) fn stored(content: &[u8]) -> Self {
+        Self { cached: content.to_vec(), stored: content.to_vec(), dirty: BTreeSet::new() }
+    }
+
     pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset + bytes.len();
         if bytes.is_empty() {

@@ -1,0 +1,155 @@
+//! Messages that a channel got one by one: from many queues, under one count of tags.
+
+use std::collections::BTreeMap;
+
+use crate::model::{DeliveryTag, Entity, QueueId, Refusal, ReplyCode, ShardId};
+use crate::shard::{Settlement, TagRange};
+
+/// What one channel got and has not settled.
+#[derive(Debug, Default)]
+pub(super) struct Gets {
+    last_tag: u64,
+    unsettled: BTreeMap<u64, Place>,
+    /// Queues that were asked, with the handle of the reader that asked.
+    readers: Vec<(Source, u32)>,
+}
+
+/// A queue and its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Source {
+    pub(super) shard: ShardId,
+    pub(super) queue: QueueId,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    source: Source,
+    /// The tag under which the queue gave it out.
+    tag: DeliveryTag,
+}
+
+/// Settlements for each queue concerned, and a refusal if there were tags that are not unsettled.
+#[derive(Debug, Default)]
+pub(super) struct SettledGets {
+    pub(super) by_queue: BTreeMap<Source, Vec<Settlement>>,
+    pub(super) refusal: Option<Refusal>,
+}
+
+impl Gets {
+    /// Notes that a queue is asked.
+    pub(super) fn ask(&mut self, source: Source, handle: u32) {
+        if !self.readers.contains(&(source, handle)) {
+            self.readers.push((source, handle));
+        }
+    }
+
+    /// A message came that has to be settled; returns its tag on the channel. `None`: the channel never asked for it,
+    /// it was closed and opened again since.
+    pub(super) fn take(&mut self, queue: QueueId, handle: u32, tag: DeliveryTag) -> Option<u64> {
+        let asked = |(source, reader): &&(Source, u32)| source.queue == queue && *reader == handle;
+        let (source, _) = *self.readers.iter().find(asked)?;
+        self.last_tag += 1;
+        self.unsettled.insert(self.last_tag, Place { source, tag });
+        Some(self.last_tag)
+    }
+
+    /// Settles by the tags of the channel.
+    pub(super) fn settle(&mut self, settlements: &[Settlement]) -> SettledGets {
+        let mut settled = SettledGets::default();
+        for Settlement { range, outcome } in settlements {
+            let (from, to) = match (range.first, range.last) {
+                (0, 0) => (1, self.last_tag),
+                (0, last) => (1, last),
+                (first, 0) => (first, first),
+                both => both,
+            };
+            if to < from {
+                // "All" of a channel that got nothing asks for nothing; an explicit range like this is a mistake.
+                if range.first != 0 {
+                    settled.refusal.get_or_insert_with(|| self.unknown_tag(from, to));
+                }
+                continue;
+            }
+            let tags: Vec<u64> = self.unsettled.range(from..=to).map(|(tag, _)| *tag).collect();
+            let holes = range.first != 0 && tags.len() as u64 != (to - from).saturating_add(1);
+            if to > self.last_tag || holes {
+                settled.refusal.get_or_insert_with(|| self.unknown_tag(from, to));
+            }
+            for tag in tags {
+                let Some(Place { source, tag }) = self.unsettled.remove(&tag) else { continue };
+                let range = TagRange { first: tag.0, last: tag.0 };
+                settled.by_queue.entry(source).or_default().push(Settlement { range, outcome: *outcome });
+            }
+        }
+        settled
+    }
+
+    /// The queues that were asked, each with the handle of the reader that asked.
+    pub(super) fn readers(self) -> Vec<(Source, u32)> {
+        self.readers
+    }
+
+    fn unknown_tag(&self, from: u64, to: u64) -> Refusal {
+        let unknown = (from..=to).find(|tag| !self.unsettled.contains_key(tag)).unwrap_or(to);
+        Refusal::new(ReplyCode::PreconditionFailed, format!("unknown delivery tag {unknown}"))
+            .about(Entity::Channel, "")
+            .field("ranges", "tags that were delivered and are not settled", format!("{from} to {to}"))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::shard::Outcome;
+
+    const ORDERS: Source = Source { shard: ShardId(0), queue: QueueId(7) };
+    const INVOICES: Source = Source { shard: ShardId(1), queue: QueueId(8) };
+
+    fn three() -> Gets {
+        let mut gets = Gets::default();
+        gets.ask(ORDERS, 0);
+        gets.ask(INVOICES, 0);
+        assert_eq!(gets.take(ORDERS.queue, 0, DeliveryTag(1)), Some(1));
+        assert_eq!(gets.take(INVOICES.queue, 0, DeliveryTag(1)), Some(2));
+        assert_eq!(gets.take(ORDERS.queue, 0, DeliveryTag(2)), Some(3));
+        gets
+    }
+
+    fn settle(gets: &mut Gets, first: u64, last: u64) -> (Vec<(Source, u64)>, bool) {
+        let settled = gets.settle(&[Settlement { range: TagRange { first, last }, outcome: Outcome::Accepted }]);
+        let runs = settled.by_queue.iter();
+        let tags = runs.flat_map(|(source, settled)| settled.iter().map(|one| (*source, one.range.first)));
+        (tags.collect(), settled.refusal.is_some())
+    }
+
+    #[test]
+    fn a_range_reaches_the_queues_it_came_from() {
+        assert_eq!(settle(&mut three(), 0, 0), (vec![(ORDERS, 1), (ORDERS, 2), (INVOICES, 1)], false));
+        assert_eq!(settle(&mut three(), 0, 2), (vec![(ORDERS, 1), (INVOICES, 1)], false));
+        assert_eq!(settle(&mut three(), 2, 0), (vec![(INVOICES, 1)], false));
+        assert_eq!(settle(&mut three(), 2, 3), (vec![(ORDERS, 2), (INVOICES, 1)], false));
+    }
+
+    #[test]
+    fn unknown_tags_are_refused_and_the_others_settled() {
+        let mut gets = three();
+        assert_eq!(settle(&mut gets, 2, 0), (vec![(INVOICES, 1)], false));
+        assert_eq!(settle(&mut gets, 2, 0), (vec![], true));
+        assert_eq!(settle(&mut gets, 1, 9), (vec![(ORDERS, 1), (ORDERS, 2)], true));
+        assert_eq!(settle(&mut gets, 0, 0), (vec![], false));
+        assert_eq!(settle(&mut gets, u64::MAX, 0), (vec![], true));
+        assert_eq!(settle(&mut gets, 1, u64::MAX), (vec![], true));
+    }
+
+    #[test]
+    fn a_range_that_ends_before_it_begins_settles_nothing() {
+        assert_eq!(settle(&mut three(), 3, 1), (vec![], true));
+        assert_eq!(settle(&mut Gets::default(), 0, 0), (vec![], false));
+    }
+
+    #[test]
+    fn what_was_never_asked_for_gets_no_tag() {
+        assert_eq!(three().take(QueueId(9), 0, DeliveryTag(1)), None);
+    }
+}
