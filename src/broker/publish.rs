@@ -11,6 +11,10 @@ use crate::model::{
 use crate::routing::{LazyHeaders, RouteError, Routed};
 use crate::shard::{Command, Origin, PublishBatch, Segment};
 
+/// Bytes that surround a body in its message at most: properties, headers, a routing key. With this a message fits
+/// into every frame that carries it out, since a client takes frames of the largest body and 64 KiB.
+const BYTES_AROUND_BODY_MAX: usize = 60 * 1024;
+
 /// Routes that the targets of one connection remember by routing key, all together.
 const CACHED_ROUTES_MAX: usize = 16_384;
 
@@ -165,19 +169,19 @@ impl Target {
             self.forget_keys(router);
         }
         let count = publication.run().len();
-        let plain = !publication.has_keys() && publication.body_bytes_max() <= message_bytes_max;
+        let small = publication.body_bytes_max().max(publication.run().bytes().len()) <= message_bytes_max;
+        let plain = small && !publication.has_keys();
         if plain && let Some(route) = &self.route {
             return vec![(count as u32, Fate::Routed(Arc::clone(route)))];
         }
         let mut fates: Vec<(u32, Fate)> = Vec::new();
         for index in 0..count {
-            let fate = if publication.body_bytes(index) > message_bytes_max {
-                Fate::Refused(too_large(publication.body_bytes(index), message_bytes_max))
-            } else {
-                match self.route(vhost, publication, index, router) {
+            let fate = match check_size(publication, index, message_bytes_max) {
+                Err(refusal) => Fate::Refused(refusal),
+                Ok(()) => match self.route(vhost, publication, index, router) {
                     Ok(route) => Fate::Routed(route),
                     Err(error) => Fate::Refused(error.refusal(&self.origin.exchange, &vhost.name)),
-                }
+                },
             };
             match fates.last_mut() {
                 Some((same, last)) if last.is(&fate) => *same += 1,
@@ -375,10 +379,22 @@ impl Pending {
     }
 }
 
-fn too_large(bytes: usize, bytes_max: usize) -> Refusal {
-    let text = format!("message size {bytes} is larger than configured max size {bytes_max}");
-    Refusal::new(ReplyCode::PreconditionFailed, text)
-        .about(Entity::Message, "")
-        .field("body", format!("{bytes_max} bytes at most"), bytes.to_string())
-        .hint("send it in parts, or raise message_bytes_max in the broker's configuration")
+fn check_size(publication: &impl Publication, index: usize, message_bytes_max: usize) -> Result<(), Refusal> {
+    let body = publication.body_bytes(index);
+    let around = publication.run().item(index).len() - body;
+    let refusal = |text: String| {
+        Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Message, "")
+    };
+    if body > message_bytes_max {
+        let text = format!("message size {body} is larger than configured max size {message_bytes_max}");
+        return Err(refusal(text)
+            .field("body", format!("{message_bytes_max} bytes at most"), body.to_string())
+            .hint("send it in parts, or raise message_bytes_max in the broker's configuration"));
+    }
+    if around > BYTES_AROUND_BODY_MAX {
+        return Err(refusal("the message's properties are too large".to_owned())
+            .field("properties", format!("{BYTES_AROUND_BODY_MAX} bytes at most"), around.to_string())
+            .hint("carry what is large in the body"));
+    }
+    Ok(())
 }

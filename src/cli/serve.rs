@@ -1,11 +1,23 @@
 //! `leveret serve`: the one place that wires the parts of a broker together.
 
+use std::io;
+use std::net::SocketAddr;
+
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::level_filters::LevelFilter;
 
 use super::config_flags::ConfigFlags;
 use super::failure::Failure;
-use crate::config::{Config, LogFormat, LogLevel, LogOutput};
+use super::interrupt::Interrupt;
+use super::output;
+use crate::broker::{BrokerOptions, open};
+use crate::config::{Config, LogFormat, LogLevel, LogOutput, Place};
+use crate::protocol::Limits;
+use crate::server::{Server, ServerOptions};
+
+/// Files that a broker has open besides its connections: logs, sockets, the lock.
+const FILES_BESIDE_CONNECTIONS: u64 = 1024;
 
 /// What was typed after `serve`.
 #[derive(Debug, Args)]
@@ -45,6 +57,90 @@ fn start_log(output: LogOutput) -> Result<(), Failure> {
 }
 
 fn serve(config: Config) -> Result<(), Failure> {
-    let _ = config;
-    Err(Failure::new("this build has no broker"))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(format!("cannot start threads: {error}")))?;
+    runtime.block_on(run_broker(config))
+}
+
+async fn run_broker(config: Config) -> Result<(), Failure> {
+    let mut interrupt = Interrupt::listen()?;
+    let listen = config.network.listen;
+    if let Some(user) = &config.first_user
+        && user.everybody_knows()
+        && !listen.ip().is_loopback()
+    {
+        tracing::warn!(%listen, "user 'guest' can log in from this machine only until its password is changed");
+    }
+    raise_file_limit(config.network.connections_max);
+    let server_options = server_options(&config);
+    let broker = open(broker_options(config)).map_err(|failure| Failure::new(failure.to_string()))?;
+    let server = Server::bind(listen, broker.clone(), server_options).await.map_err(|error| cannot_listen(listen, &error))?;
+    let address = server.local_address().map_err(|error| cannot_listen(listen, &error))?;
+    tracing::info!(%address, durability = ?broker.durability(), "ready");
+    output::line(&format!("listening on {address}"))?;
+    server.run(interrupt.requested()).await;
+    tracing::info!("stopping");
+    broker.close().await.map_err(|problems| {
+        Failure::new("the broker stopped without putting everything on disk").detail(problems.join("; "))
+    })?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn server_options(config: &Config) -> ServerOptions {
+    let limits = Limits {
+        // Bounded by the configuration far below 4 GiB.
+        frame_bytes_max: u32::try_from(config.connection.frame_bytes_max).unwrap_or(u32::MAX),
+        channel_max: config.connection.channel_max,
+        heartbeat_seconds: config.connection.heartbeat_seconds,
+        message_bytes_max: config.connection.message_bytes_max as u64,
+    };
+    ServerOptions {
+        limits,
+        handshake_ms: config.connection.handshake_ms,
+        connections_max: config.network.connections_max,
+    }
+}
+
+fn broker_options(config: Config) -> BrokerOptions {
+    BrokerOptions {
+        data: match config.storage.place {
+            Place::Memory => None,
+            Place::Directory(directory) => Some(directory),
+        },
+        shards: config.storage.shards,
+        resident_bytes_max: usize::try_from(config.storage.cache_bytes_max).unwrap_or(usize::MAX),
+        message_bytes_max: config.connection.message_bytes_max,
+        publish_bytes_max: config.connection.publish_bytes_max,
+        deliver_bytes_max: config.connection.deliver_bytes_max,
+        first_user: config.first_user.map(|user| (user.name, user.password)),
+    }
+}
+
+/// Every connection takes a file descriptor, and many systems allow 1,024 unless a process asks for more.
+fn raise_file_limit(connections_max: usize) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let needed = connections_max as u64 + FILES_BESIDE_CONNECTIONS;
+    if current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let allowed = maximum.map_or(needed, |maximum| maximum.min(needed));
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum }) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    } else if allowed < needed {
+        let connections = allowed.saturating_sub(FILES_BESIDE_CONNECTIONS);
+        tracing::info!(connections, connections_max, "the limit of open files allows fewer connections");
+    }
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
+    let failure = Failure::new(format!("cannot listen on {address}: {error}"));
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            failure.hint("another broker may be running there; stop it, or choose another address with --listen")
+        }
+        io::ErrorKind::AddrNotAvailable => failure.hint("the address must be one of this machine's"),
+        io::ErrorKind::PermissionDenied => failure.hint("ports below 1024 are for the administrator"),
+        _ => failure,
+    }
 }

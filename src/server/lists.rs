@@ -1,0 +1,206 @@
+//! Pages of lists.
+
+use std::sync::atomic::Ordering;
+
+use prost::Message as _;
+
+use crate::broker::{
+    Binding, Broker, ConnectionDescription, ConsumerListing, Destination, ExchangeDefinition, Identity, QueueListing,
+};
+use crate::model::{Entity, Refusal, ReplyCode};
+use crate::wire::pb;
+
+/// Entries of a page if the client names no number.
+const PAGE_SIZE: usize = 1_000;
+/// Entries of a page at most.
+const PAGE_SIZE_MAX: usize = 10_000;
+/// A page ends early when it has so many bytes.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Entries that are fetched at a time.
+const STEP: usize = 100;
+
+/// One page.
+pub(super) async fn list(broker: &Broker, who: &Identity, request: pb::List) -> Result<pb::Listing, Refusal> {
+    let kind = request.kind();
+    let size = match request.page_size as usize {
+        0 => PAGE_SIZE,
+        size if size > PAGE_SIZE_MAX => {
+            return Err(Refusal::new(ReplyCode::SyntaxError, "the page is too large").about(Entity::Frame, "List").field(
+                "page_size",
+                format!("{PAGE_SIZE_MAX} at most"),
+                size.to_string(),
+            ));
+        }
+        size => size,
+    };
+    let mut page = pb::Listing { next_page_token: request.page_token, ..pb::Listing::default() };
+    let mut entries = 0;
+    loop {
+        let step = STEP.min(size - entries);
+        let part = part(broker, who, kind, &request.name, &page.next_page_token, step).await?;
+        let before = page.encoded_len();
+        entries += count(&part);
+        append(&mut page, part);
+        let grew = page.encoded_len() > before;
+        if page.next_page_token.is_empty() || entries >= size || page.encoded_len() > PAGE_BYTES || !grew {
+            return Ok(page);
+        }
+    }
+}
+
+async fn part(
+    broker: &Broker,
+    who: &Identity,
+    kind: pb::ListKind,
+    name: &str,
+    token: &str,
+    size: usize,
+) -> Result<pb::Listing, Refusal> {
+    let mut part = pb::Listing::default();
+    let next = match kind {
+        pb::ListKind::Exchanges => {
+            let page = broker.list_exchanges(who, name, token, size);
+            part.exchanges = page.entries.iter().map(|(exchange, bindings)| exchange_entry(exchange, *bindings)).collect();
+            page.next
+        }
+        pb::ListKind::Queues => {
+            let page = broker.list_queues(who, name, token, size).await;
+            part.queues = page.entries.iter().map(queue_entry).collect();
+            page.next
+        }
+        pb::ListKind::Bindings => {
+            let page = broker.list_bindings(who, token, size)?;
+            part.bindings = page.entries.iter().map(|binding| binding_entry(binding)).collect();
+            page.next
+        }
+        pb::ListKind::Connections => {
+            let page = broker.list_connections(who, token, size)?;
+            part.connections = page.entries.iter().map(|connection| connection_entry(connection)).collect();
+            page.next
+        }
+        pb::ListKind::Consumers => {
+            let page = broker.list_consumers(who, token, size).await;
+            part.consumers = page.entries.into_iter().map(consumer_entry).collect();
+            page.next
+        }
+        pb::ListKind::Users => {
+            let page = broker.list_users(who, name, token, size)?;
+            let users = page.entries.iter().map(|user| pb::UserEntry {
+                name: user.name.to_string(),
+                administrator: user.administrator,
+                vhosts: user.vhosts.iter().map(ToString::to_string).collect(),
+            });
+            part.users = users.collect();
+            page.next
+        }
+        pb::ListKind::Vhosts => {
+            let page = broker.list_vhosts(who, name, token, size);
+            let vhosts = page.entries.into_iter().map(|(name, queues, exchanges)| pb::VhostEntry {
+                name,
+                queues: queues as u64,
+                exchanges: exchanges as u64,
+            });
+            part.vhosts = vhosts.collect();
+            page.next
+        }
+        pb::ListKind::Unspecified => {
+            return Err(Refusal::new(ReplyCode::SyntaxError, "there is no such list")
+                .about(Entity::Frame, "List")
+                .field("kind", "one of ListKind", "none, or one not known here"));
+        }
+    };
+    part.next_page_token = next.unwrap_or_default();
+    Ok(part)
+}
+
+fn count(part: &pb::Listing) -> usize {
+    let pb::Listing { exchanges, queues, bindings, connections, consumers, users, vhosts, .. } = part;
+    exchanges.len() + queues.len() + bindings.len() + connections.len() + consumers.len() + users.len() + vhosts.len()
+}
+
+fn append(page: &mut pb::Listing, part: pb::Listing) {
+    page.exchanges.extend(part.exchanges);
+    page.queues.extend(part.queues);
+    page.bindings.extend(part.bindings);
+    page.connections.extend(part.connections);
+    page.consumers.extend(part.consumers);
+    page.users.extend(part.users);
+    page.vhosts.extend(part.vhosts);
+    page.next_page_token = part.next_page_token;
+}
+
+fn exchange_entry(exchange: &ExchangeDefinition, bindings: usize) -> pb::ExchangeEntry {
+    pb::ExchangeEntry {
+        name: exchange.name.to_string(),
+        r#type: exchange.kind.as_str().to_owned(),
+        durable: exchange.durable,
+        auto_delete: exchange.auto_delete,
+        internal: exchange.internal,
+        arguments: Some((&exchange.arguments).into()),
+        bindings: bindings as u64,
+    }
+}
+
+fn queue_entry(queue: &QueueListing) -> pb::QueueEntry {
+    let QueueListing { definition, counts } = queue;
+    pb::QueueEntry {
+        name: definition.name.to_string(),
+        r#type: "classic".to_owned(),
+        durable: definition.durable,
+        exclusive: definition.owner.is_some(),
+        auto_delete: definition.auto_delete,
+        arguments: Some((&definition.arguments).into()),
+        messages_ready: counts.ready,
+        messages_unacknowledged: counts.unsettled,
+        consumers: counts.consumers,
+        message_bytes: counts.bytes,
+        shard: definition.shard.0.into(),
+        published_total: counts.published,
+        delivered_total: counts.delivered,
+        accepted_total: counts.settled,
+    }
+}
+
+/// A binding as the wire has it.
+pub(super) fn binding_entry(binding: &Binding) -> pb::Binding {
+    let kind = match &binding.destination {
+        Destination::Queue(_) => pb::DestinationKind::Queue,
+        Destination::Exchange(_) => pb::DestinationKind::Exchange,
+    };
+    pb::Binding {
+        source: binding.source.to_string(),
+        destination: binding.destination.name().to_owned(),
+        destination_kind: kind.into(),
+        routing_key: binding.key.to_string(),
+        arguments: Some((&binding.arguments).into()),
+    }
+}
+
+fn connection_entry(connection: &ConnectionDescription) -> pb::ConnectionEntry {
+    let meter = &connection.meter;
+    pb::ConnectionEntry {
+        id: connection.id.0,
+        name: connection.name.clone(),
+        user: connection.user.to_string(),
+        vhost: connection.vhost.to_string(),
+        peer: connection.peer.to_string(),
+        client: connection.client.clone(),
+        channels: meter.channels.load(Ordering::Relaxed) as u32,
+        connected_at_ms: connection.connected_at_ms,
+        received_bytes: meter.received_bytes.load(Ordering::Relaxed),
+        sent_bytes: meter.sent_bytes.load(Ordering::Relaxed),
+    }
+}
+
+fn consumer_entry(consumer: ConsumerListing) -> pb::ConsumerEntry {
+    pb::ConsumerEntry {
+        queue: consumer.queue.to_string(),
+        tag: consumer.tag.to_string(),
+        connection_id: consumer.key.connection.0,
+        channel: consumer.key.channel,
+        prefetch: consumer.limits.prefetch,
+        no_ack: consumer.limits.no_ack,
+        exclusive: consumer.limits.exclusive,
+        messages_unacknowledged: consumer.unsettled,
+    }
+}

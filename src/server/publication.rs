@@ -1,0 +1,33 @@
+//! Published messages as the broker wants to see them.
+
+use crate::broker::Publication;
+use crate::model::{FieldTable, MessageRun, Refusal};
+use crate::wire::{DeliveredItem, Items, headers_of};
+
+impl Publication for Items {
+    fn run(&self) -> &MessageRun {
+        &self.run
+    }
+
+    fn has_keys(&self) -> bool {
+        self.has_keys()
+    }
+
+    fn key(&self, index: usize) -> Option<&str> {
+        self.key(index)
+    }
+
+    fn headers(&self, index: usize) -> Result<Option<FieldTable>, Box<Refusal>> {
+        headers_of(self.run.item(index)).map_err(|fault| Box::new(fault.refusal()))
+    }
+
+    fn body_bytes_max(&self) -> usize {
+        self.body_bytes_max
+    }
+
+    fn body_bytes(&self, index: usize) -> usize {
+        let range = self.run.start(index)..self.run.start(index) + self.run.item(index).len();
+        // An item was checked when its frame was decoded.
+        DeliveredItem::decode(&self.run.bytes().slice(range)).map_or(0, |item| item.body.len())
+    }
+}

@@ -1,0 +1,176 @@
+//! Requests about topology, lists and administration: from the wire to the broker and back.
+
+use super::explain::explain;
+use super::lists::list;
+use crate::broker::{
+    Binding, Broker, Destination, ExchangeDefinition, ExchangeKind, Identity, Password, QueueDeclaration, UserChange,
+};
+use crate::model::{
+    Entity, ExchangeName, FieldTable, NameTooLong, QueueName, Refusal, ReplyCode, RoutingKey, UserName, VhostName,
+};
+use crate::wire::pb;
+use crate::wire::pb::frame::Body;
+
+/// Arguments of a declaration or binding, encoded, in bytes.
+const ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
+
+/// Carries a request out; the answer is never an `Error`.
+pub(super) async fn carry_out(broker: &Broker, who: &Identity, body: Body) -> Result<Body, Refusal> {
+    match body {
+        Body::DeclareExchange(declare) => declare_exchange(broker, who, declare).await,
+        Body::DeleteExchange(delete) => {
+            broker.delete_exchange(who, delete.name, delete.if_unused).await?;
+            Ok(DONE)
+        }
+        Body::Bind(bind) => {
+            broker.bind(who, binding(bind.binding)?).await?;
+            Ok(DONE)
+        }
+        Body::Unbind(unbind) => {
+            broker.unbind(who, binding(unbind.binding)?).await?;
+            Ok(DONE)
+        }
+        Body::DeclareQueue(declare) => declare_queue(broker, who, declare).await,
+        Body::DeleteQueue(delete) => {
+            let count = broker.delete_queue(who, delete.name, delete.if_unused, delete.if_empty).await?;
+            Ok(Body::MessageCount(pb::MessageCount { count }))
+        }
+        Body::PurgeQueue(purge) => {
+            let count = broker.purge_queue(who, &purge.name).await?;
+            Ok(Body::MessageCount(pb::MessageCount { count }))
+        }
+        Body::List(request) => list(broker, who, request).await.map(Body::Listing),
+        Body::Explain(request) => explain(broker, who, request).map(Body::Explanation),
+        Body::PutUser(put) => put_user(broker, who, put).await,
+        Body::DeleteUser(delete) => {
+            broker.delete_user(who, named("name", UserName::new, &delete.name)?).await?;
+            Ok(DONE)
+        }
+        Body::PutVhost(put) => {
+            broker.put_vhost(who, named("name", VhostName::new, &put.name)?).await?;
+            Ok(DONE)
+        }
+        Body::DeleteVhost(delete) => {
+            broker.delete_vhost(who, named("name", VhostName::new, &delete.name)?).await?;
+            Ok(DONE)
+        }
+        _ => {
+            let text = "a frame of this kind is no request, or does not belong here";
+            Err(Refusal::new(ReplyCode::CommandInvalid, text).about(Entity::Frame, ""))
+        }
+    }
+}
+
+const DONE: Body = Body::Done(pb::Done {});
+
+async fn declare_exchange(broker: &Broker, who: &Identity, declare: pb::DeclareExchange) -> Result<Body, Refusal> {
+    if declare.passive {
+        broker.check_exchange(who, &declare.name)?;
+        return Ok(DONE);
+    }
+    let definition = ExchangeDefinition {
+        name: named("name", ExchangeName::new, &declare.name)?,
+        kind: ExchangeKind::parse(&declare.r#type)?,
+        durable: declare.durable,
+        auto_delete: declare.auto_delete,
+        internal: declare.internal,
+        arguments: arguments(declare.arguments)?,
+    };
+    broker.declare_exchange(who, definition).await?;
+    Ok(DONE)
+}
+
+async fn declare_queue(broker: &Broker, who: &Identity, declare: pb::DeclareQueue) -> Result<Body, Refusal> {
+    let declared = if declare.passive {
+        broker.check_queue(who, &declare.name).await?
+    } else {
+        let declaration = QueueDeclaration {
+            name: named("name", QueueName::new, &declare.name)?,
+            durable: declare.durable,
+            exclusive: declare.exclusive,
+            auto_delete: declare.auto_delete,
+            arguments: arguments(declare.arguments)?,
+        };
+        broker.declare_queue(who, declaration).await?
+    };
+    Ok(Body::QueueDeclared(pb::QueueDeclared {
+        name: declared.name.to_string(),
+        message_count: declared.messages_ready,
+        consumer_count: declared.consumers,
+    }))
+}
+
+async fn put_user(broker: &Broker, who: &Identity, put: pb::PutUser) -> Result<Body, Refusal> {
+    let password = match put.password.as_str() {
+        "" => None,
+        password => Some(Password::new(password).map_err(|refused| {
+            Refusal::new(ReplyCode::SyntaxError, refused.to_string())
+                .about(Entity::User, put.name.as_str())
+                .field("password", "1 to 1,024 bytes", "more")
+        })?),
+    };
+    let vhosts = put.vhosts.iter().map(|vhost| named("vhosts", VhostName::new, vhost));
+    let change = UserChange {
+        name: named("name", UserName::new, &put.name)?,
+        password,
+        administrator: put.administrator,
+        vhosts: vhosts.collect::<Result<_, _>>()?,
+    };
+    broker.put_user(who, change).await?;
+    Ok(DONE)
+}
+
+fn binding(binding: Option<pb::Binding>) -> Result<Binding, Refusal> {
+    let Some(binding) = binding else {
+        return Err(Refusal::new(ReplyCode::SyntaxError, "the request names no binding")
+            .about(Entity::Binding, "")
+            .field("binding", "present", "absent"));
+    };
+    let kind = binding.destination_kind();
+    let destination = match kind {
+        pb::DestinationKind::Queue => {
+            Destination::Queue(named("destination", QueueName::new, &binding.destination)?)
+        }
+        pb::DestinationKind::Exchange => {
+            Destination::Exchange(named("destination", ExchangeName::new, &binding.destination)?)
+        }
+        pb::DestinationKind::Unspecified => {
+            return Err(Refusal::new(ReplyCode::SyntaxError, "the binding does not say what it leads to")
+                .about(Entity::Binding, "")
+                .field("destination_kind", "queue or exchange", binding.destination_kind.to_string()));
+        }
+    };
+    Ok(Binding {
+        source: named("source", ExchangeName::new, &binding.source)?,
+        destination,
+        key: named("routing_key", RoutingKey::new, &binding.routing_key)?,
+        arguments: arguments(binding.arguments)?,
+    })
+}
+
+/// Reads arguments or headers.
+pub(super) fn arguments(table: Option<pb::FieldTable>) -> Result<FieldTable, Refusal> {
+    let Some(table) = table else { return Ok(FieldTable::default()) };
+    let bytes = prost::Message::encoded_len(&table);
+    if bytes > ARGUMENTS_BYTES_MAX {
+        return Err(Refusal::new(ReplyCode::PreconditionFailed, "the arguments are too large").field(
+            "arguments",
+            format!("{ARGUMENTS_BYTES_MAX} bytes at most"),
+            bytes.to_string(),
+        ));
+    }
+    FieldTable::try_from(table).map_err(|fault| {
+        let refusal = fault.refusal();
+        Refusal { entity: None, field: "arguments".to_owned(), ..refusal }
+    })
+}
+
+fn named<T>(field: &str, name: fn(&str) -> Result<T, NameTooLong>, text: &str) -> Result<T, Refusal> {
+    name(text).map_err(|error| {
+        Refusal::new(ReplyCode::SyntaxError, error.to_string()).field(
+            field,
+            format!("{} bytes at most", crate::model::NAME_BYTES_MAX),
+            error.bytes.to_string(),
+        )
+    })
+}

@@ -1,0 +1,445 @@
+//! What a client that is logged in does, and what the broker tells it.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+use super::confirms::Confirms;
+use super::deliveries::{put_delivery, put_got};
+use super::outbox::{Outbox, Receipt};
+use super::requests::carry_out;
+use crate::broker::{
+    ConnectionDescription, ConsumeRequest, ConsumerKey, Delivery, Event, Outcome, Outlet, Session, SettleAnswer,
+    SettleRequest, Settlement, TagRange, Target,
+};
+use crate::model::{Entity, Refusal, ReplyCode};
+use crate::protocol::{self, Action, PublishTo, put_done, put_error, put_refused};
+use crate::wire::pb::frame::Body;
+use crate::wire::{ItemFault, Items, encode_frame, encode_return, pb};
+
+/// Publishers of one connection at most.
+const PUBLISHERS_MAX: usize = 65_535;
+
+/// Everything that belongs to a client that is logged in.
+pub(super) struct Seat {
+    session: Session,
+    outlet: Outlet,
+    description: Arc<ConnectionDescription>,
+    disconnect: oneshot::Receiver<String>,
+    /// Targets of publishers, by channel and number.
+    targets: HashMap<(u32, u32), Target, foldhash::fast::RandomState>,
+    /// The target that was last given in a publish itself.
+    given: Option<Target>,
+    waiting: Option<Waiting>,
+    events: Vec<Event>,
+    confirms: Confirms,
+}
+
+/// The one request that is under way. Later frames are taken when it is answered, so that requests are carried out
+/// one after another.
+enum Waiting {
+    Answer { channel: u32, request: u64, answer: Pin<Box<dyn Future<Output = Result<Body, Refusal>> + Send>> },
+    Started { key: ConsumerKey, request: u64, tag: Arc<str> },
+    Cancelled { key: ConsumerKey, request: u64 },
+    Got { channel: u32, request: u64 },
+}
+
+impl Seat {
+    pub(super) fn new(
+        session: Session,
+        outlet: Outlet,
+        description: Arc<ConnectionDescription>,
+        disconnect: oneshot::Receiver<String>,
+    ) -> Self {
+        Self {
+            session,
+            outlet,
+            description,
+            disconnect,
+            targets: HashMap::default(),
+            given: None,
+            waiting: None,
+            events: Vec::new(),
+            confirms: Confirms::default(),
+        }
+    }
+
+    /// Whether another frame may be taken now.
+    pub(super) fn takes_frames(&self) -> bool {
+        self.waiting.is_none() && self.session.may_publish()
+    }
+
+    /// Whether nothing is under way that the client waits for.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.waiting.is_none() && self.session.is_published()
+    }
+
+    /// Whether somebody wants the client to go, and why.
+    pub(super) fn poll_disconnect(&mut self, context: &mut Context<'_>) -> Poll<String> {
+        match Pin::new(&mut self.disconnect).poll(context) {
+            Poll::Ready(Ok(reason)) => Poll::Ready(reason),
+            // The sender lives in the description, which lives here.
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Tells the lists how things stand.
+    pub(super) fn note(&self, protocol: &protocol::Connection, received_bytes: u64, sent_bytes: u64) {
+        let meter = &self.description.meter;
+        meter.channels.store(protocol.channels_count() as u64, Ordering::Relaxed);
+        meter.received_bytes.store(received_bytes, Ordering::Relaxed);
+        meter.sent_bytes.store(sent_bytes, Ordering::Relaxed);
+    }
+
+    /// Gives memory back that nothing has used for a while.
+    pub(super) fn relax(&mut self) {
+        if self.events.is_empty() {
+            self.events = Vec::new();
+        }
+    }
+
+    /// Deliveries reached the socket.
+    pub(super) fn written(&self, receipt: &Receipt) {
+        self.session.written(receipt.channel, receipt.handle, receipt.window_bytes);
+    }
+
+    /// The connection is gone.
+    pub(super) fn leave(self) {
+        self.session.broker().deregister(self.session.identity().connection);
+        self.session.close();
+    }
+
+    /// Does what a frame asks for.
+    pub(super) fn act(&mut self, action: Action, outbox: &mut Outbox) {
+        match action {
+            Action::Nothing | Action::HangUp | Action::LogIn(_) => {}
+            Action::Publish { channel, publisher, first_sequence, target, items } => {
+                self.publish(channel, publisher, first_sequence, target, &items, outbox);
+            }
+            Action::Settle { channel, request, consumer, ranges } => {
+                self.settle(channel, request, consumer, ranges, outbox);
+            }
+            Action::OpenPublisher { channel, request, publisher, target } => {
+                match self.open_publisher(channel, publisher, target) {
+                    Ok(()) => put_done(channel, request, outbox.tail()),
+                    Err(refusal) => put_error(channel, request, &refusal, outbox.tail()),
+                }
+            }
+            Action::ClosePublisher { channel, request, publisher } => {
+                if let Some(target) = self.targets.remove(&(channel, publisher)) {
+                    self.session.forget_target(target);
+                }
+                put_done(channel, request, outbox.tail());
+            }
+            Action::Credit { channel, consumer, add } => {
+                if let Err(refusal) = self.session.credit(channel, consumer, add) {
+                    put_error(channel, 0, &refusal, outbox.tail());
+                }
+            }
+            Action::Consume { channel, request, consume } => self.consume(channel, request, consume, outbox),
+            Action::Cancel { channel, request, consumer } => {
+                if self.session.cancel(channel, consumer) {
+                    self.waiting = Some(Waiting::Cancelled { key: self.key(channel, consumer), request });
+                } else {
+                    put_done(channel, request, outbox.tail());
+                }
+            }
+            Action::Get { channel, request, get } => match self.session.get(channel, &get.queue, get.no_ack) {
+                Ok(()) => self.waiting = Some(Waiting::Got { channel, request }),
+                Err(refusal) => put_error(channel, request, &refusal, outbox.tail()),
+            },
+            Action::CloseChannel { channel } => self.close_channel(channel),
+            Action::Request { channel, request, body } => self.request(channel, request, *body),
+        }
+    }
+
+    fn request(&mut self, channel: u32, request: u64, body: Body) {
+        if matches!(&body, Body::DeclareQueue(declare) if declare.exclusive && !declare.passive) {
+            self.session.note_exclusive_queue();
+        }
+        let (broker, who) = (self.session.broker().clone(), self.session.identity().clone());
+        let answer = Box::pin(async move { carry_out(&broker, &who, body).await });
+        self.waiting = Some(Waiting::Answer { channel, request, answer });
+    }
+
+    fn publish(
+        &mut self,
+        channel: u32,
+        publisher: u32,
+        first_sequence: u64,
+        given: Option<PublishTo>,
+        items: &Items,
+        outbox: &mut Outbox,
+    ) {
+        let target = match given {
+            Some(to) => {
+                let same = |target: &mut Target| target.is(&to.exchange, &to.routing_key, to.mandatory, to.transient);
+                match self.given.take_if(|target| !same(target)) {
+                    Some(other) => self.session.forget_target(other),
+                    None => {}
+                }
+                self.given.get_or_insert_with(|| target_of(to))
+            }
+            None => match self.targets.get_mut(&(channel, publisher)) {
+                Some(target) => target,
+                None => {
+                    let refusal = no_such_publisher(publisher);
+                    let count = items.len() as u64;
+                    return put_refused(channel, publisher, first_sequence, count, &refusal, outbox.tail());
+                }
+            },
+        };
+        let report = self.session.publish(channel, publisher, first_sequence, target, items);
+        for index in report.returned {
+            let sequence = if first_sequence == 0 { 0 } else { first_sequence + index as u64 };
+            let origin = target.origin();
+            let key = items.key(index).unwrap_or(&origin.routing_key);
+            let returned = returned(publisher, sequence, &origin.exchange, key);
+            // An item was checked when its frame was decoded.
+            let _ = encode_return(channel, returned, items.run.item(index), outbox.tail());
+        }
+        if let Some(refusal) = report.refused {
+            put_error(channel, 0, &refusal, outbox.tail());
+        }
+        if let Some(confirmation) = report.confirmation {
+            self.confirms.add(confirmation);
+        }
+    }
+
+    fn settle(
+        &mut self,
+        channel: u32,
+        request: u64,
+        consumer: u32,
+        ranges: Vec<pb::SettleRange>,
+        outbox: &mut Outbox,
+    ) {
+        let settlements = ranges.into_iter().map(settlement).collect();
+        let wanted = (request != 0).then_some(request);
+        let settle = SettleRequest { channel, handle: consumer, settlements, request: wanted };
+        match self.session.settle(settle) {
+            Ok(SettleAnswer::Later) => {}
+            Ok(SettleAnswer::Now) => put_done(channel, request, outbox.tail()),
+            Err(refusal) => put_error(channel, request, &refusal, outbox.tail()),
+        }
+    }
+
+    fn open_publisher(&mut self, channel: u32, publisher: u32, to: PublishTo) -> Result<(), Refusal> {
+        if self.targets.contains_key(&(channel, publisher)) {
+            let text = format!("publisher {publisher} is open on this channel already");
+            return Err(Refusal::new(ReplyCode::NotAllowed, text)
+                .about(Entity::Publisher, publisher.to_string())
+                .field("publisher", "a number that no publisher of this channel has", publisher.to_string()));
+        }
+        if self.targets.len() >= PUBLISHERS_MAX {
+            let text = format!("a connection may have {PUBLISHERS_MAX} publishers at most");
+            return Err(Refusal::new(ReplyCode::NotAllowed, text).about(Entity::Connection, ""));
+        }
+        self.targets.insert((channel, publisher), target_of(to));
+        Ok(())
+    }
+
+    fn consume(&mut self, channel: u32, request: u64, consume: pb::Consume, outbox: &mut Outbox) {
+        let key = self.key(channel, consume.consumer);
+        let started = self.session.consume(ConsumeRequest {
+            queue: consume.queue,
+            channel,
+            handle: consume.consumer,
+            tag: consume.tag,
+            prefetch: consume.prefetch,
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            credit: consume.credit,
+        });
+        match started {
+            Ok(tag) => self.waiting = Some(Waiting::Started { key, request, tag }),
+            Err(refusal) => put_error(channel, request, &refusal, outbox.tail()),
+        }
+    }
+
+    fn close_channel(&mut self, channel: u32) {
+        self.session.close_channel(channel);
+        let publishers: Vec<(u32, u32)> = self.targets.keys().filter(|place| place.0 == channel).copied().collect();
+        for place in publishers {
+            if let Some(target) = self.targets.remove(&place) {
+                self.session.forget_target(target);
+            }
+        }
+    }
+
+    fn key(&self, channel: u32, handle: u32) -> ConsumerKey {
+        ConsumerKey { connection: self.session.identity().connection, channel, handle }
+    }
+
+    /// Answers the request under way if it is carried out; `true` if it was.
+    pub(super) fn poll_answer(&mut self, context: &mut Context<'_>, outbox: &mut Outbox) -> bool {
+        let Some(Waiting::Answer { channel, request, answer }) = &mut self.waiting else { return false };
+        let Poll::Ready(answer) = answer.as_mut().poll(context) else { return false };
+        let (channel, request) = (*channel, *request);
+        self.waiting = None;
+        match answer {
+            Ok(body) if request != 0 => encode_frame(channel, request, &body, outbox.tail()),
+            Ok(_) => {}
+            Err(refusal) => put_error(channel, request, &refusal, outbox.tail()),
+        }
+        true
+    }
+
+    /// Tells the client what the broker has told; `true` if it was anything.
+    ///
+    /// Fails if what was stored is not what was published; the connection cannot go on.
+    pub(super) fn poll_events(
+        &mut self,
+        context: &mut Context<'_>,
+        protocol: &protocol::Connection,
+        outbox: &mut Outbox,
+    ) -> Result<bool, ItemFault> {
+        if self.outlet.poll_take(context, &mut self.events).is_pending() {
+            return Ok(false);
+        }
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            self.tell(event, protocol, outbox)?;
+        }
+        self.events = events;
+        Ok(true)
+    }
+
+    /// Appends the confirms that have come together.
+    pub(super) fn put_confirms(&mut self, protocol: &protocol::Connection, outbox: &mut Outbox) {
+        self.confirms.put(|channel| protocol.has_channel(channel), outbox.tail());
+    }
+
+    fn tell(
+        &mut self,
+        event: Event,
+        protocol: &protocol::Connection,
+        outbox: &mut Outbox,
+    ) -> Result<(), ItemFault> {
+        match event {
+            Event::Delivery(delivery) => self.deliver(&delivery, outbox)?,
+            Event::Published { ticket, durability } => {
+                if let Some(confirmation) = self.session.published(ticket, durability) {
+                    self.confirms.add(confirmation);
+                }
+            }
+            Event::PublishFailed { ticket, refusal } => {
+                if let Some(confirmation) = self.session.publish_failed(ticket, *refusal) {
+                    self.confirms.add(confirmation);
+                }
+            }
+            Event::Attached { key, result } => self.consumer_started(key, result, outbox),
+            Event::Cancelled { key } => self.consumer_cancelled(key, outbox),
+            Event::ConsumerEnded { queue, key, reason } => {
+                if self.session.consumer_ended(queue, key) {
+                    let ended = pb::ConsumerCancelled { consumer: key.handle, reason };
+                    encode_frame(key.channel, 0, &Body::ConsumerCancelled(ended), outbox.tail());
+                    // A cancel that was on its way has nothing left to end.
+                    self.consumer_cancelled(key, outbox);
+                }
+            }
+            Event::Settled { key, request } => {
+                if self.session.settled(key.channel, request) && protocol.has_channel(key.channel) {
+                    put_done(key.channel, request, outbox.tail());
+                }
+            }
+            Event::SettleRefused { key, request, refusal } => {
+                if protocol.has_channel(key.channel) {
+                    put_error(key.channel, request.unwrap_or(0), &refusal, outbox.tail());
+                }
+            }
+            Event::Got { key, message, ready } => self.got(key, message, ready, outbox)?,
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, delivery: &Delivery, outbox: &mut Outbox) -> Result<(), ItemFault> {
+        if !self.session.expects(delivery) {
+            return Ok(());
+        }
+        put_delivery(delivery, outbox)?;
+        outbox.push_receipt(delivery.consumer.channel, delivery.consumer.handle, delivery.window_bytes);
+        Ok(())
+    }
+
+    fn consumer_started(&mut self, key: ConsumerKey, result: Result<(), Box<Refusal>>, outbox: &mut Outbox) {
+        let awaited = |waiting: &mut Waiting| matches!(waiting, Waiting::Started { key: other, .. } if *other == key);
+        let Some(Waiting::Started { request, tag, .. }) = self.waiting.take_if(awaited) else { return };
+        self.session.consumer_started(key, result.is_ok());
+        match result {
+            Ok(()) if request != 0 => {
+                let consuming = pb::Consuming { consumer: key.handle, tag: tag.to_string() };
+                encode_frame(key.channel, request, &Body::Consuming(consuming), outbox.tail());
+            }
+            Ok(()) => {}
+            Err(refusal) => put_error(key.channel, request, &refusal, outbox.tail()),
+        }
+    }
+
+    fn consumer_cancelled(&mut self, key: ConsumerKey, outbox: &mut Outbox) {
+        let awaited = |waiting: &mut Waiting| matches!(waiting, Waiting::Cancelled { key: other, .. } if *other == key);
+        if let Some(Waiting::Cancelled { request, .. }) = self.waiting.take_if(awaited) {
+            self.session.consumer_cancelled(key);
+            put_done(key.channel, request, outbox.tail());
+        }
+    }
+
+    fn got(
+        &mut self,
+        key: ConsumerKey,
+        message: Option<Delivery>,
+        ready: u64,
+        outbox: &mut Outbox,
+    ) -> Result<(), ItemFault> {
+        let awaited = |waiting: &mut Waiting| matches!(waiting, Waiting::Got { channel, .. } if *channel == key.channel);
+        let Some(Waiting::Got { channel, request }) = self.waiting.take_if(awaited) else { return Ok(()) };
+        match message {
+            Some(delivery) => {
+                let tag = self.session.got(&delivery);
+                put_got(request, tag, &delivery, ready, outbox.tail())
+            }
+            None => {
+                let got = pb::Got { messages_ready: ready, ..pb::Got::default() };
+                encode_frame(channel, request, &Body::Got(got), outbox.tail());
+                Ok(())
+            }
+        }
+    }
+}
+
+fn target_of(to: PublishTo) -> Target {
+    Target::new(to.exchange, to.routing_key, to.mandatory, to.transient)
+}
+
+fn settlement(range: pb::SettleRange) -> Settlement {
+    let outcome = match range.outcome() {
+        pb::Outcome::Requeued => Outcome::Requeued,
+        pb::Outcome::Rejected => Outcome::Rejected,
+        // The protocol lets no range without an outcome pass.
+        pb::Outcome::Accepted | pb::Outcome::Unspecified => Outcome::Accepted,
+    };
+    Settlement { range: TagRange { first: range.first, last: range.last }, outcome }
+}
+
+fn returned(publisher: u32, sequence: u64, exchange: &str, routing_key: &str) -> pb::Return {
+    let reason = Refusal::new(ReplyCode::NoRoute, "no queue is bound for this message");
+    pb::Return {
+        publisher,
+        sequence,
+        exchange: exchange.to_owned(),
+        routing_key: routing_key.to_owned(),
+        reason: Some((&reason).into()),
+        message: None,
+    }
+}
+
+fn no_such_publisher(publisher: u32) -> Refusal {
+    Refusal::new(ReplyCode::NotFound, format!("no publisher {publisher} on this channel"))
+        .about(Entity::Publisher, publisher.to_string())
+        .hint("open it with OpenPublisher first")
+}
