@@ -821,6 +821,10 @@ fn attach_refusal(refusal: AttachRefusal) -> Refusal {
     let text = match refusal {
         AttachRefusal::ExclusiveInUse => "another consumer has the queue in exclusive use",
         AttachRefusal::OthersPresent => "exclusive use was asked for, and the queue has consumers",
+        AttachRefusal::KeyInUse => {
+            let text = "a consumer with this number has messages of this queue that are not settled";
+            return Refusal::new(ReplyCode::NotAllowed, text).hint("settle them, or take another number");
+        }
     };
     Refusal::new(ReplyCode::AccessRefused, text).retryable()
 }
