@@ -237,27 +237,34 @@ impl Queue {
         }
     }
 
-    /// All logged input has been applied: messages below the mark may have been delivered by an earlier process.
-    pub fn recovered(&mut self) {
-        self.redelivered_below = self.mark;
+    /// All logged input has been applied: messages below the mark may have been delivered by an earlier process. The
+    /// mark runs ahead of the deliveries, so it says nothing about messages that are to come: those from `next` on.
+    pub fn recovered(&mut self, next: BodySequence) {
+        self.redelivered_below = self.mark.min(next.0);
         self.deliver_below = if self.options.recoverable { self.mark } else { u64::MAX };
         self.published = 0;
         self.settled = 0;
     }
 
-    /// The mark that was last applied is on disk.
+    /// A mark that was applied is on disk. If another one has been applied since, that one counts.
     pub fn mark_durable(&mut self, mark: u64) {
-        self.deliver_below = self.deliver_below.max(mark);
-        self.mark_pending = self.mark != mark;
+        if self.mark == mark {
+            self.deliver_below = mark;
+            self.mark_pending = false;
+        }
     }
 
-    /// The mark to log at a clean stop, when nothing is outstanding any more: exactly what was delivered.
+    /// The mark to log at a clean stop, when nothing is outstanding any more: exactly what was delivered. Should the
+    /// queue deliver more after all, it asks for another mark first.
     pub fn closing_mark(&mut self) -> Option<QueueCommand> {
         if !self.options.recoverable || self.mark == 0 {
             return None;
         }
         let exact = self.backlog.peek().map_or(self.backlog.last_sequence() + 1, MessageRef::sequence);
-        Some(QueueCommand::DeliveryMark(exact.max(self.redelivered_below)))
+        let exact = exact.max(self.redelivered_below);
+        self.deliver_below = self.deliver_below.min(exact);
+        self.mark_pending = true;
+        Some(QueueCommand::DeliveryMark(exact))
     }
 
     /// A consumer comes. It gets messages at the next [`Queue::deliver`].

@@ -210,7 +210,8 @@ impl Shard {
         for (queue, options) in queues {
             self.create(*queue, *options);
         }
-        self.queues.values_mut().for_each(|slot| slot.queue.recovered());
+        let next = self.batch.next_body();
+        self.queues.values_mut().for_each(|slot| slot.queue.recovered(next));
     }
 
     /// Does what came in since the last turn.
@@ -385,10 +386,6 @@ impl Shard {
         let options = QueueOptions { recoverable: self.logged, ..options };
         let slot = self.queues.entry(queue).or_insert_with(|| Slot::new(options));
         slot.queue.set_auto_delete(options.auto_delete);
-        if self.logged {
-            return;
-        }
-        slot.queue.recovered();
     }
 
     fn delete(&mut self, queue: QueueId, if_unused: bool, if_empty: bool) -> Result<u64, DeleteRefusal> {
