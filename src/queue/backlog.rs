@@ -1,8 +1,10 @@
 //! The messages of a queue in their order, delivered or not, until they leave.
 //!
 //! Chunks of 4,096 references. A message that leaves is marked dead in place; a chunk goes when all of its messages
-//! are dead. A cursor stands before the first message that was never handed out.
+//! are dead, and one behind the oldest is packed when three quarters of them are: a message that stays for long pins
+//! its own 8 bytes, not those of its neighbours. A cursor stands before the first message that was never handed out.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use super::message_ref::MessageRef;
@@ -12,6 +14,8 @@ const CHUNK_MESSAGES: usize = 4096;
 const FIRST_CAPACITY: usize = 4;
 /// An empty queue keeps at most this much room for the next messages.
 const IDLE_CAPACITY_MAX: usize = 512;
+/// Chunks of fewer messages are not worth packing.
+const PACK_MESSAGES_MIN: usize = 64;
 
 #[derive(Debug)]
 struct Chunk {
@@ -54,6 +58,9 @@ impl Backlog {
         self.live_bytes += message.size_bytes();
         if self.chunks.back().is_none_or(|chunk| chunk.messages.len() == CHUNK_MESSAGES) {
             let capacity = if self.chunks.is_empty() { FIRST_CAPACITY } else { CHUNK_MESSAGES };
+            if !self.chunks.is_empty() {
+                self.shrink(self.chunks.len() - 1);
+            }
             self.chunks.push_back(Chunk { messages: Vec::with_capacity(capacity), live: 0 });
         }
         let chunk = self.chunks.back_mut().expect("a chunk was pushed above if there was none");
@@ -79,13 +86,14 @@ impl Backlog {
     /// The first message that was never handed out.
     pub(super) fn peek(&mut self) -> Option<MessageRef> {
         loop {
-            let chunk = self.chunks.get((self.cursor.chunk - self.first_chunk) as usize)?;
+            let index = (self.cursor.chunk - self.first_chunk) as usize;
+            let chunk = self.chunks.get(index)?;
             match chunk.messages[self.cursor.offset..].iter().position(|message| !message.is_dead()) {
                 Some(skipped) => {
                     self.cursor.offset += skipped;
                     return Some(chunk.messages[self.cursor.offset]);
                 }
-                None if chunk.messages.len() < CHUNK_MESSAGES => {
+                None if index + 1 == self.chunks.len() => {
                     self.cursor.offset = chunk.messages.len();
                     return None;
                 }
@@ -97,9 +105,6 @@ impl Backlog {
     /// Moves the cursor past the message that `peek` returned.
     pub(super) fn advance(&mut self) {
         self.cursor.offset += 1;
-        if self.cursor.offset == CHUNK_MESSAGES {
-            self.cursor = Place { chunk: self.cursor.chunk + 1, offset: 0 };
-        }
     }
 
     /// Whether the message with this sequence stands before the cursor. It must be live.
@@ -110,21 +115,22 @@ impl Backlog {
     /// Takes a message out; `None` if there is no such live message.
     pub(super) fn remove(&mut self, sequence: u64) -> Option<MessageRef> {
         let place = self.find(sequence)?;
-        let chunk = &mut self.chunks[(place.chunk - self.first_chunk) as usize];
+        let index = (place.chunk - self.first_chunk) as usize;
+        let is_last = index + 1 == self.chunks.len();
+        let chunk = &mut self.chunks[index];
         let message = chunk.messages[place.offset];
         if message.is_dead() {
             return None;
         }
         chunk.messages[place.offset] = message.dead();
         chunk.live -= 1;
-        let chunk_is_done = chunk.live == 0 && chunk.messages.len() == CHUNK_MESSAGES;
         self.live -= 1;
         self.live_bytes -= message.size_bytes();
         self.hint = Place { chunk: place.chunk, offset: place.offset + 1 };
         if self.live == 0 {
             self.clear();
-        } else if chunk_is_done {
-            self.drop_front();
+        } else if !is_last {
+            self.shrink(index);
         }
         Some(message)
     }
@@ -168,14 +174,46 @@ impl Backlog {
         Some(Place { chunk: self.first_chunk + index as u64, offset })
     }
 
-    fn drop_front(&mut self) {
-        while self.chunks.front().is_some_and(|chunk| chunk.live == 0 && chunk.messages.len() == CHUNK_MESSAGES) {
-            self.chunks.pop_front();
+    /// Gives the memory of a chunk's dead back, if it is worth it. The chunk takes no more messages.
+    fn shrink(&mut self, index: usize) {
+        let chunk = &self.chunks[index];
+        let (live, all) = (chunk.live as usize, chunk.messages.len());
+        if live == 0 {
+            self.drop_chunk(index);
+        } else if index > 0 && all >= PACK_MESSAGES_MIN && live <= all / 4 {
+            // Not the oldest: with consumers that settle in order it is about to go anyway.
+            self.pack(index);
+        }
+    }
+
+    /// Forgets a chunk whose messages are all dead. Those after it move down by one.
+    fn drop_chunk(&mut self, index: usize) {
+        self.chunks.remove(index);
+        if index == 0 {
             self.first_chunk += 1;
+            if self.cursor.chunk < self.first_chunk {
+                self.cursor = Place { chunk: self.first_chunk, offset: 0 };
+            }
+            return;
         }
-        if self.cursor.chunk < self.first_chunk {
-            self.cursor = Place { chunk: self.first_chunk, offset: 0 };
+        let number = self.first_chunk + index as u64;
+        match self.cursor.chunk.cmp(&number) {
+            Ordering::Less => {}
+            Ordering::Equal => self.cursor.offset = 0,
+            Ordering::Greater => self.cursor.chunk -= 1,
         }
+        self.hint = Place { chunk: number, offset: 0 };
+    }
+
+    /// Forgets the dead of a chunk.
+    fn pack(&mut self, index: usize) {
+        let chunk = &mut self.chunks[index];
+        if self.cursor.chunk == self.first_chunk + index as u64 {
+            let before = &chunk.messages[..self.cursor.offset];
+            self.cursor.offset = before.iter().filter(|message| !message.is_dead()).count();
+        }
+        chunk.messages.retain(|message| !message.is_dead());
+        chunk.messages.shrink_to_fit();
     }
 
     /// Nothing is live: forget the dead, so that an idle queue holds no memory worth mentioning.
@@ -194,6 +232,7 @@ impl Backlog {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::model::BodySequence;
@@ -233,6 +272,30 @@ mod tests {
         assert!(!backlog.handed_out(2) || backlog.peek().is_none());
         assert!(backlog.remove(1).is_some());
         assert_eq!((backlog.live(), backlog.chunks.len()), (0, 1));
+    }
+
+    #[test]
+    fn one_message_that_stays_does_not_pin_those_after_it() {
+        let chunks = 40;
+        let mut backlog = filled(chunks * CHUNK_MESSAGES as u64);
+        (0..100).for_each(|_| assert!(take(&mut backlog).is_some()));
+        for sequence in 2..=chunks * CHUNK_MESSAGES as u64 {
+            // One in a thousand stays.
+            if sequence % 1000 != 0 {
+                backlog.remove(sequence).unwrap();
+            }
+        }
+        let room: usize = backlog.chunks.iter().map(|chunk| chunk.messages.capacity()).sum();
+        assert!(room <= 2 * CHUNK_MESSAGES + chunks as usize * PACK_MESSAGES_MIN, "{room}");
+        assert_eq!(take(&mut backlog), Some(1000));
+        for sequence in (2..=backlog.last_sequence / 1000).rev().map(|n| n * 1000) {
+            backlog.remove(sequence).unwrap();
+        }
+        assert_eq!(backlog.chunks.len(), 2, "the first and the last");
+        backlog.push(MessageRef::new(BodySequence(backlog.last_sequence + 1), 10));
+        assert_eq!(take(&mut backlog), Some(backlog.last_sequence));
+        backlog.remove(1).unwrap();
+        assert_eq!(backlog.live_messages().count() as u64, backlog.live());
     }
 
     #[test]

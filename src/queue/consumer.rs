@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use super::message_ref::MessageRef;
 use crate::model::{ConnectionId, DeliveryTag};
 
+/// A consumer that holds nothing keeps at most this much room for the next messages.
+const IDLE_CAPACITY_MAX: usize = 4096;
+
 /// Names a consumer within the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConsumerKey {
@@ -41,8 +44,8 @@ pub(super) struct Consumer {
     pub(super) cancelled: bool,
     /// Bytes on their way.
     in_flight_bytes: u64,
-    /// Unsettled messages in order of their tags; `None` once settled.
-    unsettled: VecDeque<Option<MessageRef>>,
+    /// Unsettled messages in order of their tags; dead once settled.
+    unsettled: VecDeque<MessageRef>,
     /// Tag of `unsettled[0]`.
     first_tag: u64,
     unsettled_count: u64,
@@ -89,7 +92,7 @@ impl Consumer {
         if self.limits.no_ack {
             self.first_tag += 1;
         } else {
-            self.unsettled.push_back(Some(message));
+            self.unsettled.push_back(message);
             self.unsettled_count += 1;
         }
         DeliveryTag(tag)
@@ -107,11 +110,19 @@ impl Consumer {
     /// Takes an unsettled message out; `None` if the tag is unknown or settled.
     pub(super) fn settle(&mut self, tag: u64) -> Option<MessageRef> {
         let index = tag.checked_sub(self.first_tag)?;
-        let message = self.unsettled.get_mut(usize::try_from(index).ok()?)?.take()?;
+        let place = self.unsettled.get_mut(usize::try_from(index).ok()?)?;
+        let message = *place;
+        if message.is_dead() {
+            return None;
+        }
+        *place = message.dead();
         self.unsettled_count -= 1;
-        while let Some(None) = self.unsettled.front() {
+        while self.unsettled.front().is_some_and(|message| message.is_dead()) {
             self.unsettled.pop_front();
             self.first_tag += 1;
+        }
+        if self.unsettled.is_empty() && self.unsettled.capacity() > IDLE_CAPACITY_MAX {
+            self.unsettled = VecDeque::new();
         }
         Some(message)
     }
@@ -122,7 +133,7 @@ impl Consumer {
     }
 
     pub(super) fn unsettled(&self) -> impl Iterator<Item = MessageRef> {
-        self.unsettled.iter().flatten().copied()
+        self.unsettled.iter().copied().filter(|message| !message.is_dead())
     }
 
     pub(super) fn unsettled_count(&self) -> u64 {

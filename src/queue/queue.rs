@@ -27,6 +27,9 @@ const MARK_STEP: u64 = 1 << 18;
 /// Most messages a consumer gets in a row when there are several.
 const TURN_MESSAGES_MAX: u64 = 64;
 
+/// Room for delivery counts that is kept while there are none.
+const IDLE_COUNTS_MAX: usize = 1024;
+
 /// What a queue is, fixed at its declaration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueOptions {
@@ -79,6 +82,8 @@ pub enum AttachRefusal {
     ExclusiveInUse,
     /// It asked for the queue for itself and there are others.
     OthersPresent,
+    /// A consumer with this key is there; perhaps it was cancelled and still holds messages.
+    KeyInUse,
 }
 
 /// What is to be done, in this order.
@@ -215,6 +220,9 @@ impl Queue {
             self.settled += 1;
             released.push(BodySequence(sequence));
         }
+        if self.delivery_counts.is_empty() && self.delivery_counts.capacity() > IDLE_COUNTS_MAX {
+            self.delivery_counts = HashMap::default();
+        }
         effects.extend(released.runs().iter().map(|run| Effect::Release(*run)));
     }
 
@@ -229,31 +237,44 @@ impl Queue {
         }
     }
 
-    /// All logged input has been applied: messages below the mark may have been delivered by an earlier process.
-    pub fn recovered(&mut self) {
-        self.redelivered_below = self.mark;
+    /// All logged input has been applied: messages below the mark may have been delivered by an earlier process. The
+    /// mark runs ahead of the deliveries, so it says nothing about messages that are to come: those from `next` on.
+    pub fn recovered(&mut self, next: BodySequence) {
+        self.redelivered_below = self.mark.min(next.0);
         self.deliver_below = if self.options.recoverable { self.mark } else { u64::MAX };
         self.published = 0;
         self.settled = 0;
     }
 
-    /// The mark that was last applied is on disk.
+    /// A mark that was applied is on disk. If another one has been applied since, that one counts.
     pub fn mark_durable(&mut self, mark: u64) {
-        self.deliver_below = self.deliver_below.max(mark);
-        self.mark_pending = self.mark != mark;
+        if self.mark == mark {
+            self.deliver_below = mark;
+            self.mark_pending = false;
+        }
     }
 
-    /// The mark to log at a clean stop, when nothing is outstanding any more: exactly what was delivered.
+    /// The mark to log at a clean stop, when nothing is outstanding any more: exactly what was delivered. Should the
+    /// queue deliver more after all, it asks for another mark first.
     pub fn closing_mark(&mut self) -> Option<QueueCommand> {
         if !self.options.recoverable || self.mark == 0 {
             return None;
         }
         let exact = self.backlog.peek().map_or(self.backlog.last_sequence() + 1, MessageRef::sequence);
-        Some(QueueCommand::DeliveryMark(exact.max(self.redelivered_below)))
+        let exact = exact.max(self.redelivered_below);
+        self.deliver_below = self.deliver_below.min(exact);
+        self.mark_pending = true;
+        Some(QueueCommand::DeliveryMark(exact))
     }
 
     /// A consumer comes. It gets messages at the next [`Queue::deliver`].
+    ///
+    /// # Errors
+    /// See [`AttachRefusal`]; nothing changed.
     pub fn attach(&mut self, key: ConsumerKey, limits: ConsumerLimits) -> Result<(), AttachRefusal> {
+        if self.position(key).is_some() {
+            return Err(AttachRefusal::KeyInUse);
+        }
         let mut active = self.consumers.iter().filter(|consumer| consumer.is_active()).peekable();
         if active.peek().is_some() && !limits.single {
             if limits.exclusive {
@@ -269,22 +290,22 @@ impl Queue {
 
     /// A consumer wants no more. What it holds it can still settle.
     pub fn cancel(&mut self, key: ConsumerKey, effects: &mut Effects) {
-        if let Some(consumer) = self.consumer(key) {
-            consumer.cancelled = true;
-            if consumer.unsettled_count() == 0 {
-                self.consumers.retain(|consumer| consumer.key != key);
-            }
+        let Some(index) = self.position(key) else { return };
+        let consumer = &mut self.consumers[index];
+        let was_active = consumer.is_active();
+        consumer.cancelled = true;
+        if consumer.unsettled_count() == 0 {
+            self.remove_consumer(index);
+        }
+        if was_active {
             self.note_unused(effects);
         }
     }
 
     /// A consumer is gone: what it held comes back.
     pub fn detach(&mut self, key: ConsumerKey, effects: &mut Effects) {
-        let Some(index) = self.consumers.iter().position(|consumer| consumer.key == key) else { return };
-        let consumer = self.consumers.remove(index);
-        if self.turn > index {
-            self.turn -= 1;
-        }
+        let Some(index) = self.position(key) else { return };
+        let consumer = self.remove_consumer(index);
         let mut runs = SequenceRuns::default();
         for message in consumer.unsettled() {
             runs.push(BodySequence(message.sequence()));
@@ -312,9 +333,11 @@ impl Queue {
         outcome: Outcome,
         effects: &mut Effects,
     ) -> Result<(), UnknownTag> {
-        let Some(consumer) = self.consumer(key) else {
-            return Err(UnknownTag(DeliveryTag(range.first.max(range.last))));
+        let up_to = range.first == 0;
+        let Some(index) = self.position(key) else {
+            return Err(UnknownTag(DeliveryTag(if up_to { range.last } else { range.first })));
         };
+        let consumer = &mut self.consumers[index];
         let held = consumer.tags();
         let (first, last) = match (range.first, range.last) {
             (0, 0) => (held.start, held.end - 1),
@@ -322,13 +345,7 @@ impl Queue {
             (first, 0) => (first, first),
             (first, last) => (first, last),
         };
-        let up_to = range.first == 0;
-        let mut unknown = None;
-        if last >= held.end {
-            unknown = Some(held.end.max(first));
-        } else if first < held.start && !up_to {
-            unknown = Some(first);
-        }
+        let mut unknown = (last < first && !up_to || first < held.start).then_some(first);
         let mut runs = SequenceRuns::default();
         for tag in first.max(held.start)..last.saturating_add(1).min(held.end) {
             match consumer.settle(tag) {
@@ -337,8 +354,11 @@ impl Queue {
                 None => {}
             }
         }
+        if last >= held.end {
+            unknown = unknown.or(Some(held.end.max(first)));
+        }
         if consumer.cancelled && consumer.unsettled_count() == 0 {
-            self.consumers.retain(|consumer| consumer.key != key);
+            self.remove_consumer(index);
         }
         if !runs.is_empty() {
             effects.push(Effect::Append(match outcome {
@@ -460,7 +480,7 @@ impl Queue {
     /// Takes the next message for a single request; it counts as held by `key`, which must be attached with no room
     /// of its own (credit 0).
     pub fn take_one(&mut self, key: ConsumerKey, effects: &mut Effects) -> bool {
-        let Some(index) = self.consumers.iter().position(|consumer| consumer.key == key) else { return false };
+        let Some(index) = self.position(key) else { return false };
         self.consumers[index].add_credit(1);
         let taken = self.serve(index, 1, effects);
         self.consumers[index].limits.credit = Some(0);
@@ -492,6 +512,18 @@ impl Queue {
             let mark = (position + MARK_STEP).min(SEQUENCE_MAX);
             effects.push(Effect::Append(QueueCommand::DeliveryMark(mark)));
         }
+    }
+
+    fn position(&self, key: ConsumerKey) -> Option<usize> {
+        self.consumers.iter().position(|consumer| consumer.key == key)
+    }
+
+    /// Whose turn it is stays the same.
+    fn remove_consumer(&mut self, index: usize) -> Consumer {
+        if self.turn > index {
+            self.turn -= 1;
+        }
+        self.consumers.remove(index)
     }
 
     fn consumer(&mut self, key: ConsumerKey) -> Option<&mut Consumer> {

@@ -42,6 +42,11 @@ impl BatchBuilder {
         }
     }
 
+    /// The sequence of the next message.
+    pub(super) fn next_body(&self) -> BodySequence {
+        BodySequence(self.next_body)
+    }
+
     /// Bytes gathered so far.
     pub(super) fn len(&self) -> usize {
         self.chunks_bytes + self.messages.len() + self.operations.len()

@@ -80,7 +80,11 @@ pub(super) struct Bodies {
 
 impl Bodies {
     /// Notes messages that were just copied behind those noted before. Their bytes come with [`Bodies::freeze`].
+    /// `live` 0: all their queues were deleted in the meantime, and nobody will ask for them.
     pub(super) fn note(&mut self, first: u64, origin: &Arc<Origin>, place: BodyPlace, ends: Vec<u32>, live: u64) {
+        if live == 0 {
+            return;
+        }
         let count = ends.len() as u32;
         if let Some(group) = self.fresh.last_mut()
             && (Arc::ptr_eq(&group.origin, origin) || group.origin == *origin)
@@ -112,7 +116,9 @@ impl Bodies {
 
     /// Notes messages found in the log at recovery.
     pub(super) fn recover(&mut self, first: u64, count: u32, origin: Arc<Origin>, place: BodyPlace, live: u64) {
-        self.groups.push_back(Group { first, count, origin, place, live, resident: None });
+        if live > 0 {
+            self.groups.push_back(Group { first, count, origin, place, live, resident: None });
+        }
         self.evicted_below = first + u64::from(count);
     }
 
@@ -181,6 +187,9 @@ impl Bodies {
     pub(super) fn install(&mut self, first: u64, bytes: Bytes) -> Result<(), String> {
         let Some(index) = self.find(first) else { return Ok(()) };
         let group = &mut self.groups[index];
+        if group.live == 0 {
+            return Ok(());
+        }
         let ends = message_ends(&bytes).filter(|ends| ends.len() == group.count as usize);
         let ends = ends.ok_or_else(|| {
             format!("batch {} holds other messages than {} at byte {}", group.place.index, first, group.place.offset)
@@ -301,6 +310,27 @@ mod tests {
         assert!(bodies.install(1, bytes(2)).is_err(), "another number of messages");
         bodies.install(1, bytes(3)).unwrap();
         assert_eq!(bodies.look_up(run(2, 2)).unwrap().bytes, bytes(3).slice(4..));
+    }
+
+    #[test]
+    fn messages_without_a_queue_are_not_kept() {
+        let mut bodies = store(&[(1, 3)]);
+        let origin = Arc::clone(&bodies.groups[0].origin);
+        let place = BodyPlace { index: LogIndex(1), offset: 12, len: 4 };
+        bodies.note(4, &origin, place, vec![4], 0);
+        bodies.recover(5, 1, origin, place, 0);
+        bodies.freeze(&bytes(1), 12);
+        bodies.release(run(1, 3));
+        assert_eq!((bodies.resident_bytes, bodies.groups.len(), bodies.dead), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_comes_back_too_late_is_dropped() {
+        let mut bodies = store(&[(1, 3), (4, 2)]);
+        bodies.evict(0, LogIndex(1));
+        bodies.release(run(4, 2));
+        bodies.install(4, bytes(2)).unwrap();
+        assert_eq!(bodies.resident_bytes, 0);
     }
 
     #[test]

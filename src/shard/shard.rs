@@ -210,7 +210,8 @@ impl Shard {
         for (queue, options) in queues {
             self.create(*queue, *options);
         }
-        self.queues.values_mut().for_each(|slot| slot.queue.recovered());
+        let next = self.batch.next_body();
+        self.queues.values_mut().for_each(|slot| slot.queue.recovered(next));
     }
 
     /// Does what came in since the last turn.
@@ -383,10 +384,6 @@ impl Shard {
         let options = QueueOptions { recoverable: self.logged, ..options };
         let slot = self.queues.entry(queue).or_insert_with(|| Slot::new(options));
         slot.queue.set_auto_delete(options.auto_delete);
-        if self.logged {
-            return;
-        }
-        slot.queue.recovered();
     }
 
     fn delete(&mut self, queue: QueueId, if_unused: bool, if_empty: bool) -> Result<u64, DeleteRefusal> {
@@ -834,6 +831,10 @@ fn attach_refusal(refusal: AttachRefusal) -> Refusal {
     let text = match refusal {
         AttachRefusal::ExclusiveInUse => "another consumer has the queue in exclusive use",
         AttachRefusal::OthersPresent => "exclusive use was asked for, and the queue has consumers",
+        AttachRefusal::KeyInUse => {
+            let text = "a consumer with this number has messages of this queue that are not settled";
+            return Refusal::new(ReplyCode::NotAllowed, text).hint("settle them, or take another number");
+        }
     };
     Refusal::new(ReplyCode::AccessRefused, text).retryable()
 }
