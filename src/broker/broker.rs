@@ -193,7 +193,11 @@ impl Broker {
     }
 
     /// Makes an exchange, or checks that the one there is equal.
-    pub async fn declare_exchange(&self, who: &Identity, definition: ExchangeDefinition) -> Result<(), Refusal> {
+    pub async fn declare_exchange(
+        &self,
+        who: &Identity,
+        definition: ExchangeDefinition,
+    ) -> Result<(), Refusal> {
         self.done(Request::DeclareExchange { vhost: who.vhost_name(), definition }).await
     }
 
@@ -206,7 +210,12 @@ impl Broker {
     }
 
     /// Deletes an exchange with its bindings; one that does not exist is fine.
-    pub async fn delete_exchange(&self, who: &Identity, name: String, if_unused: bool) -> Result<(), Refusal> {
+    pub async fn delete_exchange(
+        &self,
+        who: &Identity,
+        name: String,
+        if_unused: bool,
+    ) -> Result<(), Refusal> {
         self.done(Request::DeleteExchange { vhost: who.vhost_name(), name, if_unused }).await
     }
 
@@ -238,7 +247,11 @@ impl Broker {
     pub async fn check_queue(&self, who: &Identity, name: &str) -> Result<DeclaredQueue, Refusal> {
         let queue = self.queue(who, name)?;
         let counts = self.inspect(&queue).await.map(|state| state.counts).unwrap_or_default();
-        Ok(DeclaredQueue { name: queue.name.clone(), messages_ready: counts.ready, consumers: counts.consumers })
+        Ok(DeclaredQueue {
+            name: queue.name.clone(),
+            messages_ready: counts.ready,
+            consumers: counts.consumers,
+        })
     }
 
     /// Deletes a queue with its messages; answers with the number of ready ones, 0 if there is no such queue.
@@ -250,7 +263,8 @@ impl Broker {
         if_empty: bool,
     ) -> Result<u64, Refusal> {
         let vhost = who.vhost_name();
-        self.count(Request::DeleteQueue { vhost, connection: who.connection, name, if_unused, if_empty }).await
+        self.count(Request::DeleteQueue { vhost, connection: who.connection, name, if_unused, if_empty })
+            .await
     }
 
     /// Drops the ready messages of a queue; answers with their number.
@@ -323,7 +337,8 @@ impl Broker {
 
     async fn hash(&self, password: Password) -> Result<crate::auth::PasswordHash, Refusal> {
         let mut salt = [0; SALT_BYTES];
-        let failed = |what: String| Refusal::new(ReplyCode::InternalError, format!("cannot hash a password: {what}"));
+        let failed =
+            |what: String| Refusal::new(ReplyCode::InternalError, format!("cannot hash a password: {what}"));
         getrandom::fill(&mut salt).map_err(|error| failed(error.to_string()))?;
         let permit = Arc::clone(&self.shared.login_permits).acquire_owned().await.map_err(|_| stopping())?;
         let hashed = tokio::task::spawn_blocking(move || {

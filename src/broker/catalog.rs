@@ -7,17 +7,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::record::{self, Change, Record, StoredBinding, StoredExchange, StoredName, StoredQueue, StoredTable, StoredUser};
+use super::record::{
+    self, Change, Record, StoredBinding, StoredExchange, StoredName, StoredQueue, StoredTable, StoredUser,
+};
 use super::request::QueueDeclaration;
 use super::vhost::QueueDefinition;
 use crate::auth::{PasswordHash, User};
 use crate::model::{
-    ConnectionId, Entity, ExchangeName, FieldValue, QueueId, QueueName, Refusal, ReplyCode, ShardId, UserName,
-    VhostName,
+    ConnectionId, Entity, ExchangeName, FieldValue, QueueId, QueueName, Refusal, ReplyCode, ShardId,
+    UserName, VhostName,
 };
 use crate::routing::{
-    Binding, Destination, ExchangeDefinition, QueueTarget, Removed, RoutingTable, check_binding, check_declare,
-    check_delete, check_equivalent, exchange_in_use, no_such_exchange, no_such_queue,
+    Binding, Destination, ExchangeDefinition, QueueTarget, Removed, RoutingTable, check_binding,
+    check_declare, check_delete, check_equivalent, exchange_in_use, no_such_exchange, no_such_queue,
 };
 
 /// Prefix of names that only the server gives.
@@ -147,9 +149,10 @@ impl Catalog {
     }
 
     fn insert_vhost(&mut self, name: &VhostName) {
-        self.vhosts
-            .entry(name.clone())
-            .or_insert_with(|| VhostState { table: RoutingTable::new(name.clone()), queues: BTreeMap::new() });
+        self.vhosts.entry(name.clone()).or_insert_with(|| VhostState {
+            table: RoutingTable::new(name.clone()),
+            queues: BTreeMap::new(),
+        });
     }
 
     fn insert_queue(&mut self, vhost: &VhostName, definition: &Arc<QueueDefinition>) -> Result<(), String> {
@@ -272,7 +275,9 @@ impl Catalog {
         // An exclusive queue goes with its connection, so it can never outlive the process.
         let durable = declaration.durable && !declaration.exclusive;
         let name = match declaration.name.is_empty() {
-            true => QueueName::new(&format!("amq.gen-{:016x}", id.0 ^ 0x9e37_79b9_7f4a_7c15)).unwrap_or_default(),
+            true => {
+                QueueName::new(&format!("amq.gen-{:016x}", id.0 ^ 0x9e37_79b9_7f4a_7c15)).unwrap_or_default()
+            }
             false => declaration.name,
         };
         let definition = Arc::new(QueueDefinition {
@@ -325,7 +330,12 @@ impl Catalog {
     }
 
     /// Forgets a queue that its shard has deleted.
-    pub(super) fn remove_queue(&mut self, vhost: &VhostName, queue: &Arc<QueueDefinition>, changes: &mut Changes) {
+    pub(super) fn remove_queue(
+        &mut self,
+        vhost: &VhostName,
+        queue: &Arc<QueueDefinition>,
+        changes: &mut Changes,
+    ) {
         let Some(state) = self.vhosts.get_mut(vhost) else { return };
         if state.queues.remove(&queue.name).is_none() {
             return;
@@ -368,9 +378,12 @@ impl Catalog {
         changes: &mut Changes,
     ) -> Result<(), Refusal> {
         let Some(password) = hash.or_else(|| self.users.get(&name).map(|user| user.password.clone())) else {
-            return Err(Refusal::new(ReplyCode::PreconditionFailed, format!("user '{name}' is new and needs a password"))
-                .about(Entity::User, name.as_str())
-                .field("password", "1 to 1,024 bytes", "none"));
+            return Err(Refusal::new(
+                ReplyCode::PreconditionFailed,
+                format!("user '{name}' is new and needs a password"),
+            )
+            .about(Entity::User, name.as_str())
+            .field("password", "1 to 1,024 bytes", "none"));
         };
         if let Some(vhost) = vhosts.iter().find(|vhost| !self.vhosts.contains_key(*vhost)) {
             return Err(no_such_vhost(vhost));
@@ -431,7 +444,12 @@ impl Catalog {
 
 impl VhostState {
     /// Checks both ends of a binding; tells whether it is durable: if both of them are.
-    fn check_ends(&self, binding: &Binding, connection: ConnectionId, vhost: &VhostName) -> Result<bool, Refusal> {
+    fn check_ends(
+        &self,
+        binding: &Binding,
+        connection: ConnectionId,
+        vhost: &VhostName,
+    ) -> Result<bool, Refusal> {
         let source =
             self.table.exchange(&binding.source).ok_or_else(|| no_such_exchange(&binding.source, vhost))?;
         check_binding(binding, source.definition().kind)?;
@@ -488,8 +506,10 @@ fn check_queue_arguments(declaration: &QueueDeclaration, vhost: &VhostName) -> R
                 FieldValue::Text(kind) => kind.clone(),
                 other => format!("{other:?}"),
             };
-            let text =
-                format!("invalid arg '{QUEUE_TYPE}' for queue '{}' in vhost '{vhost}': {got}", declaration.name);
+            let text = format!(
+                "invalid arg '{QUEUE_TYPE}' for queue '{}' in vhost '{vhost}': {got}",
+                declaration.name
+            );
             Err(Refusal::new(ReplyCode::PreconditionFailed, text)
                 .about(Entity::Queue, declaration.name.as_str())
                 .field(QUEUE_TYPE, "classic", got))

@@ -50,7 +50,11 @@ impl CatalogTask {
             let arrived = poll_fn(|context| {
                 let first = commands_mailbox.poll_take(context, &mut commands);
                 let second = notices_mailbox.poll_take(context, &mut notices);
-                if first.is_ready() || second.is_ready() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+                if first.is_ready() || second.is_ready() {
+                    std::task::Poll::Ready(())
+                } else {
+                    std::task::Poll::Pending
+                }
             });
             tokio::select! {
                 () = arrived => {}
@@ -58,7 +62,8 @@ impl CatalogTask {
             }
             for notice in notices.drain(..) {
                 if let Notice::QueueUnused { queue } = notice {
-                    commands.push(CatalogCommand { request: Request::DeleteUnusedQueue { queue }, reply: None });
+                    commands
+                        .push(CatalogCommand { request: Request::DeleteUnusedQueue { queue }, reply: None });
                 }
             }
             let mut rest = commands.drain(..).peekable();
@@ -112,7 +117,9 @@ impl CatalogTask {
                 let Some(queue) = catalog.queue_to_delete(&vhost, Some(connection), &name)? else {
                     return Ok(Answer::MessageCount(0));
                 };
-                self.delete_queue(&vhost, &queue, if_unused, if_empty, changes).await.map(Answer::MessageCount)
+                self.delete_queue(&vhost, &queue, if_unused, if_empty, changes)
+                    .await
+                    .map(Answer::MessageCount)
             }
             Request::DeleteUnusedQueue { queue } => self.delete_unused(queue, changes).await,
             Request::CloseConnection { vhost, connection } => {
@@ -168,8 +175,11 @@ impl CatalogTask {
                 DeleteRefusal::InUse => "in use",
                 DeleteRefusal::NotEmpty => "not empty",
             };
-            Refusal::new(ReplyCode::PreconditionFailed, format!("queue '{}' in vhost '{vhost}' {why}", queue.name))
-                .about(Entity::Queue, queue.name.as_str())
+            Refusal::new(
+                ReplyCode::PreconditionFailed,
+                format!("queue '{}' in vhost '{vhost}' {why}", queue.name),
+            )
+            .about(Entity::Queue, queue.name.as_str())
         })?;
         self.catalog.remove_queue(vhost, queue, changes);
         Ok(count)
@@ -215,7 +225,8 @@ impl CatalogTask {
         for name in &changes.routed {
             match self.catalog.vhosts.get(name) {
                 Some(state) => {
-                    let vhost = vhosts.entry(name.clone()).or_insert_with(|| Arc::new(Vhost::new(name.clone())));
+                    let vhost =
+                        vhosts.entry(name.clone()).or_insert_with(|| Arc::new(Vhost::new(name.clone())));
                     vhost.publish_routing(state.table.clone());
                 }
                 None => {
@@ -232,7 +243,8 @@ impl CatalogTask {
             }
         }
         for (name, queue) in &changes.created {
-            let exists = self.catalog.vhosts.get(name).is_some_and(|state| state.queues.contains_key(&queue.name));
+            let exists =
+                self.catalog.vhosts.get(name).is_some_and(|state| state.queues.contains_key(&queue.name));
             if let Some(vhost) = vhosts.get(name)
                 && exists
             {

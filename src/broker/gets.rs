@@ -117,7 +117,8 @@ mod tests {
     }
 
     fn settle(gets: &mut Gets, first: u64, last: u64) -> (Vec<(Source, u64)>, bool) {
-        let settled = gets.settle(&[Settlement { range: TagRange { first, last }, outcome: Outcome::Accepted }]);
+        let settled =
+            gets.settle(&[Settlement { range: TagRange { first, last }, outcome: Outcome::Accepted }]);
         let runs = settled.by_queue.iter();
         let tags = runs.flat_map(|(source, settled)| settled.iter().map(|one| (*source, one.range.first)));
         (tags.collect(), settled.refusal.is_some())

@@ -56,7 +56,8 @@ impl Broker {
         size: usize,
     ) -> Page<(Arc<ExchangeDefinition>, usize)> {
         let table = who.vhost.routing();
-        let entry = |entry: &crate::routing::ExchangeEntry| (Arc::clone(entry.definition()), entry.bindings_count());
+        let entry =
+            |entry: &crate::routing::ExchangeEntry| (Arc::clone(entry.definition()), entry.bindings_count());
         if !name.is_empty() {
             return Page { entries: table.exchange(name).map(entry).into_iter().collect(), next: None };
         }
@@ -67,7 +68,13 @@ impl Broker {
     }
 
     /// Queues and their numbers.
-    pub async fn list_queues(&self, who: &Identity, name: &str, token: &str, size: usize) -> Page<QueueListing> {
+    pub async fn list_queues(
+        &self,
+        who: &Identity,
+        name: &str,
+        token: &str,
+        size: usize,
+    ) -> Page<QueueListing> {
         let definitions = match name.is_empty() {
             true => who.vhost.queues_after(token, size + 1),
             false => who.vhost.queue(name).into_iter().collect(),
@@ -87,7 +94,12 @@ impl Broker {
     ///
     /// # Errors
     /// 502 for a token that this call did not give.
-    pub fn list_bindings(&self, who: &Identity, token: &str, size: usize) -> Result<Page<Arc<Binding>>, Refusal> {
+    pub fn list_bindings(
+        &self,
+        who: &Identity,
+        token: &str,
+        size: usize,
+    ) -> Result<Page<Arc<Binding>>, Refusal> {
         let after = match token {
             "" => None,
             token => Some(token.parse::<BindingPosition>().map_err(|_| bad_token(token))?),
@@ -147,7 +159,13 @@ impl Broker {
     }
 
     /// Users. Administrators only.
-    pub fn list_users(&self, who: &Identity, name: &str, token: &str, size: usize) -> Result<Page<Arc<User>>, Refusal> {
+    pub fn list_users(
+        &self,
+        who: &Identity,
+        name: &str,
+        token: &str,
+        size: usize,
+    ) -> Result<Page<Arc<User>>, Refusal> {
         who.check_administrator()?;
         let users = self.shared.users();
         let entries = users
@@ -160,7 +178,13 @@ impl Broker {
     }
 
     /// Vhosts that the user may open, with the numbers of their queues and exchanges.
-    pub fn list_vhosts(&self, who: &Identity, name: &str, token: &str, size: usize) -> Page<(String, usize, usize)> {
+    pub fn list_vhosts(
+        &self,
+        who: &Identity,
+        name: &str,
+        token: &str,
+        size: usize,
+    ) -> Page<(String, usize, usize)> {
         let vhosts = self.shared.vhosts();
         let entries = vhosts
             .values()
@@ -196,6 +220,9 @@ fn page<T>(mut entries: Vec<T>, size: usize, token: impl Fn(&T) -> String) -> Pa
 }
 
 fn bad_token(token: &str) -> Refusal {
-    Refusal::new(ReplyCode::SyntaxError, "the page token is not one of this list")
-        .field("page_token", "the token of the page before", token)
+    Refusal::new(ReplyCode::SyntaxError, "the page token is not one of this list").field(
+        "page_token",
+        "the token of the page before",
+        token,
+    )
 }

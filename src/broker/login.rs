@@ -79,7 +79,9 @@ impl Broker {
             logins.remember(&user, &password, &known.password);
             Some(known)
         });
-        verified.await.map_err(|error| Refusal::new(ReplyCode::InternalError, format!("cannot check a password: {error}")))
+        verified.await.map_err(|error| {
+            Refusal::new(ReplyCode::InternalError, format!("cannot check a password: {error}"))
+        })
     }
 
     /// Lists a connection until [`Broker::deregister`]; the receiver gets a reason when it has to go.

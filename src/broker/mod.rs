@@ -17,10 +17,13 @@ mod request;
 mod session;
 mod vhost;
 
-pub use crate::routing::{Binding, Destination, ExchangeDefinition, ExchangeKind, Explanation, ReachedBy, Routed};
 pub use crate::auth::{Password, parse_plain};
+pub use crate::routing::{
+    Binding, Destination, ExchangeDefinition, ExchangeKind, Explanation, ReachedBy, Routed,
+};
 pub use crate::shard::{
-    ConsumerKey, ConsumerLimits, Delivery, Event, Mailbox, Origin, Outcome, Outlet, Piece, Settlement, TagRange,
+    ConsumerKey, ConsumerLimits, Delivery, Event, Mailbox, Origin, Outcome, Outlet, Piece, Settlement,
+    TagRange,
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
 pub use inspect::{ConsumerListing, Page, QueueListing};

@@ -17,8 +17,8 @@ use crate::auth::{KEY_BYTES, LoginCache, SALT_BYTES, hash_password};
 use crate::model::{BodySequence, QueueId, ShardId, Timestamp, VhostName};
 use crate::shard::{Command, Mailbox, Notice, QueueOptions, Shard, ShardHandle, ShardOptions, spawn};
 use crate::storage::{
-    Batch, DataDirectory, DirectLog, DirectLogOptions, MemoryLog, OpenFailure as LogOpenFailure,
-    RealDisk, RecoveredBatch, ShardLog,
+    Batch, DataDirectory, DirectLog, DirectLogOptions, MemoryLog, OpenFailure as LogOpenFailure, RealDisk,
+    RecoveredBatch, ShardLog,
 };
 
 /// Successful logins that are remembered.
@@ -78,7 +78,8 @@ pub fn open(options: BrokerOptions) -> Result<Broker, OpenFailure> {
         }
     }
     for number in 0..catalog.volatile_shards() {
-        let handle = start_volatile_shard(ShardId(FIRST_VOLATILE_SHARD + number), &options, &catalog, &notices);
+        let handle =
+            start_volatile_shard(ShardId(FIRST_VOLATILE_SHARD + number), &options, &catalog, &notices);
         shards.insert(handle.id(), handle);
     }
 
@@ -87,7 +88,8 @@ pub fn open(options: BrokerOptions) -> Result<Broker, OpenFailure> {
     let commands = Arc::new(Mailbox::default());
     let (stop_catalog, stop) = oneshot::channel();
     let logins = LoginCache::new(key, LOGINS_MAX);
-    let shared = Arc::new(Shared::new(options, shards, Arc::clone(&commands), stop_catalog, logins, directory));
+    let shared =
+        Arc::new(Shared::new(options, shards, Arc::clone(&commands), stop_catalog, logins, directory));
     publish_catalog(&shared, &catalog);
     let task = CatalogTask { catalog, log, progress, commands, notices, shared: Arc::clone(&shared), stop };
     tokio::spawn(task.run());
@@ -116,7 +118,11 @@ fn open_catalog_log(
 }
 
 /// Gives a new broker its vhost, its first user and its number of shards.
-fn complete(catalog: &mut Catalog, options: &BrokerOptions, log: &mut dyn ShardLog) -> Result<(), OpenFailure> {
+fn complete(
+    catalog: &mut Catalog,
+    options: &BrokerOptions,
+    log: &mut dyn ShardLog,
+) -> Result<(), OpenFailure> {
     let mut changes = Changes::default();
     if options.data.is_some() && catalog.durable_shards == 0 {
         catalog.durable_shards = options.shards.max(1);
@@ -137,7 +143,8 @@ fn complete(catalog: &mut Catalog, options: &BrokerOptions, log: &mut dyn ShardL
     {
         let mut salt = [0; SALT_BYTES];
         getrandom::fill(&mut salt).map_err(|error| no_randomness(&error))?;
-        let hash = hash_password(password, &salt).map_err(|error| OpenFailure::Security(error.to_string()))?;
+        let hash =
+            hash_password(password, &salt).map_err(|error| OpenFailure::Security(error.to_string()))?;
         catalog
             .put_user(name.clone(), Some(hash), true, vec![vhost], &mut changes)
             .map_err(|refusal| OpenFailure::Security(refusal.to_string()))?;

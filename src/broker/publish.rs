@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::session::Session;
 use super::vhost::Vhost;
 use crate::model::{
-    Durability, Entity, ExchangeName, FieldTable, MessageRun, QueueId, Refusal, ReplyCode, RoutingKey, ShardId,
+    Durability, Entity, ExchangeName, FieldTable, MessageRun, QueueId, Refusal, ReplyCode, RoutingKey,
+    ShardId,
 };
 use crate::routing::{LazyHeaders, RouteError, Routed};
 use crate::shard::{Command, Origin, PublishBatch, Segment};
@@ -368,9 +369,13 @@ impl Pending {
                     queues: route.queues,
                     refusal: self.refusal.clone().filter(|_| route.queues > 0),
                 },
-                Fate::Refused(refusal) => {
-                    ConfirmedRun { first, last, durability: Durability::Memory, queues: 0, refusal: Some(refusal) }
-                }
+                Fate::Refused(refusal) => ConfirmedRun {
+                    first,
+                    last,
+                    durability: Durability::Memory,
+                    queues: 0,
+                    refusal: Some(refusal),
+                },
             };
             first = last + 1;
             run
@@ -382,9 +387,7 @@ impl Pending {
 fn check_size(publication: &impl Publication, index: usize, message_bytes_max: usize) -> Result<(), Refusal> {
     let body = publication.body_bytes(index);
     let around = publication.run().item(index).len() - body;
-    let refusal = |text: String| {
-        Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Message, "")
-    };
+    let refusal = |text: String| Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Message, "");
     if body > message_bytes_max {
         let text = format!("message size {body} is larger than configured max size {message_bytes_max}");
         return Err(refusal(text)

@@ -279,8 +279,12 @@ impl From<StoredValue> for FieldValue {
             Some(StoredKind::Bytes(value)) => Self::Bytes(value),
             Some(StoredKind::TimestampSeconds(value)) => Self::TimestampSeconds(value),
             Some(StoredKind::Table(value)) => Self::Table(value.into()),
-            Some(StoredKind::List(list)) => Self::List(list.values.into_iter().map(FieldValue::from).collect()),
-            Some(StoredKind::Decimal(decimal)) => Self::Decimal { scale: decimal.scale, value: decimal.value },
+            Some(StoredKind::List(list)) => {
+                Self::List(list.values.into_iter().map(FieldValue::from).collect())
+            }
+            Some(StoredKind::Decimal(decimal)) => {
+                Self::Decimal { scale: decimal.scale, value: decimal.value }
+            }
         }
     }
 }
@@ -300,7 +304,10 @@ mod tests {
             ("text", "text".into()),
             ("bytes", FieldValue::Bytes(vec![0, 255])),
             ("time", FieldValue::TimestampSeconds(7)),
-            ("list", FieldValue::List(vec![1.into(), FieldValue::Table(FieldTable::from([("a", "b".into())]))])),
+            (
+                "list",
+                FieldValue::List(vec![1.into(), FieldValue::Table(FieldTable::from([("a", "b".into())]))]),
+            ),
             ("decimal", FieldValue::Decimal { scale: 2, value: 314 }),
         ]);
         assert_eq!(FieldTable::from(StoredTable::from(&table)), table);

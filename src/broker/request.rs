@@ -46,18 +46,59 @@ pub struct UserChange {
 /// A change of the catalog.
 #[derive(Debug, Clone)]
 pub(super) enum Request {
-    DeclareExchange { vhost: VhostName, definition: ExchangeDefinition },
-    DeleteExchange { vhost: VhostName, name: String, if_unused: bool },
-    Bind { vhost: VhostName, connection: ConnectionId, binding: Binding },
-    Unbind { vhost: VhostName, connection: ConnectionId, binding: Binding },
-    DeclareQueue { vhost: VhostName, connection: ConnectionId, declaration: QueueDeclaration },
-    DeleteQueue { vhost: VhostName, connection: ConnectionId, name: String, if_unused: bool, if_empty: bool },
-    DeleteUnusedQueue { queue: QueueId },
-    CloseConnection { vhost: VhostName, connection: ConnectionId },
-    PutUser { name: UserName, password_hash: Option<crate::auth::PasswordHash>, administrator: bool, vhosts: Vec<VhostName> },
-    DeleteUser { name: UserName },
-    PutVhost { name: VhostName },
-    DeleteVhost { name: VhostName },
+    DeclareExchange {
+        vhost: VhostName,
+        definition: ExchangeDefinition,
+    },
+    DeleteExchange {
+        vhost: VhostName,
+        name: String,
+        if_unused: bool,
+    },
+    Bind {
+        vhost: VhostName,
+        connection: ConnectionId,
+        binding: Binding,
+    },
+    Unbind {
+        vhost: VhostName,
+        connection: ConnectionId,
+        binding: Binding,
+    },
+    DeclareQueue {
+        vhost: VhostName,
+        connection: ConnectionId,
+        declaration: QueueDeclaration,
+    },
+    DeleteQueue {
+        vhost: VhostName,
+        connection: ConnectionId,
+        name: String,
+        if_unused: bool,
+        if_empty: bool,
+    },
+    DeleteUnusedQueue {
+        queue: QueueId,
+    },
+    CloseConnection {
+        vhost: VhostName,
+        connection: ConnectionId,
+    },
+    PutUser {
+        name: UserName,
+        password_hash: Option<crate::auth::PasswordHash>,
+        administrator: bool,
+        vhosts: Vec<VhostName>,
+    },
+    DeleteUser {
+        name: UserName,
+    },
+    PutVhost {
+        name: VhostName,
+    },
+    DeleteVhost {
+        name: VhostName,
+    },
 }
 
 /// What the catalog answers to a change that it carried out.

@@ -9,8 +9,8 @@ use super::login::Identity;
 use super::publish::{Pending, Router};
 use crate::model::{Entity, QueueId, Refusal, ReplyCode};
 use crate::shard::{
-    Command, ConsumerKey, ConsumerLimits, Delivery, GET_HANDLE, GET_NO_ACK_HANDLE, Outlet, SettleReply, Settlement,
-    ShardHandle,
+    Command, ConsumerKey, ConsumerLimits, Delivery, GET_HANDLE, GET_NO_ACK_HANDLE, Outlet, SettleReply,
+    Settlement, ShardHandle,
 };
 
 /// Smallest window of a consumer, in bytes of deliveries on their way to its socket.
@@ -198,7 +198,8 @@ impl Session {
             single: false,
         };
         self.broker.shared.consumer_tags().insert(key, Arc::clone(&tag));
-        self.consumers.insert(place, Consumer { queue: queue.id, shard: shard.clone(), stage: Stage::Starting });
+        self.consumers
+            .insert(place, Consumer { queue: queue.id, shard: shard.clone(), stage: Stage::Starting });
         shard.send(Command::Attach { queue: queue.id, key, limits, outlet: Arc::clone(&self.outlet) });
         Ok(tag)
     }
@@ -267,7 +268,11 @@ impl Session {
     /// Deliveries reached the socket.
     pub fn written(&self, channel: u32, handle: u32, bytes: u64) {
         if let Some(consumer) = self.consumers.get(&(channel, handle)) {
-            consumer.shard.send(Command::Written { queue: consumer.queue, key: self.key(channel, handle), bytes });
+            consumer.shard.send(Command::Written {
+                queue: consumer.queue,
+                key: self.key(channel, handle),
+                bytes,
+            });
         }
     }
 
@@ -334,7 +339,11 @@ impl Session {
         let shard = self.broker.shard(&queue)?.clone();
         let handle = if no_ack { GET_NO_ACK_HANDLE } else { GET_HANDLE };
         self.gets.entry(channel).or_default().ask(Source { shard: queue.shard, queue: queue.id }, handle);
-        shard.send(Command::Get { queue: queue.id, key: self.key(channel, handle), outlet: Arc::clone(&self.outlet) });
+        shard.send(Command::Get {
+            queue: queue.id,
+            key: self.key(channel, handle),
+            outlet: Arc::clone(&self.outlet),
+        });
         Ok(())
     }
 
@@ -350,7 +359,8 @@ impl Session {
 
     /// A channel closes: its consumers end and what they hold goes back.
     pub fn close_channel(&mut self, channel: u32) {
-        let places: Vec<(u32, u32)> = self.consumers.keys().filter(|place| place.0 == channel).copied().collect();
+        let places: Vec<(u32, u32)> =
+            self.consumers.keys().filter(|place| place.0 == channel).copied().collect();
         for place in places {
             self.drop_consumer(place);
         }

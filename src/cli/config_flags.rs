@@ -123,7 +123,9 @@ fn flag(key: &'static Key) -> Option<Arg> {
 /// The default, and what it stands for if it is 0.
 fn default(key: &Key) -> String {
     match key.allowed {
-        Allowed::Count { zero: Some(zero), .. } | Allowed::Bytes { zero: Some(zero), .. } if key.default == "0" => {
+        Allowed::Count { zero: Some(zero), .. } | Allowed::Bytes { zero: Some(zero), .. }
+            if key.default == "0" =>
+        {
             format!("0: {zero}")
         }
         _ => key.default.to_owned(),

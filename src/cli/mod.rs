@@ -136,7 +136,8 @@ mod tests {
         let reference = include_str!("../../docs/COMMANDS.md");
         let section_of = |path: &str| {
             let heading = format!("`{path}`");
-            let is_its_own = |section: &&str| section.lines().next().is_some_and(|line| line.contains(&heading));
+            let is_its_own =
+                |section: &&str| section.lines().next().is_some_and(|line| line.contains(&heading));
             let section = reference.split("\n## ").find(is_its_own);
             section.unwrap_or_else(|| panic!("docs/COMMANDS.md has no section with {heading} in its heading"))
         };

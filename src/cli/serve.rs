@@ -74,7 +74,9 @@ async fn run_broker(config: Config) -> Result<(), Failure> {
     raise_file_limit(config.network.connections_max);
     let server_options = server_options(&config);
     let broker = open(broker_options(config)).map_err(|failure| Failure::new(failure.to_string()))?;
-    let server = Server::bind(listen, broker.clone(), server_options).await.map_err(|error| cannot_listen(listen, &error))?;
+    let server = Server::bind(listen, broker.clone(), server_options)
+        .await
+        .map_err(|error| cannot_listen(listen, &error))?;
     let address = server.local_address().map_err(|error| cannot_listen(listen, &error))?;
     tracing::info!(%address, durability = ?broker.durability(), "ready");
     output::line(&format!("listening on {address}"))?;
@@ -136,9 +138,8 @@ fn raise_file_limit(connections_max: usize) {
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
     let failure = Failure::new(format!("cannot listen on {address}: {error}"));
     match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            failure.hint("another broker may be running there; stop it, or choose another address with --listen")
-        }
+        io::ErrorKind::AddrInUse => failure
+            .hint("another broker may be running there; stop it, or choose another address with --listen"),
         io::ErrorKind::AddrNotAvailable => failure.hint("the address must be one of this machine's"),
         io::ErrorKind::PermissionDenied => failure.hint("ports below 1024 are for the administrator"),
         _ => failure,

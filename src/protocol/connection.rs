@@ -120,7 +120,8 @@ impl Connection {
     }
 
     fn receive_while_closing(&mut self, frame: Result<WireFrame, WireError>) -> Action {
-        let closes = |frame: &WireFrame| matches!(&frame.body, Body::Other(body) if matches!(**body, Cold::Close(_)));
+        let closes =
+            |frame: &WireFrame| matches!(&frame.body, Body::Other(body) if matches!(**body, Cold::Close(_)));
         match frame {
             Ok(frame) if !closes(&frame) => Action::Nothing,
             Err(error) if !error.is_fatal() => Action::Nothing,
@@ -163,7 +164,9 @@ impl Connection {
             WireError::UnknownFrame { channel, request, .. } if self.stage == Stage::Open => {
                 put_error(channel, request, &refusal, out);
             }
-            WireError::BadItem { channel, publisher, first_sequence, items, .. } if self.stage == Stage::Open => {
+            WireError::BadItem { channel, publisher, first_sequence, items, .. }
+                if self.stage == Stage::Open =>
+            {
                 match self.check_channel(channel) {
                     Ok(()) => put_refused(channel, publisher, first_sequence, items.into(), &refusal, out),
                     Err(refusal) => put_error(channel, 0, &refusal, out),
@@ -209,9 +212,12 @@ impl Connection {
     fn open_channel(&mut self, channel: u32, request: u64, out: &mut BytesMut) -> Result<Action, Refusal> {
         if channel == 0 || channel > self.limits.channel_max {
             let expected = format!("1 to {}", self.limits.channel_max);
-            return Err(Refusal::new(ReplyCode::NotAllowed, format!("no channel may have the number {channel}"))
-                .about(Entity::Channel, channel.to_string())
-                .field("channel", expected, channel.to_string()));
+            return Err(Refusal::new(
+                ReplyCode::NotAllowed,
+                format!("no channel may have the number {channel}"),
+            )
+            .about(Entity::Channel, channel.to_string())
+            .field("channel", expected, channel.to_string()));
         }
         if !self.channels.insert(channel) {
             return Err(Refusal::new(ReplyCode::ChannelError, format!("channel {channel} is open already"))
@@ -259,9 +265,12 @@ impl Connection {
                 .field("ranges", "at least one", "none"));
         }
         if let Some(range) = ranges.iter().find(|range| range.outcome() == pb::Outcome::Unspecified) {
-            return Err(Refusal::new(ReplyCode::SyntaxError, "a range has no outcome, or one not known here")
-                .about(Entity::Frame, "Settle")
-                .field("outcome", "accepted, requeued or rejected", range.outcome.to_string()));
+            return Err(Refusal::new(
+                ReplyCode::SyntaxError,
+                "a range has no outcome, or one not known here",
+            )
+            .about(Entity::Frame, "Settle")
+            .field("outcome", "accepted, requeued or rejected", range.outcome.to_string()));
         }
         Ok(Action::Settle { channel, request, consumer, ranges })
     }
@@ -324,13 +333,20 @@ fn check_publish(
     if first_sequence.checked_add(count as u64).is_none() {
         return Err(Refusal::new(ReplyCode::SyntaxError, "sequence numbers end before the messages do")
             .about(Entity::Frame, "Publish")
-            .field("first_sequence", "a number that leaves room for the others", first_sequence.to_string()));
+            .field(
+                "first_sequence",
+                "a number that leaves room for the others",
+                first_sequence.to_string(),
+            ));
     }
     match (publisher, target) {
         (0, Some(target)) => check_target(target).map(Some),
-        (0, None) => Err(Refusal::new(ReplyCode::SyntaxError, "a Publish says with neither publisher nor target where to")
-            .about(Entity::Frame, "Publish")
-            .field("target", "present, if publisher is 0", "absent")),
+        (0, None) => Err(Refusal::new(
+            ReplyCode::SyntaxError,
+            "a Publish says with neither publisher nor target where to",
+        )
+        .about(Entity::Frame, "Publish")
+        .field("target", "present, if publisher is 0", "absent")),
         (publisher, _) => check_handle("publisher", Entity::Publisher, publisher).map(|()| None),
     }
 }

@@ -43,9 +43,11 @@ impl Login {
         if connect.protocol_version < PROTOCOL_VERSION {
             let got = connect.protocol_version.to_string();
             let text = format!("protocol version {got} is not spoken here");
-            return Err(Refusal::new(ReplyCode::NotImplemented, text)
-                .about(Entity::Connection, "")
-                .field("protocol_version", PROTOCOL_VERSION.to_string(), got));
+            return Err(Refusal::new(ReplyCode::NotImplemented, text).about(Entity::Connection, "").field(
+                "protocol_version",
+                PROTOCOL_VERSION.to_string(),
+                got,
+            ));
         }
         if connect.mechanism != MECHANISM {
             return Err(Refusal::new(ReplyCode::NotImplemented, "this login mechanism is not known here")

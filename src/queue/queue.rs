@@ -115,6 +115,17 @@ pub enum Effect {
 /// Effects in order.
 pub type Effects = Vec<Effect>;
 
+/// What a single request got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// A message, among the effects.
+    Message,
+    /// A message waits until the mark is durable: ask again after [`Queue::mark_durable`].
+    AfterMark,
+    /// No message is ready.
+    Nothing,
+}
+
 /// Numbers for lists and answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueCounts {
@@ -479,13 +490,17 @@ impl Queue {
 
     /// Takes the next message for a single request; it counts as held by `key`, which must be attached with no room
     /// of its own (credit 0).
-    pub fn take_one(&mut self, key: ConsumerKey, effects: &mut Effects) -> bool {
-        let Some(index) = self.position(key) else { return false };
+    pub fn take_one(&mut self, key: ConsumerKey, effects: &mut Effects) -> Taken {
+        let Some(index) = self.position(key) else { return Taken::Nothing };
         self.consumers[index].add_credit(1);
         let taken = self.serve(index, 1, effects);
         self.consumers[index].limits.credit = Some(0);
         self.advance_mark(effects);
-        taken > 0
+        match taken {
+            0 if self.backlog.live() > self.outstanding => Taken::AfterMark,
+            0 => Taken::Nothing,
+            _ => Taken::Message,
+        }
     }
 
     /// The message to go out next, and whether it had been out before. What came back stands before what never left

@@ -57,10 +57,16 @@ pub(super) struct Connection {
 enum Stage {
     /// Until the first frame: strangers are told from clients.
     Greeting,
-    LoggingIn { login: Box<Login>, check: Pin<Box<dyn Future<Output = Result<Identity, Refusal>> + Send>> },
+    LoggingIn {
+        login: Box<Login>,
+        check: Pin<Box<dyn Future<Output = Result<Identity, Refusal>> + Send>>,
+    },
     Seated(Box<Seat>),
     /// Somebody wants the client to go; what is under way is finished first.
-    Draining { seat: Box<Seat>, reason: String },
+    Draining {
+        seat: Box<Seat>,
+        reason: String,
+    },
     /// The last frame is on its way; what comes counts for nothing until the client hangs up.
     Leaving {
         /// Not even frames are looked for: it speaks another protocol.
@@ -282,7 +288,9 @@ impl Connection {
             Err(fault) => {
                 tracing::error!(peer = %self.peer, %fault, "stored messages are not what was published");
                 let text = "a stored message cannot be read";
-                self.say_goodbye(Some(&Refusal::new(ReplyCode::InternalError, text).about(Entity::Message, "")));
+                self.say_goodbye(Some(
+                    &Refusal::new(ReplyCode::InternalError, text).about(Entity::Message, ""),
+                ));
                 return true;
             }
         }
@@ -337,7 +345,9 @@ impl Connection {
             if !self.takes_frames() {
                 return taken > 0;
             }
-            let Found::Frame(frame) = self.inbox.next(self.protocol.frame_bytes_max()) else { return taken > 0 };
+            let Found::Frame(frame) = self.inbox.next(self.protocol.frame_bytes_max()) else {
+                return taken > 0;
+            };
             let action = self.protocol.receive(frame, self.outbox.tail());
             self.act(action);
         }

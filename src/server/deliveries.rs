@@ -82,7 +82,15 @@ impl Frame<'_> {
         let key = self.delivery.consumer;
         let origin = &self.delivery.origin;
         let out = outbox.tail();
-        encode_deliver_head(key.channel, key.handle, self.tag, &origin.exchange, &origin.routing_key, self.bytes, out);
+        encode_deliver_head(
+            key.channel,
+            key.handle,
+            self.tag,
+            &origin.exchange,
+            &origin.routing_key,
+            self.bytes,
+            out,
+        );
         self.pieces.drain(..).for_each(|piece| outbox.push(piece));
         self.tag += self.count;
         self.bytes = 0;

@@ -12,7 +12,11 @@ use crate::wire::pb;
 const EXPLANATION_BYTES: usize = 8 * 1024 * 1024;
 
 /// Explains a route.
-pub(super) fn explain(broker: &Broker, who: &Identity, request: pb::Explain) -> Result<pb::Explanation, Refusal> {
+pub(super) fn explain(
+    broker: &Broker,
+    who: &Identity,
+    request: pb::Explain,
+) -> Result<pb::Explanation, Refusal> {
     let headers = match request.headers {
         Some(headers) => Some(arguments(Some(headers))?),
         None => None,

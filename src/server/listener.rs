@@ -125,11 +125,14 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, _permit
 
 /// Says why before hanging up, if the socket takes it at once.
 fn turn_away(stream: &TcpStream, connections_max: usize) {
-    let refusal = Refusal::new(ReplyCode::ResourceError, "this broker has as many connections as it may have")
-        .about(Entity::Connection, "")
-        .field("connections_max", format!("{connections_max} at most"), "one more")
-        .hint("close connections that are not needed, or raise connections_max in the broker's configuration")
-        .retryable();
+    let refusal = Refusal::new(
+        ReplyCode::ResourceError,
+        "this broker has as many connections as it may have",
+    )
+    .about(Entity::Connection, "")
+    .field("connections_max", format!("{connections_max} at most"), "one more")
+    .hint("close connections that are not needed, or raise connections_max in the broker's configuration")
+    .retryable();
     let mut out = BytesMut::new();
     let close = pb::Close { error: Some((&refusal).into()) };
     encode_frame(0, 0, &pb::frame::Body::Close(close), &mut out);

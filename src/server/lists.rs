@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use prost::Message as _;
 
 use crate::broker::{
-    Binding, Broker, ConnectionDescription, ConsumerListing, Destination, ExchangeDefinition, Identity, QueueListing,
+    Binding, Broker, ConnectionDescription, ConsumerListing, Destination, ExchangeDefinition, Identity,
+    QueueListing,
 };
 use crate::model::{Entity, Refusal, ReplyCode};
 use crate::wire::pb;
@@ -25,11 +26,9 @@ pub(super) async fn list(broker: &Broker, who: &Identity, request: pb::List) -> 
     let size = match request.page_size as usize {
         0 => PAGE_SIZE,
         size if size > PAGE_SIZE_MAX => {
-            return Err(Refusal::new(ReplyCode::SyntaxError, "the page is too large").about(Entity::Frame, "List").field(
-                "page_size",
-                format!("{PAGE_SIZE_MAX} at most"),
-                size.to_string(),
-            ));
+            return Err(Refusal::new(ReplyCode::SyntaxError, "the page is too large")
+                .about(Entity::Frame, "List")
+                .field("page_size", format!("{PAGE_SIZE_MAX} at most"), size.to_string()));
         }
         size => size,
     };
@@ -60,7 +59,8 @@ async fn part(
     let next = match kind {
         pb::ListKind::Exchanges => {
             let page = broker.list_exchanges(who, name, token, size);
-            part.exchanges = page.entries.iter().map(|(exchange, bindings)| exchange_entry(exchange, *bindings)).collect();
+            part.exchanges =
+                page.entries.iter().map(|(exchange, bindings)| exchange_entry(exchange, *bindings)).collect();
             page.next
         }
         pb::ListKind::Queues => {
@@ -115,7 +115,13 @@ async fn part(
 
 fn count(part: &pb::Listing) -> usize {
     let pb::Listing { exchanges, queues, bindings, connections, consumers, users, vhosts, .. } = part;
-    exchanges.len() + queues.len() + bindings.len() + connections.len() + consumers.len() + users.len() + vhosts.len()
+    exchanges.len()
+        + queues.len()
+        + bindings.len()
+        + connections.len()
+        + consumers.len()
+        + users.len()
+        + vhosts.len()
 }
 
 fn append(page: &mut pb::Listing, part: pb::Listing) {

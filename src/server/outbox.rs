@@ -115,7 +115,11 @@ impl Outbox {
             } else {
                 self.cut_tail();
                 let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                let used = slices.iter_mut().zip(&self.pieces).map(|(slice, piece)| *slice = IoSlice::new(piece)).count();
+                let used = slices
+                    .iter_mut()
+                    .zip(&self.pieces)
+                    .map(|(slice, piece)| *slice = IoSlice::new(piece))
+                    .count();
                 ready!(Pin::new(&mut *socket).poll_write_vectored(context, &slices[..used]))?
             };
             if written == 0 {

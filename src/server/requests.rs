@@ -3,10 +3,12 @@
 use super::explain::explain;
 use super::lists::list;
 use crate::broker::{
-    Binding, Broker, Destination, ExchangeDefinition, ExchangeKind, Identity, Password, QueueDeclaration, UserChange,
+    Binding, Broker, Destination, ExchangeDefinition, ExchangeKind, Identity, Password, QueueDeclaration,
+    UserChange,
 };
 use crate::model::{
-    Entity, ExchangeName, FieldTable, NameTooLong, QueueName, Refusal, ReplyCode, RoutingKey, UserName, VhostName,
+    Entity, ExchangeName, FieldTable, NameTooLong, QueueName, Refusal, ReplyCode, RoutingKey, UserName,
+    VhostName,
 };
 use crate::wire::pb;
 use crate::wire::pb::frame::Body;
@@ -63,7 +65,11 @@ pub(super) async fn carry_out(broker: &Broker, who: &Identity, body: Body) -> Re
 
 const DONE: Body = Body::Done(pb::Done {});
 
-async fn declare_exchange(broker: &Broker, who: &Identity, declare: pb::DeclareExchange) -> Result<Body, Refusal> {
+async fn declare_exchange(
+    broker: &Broker,
+    who: &Identity,
+    declare: pb::DeclareExchange,
+) -> Result<Body, Refusal> {
     if declare.passive {
         broker.check_exchange(who, &declare.name)?;
         return Ok(DONE);

@@ -14,8 +14,8 @@ use super::deliveries::{put_delivery, put_got};
 use super::outbox::{Outbox, Receipt};
 use super::requests::carry_out;
 use crate::broker::{
-    ConnectionDescription, ConsumeRequest, ConsumerKey, Delivery, Event, Outcome, Outlet, Session, SettleAnswer,
-    SettleRequest, Settlement, TagRange, Target,
+    ConnectionDescription, ConsumeRequest, ConsumerKey, Delivery, Event, Outcome, Outlet, Session,
+    SettleAnswer, SettleRequest, Settlement, TagRange, Target,
 };
 use crate::model::{Entity, Refusal, ReplyCode};
 use crate::protocol::{self, Action, PublishTo, put_done, put_error, put_refused};
@@ -149,10 +149,12 @@ impl Seat {
                     put_done(channel, request, outbox.tail());
                 }
             }
-            Action::Get { channel, request, get } => match self.session.get(channel, &get.queue, get.no_ack) {
-                Ok(()) => self.waiting = Some(Waiting::Got { channel, request }),
-                Err(refusal) => put_error(channel, request, &refusal, outbox.tail()),
-            },
+            Action::Get { channel, request, get } => {
+                match self.session.get(channel, &get.queue, get.no_ack) {
+                    Ok(()) => self.waiting = Some(Waiting::Got { channel, request }),
+                    Err(refusal) => put_error(channel, request, &refusal, outbox.tail()),
+                }
+            }
             Action::CloseChannel { channel } => self.close_channel(channel),
             Action::Request { channel, request, body } => self.request(channel, request, *body),
         }
@@ -178,7 +180,9 @@ impl Seat {
     ) {
         let target = match given {
             Some(to) => {
-                let same = |target: &mut Target| target.is(&to.exchange, &to.routing_key, to.mandatory, to.transient);
+                let same = |target: &mut Target| {
+                    target.is(&to.exchange, &to.routing_key, to.mandatory, to.transient)
+                };
                 match self.given.take_if(|target| !same(target)) {
                     Some(other) => self.session.forget_target(other),
                     None => {}
@@ -234,7 +238,11 @@ impl Seat {
             let text = format!("publisher {publisher} is open on this channel already");
             return Err(Refusal::new(ReplyCode::NotAllowed, text)
                 .about(Entity::Publisher, publisher.to_string())
-                .field("publisher", "a number that no publisher of this channel has", publisher.to_string()));
+                .field(
+                    "publisher",
+                    "a number that no publisher of this channel has",
+                    publisher.to_string(),
+                ));
         }
         if self.targets.len() >= PUBLISHERS_MAX {
             let text = format!("a connection may have {PUBLISHERS_MAX} publishers at most");
@@ -264,7 +272,8 @@ impl Seat {
 
     fn close_channel(&mut self, channel: u32) {
         self.session.close_channel(channel);
-        let publishers: Vec<(u32, u32)> = self.targets.keys().filter(|place| place.0 == channel).copied().collect();
+        let publishers: Vec<(u32, u32)> =
+            self.targets.keys().filter(|place| place.0 == channel).copied().collect();
         for place in publishers {
             if let Some(target) = self.targets.remove(&place) {
                 self.session.forget_target(target);
@@ -368,7 +377,8 @@ impl Seat {
     }
 
     fn consumer_started(&mut self, key: ConsumerKey, result: Result<(), Box<Refusal>>, outbox: &mut Outbox) {
-        let awaited = |waiting: &mut Waiting| matches!(waiting, Waiting::Started { key: other, .. } if *other == key);
+        let awaited =
+            |waiting: &mut Waiting| matches!(waiting, Waiting::Started { key: other, .. } if *other == key);
         let Some(Waiting::Started { request, tag, .. }) = self.waiting.take_if(awaited) else { return };
         self.session.consumer_started(key, result.is_ok());
         match result {
@@ -382,7 +392,8 @@ impl Seat {
     }
 
     fn consumer_cancelled(&mut self, key: ConsumerKey, outbox: &mut Outbox) {
-        let awaited = |waiting: &mut Waiting| matches!(waiting, Waiting::Cancelled { key: other, .. } if *other == key);
+        let awaited =
+            |waiting: &mut Waiting| matches!(waiting, Waiting::Cancelled { key: other, .. } if *other == key);
         if let Some(Waiting::Cancelled { request, .. }) = self.waiting.take_if(awaited) {
             self.session.consumer_cancelled(key);
             put_done(key.channel, request, outbox.tail());
@@ -392,18 +403,22 @@ impl Seat {
     fn got(
         &mut self,
         key: ConsumerKey,
-        message: Option<Delivery>,
+        message: Result<Option<Delivery>, Box<Refusal>>,
         ready: u64,
         outbox: &mut Outbox,
     ) -> Result<(), ItemFault> {
         let awaited = |waiting: &mut Waiting| matches!(waiting, Waiting::Got { channel, .. } if *channel == key.channel);
         let Some(Waiting::Got { channel, request }) = self.waiting.take_if(awaited) else { return Ok(()) };
         match message {
-            Some(delivery) => {
+            Err(refusal) => {
+                put_error(channel, request, &refusal, outbox.tail());
+                Ok(())
+            }
+            Ok(Some(delivery)) => {
                 let tag = self.session.got(&delivery);
                 put_got(request, tag, &delivery, ready, outbox.tail())
             }
-            None => {
+            Ok(None) => {
                 let got = pb::Got { messages_ready: ready, ..pb::Got::default() };
                 encode_frame(channel, request, &Body::Got(got), outbox.tail());
                 Ok(())

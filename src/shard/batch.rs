@@ -75,7 +75,8 @@ impl BatchBuilder {
             self.next_body += u64::from(segment.end - segment.first);
         }
         if self.logged {
-            let parts = segments.iter().map(|segment| (u64::from(segment.end - segment.first), &segment.queues[..]));
+            let parts =
+                segments.iter().map(|segment| (u64::from(segment.end - segment.first), &segment.queues[..]));
             operation::encode_publish(origin, bytes, parts, &mut self.operations);
             self.operations_count += 1;
         }

@@ -81,7 +81,14 @@ pub(super) struct Bodies {
 impl Bodies {
     /// Notes messages that were just copied behind those noted before. Their bytes come with [`Bodies::freeze`].
     /// `live` 0: all their queues were deleted in the meantime, and nobody will ask for them.
-    pub(super) fn note(&mut self, first: u64, origin: &Arc<Origin>, place: BodyPlace, ends: Vec<u32>, live: u64) {
+    pub(super) fn note(
+        &mut self,
+        first: u64,
+        origin: &Arc<Origin>,
+        place: BodyPlace,
+        ends: Vec<u32>,
+        live: u64,
+    ) {
         if live == 0 {
             return;
         }
@@ -115,7 +122,14 @@ impl Bodies {
     }
 
     /// Notes messages found in the log at recovery.
-    pub(super) fn recover(&mut self, first: u64, count: u32, origin: Arc<Origin>, place: BodyPlace, live: u64) {
+    pub(super) fn recover(
+        &mut self,
+        first: u64,
+        count: u32,
+        origin: Arc<Origin>,
+        place: BodyPlace,
+        live: u64,
+    ) {
         if live > 0 {
             self.groups.push_back(Group { first, count, origin, place, live, resident: None });
         }
@@ -192,7 +206,10 @@ impl Bodies {
         }
         let ends = message_ends(&bytes).filter(|ends| ends.len() == group.count as usize);
         let ends = ends.ok_or_else(|| {
-            format!("batch {} holds other messages than {} at byte {}", group.place.index, first, group.place.offset)
+            format!(
+                "batch {} holds other messages than {} at byte {}",
+                group.place.index, first, group.place.offset
+            )
         })?;
         self.resident_bytes += bytes.len();
         if let Some(former) = group.resident.replace(Resident { bytes, ends }) {
@@ -222,7 +239,8 @@ impl Bodies {
     }
 
     fn find(&mut self, sequence: u64) -> Option<usize> {
-        let holds = |group: &Group| group.first <= sequence && sequence < group.first + u64::from(group.count);
+        let holds =
+            |group: &Group| group.first <= sequence && sequence < group.first + u64::from(group.count);
         for index in [self.hint, self.hint + 1] {
             if self.groups.get(index).is_some_and(holds) {
                 self.hint = index;
@@ -306,7 +324,10 @@ mod tests {
         assert_eq!(bodies.look_up(run(1, 1)).unwrap_err(), Missing::Cold);
         assert!(bodies.look_up(run(4, 1)).is_ok());
         let cold = bodies.cold_from(2);
-        assert_eq!(cold, [ColdGroup { first: 1, place: BodyPlace { index: LogIndex(1), offset: 0, len: 12 } }]);
+        assert_eq!(
+            cold,
+            [ColdGroup { first: 1, place: BodyPlace { index: LogIndex(1), offset: 0, len: 12 } }]
+        );
         assert!(bodies.install(1, bytes(2)).is_err(), "another number of messages");
         bodies.install(1, bytes(3)).unwrap();
         assert_eq!(bodies.look_up(run(2, 2)).unwrap().bytes, bytes(3).slice(4..));

@@ -269,8 +269,8 @@ pub enum Event {
     Got {
         /// The reader.
         key: ConsumerKey,
-        /// The message, or `None` if there is none ready.
-        message: Option<Delivery>,
+        /// The message, or `None` if there is none ready; why not, if the queue cannot be asked.
+        message: Result<Option<Delivery>, Box<Refusal>>,
         /// Ready messages left.
         ready: u64,
     },

@@ -89,7 +89,8 @@ pub(super) fn encode_delete(queue: QueueId, out: &mut BytesMut) {
 
 /// Splits a payload into messages and operations.
 pub(super) fn split_payload(payload: &[u8]) -> Result<(&[u8], &[u8]), String> {
-    let (rest, length) = payload.split_last_chunk::<4>().ok_or("a batch ends before the length of its operations")?;
+    let (rest, length) =
+        payload.split_last_chunk::<4>().ok_or("a batch ends before the length of its operations")?;
     let length = u32::from_le_bytes(*length) as usize;
     let messages = rest.len().checked_sub(length).ok_or("a batch is shorter than its operations")?;
     Ok(rest.split_at(messages))
@@ -160,15 +161,19 @@ mod tests {
 
     fn runs_of(runs: &[(u64, u64)]) -> SequenceRuns {
         let mut all = SequenceRuns::default();
-        runs.iter().for_each(|(first, count)| all.push_run(SequenceRun { first: BodySequence(*first), count: *count }));
+        runs.iter().for_each(|(first, count)| {
+            all.push_run(SequenceRun { first: BodySequence(*first), count: *count })
+        });
         all
     }
 
     #[test]
     fn operations_come_back_as_they_went() {
         let mut out = BytesMut::new();
-        let origin =
-            Origin { exchange: ExchangeName::new("logs").unwrap(), routing_key: RoutingKey::new("a.b").unwrap() };
+        let origin = Origin {
+            exchange: ExchangeName::new("logs").unwrap(),
+            routing_key: RoutingKey::new("a.b").unwrap(),
+        };
         let queues = [QueueId(7), QueueId(300)];
         encode_publish(&origin, 1234, [(3, &queues[..]), (1, &queues[..1])].into_iter(), &mut out);
         let settle = QueueCommand::Settle(runs_of(&[(100, 5), (7, 1), (1 << 40, 2)]));

@@ -13,12 +13,12 @@ use super::command::{
 use super::mailbox::Mailbox;
 use super::operation::{self, Operation};
 use crate::model::{
-    BodySequence, DeliveryTag, Durability, Entity, ExchangeName, QueueId, Refusal, ReplyCode, RoutingKey, ShardId, Timestamp,
-    message_ends,
+    BodySequence, DeliveryTag, Durability, Entity, ExchangeName, QueueId, Refusal, ReplyCode, RoutingKey,
+    ShardId, Timestamp, message_ends,
 };
 use crate::queue::{
-    AttachRefusal, ConsumerKey, ConsumerLimits, Effect, Effects, Queue, QueueCommand, QueueOptions, SequenceRun,
-    UnknownTag,
+    AttachRefusal, ConsumerKey, ConsumerLimits, Effect, Effects, Queue, QueueCommand, QueueOptions,
+    SequenceRun, Taken, UnknownTag,
 };
 use crate::storage::{LogIndex, RecoveredBatch, ShardLog};
 
@@ -68,6 +68,8 @@ struct Slot {
     /// Effects that wait, in order, for bodies to be read back.
     stalled: VecDeque<Effect>,
     loading: bool,
+    /// Single requests that wait for the delivery mark to be durable.
+    gets: Vec<(ConsumerKey, Outlet)>,
 }
 
 /// Somebody who wants to know when a batch is durable.
@@ -138,7 +140,9 @@ impl Shard {
         while let Some(operation) = operation::decode(&mut operations)? {
             match operation {
                 Operation::Publish { exchange, routing_key, bytes, segments } => {
-                    let run = messages.get(offset..offset + bytes).ok_or("a publish has more bytes than its batch")?;
+                    let run = messages
+                        .get(offset..offset + bytes)
+                        .ok_or("a publish has more bytes than its batch")?;
                     let name = |_| "a name of more than 255 bytes";
                     let origin = Arc::new(Origin {
                         exchange: ExchangeName::new(exchange).map_err(name)?,
@@ -159,7 +163,11 @@ impl Shard {
             }
         }
         if sequence != batch.first_body.0 + u64::from(batch.bodies) {
-            return Err(format!("it holds {} messages and says {}", sequence - batch.first_body.0, batch.bodies));
+            return Err(format!(
+                "it holds {} messages and says {}",
+                sequence - batch.first_body.0,
+                batch.bodies
+            ));
         }
         self.batch = BatchBuilder::new(true, sequence);
         Ok(())
@@ -176,7 +184,9 @@ impl Shard {
         let mut live = 0;
         let mut done = 0usize;
         for (messages, queues) in segments {
-            let part = ends.get(done..done + *messages as usize).ok_or("a publish has fewer messages than it says")?;
+            let part = ends
+                .get(done..done + *messages as usize)
+                .ok_or("a publish has fewer messages than it says")?;
             let start = if done == 0 { 0 } else { ends[done - 1] };
             for id in queues {
                 let slot = self.queues.entry(*id).or_insert_with(|| Slot::new(RECOVERED));
@@ -202,7 +212,8 @@ impl Shard {
         self.durable = log.progress().durable;
         self.log = Some(log);
         let known: HashMap<QueueId, QueueOptions> = queues.iter().copied().collect();
-        let orphans: Vec<QueueId> = self.queues.keys().filter(|id| !known.contains_key(id)).copied().collect();
+        let orphans: Vec<QueueId> =
+            self.queues.keys().filter(|id| !known.contains_key(id)).copied().collect();
         for queue in orphans {
             tracing::info!(shard = %self.options.id, %queue, "dropping a queue whose declaration was never confirmed");
             self.forget(queue);
@@ -312,11 +323,14 @@ impl Shard {
                 if let Some(slot) = self.queues.get_mut(&queue) {
                     slot.queue.detach(key, &mut self.effects);
                     slot.outlets.retain(|(other, _)| *other != key);
+                    slot.gets.retain(|(other, _)| *other != key);
                     self.run_effects(queue);
                     self.mark_dirty(queue);
                 }
             }
-            Command::Settle { queue, key, settlements, reply } => self.settle(queue, key, &settlements, reply),
+            Command::Settle { queue, key, settlements, reply } => {
+                self.settle(queue, key, &settlements, reply)
+            }
             Command::Credit { queue, key, add } => {
                 if let Some(slot) = self.queues.get_mut(&queue) {
                     slot.queue.add_credit(key, add);
@@ -400,7 +414,10 @@ impl Shard {
             if let Some(outlet) = self.outlet(queue, key)
                 && ![GET_HANDLE, GET_NO_ACK_HANDLE].contains(&key.handle)
             {
-                self.send(&outlet, Event::ConsumerEnded { queue, key, reason: "its queue was deleted".to_owned() });
+                self.send(
+                    &outlet,
+                    Event::ConsumerEnded { queue, key, reason: "its queue was deleted".to_owned() },
+                );
             }
         }
         self.batch.delete(queue);
@@ -411,6 +428,9 @@ impl Shard {
     /// Drops a queue and all that it holds.
     fn forget(&mut self, queue: QueueId) {
         let Some(mut slot) = self.queues.remove(&queue) else { return };
+        for (key, outlet) in slot.gets.drain(..) {
+            self.send(&outlet, Event::Got { key, message: Err(Box::new(queue_deleted())), ready: 0 });
+        }
         for run in slot.queue.contents().runs() {
             self.bodies.release(*run);
         }
@@ -424,7 +444,7 @@ impl Shard {
     fn attach(&mut self, queue: QueueId, key: ConsumerKey, limits: ConsumerLimits, outlet: Outlet) {
         let result = match self.queues.get_mut(&queue) {
             Some(slot) => slot.queue.attach(key, limits).map_err(attach_refusal),
-            None => Err(Refusal::new(ReplyCode::NotFound, "the queue was deleted a moment ago")),
+            None => Err(queue_deleted()),
         };
         if result.is_ok()
             && let Some(slot) = self.queues.get_mut(&queue)
@@ -459,14 +479,16 @@ impl Shard {
                 let refusal = Box::new(unknown_tag(tag, key));
                 self.send(&outlet, Event::SettleRefused { key, request, refusal });
             }
-            (None, Some(outlet), Some(request)) => self.waiting.push(Waiting::Settle { outlet, key, request }),
+            (None, Some(outlet), Some(request)) => {
+                self.waiting.push(Waiting::Settle { outlet, key, request })
+            }
             (_, None, _) | (None, _, None) => {}
         }
     }
 
     fn get(&mut self, queue: QueueId, key: ConsumerKey, outlet: Outlet) {
         let Some(slot) = self.queues.get_mut(&queue) else {
-            return self.send(&outlet, Event::Got { key, message: None, ready: 0 });
+            return self.send(&outlet, Event::Got { key, message: Err(Box::new(queue_deleted())), ready: 0 });
         };
         if !slot.outlets.iter().any(|(other, _)| *other == key) {
             let limits = ConsumerLimits {
@@ -483,8 +505,26 @@ impl Shard {
         let taken = slot.queue.take_one(key, &mut self.effects);
         let ready = slot.queue.counts().ready;
         self.run_effects(queue);
-        if !taken {
-            self.send(&outlet, Event::Got { key, message: None, ready });
+        match (taken, &self.failed) {
+            (Taken::Message, _) => {}
+            (Taken::Nothing, _) => self.send(&outlet, Event::Got { key, message: Ok(None), ready }),
+            (Taken::AfterMark, None) => {
+                if let Some(slot) = self.queues.get_mut(&queue) {
+                    slot.gets.push((key, outlet));
+                }
+            }
+            (Taken::AfterMark, Some(what)) => {
+                let message = Err(Box::new(log_failed(self.options.id, what)));
+                self.send(&outlet, Event::Got { key, message, ready });
+            }
+        }
+    }
+
+    /// Asks again for single requests that found a message which nobody may see yet.
+    fn retry_gets(&mut self, queue: QueueId) {
+        let gets = self.queues.get_mut(&queue).map(|slot| std::mem::take(&mut slot.gets)).unwrap_or_default();
+        for (key, outlet) in gets {
+            self.get(queue, key, outlet);
         }
     }
 
@@ -604,7 +644,10 @@ impl Shard {
         let mut rest = run;
         while rest.count > 0 {
             let piece = self.bodies.look_up(rest)?;
-            rest = SequenceRun { first: BodySequence(rest.first.0 + piece.count), count: rest.count - piece.count };
+            rest = SequenceRun {
+                first: BodySequence(rest.first.0 + piece.count),
+                count: rest.count - piece.count,
+            };
             pieces.push(piece);
         }
         Ok(pieces)
@@ -661,7 +704,7 @@ impl Shard {
         let key = delivery.consumer;
         if [GET_HANDLE, GET_NO_ACK_HANDLE].contains(&key.handle) {
             let ready = self.queues.get(&delivery.queue).map_or(0, |slot| slot.queue.counts().ready);
-            return self.send(outlet, Event::Got { key, message: Some(delivery), ready });
+            return self.send(outlet, Event::Got { key, message: Ok(Some(delivery)), ready });
         }
         outlet.update(|events| match events.last_mut() {
             Some(Event::Delivery(last)) if last.continues_with(&delivery) => last.join(delivery),
@@ -742,6 +785,7 @@ impl Shard {
                             slot.queue.mark_durable(mark);
                             self.mark_dirty(queue);
                         }
+                        self.retry_gets(queue);
                     }
                 }
             }
@@ -773,7 +817,7 @@ impl Shard {
                     self.send(&outlet, Event::SettleRefused { key, request: Some(request), refusal });
                 }
                 // Without a mark the queue gives no message out that it has not given out before.
-                Waiting::Mark { .. } => {}
+                Waiting::Mark { queue, .. } => self.retry_gets(queue),
             }
         }
     }
@@ -798,6 +842,7 @@ impl Slot {
             outlets: Vec::new(),
             stalled: VecDeque::new(),
             loading: false,
+            gets: Vec::new(),
         }
     }
 }
@@ -837,6 +882,10 @@ fn attach_refusal(refusal: AttachRefusal) -> Refusal {
         }
     };
     Refusal::new(ReplyCode::AccessRefused, text).retryable()
+}
+
+fn queue_deleted() -> Refusal {
+    Refusal::new(ReplyCode::NotFound, "the queue was deleted a moment ago").about(Entity::Queue, "")
 }
 
 fn unknown_tag(tag: DeliveryTag, key: ConsumerKey) -> Refusal {

@@ -134,6 +134,9 @@ fn publishing_goes_on_when_the_broker_comes_back() {
     for number in 0..500 {
         writeln!(stdin, "before {number}").unwrap();
     }
+    while broker.messages("orders").0 == 0 {
+        std::thread::yield_now();
+    }
     broker.kill_and_restart();
     for number in 0..500 {
         writeln!(stdin, "after {number}").unwrap();
