@@ -545,77 +545,69 @@ impl Shard {
 
     fn run_or_stall(&mut self, queue: QueueId, effect: Effect) {
         let Some(slot) = self.queues.get_mut(&queue) else { return };
-        if slot.stalled.is_empty() && self.try_run(queue, &effect) {
-            return;
-        }
-        if let Some(slot) = self.queues.get_mut(&queue) {
-            slot.stalled.push_back(effect);
+        let rest = if slot.stalled.is_empty() { self.try_run(queue, effect) } else { Some(effect) };
+        if let (Some(rest), Some(slot)) = (rest, self.queues.get_mut(&queue)) {
+            slot.stalled.push_back(rest);
         }
     }
 
-    /// Delivers or releases; `false` if bodies must be read back first, which is then under way.
-    fn try_run(&mut self, queue: QueueId, effect: &Effect) -> bool {
-        match effect {
-            Effect::Release(run) => self.bodies.release(*run),
+    /// Delivers or releases; returns what must wait for bodies to be read back, which is then under way. What is in
+    /// memory goes out at once: memory need not have room for all of a long run at the same time.
+    fn try_run(&mut self, queue: QueueId, effect: Effect) -> Option<Effect> {
+        let (consumer, mut run, mut first_tag, redelivered, delivery_count, mut window_bytes) = match effect {
+            Effect::Release(run) => {
+                self.bodies.release(run);
+                return None;
+            }
             Effect::Deliver { consumer, run, first_tag, redelivered, delivery_count, window_bytes } => {
-                let Some(outlet) = self.outlet(queue, *consumer) else { return true };
-                let mut pieces = match self.collect(*run) {
-                    Ok(pieces) => pieces,
-                    Err(Missing::Cold) => {
-                        self.load(queue, *run);
-                        return false;
-                    }
-                    Err(Missing::Unknown) => {
-                        tracing::error!(shard = %self.options.id, %queue, ?run, "messages without a body");
-                        return true;
-                    }
-                };
-                let mut tag = *first_tag;
-                let mut window = *window_bytes;
-                for piece in pieces.drain(..) {
-                    let delivery = Delivery {
-                        queue,
-                        consumer: *consumer,
-                        first_tag: tag,
-                        count: piece.count,
-                        origin: piece.origin,
-                        pieces: vec![piece.bytes],
-                        redelivered: *redelivered,
-                        delivery_count: *delivery_count,
-                        window_bytes: std::mem::take(&mut window),
-                    };
-                    tag.0 += piece.count;
-                    self.send_delivery(&outlet, delivery);
-                }
+                (consumer, run, first_tag, redelivered, delivery_count, window_bytes)
             }
             Effect::Append(_) | Effect::Unused => unreachable!("carried out where they arise"),
+        };
+        let outlet = self.outlet(queue, consumer)?;
+        while run.count > 0 {
+            let found = match self.bodies.look_up(run) {
+                Ok(found) => found,
+                Err(Missing::Cold) => {
+                    self.load(queue, run.first);
+                    return Some(Effect::Deliver {
+                        consumer,
+                        run,
+                        first_tag,
+                        redelivered,
+                        delivery_count,
+                        window_bytes,
+                    });
+                }
+                Err(Missing::Unknown) => {
+                    tracing::error!(shard = %self.options.id, %queue, ?run, "messages without a body");
+                    return None;
+                }
+            };
+            let delivery = Delivery {
+                queue,
+                consumer,
+                first_tag,
+                count: found.count,
+                origin: found.origin,
+                pieces: vec![found.bytes],
+                redelivered,
+                delivery_count,
+                window_bytes: std::mem::take(&mut window_bytes),
+            };
+            first_tag.0 += found.count;
+            run = SequenceRun { first: BodySequence(run.first.0 + found.count), count: run.count - found.count };
+            self.send_delivery(&outlet, delivery);
         }
-        true
+        None
     }
 
-    fn collect(&mut self, run: SequenceRun) -> Result<Vec<super::bodies::Found>, Missing> {
-        let mut pieces = Vec::new();
-        let mut rest = run;
-        while rest.count > 0 {
-            let piece = self.bodies.look_up(rest)?;
-            rest = SequenceRun { first: BodySequence(rest.first.0 + piece.count), count: rest.count - piece.count };
-            pieces.push(piece);
-        }
-        Ok(pieces)
-    }
-
-    fn load(&mut self, queue: QueueId, run: SequenceRun) {
+    fn load(&mut self, queue: QueueId, first: BodySequence) {
         let Some(slot) = self.queues.get_mut(&queue) else { return };
-        if slot.loading {
-            return;
+        if !slot.loading {
+            slot.loading = true;
+            self.to_load.extend(self.bodies.cold_from(first.0));
         }
-        slot.loading = true;
-        let mut sequence = run.first;
-        // The run may begin in memory and go on in the log.
-        while let Ok(found) = self.bodies.look_up(SequenceRun { first: sequence, count: u64::MAX >> 1 }) {
-            sequence.0 += found.count;
-        }
-        self.to_load.extend(self.bodies.cold_from(sequence.0));
     }
 
     fn loaded(&mut self, groups: Vec<(u64, Result<bytes::Bytes, String>)>) {
@@ -641,9 +633,9 @@ impl Shard {
             slot.loading = false;
         }
         while let Some(effect) = self.queues.get_mut(&queue).and_then(|slot| slot.stalled.pop_front()) {
-            if !self.try_run(queue, &effect) {
+            if let Some(rest) = self.try_run(queue, effect) {
                 if let Some(slot) = self.queues.get_mut(&queue) {
-                    slot.stalled.push_front(effect);
+                    slot.stalled.push_front(rest);
                 }
                 return;
             }
