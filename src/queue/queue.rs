@@ -478,7 +478,7 @@ impl Queue {
     }
 
     /// Takes the next message for a single request; it counts as held by `key`, which must be attached with no room
-    /// of its own (credit 0).
+    /// of its own (credit 0). If there is none, [`Queue::waits_for_mark`] tells whether there will be one.
     pub fn take_one(&mut self, key: ConsumerKey, effects: &mut Effects) -> bool {
         let Some(index) = self.position(key) else { return false };
         self.consumers[index].add_credit(1);
@@ -491,17 +491,24 @@ impl Queue {
     /// The message to go out next, and whether it had been out before. What came back stands before what never left
     /// only if it is older, so order is that of publishing.
     fn next_waiting(&mut self) -> Option<(MessageRef, bool)> {
+        self.next_in_order().filter(|(message, _)| message.sequence() < self.deliver_below)
+    }
+
+    fn next_in_order(&mut self) -> Option<(MessageRef, bool)> {
         let fresh = self.backlog.peek();
-        let next = match (self.returned.first_key_value(), fresh) {
-            (Some((_, returned)), Some(fresh)) if fresh.sequence() < returned.sequence() => (fresh, false),
-            (Some((_, returned)), _) => (*returned, true),
-            (None, Some(fresh)) => (fresh, false),
-            (None, None) => return None,
-        };
-        (next.0.sequence() < self.deliver_below).then_some(next)
+        match (self.returned.first_key_value(), fresh) {
+            (Some((_, returned)), Some(fresh)) if fresh.sequence() < returned.sequence() => Some((fresh, false)),
+            (Some((_, returned)), _) => Some((*returned, true)),
+            (None, fresh) => fresh.map(|fresh| (fresh, false)),
+        }
     }
 
     /// Whether messages wait only for the mark to become durable.
+    pub fn waits_for_mark(&mut self) -> bool {
+        self.next_in_order().is_some_and(|(message, _)| message.sequence() >= self.deliver_below)
+    }
+
+    /// Asks for the next mark before the deliveries reach this one.
     fn advance_mark(&mut self, effects: &mut Effects) {
         if !self.options.recoverable || self.mark_pending {
             return;

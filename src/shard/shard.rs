@@ -27,6 +27,11 @@ const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Messages that need not be durable wait for the disk after all while so much is on its way to it.
 const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// A large batch waits for the log to be idle all the same if more than this would be on its way to the disk.
+const HANDED_OVER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// No publish is taken that would make the batch under construction larger: the disk has fallen too far behind.
+const GATHERED_BYTES_MAX: usize = 128 * 1024 * 1024;
+
 /// What a shard needs to know.
 #[derive(Debug, Clone, Copy)]
 pub struct ShardOptions {
@@ -68,6 +73,11 @@ struct Slot {
     /// Effects that wait, in order, for bodies to be read back.
     stalled: VecDeque<Effect>,
     loading: bool,
+    /// Single requests that are not answered yet, in order: there are messages, but they wait for bodies or for the
+    /// delivery mark.
+    gets: VecDeque<(ConsumerKey, Outlet)>,
+    /// Consumers whose last deliveries are among the stalled ones.
+    cancelled: Vec<(ConsumerKey, Outlet)>,
 }
 
 /// Somebody who wants to know when a batch is durable.
@@ -298,20 +308,13 @@ impl Shard {
                 let _ = reply.send(count);
             }
             Command::Attach { queue, key, limits, outlet } => self.attach(queue, key, limits, outlet),
-            Command::Cancel { queue, key } => {
-                let outlet = self.outlet(queue, key);
-                if let Some(slot) = self.queues.get_mut(&queue) {
-                    slot.queue.cancel(key, &mut self.effects);
-                    self.run_effects(queue);
-                }
-                if let Some(outlet) = outlet {
-                    self.send(&outlet, Event::Cancelled { key });
-                }
-            }
+            Command::Cancel { queue, key } => self.cancel(queue, key),
             Command::Detach { queue, key } => {
                 if let Some(slot) = self.queues.get_mut(&queue) {
                     slot.queue.detach(key, &mut self.effects);
                     slot.outlets.retain(|(other, _)| *other != key);
+                    slot.gets.retain(|(other, _)| *other != key);
+                    slot.cancelled.retain(|(other, _)| *other != key);
                     self.run_effects(queue);
                     self.mark_dirty(queue);
                 }
@@ -346,6 +349,10 @@ impl Shard {
         let PublishBatch { origin, run, segments, ticket, outlet, wait_durable } = publish;
         if let Some(what) = &self.failed {
             let refusal = Box::new(log_failed(self.options.id, what));
+            return self.send(&outlet, Event::PublishFailed { ticket, refusal });
+        }
+        if self.logged && self.batch.len() + run.bytes().len() > GATHERED_BYTES_MAX {
+            let refusal = Box::new(too_far_behind(self.options.id));
             return self.send(&outlet, Event::PublishFailed { ticket, refusal });
         }
         let (first, offset) = self.batch.publish(&origin, &run, &segments);
@@ -421,6 +428,12 @@ impl Shard {
                 self.bodies.release(run);
             }
         }
+        for (key, outlet) in slot.gets {
+            self.send(&outlet, Event::Got { key, message: None, ready: 0 });
+        }
+        for (key, outlet) in slot.cancelled {
+            self.send(&outlet, Event::Cancelled { key });
+        }
     }
 
     fn attach(&mut self, queue: QueueId, key: ConsumerKey, limits: ConsumerLimits, outlet: Outlet) {
@@ -431,6 +444,7 @@ impl Shard {
         if result.is_ok()
             && let Some(slot) = self.queues.get_mut(&queue)
         {
+            slot.outlets.retain(|(other, _)| *other != key);
             slot.outlets.push((key, outlet.clone()));
             self.mark_dirty(queue);
         }
@@ -474,11 +488,43 @@ impl Shard {
             slot.queue.attach(key, limits).expect("single requests are never refused");
             slot.outlets.push((key, outlet.clone()));
         }
-        let taken = slot.queue.take_one(key, &mut self.effects);
-        let ready = slot.queue.counts().ready;
+        slot.gets.push_back((key, outlet));
+        self.serve_gets(queue);
+    }
+
+    /// Answers single requests in order, as far as it can be said whether there is a message for them.
+    fn serve_gets(&mut self, queue: QueueId) {
+        while let Some(slot) = self.queues.get_mut(&queue)
+            && let Some((key, outlet)) = slot.gets.pop_front()
+        {
+            let may_wait = self.failed.is_none();
+            if may_wait && !slot.stalled.is_empty() {
+                return slot.gets.push_front((key, outlet));
+            }
+            let taken = slot.stalled.is_empty() && slot.queue.take_one(key, &mut self.effects);
+            let ready = slot.queue.counts().ready;
+            if !taken && may_wait && slot.queue.waits_for_mark() {
+                slot.gets.push_front((key, outlet));
+                return self.run_effects(queue);
+            }
+            self.run_effects(queue);
+            if !taken {
+                self.send(&outlet, Event::Got { key, message: None, ready });
+            }
+        }
+    }
+
+    fn cancel(&mut self, queue: QueueId, key: ConsumerKey) {
+        let Some(outlet) = self.outlet(queue, key) else { return };
+        let Some(slot) = self.queues.get_mut(&queue) else { return };
+        slot.queue.cancel(key, &mut self.effects);
+        let stalled = !slot.stalled.is_empty();
+        if stalled {
+            slot.cancelled.push((key, Arc::clone(&outlet)));
+        }
         self.run_effects(queue);
-        if !taken {
-            self.send(&outlet, Event::Got { key, message: None, ready });
+        if !stalled {
+            self.send(&outlet, Event::Cancelled { key });
         }
     }
 
@@ -498,7 +544,12 @@ impl Shard {
         for queue in dirty {
             let Some(slot) = self.queues.get_mut(&queue) else { continue };
             slot.dirty = false;
-            if slot.stalled.is_empty() {
+            if !slot.gets.is_empty() {
+                self.serve_gets(queue);
+            }
+            if let Some(slot) = self.queues.get_mut(&queue)
+                && slot.stalled.is_empty()
+            {
                 slot.queue.deliver(&mut self.effects);
                 self.run_effects(queue);
             }
@@ -640,6 +691,10 @@ impl Shard {
                 return;
             }
         }
+        let cancelled = self.queues.get_mut(&queue).map(|slot| std::mem::take(&mut slot.cancelled));
+        for (key, outlet) in cancelled.into_iter().flatten() {
+            self.send(&outlet, Event::Cancelled { key });
+        }
         self.mark_dirty(queue);
     }
 
@@ -685,10 +740,13 @@ impl Shard {
     fn hand_over(&mut self) {
         self.freeze();
         if self.failed.is_some() {
+            // Consumers go on settling: what nobody will write must not pile up.
+            drop(self.batch.finish(self.now));
             let waiting = std::mem::take(&mut self.waiting);
             return self.refuse(waiting);
         }
-        let large = self.batch.len() >= BATCH_BYTES_MAX;
+        let large = self.batch.len() >= BATCH_BYTES_MAX
+            && self.log().pending_bytes() + self.batch.len() <= HANDED_OVER_BYTES_MAX;
         if (self.batch.is_empty() && self.waiting.is_empty()) || !(self.log().idle() || large) {
             return;
         }
@@ -709,9 +767,6 @@ impl Shard {
 
     fn note_progress(&mut self) {
         let progress = self.log().progress();
-        if let Some(failure) = &progress.failed {
-            self.fail(&failure.to_string());
-        }
         self.durable = progress.durable;
         while self.handed_over.front().is_some_and(|(index, _)| *index <= progress.durable) {
             let (_, waiting) = self.handed_over.pop_front().expect("there is a front");
@@ -732,6 +787,10 @@ impl Shard {
                 }
             }
         }
+        // What was durable before the failure is told as such.
+        if let Some(failure) = &progress.failed {
+            self.fail(&failure.to_string());
+        }
     }
 
     /// The log is of no use any more: everybody who waits is told, and nothing more is taken.
@@ -745,6 +804,16 @@ impl Shard {
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.extend(self.handed_over.drain(..).flat_map(|(_, waiting)| waiting));
         self.refuse(waiting);
+        // The marks and bodies that these waited for will not come any more.
+        let mut cancelled = Vec::new();
+        for (queue, slot) in &mut self.queues {
+            cancelled.append(&mut slot.cancelled);
+            if !slot.gets.is_empty() && !slot.dirty {
+                slot.dirty = true;
+                self.dirty.push(*queue);
+            }
+        }
+        cancelled.into_iter().for_each(|(key, outlet)| self.send(&outlet, Event::Cancelled { key }));
     }
 
     fn refuse(&mut self, waiting: Vec<Waiting>) {
@@ -777,6 +846,8 @@ impl Slot {
             outlets: Vec::new(),
             stalled: VecDeque::new(),
             loading: false,
+            gets: VecDeque::new(),
+            cancelled: Vec::new(),
         }
     }
 }
@@ -822,4 +893,11 @@ fn log_failed(shard: ShardId, what: &str) -> Refusal {
     Refusal::new(ReplyCode::ResourceError, format!("the log of shard {shard} failed: {what}"))
         .about(Entity::Queue, "")
         .hint("the operator must look at the broker's disk and restart it")
+}
+
+fn too_far_behind(shard: ShardId) -> Refusal {
+    Refusal::new(ReplyCode::ResourceError, format!("the disk of shard {shard} does not keep up with what is published"))
+        .about(Entity::Queue, "")
+        .hint("wait for confirms before publishing more, or use fewer publishers")
+        .retryable()
 }
