@@ -13,7 +13,7 @@ mod sequence_runs;
 pub use consumer::{ConsumerKey, ConsumerLimits};
 pub use message_ref::SEQUENCE_MAX;
 pub use queue::{
-    AttachRefusal, Effect, Effects, Outcome, Queue, QueueCommand, QueueCounts, QueueOptions, TagRange, Taken,
+    AttachRefusal, Effect, Effects, Outcome, Queue, QueueCommand, QueueCounts, QueueOptions, TagRange,
     UnknownTag,
 };
 pub use sequence_runs::{SequenceRun, SequenceRuns};

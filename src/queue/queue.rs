@@ -115,17 +115,6 @@ pub enum Effect {
 /// Effects in order.
 pub type Effects = Vec<Effect>;
 
-/// What a single request got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
-    /// A message, among the effects.
-    Message,
-    /// A message waits until the mark is durable: ask again after [`Queue::mark_durable`].
-    AfterMark,
-    /// No message is ready.
-    Nothing,
-}
-
 /// Numbers for lists and answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueCounts {
@@ -489,34 +478,39 @@ impl Queue {
     }
 
     /// Takes the next message for a single request; it counts as held by `key`, which must be attached with no room
-    /// of its own (credit 0).
-    pub fn take_one(&mut self, key: ConsumerKey, effects: &mut Effects) -> Taken {
-        let Some(index) = self.position(key) else { return Taken::Nothing };
+    /// of its own (credit 0). If there is none, [`Queue::waits_for_mark`] tells whether there will be one.
+    pub fn take_one(&mut self, key: ConsumerKey, effects: &mut Effects) -> bool {
+        let Some(index) = self.position(key) else { return false };
         self.consumers[index].add_credit(1);
         let taken = self.serve(index, 1, effects);
         self.consumers[index].limits.credit = Some(0);
         self.advance_mark(effects);
-        match taken {
-            0 if self.backlog.live() > self.outstanding => Taken::AfterMark,
-            0 => Taken::Nothing,
-            _ => Taken::Message,
-        }
+        taken > 0
     }
 
     /// The message to go out next, and whether it had been out before. What came back stands before what never left
     /// only if it is older, so order is that of publishing.
     fn next_waiting(&mut self) -> Option<(MessageRef, bool)> {
+        self.next_in_order().filter(|(message, _)| message.sequence() < self.deliver_below)
+    }
+
+    fn next_in_order(&mut self) -> Option<(MessageRef, bool)> {
         let fresh = self.backlog.peek();
-        let next = match (self.returned.first_key_value(), fresh) {
-            (Some((_, returned)), Some(fresh)) if fresh.sequence() < returned.sequence() => (fresh, false),
-            (Some((_, returned)), _) => (*returned, true),
-            (None, Some(fresh)) => (fresh, false),
-            (None, None) => return None,
-        };
-        (next.0.sequence() < self.deliver_below).then_some(next)
+        match (self.returned.first_key_value(), fresh) {
+            (Some((_, returned)), Some(fresh)) if fresh.sequence() < returned.sequence() => {
+                Some((fresh, false))
+            }
+            (Some((_, returned)), _) => Some((*returned, true)),
+            (None, fresh) => fresh.map(|fresh| (fresh, false)),
+        }
     }
 
     /// Whether messages wait only for the mark to become durable.
+    pub fn waits_for_mark(&mut self) -> bool {
+        self.next_in_order().is_some_and(|(message, _)| message.sequence() >= self.deliver_below)
+    }
+
+    /// Asks for the next mark before the deliveries reach this one.
     fn advance_mark(&mut self, effects: &mut Effects) {
         if !self.options.recoverable || self.mark_pending {
             return;

@@ -18,7 +18,7 @@ use crate::model::{
 };
 use crate::queue::{
     AttachRefusal, ConsumerKey, ConsumerLimits, Effect, Effects, Queue, QueueCommand, QueueOptions,
-    SequenceRun, Taken, UnknownTag,
+    SequenceRun, UnknownTag,
 };
 use crate::storage::{LogIndex, RecoveredBatch, ShardLog};
 
@@ -26,6 +26,11 @@ use crate::storage::{LogIndex, RecoveredBatch, ShardLog};
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Messages that need not be durable wait for the disk after all while so much is on its way to it.
 const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A large batch waits for the log to be idle all the same if more than this would be on its way to the disk.
+const HANDED_OVER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// No publish is taken that would make the batch under construction larger: the disk has fallen too far behind.
+const GATHERED_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// What a shard needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -68,8 +73,11 @@ struct Slot {
     /// Effects that wait, in order, for bodies to be read back.
     stalled: VecDeque<Effect>,
     loading: bool,
-    /// Single requests that wait for the delivery mark to be durable.
-    gets: Vec<(ConsumerKey, Outlet)>,
+    /// Single requests that are not answered yet, in order: there are messages, but they wait for bodies or for the
+    /// delivery mark.
+    gets: VecDeque<(ConsumerKey, Outlet)>,
+    /// Consumers whose last deliveries are among the stalled ones.
+    cancelled: Vec<(ConsumerKey, Outlet)>,
 }
 
 /// Somebody who wants to know when a batch is durable.
@@ -309,21 +317,13 @@ impl Shard {
                 let _ = reply.send(count);
             }
             Command::Attach { queue, key, limits, outlet } => self.attach(queue, key, limits, outlet),
-            Command::Cancel { queue, key } => {
-                let outlet = self.outlet(queue, key);
-                if let Some(slot) = self.queues.get_mut(&queue) {
-                    slot.queue.cancel(key, &mut self.effects);
-                    self.run_effects(queue);
-                }
-                if let Some(outlet) = outlet {
-                    self.send(&outlet, Event::Cancelled { key });
-                }
-            }
+            Command::Cancel { queue, key } => self.cancel(queue, key),
             Command::Detach { queue, key } => {
                 if let Some(slot) = self.queues.get_mut(&queue) {
                     slot.queue.detach(key, &mut self.effects);
                     slot.outlets.retain(|(other, _)| *other != key);
                     slot.gets.retain(|(other, _)| *other != key);
+                    slot.cancelled.retain(|(other, _)| *other != key);
                     self.run_effects(queue);
                     self.mark_dirty(queue);
                 }
@@ -358,6 +358,10 @@ impl Shard {
         let PublishBatch { origin, run, segments, ticket, outlet, wait_durable } = publish;
         if let Some(what) = &self.failed {
             let refusal = Box::new(log_failed(self.options.id, what));
+            return self.send(&outlet, Event::PublishFailed { ticket, refusal });
+        }
+        if self.logged && self.batch.len() + run.bytes().len() > GATHERED_BYTES_MAX {
+            let refusal = Box::new(too_far_behind(self.options.id));
             return self.send(&outlet, Event::PublishFailed { ticket, refusal });
         }
         let (first, offset) = self.batch.publish(&origin, &run, &segments);
@@ -428,9 +432,6 @@ impl Shard {
     /// Drops a queue and all that it holds.
     fn forget(&mut self, queue: QueueId) {
         let Some(mut slot) = self.queues.remove(&queue) else { return };
-        for (key, outlet) in slot.gets.drain(..) {
-            self.send(&outlet, Event::Got { key, message: Err(Box::new(queue_deleted())), ready: 0 });
-        }
         for run in slot.queue.contents().runs() {
             self.bodies.release(*run);
         }
@@ -438,6 +439,12 @@ impl Shard {
             if let Effect::Release(run) = effect {
                 self.bodies.release(run);
             }
+        }
+        for (key, outlet) in slot.gets {
+            self.send(&outlet, Event::Got { key, message: Err(Box::new(queue_deleted())), ready: 0 });
+        }
+        for (key, outlet) in slot.cancelled {
+            self.send(&outlet, Event::Cancelled { key });
         }
     }
 
@@ -449,6 +456,7 @@ impl Shard {
         if result.is_ok()
             && let Some(slot) = self.queues.get_mut(&queue)
         {
+            slot.outlets.retain(|(other, _)| *other != key);
             slot.outlets.push((key, outlet.clone()));
             self.mark_dirty(queue);
         }
@@ -502,29 +510,48 @@ impl Shard {
             slot.queue.attach(key, limits).expect("single requests are never refused");
             slot.outlets.push((key, outlet.clone()));
         }
-        let taken = slot.queue.take_one(key, &mut self.effects);
-        let ready = slot.queue.counts().ready;
-        self.run_effects(queue);
-        match (taken, &self.failed) {
-            (Taken::Message, _) => {}
-            (Taken::Nothing, _) => self.send(&outlet, Event::Got { key, message: Ok(None), ready }),
-            (Taken::AfterMark, None) => {
-                if let Some(slot) = self.queues.get_mut(&queue) {
-                    slot.gets.push((key, outlet));
-                }
+        slot.gets.push_back((key, outlet));
+        self.serve_gets(queue);
+    }
+
+    /// Answers single requests in order, as far as it can be said whether there is a message for them.
+    fn serve_gets(&mut self, queue: QueueId) {
+        while let Some(slot) = self.queues.get_mut(&queue)
+            && let Some((key, outlet)) = slot.gets.pop_front()
+        {
+            let may_wait = self.failed.is_none();
+            if may_wait && !slot.stalled.is_empty() {
+                return slot.gets.push_front((key, outlet));
             }
-            (Taken::AfterMark, Some(what)) => {
-                let message = Err(Box::new(log_failed(self.options.id, what)));
+            let taken = slot.stalled.is_empty() && slot.queue.take_one(key, &mut self.effects);
+            let ready = slot.queue.counts().ready;
+            if !taken && may_wait && slot.queue.waits_for_mark() {
+                slot.gets.push_front((key, outlet));
+                return self.run_effects(queue);
+            }
+            self.run_effects(queue);
+            if !taken {
+                // A broken log holds messages back for ever: that is not the same as having none.
+                let message = match &self.failed {
+                    Some(what) if ready > 0 => Err(Box::new(log_failed(self.options.id, what))),
+                    _ => Ok(None),
+                };
                 self.send(&outlet, Event::Got { key, message, ready });
             }
         }
     }
 
-    /// Asks again for single requests that found a message which nobody may see yet.
-    fn retry_gets(&mut self, queue: QueueId) {
-        let gets = self.queues.get_mut(&queue).map(|slot| std::mem::take(&mut slot.gets)).unwrap_or_default();
-        for (key, outlet) in gets {
-            self.get(queue, key, outlet);
+    fn cancel(&mut self, queue: QueueId, key: ConsumerKey) {
+        let Some(outlet) = self.outlet(queue, key) else { return };
+        let Some(slot) = self.queues.get_mut(&queue) else { return };
+        slot.queue.cancel(key, &mut self.effects);
+        let stalled = !slot.stalled.is_empty();
+        if stalled {
+            slot.cancelled.push((key, Arc::clone(&outlet)));
+        }
+        self.run_effects(queue);
+        if !stalled {
+            self.send(&outlet, Event::Cancelled { key });
         }
     }
 
@@ -544,7 +571,12 @@ impl Shard {
         for queue in dirty {
             let Some(slot) = self.queues.get_mut(&queue) else { continue };
             slot.dirty = false;
-            if slot.stalled.is_empty() {
+            if !slot.gets.is_empty() {
+                self.serve_gets(queue);
+            }
+            if let Some(slot) = self.queues.get_mut(&queue)
+                && slot.stalled.is_empty()
+            {
                 slot.queue.deliver(&mut self.effects);
                 self.run_effects(queue);
             }
@@ -591,80 +623,72 @@ impl Shard {
 
     fn run_or_stall(&mut self, queue: QueueId, effect: Effect) {
         let Some(slot) = self.queues.get_mut(&queue) else { return };
-        if slot.stalled.is_empty() && self.try_run(queue, &effect) {
-            return;
-        }
-        if let Some(slot) = self.queues.get_mut(&queue) {
-            slot.stalled.push_back(effect);
+        let rest = if slot.stalled.is_empty() { self.try_run(queue, effect) } else { Some(effect) };
+        if let (Some(rest), Some(slot)) = (rest, self.queues.get_mut(&queue)) {
+            slot.stalled.push_back(rest);
         }
     }
 
-    /// Delivers or releases; `false` if bodies must be read back first, which is then under way.
-    fn try_run(&mut self, queue: QueueId, effect: &Effect) -> bool {
-        match effect {
-            Effect::Release(run) => self.bodies.release(*run),
+    /// Delivers or releases; returns what must wait for bodies to be read back, which is then under way. What is in
+    /// memory goes out at once: memory need not have room for all of a long run at the same time.
+    fn try_run(&mut self, queue: QueueId, effect: Effect) -> Option<Effect> {
+        let (consumer, mut run, mut first_tag, redelivered, delivery_count, mut window_bytes) = match effect {
+            Effect::Release(run) => {
+                self.bodies.release(run);
+                return None;
+            }
             Effect::Deliver { consumer, run, first_tag, redelivered, delivery_count, window_bytes } => {
-                let Some(outlet) = self.outlet(queue, *consumer) else { return true };
-                let mut pieces = match self.collect(*run) {
-                    Ok(pieces) => pieces,
-                    Err(Missing::Cold) => {
-                        self.load(queue, *run);
-                        return false;
-                    }
-                    Err(Missing::Unknown) => {
-                        tracing::error!(shard = %self.options.id, %queue, ?run, "messages without a body");
-                        return true;
-                    }
-                };
-                let mut tag = *first_tag;
-                let mut window = *window_bytes;
-                for piece in pieces.drain(..) {
-                    let delivery = Delivery {
-                        queue,
-                        consumer: *consumer,
-                        first_tag: tag,
-                        count: piece.count,
-                        origin: piece.origin,
-                        pieces: vec![Piece { bytes: piece.bytes, count: piece.count }],
-                        redelivered: *redelivered,
-                        delivery_count: *delivery_count,
-                        window_bytes: std::mem::take(&mut window),
-                    };
-                    tag.0 += piece.count;
-                    self.send_delivery(&outlet, delivery);
-                }
+                (consumer, run, first_tag, redelivered, delivery_count, window_bytes)
             }
             Effect::Append(_) | Effect::Unused => unreachable!("carried out where they arise"),
-        }
-        true
-    }
-
-    fn collect(&mut self, run: SequenceRun) -> Result<Vec<super::bodies::Found>, Missing> {
-        let mut pieces = Vec::new();
-        let mut rest = run;
-        while rest.count > 0 {
-            let piece = self.bodies.look_up(rest)?;
-            rest = SequenceRun {
-                first: BodySequence(rest.first.0 + piece.count),
-                count: rest.count - piece.count,
+        };
+        let outlet = self.outlet(queue, consumer)?;
+        while run.count > 0 {
+            let found = match self.bodies.look_up(run) {
+                Ok(found) => found,
+                Err(Missing::Cold) => {
+                    self.load(queue, run.first);
+                    return Some(Effect::Deliver {
+                        consumer,
+                        run,
+                        first_tag,
+                        redelivered,
+                        delivery_count,
+                        window_bytes,
+                    });
+                }
+                Err(Missing::Unknown) => {
+                    tracing::error!(shard = %self.options.id, %queue, ?run, "messages without a body");
+                    return None;
+                }
             };
-            pieces.push(piece);
+            let delivery = Delivery {
+                queue,
+                consumer,
+                first_tag,
+                count: found.count,
+                origin: found.origin,
+                pieces: vec![Piece { bytes: found.bytes, count: found.count }],
+                redelivered,
+                delivery_count,
+                window_bytes: std::mem::take(&mut window_bytes),
+            };
+            first_tag.0 += found.count;
+            run = SequenceRun {
+                first: BodySequence(run.first.0 + found.count),
+                count: run.count - found.count,
+            };
+            self.send_delivery(&outlet, delivery);
         }
-        Ok(pieces)
+        None
     }
 
-    fn load(&mut self, queue: QueueId, run: SequenceRun) {
+    fn load(&mut self, queue: QueueId, first: BodySequence) {
         let Some(slot) = self.queues.get_mut(&queue) else { return };
-        if slot.loading {
-            return;
+        if !slot.loading {
+            slot.loading = true;
+            self.to_load.extend(self.bodies.cold_from(first.0));
         }
-        slot.loading = true;
-        let mut sequence = run.first;
-        // The run may begin in memory and go on in the log.
-        while let Ok(found) = self.bodies.look_up(SequenceRun { first: sequence, count: u64::MAX >> 1 }) {
-            sequence.0 += found.count;
-        }
-        self.to_load.extend(self.bodies.cold_from(sequence.0));
     }
 
     fn loaded(&mut self, groups: Vec<(u64, Result<bytes::Bytes, String>)>) {
@@ -690,12 +714,16 @@ impl Shard {
             slot.loading = false;
         }
         while let Some(effect) = self.queues.get_mut(&queue).and_then(|slot| slot.stalled.pop_front()) {
-            if !self.try_run(queue, &effect) {
+            if let Some(rest) = self.try_run(queue, effect) {
                 if let Some(slot) = self.queues.get_mut(&queue) {
-                    slot.stalled.push_front(effect);
+                    slot.stalled.push_front(rest);
                 }
                 return;
             }
+        }
+        let cancelled = self.queues.get_mut(&queue).map(|slot| std::mem::take(&mut slot.cancelled));
+        for (key, outlet) in cancelled.into_iter().flatten() {
+            self.send(&outlet, Event::Cancelled { key });
         }
         self.mark_dirty(queue);
     }
@@ -742,10 +770,13 @@ impl Shard {
     fn hand_over(&mut self) {
         self.freeze();
         if self.failed.is_some() {
+            // Consumers go on settling: what nobody will write must not pile up.
+            drop(self.batch.finish(self.now));
             let waiting = std::mem::take(&mut self.waiting);
             return self.refuse(waiting);
         }
-        let large = self.batch.len() >= BATCH_BYTES_MAX;
+        let large = self.batch.len() >= BATCH_BYTES_MAX
+            && self.log().pending_bytes() + self.batch.len() <= HANDED_OVER_BYTES_MAX;
         if (self.batch.is_empty() && self.waiting.is_empty()) || !(self.log().idle() || large) {
             return;
         }
@@ -766,9 +797,6 @@ impl Shard {
 
     fn note_progress(&mut self) {
         let progress = self.log().progress();
-        if let Some(failure) = &progress.failed {
-            self.fail(&failure.to_string());
-        }
         self.durable = progress.durable;
         while self.handed_over.front().is_some_and(|(index, _)| *index <= progress.durable) {
             let (_, waiting) = self.handed_over.pop_front().expect("there is a front");
@@ -785,10 +813,13 @@ impl Shard {
                             slot.queue.mark_durable(mark);
                             self.mark_dirty(queue);
                         }
-                        self.retry_gets(queue);
                     }
                 }
             }
+        }
+        // What was durable before the failure is told as such.
+        if let Some(failure) = &progress.failed {
+            self.fail(&failure.to_string());
         }
     }
 
@@ -803,6 +834,16 @@ impl Shard {
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.extend(self.handed_over.drain(..).flat_map(|(_, waiting)| waiting));
         self.refuse(waiting);
+        // The marks and bodies that these waited for will not come any more.
+        let mut cancelled = Vec::new();
+        for (queue, slot) in &mut self.queues {
+            cancelled.append(&mut slot.cancelled);
+            if !slot.gets.is_empty() && !slot.dirty {
+                slot.dirty = true;
+                self.dirty.push(*queue);
+            }
+        }
+        cancelled.into_iter().for_each(|(key, outlet)| self.send(&outlet, Event::Cancelled { key }));
     }
 
     fn refuse(&mut self, waiting: Vec<Waiting>) {
@@ -817,7 +858,7 @@ impl Shard {
                     self.send(&outlet, Event::SettleRefused { key, request: Some(request), refusal });
                 }
                 // Without a mark the queue gives no message out that it has not given out before.
-                Waiting::Mark { queue, .. } => self.retry_gets(queue),
+                Waiting::Mark { .. } => {}
             }
         }
     }
@@ -842,7 +883,8 @@ impl Slot {
             outlets: Vec::new(),
             stalled: VecDeque::new(),
             loading: false,
-            gets: Vec::new(),
+            gets: VecDeque::new(),
+            cancelled: Vec::new(),
         }
     }
 }
@@ -900,4 +942,14 @@ fn log_failed(shard: ShardId, what: &str) -> Refusal {
     Refusal::new(ReplyCode::ResourceError, format!("the log of shard {shard} failed: {what}"))
         .about(Entity::Queue, "")
         .hint("the operator must look at the broker's disk and restart it")
+}
+
+fn too_far_behind(shard: ShardId) -> Refusal {
+    Refusal::new(
+        ReplyCode::ResourceError,
+        format!("the disk of shard {shard} does not keep up with what is published"),
+    )
+    .about(Entity::Queue, "")
+    .hint("wait for confirms before publishing more, or use fewer publishers")
+    .retryable()
 }
