@@ -1,0 +1,49 @@
+//! Nobody takes more than a share: publishers wait for shards, consumers that do not read hold back only themselves.
+
+use leveret::wire::pb;
+
+use super::support::{Served, Settings, item, target};
+
+#[test]
+fn a_consumer_that_does_not_read_holds_back_nobody() {
+    let served = Served::start_with(Settings { deliver_bytes_max: 64 * 1024, ..Settings::default() });
+    let mut stuck = served.client();
+    stuck.declare_queue("q");
+    stuck.consume("q", 1, 0);
+    let mut publisher = served.client();
+    publisher.declare_queue("other");
+    let body = vec![1u8; 32 * 1024];
+    let messages = 2_000u64;
+    for sequence in 1..=messages {
+        publisher.publish_items(0, sequence, Some(&target("", "q")), &[item(&body)]);
+        publisher.confirmed_through(sequence);
+    }
+    let list = pb::List { kind: pb::ListKind::Queues.into(), name: "q".to_owned(), ..Default::default() };
+    let pb::frame::Body::Listing(listing) = publisher.ask(1, pb::frame::Body::List(list)) else { panic!() };
+    let queue = &listing.queues[0];
+    // What left the queue is in the kernel's buffers or within the window; the rest never left.
+    assert!(queue.messages_ready > messages / 2, "{queue:?}");
+    let mut received = 0;
+    while received < messages {
+        let delivered = stuck.delivery();
+        received += delivered.bodies.len() as u64;
+        stuck.settle(1, 0, received, pb::Outcome::Accepted);
+    }
+}
+
+#[test]
+fn a_publisher_that_does_not_read_confirms_is_stopped_and_goes_on_later() {
+    let served = Served::start_with(Settings { publish_bytes_max: 64 * 1024, ..Settings::default() });
+    let mut client = served.client();
+    client.declare_queue("q");
+    client.open_publisher(1, "", "q");
+    let mut writer = served.client();
+    writer.open_publisher(1, "", "q");
+    let messages = 20_000u64;
+    let items: Vec<_> = (0..100).map(|_| item(&[0; 100])).collect();
+    for batch in 0..messages / 100 {
+        writer.publish_items(1, batch * 100 + 1, None, &items);
+    }
+    writer.confirmed_through(messages);
+    client.is_served();
+}
