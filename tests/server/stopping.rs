@@ -8,12 +8,13 @@ use super::support::Served;
 #[test]
 fn clients_are_told_and_confirms_arrive_first() {
     let mut served = Served::start();
+    // Connections are accepted in order, so this one is before the next is logged in.
+    let mut idle = served.connect();
     let mut client = served.client();
     client.declare_queue("q");
     client.open_publisher(1, "", "q");
     client.publish(1, 1, &[b"a"]);
     client.confirmed_through(1);
-    let mut idle = served.connect();
     served.stop();
     let reason = client.closed().unwrap();
     assert_eq!((reason.code, reason.retryable), (320, true));
