@@ -187,12 +187,18 @@ impl Queue {
         }
     }
 
-    /// Logged input: messages `first`, `first + 1`, … of these sizes join the end.
+    /// Logged input: messages `first`, `first + 1`, … of these sizes join the end. They come after
+    /// [`Queue::last_sequence`].
     pub fn enqueue(&mut self, first: BodySequence, sizes_bytes: impl Iterator<Item = u32>) {
         for (sequence, size_bytes) in (first.0..).zip(sizes_bytes) {
             self.backlog.push(MessageRef::new(BodySequence(sequence), size_bytes));
             self.published += 1;
         }
+    }
+
+    /// Sequence of the newest message it ever took; 0 before the first.
+    pub fn last_sequence(&self) -> BodySequence {
+        BodySequence(self.backlog.last_sequence())
     }
 
     /// Logged input. Sequences that the queue does not hold are ignored: they left before.

@@ -19,6 +19,8 @@ const GROUP_MESSAGES_MAX: usize = 4096;
 const GROUP_BYTES_MAX: usize = 256 * 1024;
 /// Bytes that one read brings back.
 const READ_AHEAD_BYTES: u64 = 1024 * 1024;
+/// Bytes that were read back and not used up that are kept.
+const READ_BACK_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Dead groups that may stand between live ones before they are cleared away.
 const DEAD_GROUPS_MIN: usize = 1024;
 
@@ -37,6 +39,8 @@ struct Group {
 struct Resident {
     bytes: Bytes,
     ends: Vec<u32>,
+    /// It was in the log alone and came back for a consumer that is far behind.
+    read_back: bool,
 }
 
 /// Where a group's bytes are in the log.
@@ -74,6 +78,9 @@ pub(super) struct Bodies {
     /// Where the last lookup ended.
     hint: usize,
     resident_bytes: usize,
+    /// Groups that were read back, in that order; some may be gone.
+    read_back: VecDeque<u64>,
+    read_back_bytes: usize,
     /// Groups before this sequence were made to leave memory.
     evicted_below: u64,
 }
@@ -106,7 +113,7 @@ impl Bodies {
             group.live += live;
             return;
         }
-        let resident = Some(Resident { bytes: Bytes::new(), ends });
+        let resident = Some(Resident { bytes: Bytes::new(), ends, read_back: false });
         self.fresh.push(Group { first, count, origin: Arc::clone(origin), place, live, resident });
     }
 
@@ -148,9 +155,8 @@ impl Bodies {
             sequence = group_end;
             if group.live == 0 {
                 self.dead += 1;
-                if let Some(resident) = group.resident.take() {
-                    self.resident_bytes -= resident.bytes.len();
-                }
+                let resident = group.resident.take();
+                self.subtract(resident);
             }
         }
         self.clear_dead();
@@ -211,16 +217,19 @@ impl Bodies {
                 group.place.index, first, group.place.offset
             )
         })?;
-        self.resident_bytes += bytes.len();
-        if let Some(former) = group.resident.replace(Resident { bytes, ends }) {
-            self.resident_bytes -= former.bytes.len();
-        }
-        self.evicted_below = self.evicted_below.min(group.first);
+        let bytes_len = bytes.len();
+        let former = group.resident.replace(Resident { bytes, ends, read_back: true });
+        self.read_back.push_back(group.first);
+        self.read_back_bytes += bytes_len;
+        self.subtract(former);
         Ok(())
     }
 
-    /// Makes the oldest groups leave memory until `bytes_max` is kept. Only what is durable can be read back.
+    /// Makes the oldest groups leave memory until `bytes_max` is kept of what came in, and the rest of what was read
+    /// back first until [`READ_BACK_BYTES_MAX`] is kept of that. The two do not compete: a consumer that is far
+    /// behind needs the oldest messages, one that is not needs the newest. Only what is durable can be read back.
     pub(super) fn evict(&mut self, bytes_max: usize, durable: LogIndex) {
+        self.evict_read_back();
         if self.resident_bytes <= bytes_max {
             return;
         }
@@ -230,11 +239,40 @@ impl Bodies {
             if group.place.index > durable {
                 break;
             }
-            if let Some(resident) = group.resident.take() {
-                self.resident_bytes -= resident.bytes.len();
-            }
             self.evicted_below = group.first + u64::from(group.count);
+            let resident = group.resident.take_if(|resident| !resident.read_back);
+            self.subtract(resident);
             index += 1;
+        }
+    }
+
+    fn evict_read_back(&mut self) {
+        while self.read_back_bytes > READ_BACK_BYTES_MAX
+            && let Some(first) = self.read_back.pop_front()
+        {
+            let index = self.groups.partition_point(|group| group.first < first);
+            if let Some(group) = self.groups.get_mut(index).filter(|group| group.first == first) {
+                let resident = group.resident.take_if(|resident| resident.read_back);
+                self.subtract(resident);
+            }
+        }
+        if self.read_back.len() > 8 * DEAD_GROUPS_MIN {
+            let groups = &self.groups;
+            self.read_back.retain(|first| {
+                let index = groups.partition_point(|group| group.first < *first);
+                groups.get(index).is_some_and(|group| {
+                    group.first == *first
+                        && group.resident.as_ref().is_some_and(|resident| resident.read_back)
+                })
+            });
+        }
+    }
+
+    fn subtract(&mut self, gone: Option<Resident>) {
+        match gone {
+            Some(Resident { bytes, read_back: true, .. }) => self.read_back_bytes -= bytes.len(),
+            Some(Resident { bytes, read_back: false, .. }) => self.resident_bytes -= bytes.len(),
+            None => {}
         }
     }
 

@@ -18,7 +18,7 @@ use crate::model::{
 };
 use crate::queue::{
     AttachRefusal, ConsumerKey, ConsumerLimits, Effect, Effects, Queue, QueueCommand, QueueOptions,
-    SequenceRun, UnknownTag,
+    SEQUENCE_MAX, SequenceRun, UnknownTag,
 };
 use crate::storage::{LogIndex, RecoveredBatch, ShardLog};
 
@@ -143,26 +143,38 @@ impl Shard {
 
     fn replay_payload(&mut self, batch: &RecoveredBatch) -> Result<(), String> {
         let (messages, mut operations) = operation::split_payload(&batch.payload)?;
-        let mut sequence = batch.first_body.0;
+        let mut sequence = self.batch.next_body().0;
+        if batch.bodies > 0 {
+            let end = batch.first_body.0.checked_add(u64::from(batch.bodies));
+            if batch.first_body.0 < sequence || end.is_none_or(|end| end > SEQUENCE_MAX) {
+                return Err(format!("it numbers its messages from {}, which cannot be", batch.first_body));
+            }
+            sequence = batch.first_body.0;
+        }
+        let first = sequence;
         let mut offset = 0usize;
         while let Some(operation) = operation::decode(&mut operations)? {
             match operation {
                 Operation::Publish { exchange, routing_key, bytes, segments } => {
-                    let run = messages
-                        .get(offset..offset + bytes)
-                        .ok_or("a publish has more bytes than its batch")?;
+                    let end = offset.checked_add(bytes).filter(|end| *end <= messages.len());
+                    let end = end.ok_or("a publish has more bytes than its batch")?;
+                    let run = &messages[offset..end];
                     let name = |_| "a name of more than 255 bytes";
                     let origin = Arc::new(Origin {
                         exchange: ExchangeName::new(exchange).map_err(name)?,
                         routing_key: RoutingKey::new(routing_key).map_err(name)?,
                     });
                     let ends = message_ends(run).ok_or("a publish holds bytes that are no messages")?;
+                    if sequence - first + ends.len() as u64 > u64::from(batch.bodies) {
+                        return Err(format!("it holds more than the {} messages that it says", batch.bodies));
+                    }
                     let place = BodyPlace { index: batch.index, offset: offset as u32, len: bytes as u32 };
                     self.replay_publish(sequence, origin, place, &ends, &segments)?;
                     sequence += ends.len() as u64;
-                    offset += bytes;
+                    offset = end;
                 }
                 Operation::Queue { queue, command } => {
+                    check_sequences(&command, sequence)?;
                     let slot = self.queues.entry(queue).or_insert_with(|| Slot::new(RECOVERED));
                     slot.queue.apply(&command, &mut self.effects);
                     self.release_effects();
@@ -170,12 +182,8 @@ impl Shard {
                 Operation::Delete { queue } => self.forget(queue),
             }
         }
-        if sequence != batch.first_body.0 + u64::from(batch.bodies) {
-            return Err(format!(
-                "it holds {} messages and says {}",
-                sequence - batch.first_body.0,
-                batch.bodies
-            ));
+        if sequence - first != u64::from(batch.bodies) {
+            return Err(format!("it holds {} messages and says {}", sequence - first, batch.bodies));
         }
         self.batch = BatchBuilder::new(true, sequence);
         Ok(())
@@ -192,13 +200,16 @@ impl Shard {
         let mut live = 0;
         let mut done = 0usize;
         for (messages, queues) in segments {
-            let part = ends
-                .get(done..done + *messages as usize)
-                .ok_or("a publish has fewer messages than it says")?;
+            let end = done.checked_add(*messages as usize).filter(|end| *end <= ends.len());
+            let part = &ends[done..end.ok_or("a publish has fewer messages than it says")?];
             let start = if done == 0 { 0 } else { ends[done - 1] };
             for id in queues {
                 let slot = self.queues.entry(*id).or_insert_with(|| Slot::new(RECOVERED));
-                slot.queue.enqueue(BodySequence(first + done as u64), sizes(start, part));
+                let sequence = BodySequence(first + done as u64);
+                if slot.queue.last_sequence() >= sequence {
+                    return Err(format!("message {sequence} goes to queue {id} twice"));
+                }
+                slot.queue.enqueue(sequence, sizes(start, part));
             }
             live += messages * queues.len() as u64;
             done += *messages as usize;
@@ -902,6 +913,18 @@ impl Delivery {
         self.count += next.count;
         self.window_bytes += next.window_bytes;
         self.pieces.extend(next.pieces);
+    }
+}
+
+/// A command can only be about messages that were there before it.
+fn check_sequences(command: &QueueCommand, next: u64) -> Result<(), String> {
+    let (QueueCommand::Settle(runs) | QueueCommand::Requeue(runs)) = command else { return Ok(()) };
+    match runs.runs().iter().find(|run| run.first.0 + run.count > next) {
+        Some(run) => Err(format!(
+            "it settles {} messages from {} on, and {next} is the next one",
+            run.count, run.first
+        )),
+        None => Ok(()),
     }
 }
 
