@@ -354,6 +354,13 @@ impl Pending {
         self.bytes
     }
 
+    /// Tells nothing if it came on this channel.
+    pub(super) fn forget_channel(&mut self, channel: u32) {
+        if self.channel == channel {
+            self.first_sequence = 0;
+        }
+    }
+
     fn confirmation(self) -> Option<Confirmation> {
         if self.first_sequence == 0 {
             return None;

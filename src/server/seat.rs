@@ -272,6 +272,7 @@ impl Seat {
 
     fn close_channel(&mut self, channel: u32) {
         self.session.close_channel(channel);
+        self.confirms.forget_channel(channel);
         let publishers: Vec<(u32, u32)> =
             self.targets.keys().filter(|place| place.0 == channel).copied().collect();
         for place in publishers {
@@ -320,8 +321,8 @@ impl Seat {
     }
 
     /// Appends the confirms that have come together.
-    pub(super) fn put_confirms(&mut self, protocol: &protocol::Connection, outbox: &mut Outbox) {
-        self.confirms.put(|channel| protocol.has_channel(channel), outbox.tail());
+    pub(super) fn put_confirms(&mut self, outbox: &mut Outbox) {
+        self.confirms.put(outbox.tail());
     }
 
     fn tell(
