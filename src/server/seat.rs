@@ -183,9 +183,8 @@ impl Seat {
                 let same = |target: &mut Target| {
                     target.is(&to.exchange, &to.routing_key, to.mandatory, to.transient)
                 };
-                match self.given.take_if(|target| !same(target)) {
-                    Some(other) => self.session.forget_target(other),
-                    None => {}
+                if let Some(other) = self.given.take_if(|target| !same(target)) {
+                    self.session.forget_target(other);
                 }
                 self.given.get_or_insert_with(|| target_of(to))
             }
