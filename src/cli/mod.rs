@@ -2,7 +2,7 @@
 //!
 //! Owns the names of commands and flags, what they print, and exit statuses: 0 if all that was asked was done, 2 if what
 //! was typed makes no sense, 1 otherwise. Must never know how a broker works inside: every command but `serve` is a
-//! client like any other, over [`crate::client`]. Start reading at [`Command`], then pick the file of a command: its
+//! client like any other, over [`crate::client`]. Start reading at `Command`, then pick the file of a command: its
 //! arguments stand at the top, what it does below.
 
 mod bind;
