@@ -180,7 +180,8 @@ impl Harness {
     }
 
     fn attach(&mut self, slot: u32, limits: ConsumerLimits) {
-        let mut active = self.consumers.values().filter(|consumer| !consumer.cancelled && !consumer.limits.single);
+        let mut active =
+            self.consumers.values().filter(|consumer| !consumer.cancelled && !consumer.limits.single);
         let expected = if self.consumers.contains_key(&slot) {
             Err(AttachRefusal::KeyInUse)
         } else if limits.exclusive && active.next().is_some() {
@@ -205,7 +206,8 @@ impl Harness {
     fn leave(&mut self, slot: u32, how: fn(&mut Queue, ConsumerKey, &mut Effects), may_settle: bool) {
         let mut effects = Vec::new();
         how(&mut self.queue, key(slot), &mut effects);
-        let was_active = self.consumers.get(&slot).is_some_and(|consumer| !consumer.cancelled && slot < CONSUMERS);
+        let was_active =
+            self.consumers.get(&slot).is_some_and(|consumer| !consumer.cancelled && slot < CONSUMERS);
         let mut back: Vec<u64> = Vec::new();
         if let Some(consumer) = self.consumers.get_mut(&slot) {
             consumer.cancelled = true;
@@ -220,7 +222,8 @@ impl Harness {
     }
 
     fn active(&self) -> u32 {
-        self.consumers.iter().filter(|(slot, consumer)| **slot < CONSUMERS && !consumer.cancelled).count() as u32
+        self.consumers.iter().filter(|(slot, consumer)| **slot < CONSUMERS && !consumer.cancelled).count()
+            as u32
     }
 
     /// These are to be waiting again.
@@ -232,7 +235,8 @@ impl Harness {
     }
 
     fn settle(&mut self, slot: u32, first: u64, last: u64, outcome: Outcome) {
-        let range_of = |next_tag: u64| TagRange { first: first % (next_tag + 2), last: last % (next_tag + 2) };
+        let range_of =
+            |next_tag: u64| TagRange { first: first % (next_tag + 2), last: last % (next_tag + 2) };
         let Some(consumer) = self.consumers.get_mut(&slot) else {
             let range = range_of(3);
             let unknown = if range.first == 0 { range.last } else { range.first };
@@ -302,7 +306,10 @@ impl Harness {
         }
         let mut effects = Vec::new();
         assert_eq!(self.queue.take_one(key(slot), &mut effects), expected.is_some());
-        assert_eq!(self.queue.waits_for_mark(), self.ready_after(expected).is_some_and(|next| next >= self.mark));
+        assert_eq!(
+            self.queue.waits_for_mark(),
+            self.ready_after(expected).is_some_and(|next| next >= self.mark)
+        );
         self.carry_out(effects);
         self.consumers.get_mut(&slot).unwrap().limits.credit = Some(0);
     }
@@ -334,7 +341,10 @@ impl Harness {
                 }
                 Effect::Deliver { consumer, run, first_tag, redelivered, delivery_count, window_bytes } => {
                     let sequences: Vec<u64> = (run.first.0..run.first.0 + run.count).collect();
-                    assert_eq!(window_bytes, sequences.iter().map(|sequence| counted_size(*sequence)).sum::<u64>());
+                    assert_eq!(
+                        window_bytes,
+                        sequences.iter().map(|sequence| counted_size(*sequence)).sum::<u64>()
+                    );
                     for (tag, sequence) in (first_tag.0..).zip(sequences) {
                         self.expect_delivery(consumer.handle, tag, sequence, redelivered, delivery_count);
                     }
@@ -494,7 +504,8 @@ fn limits() -> impl Strategy<Value = ConsumerLimits> {
 fn step() -> impl Strategy<Value = Step> {
     let gap = prop_oneof![8 => Just(0u64), 4 => 1u64..9, 1 => Just(200_000u64)];
     let count = prop_oneof![60 => 1u64..9, 2 => 200u64..400, 1 => 4000u64..5000];
-    let outcome = prop_oneof![3 => Just(Outcome::Accepted), 2 => Just(Outcome::Requeued), 1 => Just(Outcome::Rejected)];
+    let outcome =
+        prop_oneof![3 => Just(Outcome::Accepted), 2 => Just(Outcome::Requeued), 1 => Just(Outcome::Rejected)];
     let slot = || 0..CONSUMERS;
     let any_slot = 0..CONSUMERS + 2;
     let tag = || prop_oneof![1 => Just(0u64), 3 => any::<u64>(), 2 => 0u64..20];
