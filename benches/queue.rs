@@ -11,7 +11,7 @@
 //!   as one effect.
 //! - `settle-range`: a mark in the consumer's list and one in the chunk, found without a search as long as messages
 //!   are settled in order.
-//! - `settle-single`: the same, and a command with a list of its own for each message: two allocations.
+//! - `settle-single`: the same, and a command with a list of its own for each message: an allocation.
 //! - `settle-shared`: two consumers hold every other turn of up to 64 messages and settle in long ranges, so that each
 //!   settlement leaves gaps, and the next place must be searched wherever there is one.
 
