@@ -502,7 +502,9 @@ impl Queue {
     fn next_in_order(&mut self) -> Option<(MessageRef, bool)> {
         let fresh = self.backlog.peek();
         match (self.returned.first_key_value(), fresh) {
-            (Some((_, returned)), Some(fresh)) if fresh.sequence() < returned.sequence() => Some((fresh, false)),
+            (Some((_, returned)), Some(fresh)) if fresh.sequence() < returned.sequence() => {
+                Some((fresh, false))
+            }
             (Some((_, returned)), _) => Some((*returned, true)),
             (None, fresh) => fresh.map(|fresh| (fresh, false)),
         }

@@ -31,8 +31,11 @@ fn replay(batch: &RecoveredBatch) -> Result<(), String> {
     shard.replay(batch).map_err(|failure| failure.to_string())
 }
 
+/// So many messages, and their queues.
+type Part<'a> = (u64, &'a [QueueId]);
+
 /// A publish of two messages that says so many bytes and segments.
-fn publish(bytes: usize, segments: &[(u64, &[QueueId])]) -> (Bytes, BytesMut) {
+fn publish(bytes: usize, segments: &[Part<'_>]) -> (Bytes, BytesMut) {
     let mut operations = BytesMut::new();
     encode_publish(&origin(), bytes, segments.iter().copied(), &mut operations);
     (run_of(&[1, 2], 0).bytes().clone(), operations)
@@ -46,7 +49,7 @@ fn a_good_batch_is_taken() {
 
 #[test]
 fn numbers_that_cannot_be_are_errors() {
-    let cases: [(u64, u32, usize, &[(u64, &[QueueId])]); 9] = [
+    let cases: [(u64, u32, usize, &[Part<'_>]); 9] = [
         (1, 2, usize::MAX, &[(2, &[Q])]),
         (1, 2, 21, &[(2, &[Q])]),
         (1, 2, 20, &[(u64::MAX, &[Q])]),
