@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use super::driver::*;
 use crate::model::{QueueId, ShardId, Timestamp};
@@ -10,6 +11,8 @@ use crate::storage::testing::{MemoryDisk, PowerLoss};
 use crate::storage::{DirectLog, DirectLogOptions};
 
 const Q: QueueId = QueueId(3);
+/// A shard that waits for what never comes fails the test instead of holding it up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn open(disk: &MemoryDisk) -> (Shard, mpsc::Receiver<()>) {
     let options = ShardOptions { id: ShardId(0), resident_bytes_max: 1024 };
@@ -56,7 +59,7 @@ fn what_its_writer_confirmed_survives_a_power_cut() {
     assert!(events.is_empty(), "no sync has returned: {events:?}");
     disk.release_syncs();
     while confirmed(&events).len() < 20 {
-        progress.recv().unwrap();
+        progress.recv_timeout(PATIENCE).expect("the log makes progress");
         shard.turn(Timestamp(1), &mut commands);
         outlet.update(|waiting| events.append(waiting));
     }
@@ -74,7 +77,7 @@ fn what_its_writer_confirmed_survives_a_power_cut() {
     shard.turn(Timestamp(1), &mut vec![Command::Purge { queue: Q, reply }]);
     assert_eq!(purged.try_recv(), Ok(40));
     while !shard.is_settled() {
-        progress.recv().unwrap();
+        progress.recv_timeout(PATIENCE).expect("the log makes progress");
         shard.turn(Timestamp(1), &mut Vec::new());
     }
     drop(shard);
