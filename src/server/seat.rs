@@ -14,8 +14,8 @@ use super::deliveries::{put_delivery, put_got};
 use super::outbox::{Outbox, Receipt};
 use super::requests::carry_out;
 use crate::broker::{
-    ConnectionDescription, ConsumeRequest, ConsumerKey, Delivery, Event, Outcome, Outlet, Session,
-    SettleAnswer, SettleRequest, Settlement, TagRange, Target,
+    ConnectionDescription, ConsumeRequest, ConsumerKey, Delivery, Event, Outcome, Outlet, PublishFailed,
+    Session, SettleAnswer, SettleRequest, Settlement, TagRange, Target,
 };
 use crate::model::{Entity, Refusal, ReplyCode};
 use crate::protocol::{self, Action, PublishTo, put_done, put_error, put_refused};
@@ -338,8 +338,12 @@ impl Seat {
                 }
             }
             Event::PublishFailed { ticket, refusal } => {
-                if let Some(confirmation) = self.session.publish_failed(ticket, *refusal) {
+                let PublishFailed { confirmation, unasked } = self.session.publish_failed(ticket, *refusal);
+                if let Some(confirmation) = confirmation {
                     self.confirms.add(confirmation);
+                }
+                if let Some((channel, refusal)) = unasked {
+                    put_error(channel, 0, &refusal, outbox.tail());
                 }
             }
             Event::Attached { key, result } => self.consumer_started(key, result, outbox),

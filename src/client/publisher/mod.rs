@@ -198,6 +198,13 @@ impl Publisher {
         Ok(())
     }
 
+    /// Waits until the window and the send buffer have room for so many messages and bytes (those of
+    /// [`MessageBatch::size_bytes`]), so that a batch can be made when it can go. Nothing is kept free: other clones may
+    /// take the room.
+    pub async fn wait_for_room(&self, messages: u64, bytes: u64) -> Result<(), PublishError> {
+        poll_fn(|context| self.0.shared.outbox().poll_space(context, messages, bytes)).await
+    }
+
     /// As [`Self::send_batch`]; the result is a future for the confirms of the whole batch.
     pub async fn publish_batch(&self, batch: &mut MessageBatch) -> Result<PendingBatch, PublishError> {
         if !self.0.shared.outbox().has_confirms() {

@@ -206,7 +206,7 @@ impl World {
                         .filter(|message| message.ticket == *ticket)
                         .for_each(|message| message.confirmed = true);
                 }
-                Event::Delivery(_) | Event::Got { message: Some(_), .. } => {
+                Event::Delivery(_) | Event::Got { message: Ok(Some(_)), .. } => {
                     seen(std::slice::from_ref(event)).iter().for_each(|seen| self.note_delivery(seen));
                 }
                 Event::SettleRefused { .. } => panic!("the tag was held: {event:?}"),

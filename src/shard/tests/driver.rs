@@ -186,7 +186,9 @@ impl Driver {
         outcome: Outcome,
         request: Option<u64>,
     ) -> Vec<Event> {
-        self.command(Command::Settle { queue, key: key(handle), range, outcome, request })
+        let reply = request.map(|request| SettleReply { request, outlet: Arc::clone(&self.outlet) });
+        let settlements = vec![Settlement { range, outcome }];
+        self.command(Command::Settle { queue, key: key(handle), settlements, reply })
     }
 
     pub(super) fn purge(&mut self, queue: QueueId) -> (u64, Vec<Event>) {
@@ -250,7 +252,7 @@ pub(super) struct Seen {
 /// The messages that events bring.
 pub(super) fn seen(events: &[Event]) -> Vec<Seen> {
     let deliveries = events.iter().filter_map(|event| match event {
-        Event::Delivery(delivery) | Event::Got { message: Some(delivery), .. } => Some(delivery),
+        Event::Delivery(delivery) | Event::Got { message: Ok(Some(delivery)), .. } => Some(delivery),
         _ => None,
     });
     deliveries.flat_map(seen_in).collect()
@@ -258,7 +260,7 @@ pub(super) fn seen(events: &[Event]) -> Vec<Seen> {
 
 fn seen_in(delivery: &Delivery) -> Vec<Seen> {
     assert_eq!(delivery.origin.exchange.as_str(), "logs");
-    let ids: Vec<u64> = delivery.pieces.iter().flat_map(ids_in).collect();
+    let ids: Vec<u64> = delivery.pieces.iter().flat_map(|piece| ids_in(&piece.bytes)).collect();
     assert_eq!(ids.len() as u64, delivery.count);
     let messages = (delivery.first_tag.0..).zip(ids);
     let Delivery { queue, consumer, redelivered, delivery_count, .. } = *delivery;

@@ -119,7 +119,9 @@ fn settlements_survive_and_are_told_when_they_do() {
     assert!(events.is_empty(), "not on disk yet: {events:?}");
     assert!(matches!(driver.step()[..], [Event::Settled { request: 9, .. }]));
     let refused = driver.settle(Q, 1, range(1, 4), Outcome::Rejected, Some(10));
-    assert!(matches!(refused[..], [Event::SettleRefused { tag, request: Some(10), .. }] if tag.0 == 2));
+    assert!(
+        matches!(&refused[..], [Event::SettleRefused { refusal, request: Some(10), .. }] if refusal.field == "ranges" && refusal.got == "2")
+    );
     driver.settle_down();
     let mut driver = after_power_cut(&disk, driver, &[Q]);
     assert_eq!(driver.inspect(Q).counts.ready, 0);
@@ -135,9 +137,9 @@ fn a_single_request_waits_for_the_mark_instead_of_being_told_empty() {
     let events = driver.settle_down();
     let gots: Vec<bool> = events
         .iter()
-        .filter_map(
-            |event| if let Event::Got { message, .. } = event { Some(message.is_some()) } else { None },
-        )
+        .filter_map(|event| {
+            if let Event::Got { message, .. } = event { Some(matches!(message, Ok(Some(_)))) } else { None }
+        })
         .collect();
     assert_eq!((gots, ids(&events)), (vec![true, false], vec![1]));
 }
@@ -150,7 +152,7 @@ fn what_waits_for_a_deleted_queue_is_answered() {
     assert!(driver.get(Q, false).is_empty());
     let (ready, events) = driver.delete(Q);
     assert_eq!(ready, 1);
-    assert!(events.iter().any(|event| matches!(event, Event::Got { message: None, .. })), "{events:?}");
+    assert!(events.iter().any(|event| matches!(event, Event::Got { message: Err(_), .. })), "{events:?}");
     // A publish on its way to the deleted queue is kept for nobody, and confirmed all the same.
     let (late, _) = driver.publish(&[2], 0, &[Q]);
     assert!(confirmed(&driver.settle_down()).contains(&late));
@@ -204,7 +206,7 @@ fn a_failed_disk_refuses_what_it_did_not_keep_and_nothing_else() {
     assert!(
         events.iter().any(|event| matches!(event, Event::PublishFailed { ticket, .. } if *ticket == lost))
     );
-    assert!(events.iter().any(|event| matches!(event, Event::Got { message: None, .. })), "{events:?}");
+    assert!(events.iter().any(|event| matches!(event, Event::Got { message: Err(_), .. })), "{events:?}");
     let (refused, events) = driver.publish(&[3], 0, &[Q]);
     assert!(matches!(events[..], [Event::PublishFailed { ticket, .. }] if ticket == refused));
     let mut told = Vec::new();
