@@ -20,6 +20,7 @@ mod line_reader;
 mod list;
 mod message_output;
 mod output;
+mod perf;
 mod publish;
 mod serve;
 mod session;
@@ -77,6 +78,8 @@ enum Command {
     User(user::Arguments),
     /// Make or delete virtual hosts
     Vhost(vhost::Arguments),
+    /// Measure how fast a broker is, and check what it delivers
+    Perf(perf::Arguments),
     /// Show the broker's configuration, or an example of one
     Config(config::Arguments),
 }
@@ -105,6 +108,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::User(arguments) => user::run(arguments),
         Command::Vhost(arguments) => vhost::run(arguments),
+        Command::Perf(arguments) => perf::run(arguments),
         Command::Config(arguments) => config::run(&arguments),
     }
 }

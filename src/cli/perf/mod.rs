@@ -56,7 +56,7 @@ fn runtime() -> Result<Runtime, Failure> {
 async fn measure(plan: Plan) -> Result<Report, Failure> {
     let plan = Arc::new(plan);
     let connection = Connection::connect(plan.options.clone()).await?;
-    plan.check_against(connection.server())?;
+    plan.check_against(&connection.server())?;
     let channel = connection.channel().await?;
     let topology = Topology::declare(&channel, &plan).await?;
     let measured = load(&plan).await;
@@ -84,7 +84,8 @@ async fn load(plan: &Arc<Plan>) -> Result<Report, Failure> {
     for producer in 0..plan.producers {
         let connection = Connection::connect(plan.options.clone()).await?;
         let streams = Stream::open_all(&connection, plan, producer).await?;
-        waiting.push(Producer::new(Arc::clone(plan), Arc::clone(&counters), streams, connection));
+        let count = plan.count_of_producer(producer);
+        waiting.push(Producer::new(Arc::clone(plan), Arc::clone(&counters), streams, connection, count));
     }
     counters.start();
     for producer in waiting {
@@ -109,9 +110,9 @@ async fn load(plan: &Arc<Plan>) -> Result<Report, Failure> {
 }
 
 /// What was counted between the end of the warm-up and the end of the load.
-pub(super) struct Window {
-    pub(super) seconds: f64,
-    pub(super) counts: Snapshot,
+struct Window {
+    seconds: f64,
+    counts: Snapshot,
 }
 
 impl Window {
@@ -154,7 +155,8 @@ async fn watch(
         }
         let counts = counters.snapshot();
         let is_over = end.is_some_and(|end| now >= end) || plan.is_done(counts) || counters.has_failed();
-        if is_over || (producers.is_empty() && plan.producers > 0) || (taps.is_empty() && plan.consumers > 0) {
+        if is_over || (producers.is_empty() && plan.producers > 0) || (taps.is_empty() && plan.consumers > 0)
+        {
             return Ok(Window::between(start.unwrap_or((begin, Snapshot::default())), (now, counts)));
         }
     }
@@ -173,7 +175,11 @@ fn tell(window: &Window, since: Duration, is_warming: bool) {
 }
 
 /// Waits until the consumers have everything, or nothing comes any more.
-async fn drain(plan: &Plan, counters: &Counters, taps: &mut JoinSet<Result<Tapped, Failure>>) -> Result<(), Failure> {
+async fn drain(
+    plan: &Plan,
+    counters: &Counters,
+    taps: &mut JoinSet<Result<Tapped, Failure>>,
+) -> Result<(), Failure> {
     if plan.consumers == 0 || plan.producers == 0 {
         return Ok(());
     }
@@ -182,7 +188,8 @@ async fn drain(plan: &Plan, counters: &Counters, taps: &mut JoinSet<Result<Tappe
     loop {
         look.tick().await;
         let counts = counters.snapshot();
-        if counts.consumed >= plan.deliveries_of(counts.published) || taps.is_empty() || counters.has_failed() {
+        if counts.consumed >= plan.deliveries_of(counts.published) || taps.is_empty() || counters.has_failed()
+        {
             return Ok(());
         }
         if counts.consumed != seen.1 {

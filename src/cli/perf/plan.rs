@@ -149,7 +149,10 @@ impl Plan {
             return usage("with neither producers nor consumers there is nothing to measure".to_owned());
         }
         if arguments.size < STAMP_BYTES {
-            return usage(format!("--size {} is too small: a message needs {STAMP_BYTES} bytes", arguments.size));
+            return usage(format!(
+                "--size {} is too small: a message needs {STAMP_BYTES} bytes",
+                arguments.size
+            ));
         }
         if arguments.topic_bindings > 0 && exchange != Some(ExchangeType::Topic) {
             return usage("--topic-bindings goes with --exchange topic".to_owned());
@@ -180,7 +183,8 @@ impl Plan {
             keep: arguments.keep,
             queue: arguments.queue,
         };
-        let streams: usize = (0..plan.producers).map(|producer| plan.targets_of_producer(producer).len()).sum();
+        let streams: usize =
+            (0..plan.producers).map(|producer| plan.targets_of_producer(producer).len()).sum();
         if streams > STREAMS_MAX {
             return usage(format!("{streams} pairs of producer and queue are more than {STREAMS_MAX}"));
         }
@@ -359,11 +363,18 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for typed in ["--size 15", "--queues 0", "--producers 0 --consumers 0", "--topic-bindings 5", "--producers 0 --rate 5"]
-        {
+        for typed in [
+            "--size 15",
+            "--queues 0",
+            "--producers 0 --consumers 0",
+            "--topic-bindings 5",
+            "--producers 0 --rate 5",
+        ] {
             assert!(plan(typed).is_err(), "{typed}");
         }
-        for typed in ["--transient --durable", "--fanout 2 --queues 2", "--count 0", "--confirm 0", "--rate -1"] {
+        for typed in
+            ["--transient --durable", "--fanout 2 --queues 2", "--count 0", "--confirm 0", "--rate -1"]
+        {
             let typed: Vec<&str> = std::iter::once("perf").chain(typed.split_whitespace()).collect();
             assert!(Typed::try_parse_from(&typed).is_err(), "{typed:?}");
         }

@@ -15,6 +15,8 @@ pub(super) struct Tally {
     pub(super) foreign: u64,
     /// Messages that say they may have come before.
     pub(super) redelivered: u64,
+    /// All messages.
+    count: u64,
 }
 
 #[derive(Debug, Default)]
@@ -40,8 +42,14 @@ pub(super) struct Faults {
 }
 
 impl Tally {
+    /// Number of messages, whatever they are.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Notes a message.
     pub(super) fn note(&mut self, body: &[u8], redelivered: bool) -> Option<Stamp> {
+        self.count += 1;
         let Some(stamp) = Stamp::read(body) else {
             self.foreign += 1;
             return None;
@@ -59,6 +67,7 @@ impl Tally {
 
     /// Adds what another consumer of the same queue got. Order is every consumer's own; what both got came twice.
     pub(super) fn merge(&mut self, other: Self) {
+        self.count += other.count;
         self.foreign += other.foreign;
         self.redelivered += other.redelivered;
         for (number, other) in other.streams {
