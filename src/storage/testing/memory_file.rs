@@ -15,7 +15,7 @@ pub(super) struct MemoryFile {
     /// What a crash leaves for certain.
     pub(super) stored: Vec<u8>,
     /// Sectors that were written and not synced.
-    dirty: BTreeSet<usize>,
+    pub(super) dirty: BTreeSet<usize>,
 }
 
 impl MemoryFile {
