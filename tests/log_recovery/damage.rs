@@ -333,6 +333,52 @@ fn segments_that_changed_names_are_damage() {
     });
 }
 
+/// Every checksum is right, and yet it is not what comes next.
+#[test]
+fn a_frame_that_does_not_follow_is_not_taken() {
+    for (at, value, fault) in [
+        (16, 0xff, FrameFault::OtherSegment),
+        (24, 0, FrameFault::Contradiction),
+        (32, 3, FrameFault::WrongIndex { got: LogIndex(3), expected: LogIndex(2) }),
+        (48, 0, FrameFault::Contradiction),
+        (64, 3, FrameFault::Contradiction),
+        (72, 3, FrameFault::Contradiction),
+        (80, 0xff, FrameFault::OtherHistory),
+        (11, 0xff, FrameFault::TooLong { bytes: 0xff00_0000 + 24 }),
+    ] {
+        let mut rig = Rig::started(options(1 << 20, 0));
+        rig.append(10);
+        let (path, start) = rig.last_segment();
+        rig.append(24);
+        rig.stop();
+        change(&rig, &path, |content| {
+            assert_ne!(content[start as usize + at], value);
+            content[start as usize + at] = value;
+            reseal(content, start as usize, 84);
+        });
+        let (log, replayed) = super::support::open(&rig.disk, &rig.options).unwrap();
+        assert_eq!(replayed.len(), 1);
+        assert_eq!(log.recovery().cut.as_ref().map(|cut| (cut.offset, cut.why)), Some((start, fault)));
+    }
+}
+
+/// A segment may have the right number and be of another history, as when a backup was mixed with what came after it.
+#[test]
+fn a_segment_that_does_not_follow_is_damage() {
+    // First body, term, checksum of the frame before.
+    for at in [40, 48, 56] {
+        let mut rig = three_segments();
+        change(&rig, &segment(3), |content| {
+            content[at] ^= 0x40;
+            reseal(content, 0, 60);
+        });
+        check_refused(&mut rig, |failure| {
+            matches!(failure, OpenFailure::Damaged { file, why: Damage::Segment(SegmentFault::OtherHistory), .. }
+                if *file == segment(3))
+        });
+    }
+}
+
 /// The end of a segment that is followed by another one was durable before the other began.
 #[test]
 fn only_the_last_segment_can_be_torn() {
