@@ -49,7 +49,10 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 fn runtime() -> Result<Runtime, Failure> {
-    let runtime = Builder::new_multi_thread().enable_all().build();
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(std::env::var("W").map_or(2, |w| w.parse().unwrap()))
+        .enable_all()
+        .build();
     runtime.map_err(|error| Failure::new(format!("cannot start threads: {error}")))
 }
 
