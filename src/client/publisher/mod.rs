@@ -16,7 +16,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 
-pub use batch::MessageBatch;
+pub use batch::{MessageBatch, PreparedProperties};
 pub(super) use outbox::{OutFrame, SizeLimits};
 pub use pending::{PendingBatch, PendingConfirm};
 
