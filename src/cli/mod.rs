@@ -20,6 +20,7 @@ mod line_reader;
 mod list;
 mod message_output;
 mod output;
+mod perf;
 mod publish;
 mod serve;
 mod session;
@@ -73,6 +74,8 @@ enum Command {
     Get(get::Arguments),
     /// Tell where a message would go, and why, without publishing it
     Explain(explain::Arguments),
+    /// Measure how fast a broker is, and check that it loses nothing
+    Perf(perf::Arguments),
     /// Make, change or delete users
     User(user::Arguments),
     /// Make or delete virtual hosts
@@ -103,6 +106,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Consume(arguments) => consume::run(&arguments),
         Command::Get(arguments) => get::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Perf(arguments) => perf::run(&arguments),
         Command::User(arguments) => user::run(arguments),
         Command::Vhost(arguments) => vhost::run(arguments),
         Command::Config(arguments) => config::run(&arguments),

@@ -198,6 +198,16 @@ impl Publisher {
         Ok(())
     }
 
+    /// Waits until a batch of `messages` messages and `bytes` encoded bytes would be taken without waiting, unless
+    /// another clone takes the room first. For those who want to fill a batch as late as possible, for instance to stamp
+    /// it with the time.
+    ///
+    /// # Errors
+    /// If the publisher is closed.
+    pub async fn room_for(&self, messages: u64, bytes: u64) -> Result<(), PublishError> {
+        poll_fn(|context| self.0.shared.outbox().poll_space(context, messages, bytes)).await
+    }
+
     /// As [`Self::send_batch`]; the result is a future for the confirms of the whole batch.
     pub async fn publish_batch(&self, batch: &mut MessageBatch) -> Result<PendingBatch, PublishError> {
         if !self.0.shared.outbox().has_confirms() {

@@ -1,0 +1,342 @@
+//! One producer: fills batches with stamped messages and sends them, as fast as it can or as its schedule says.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{Notify, watch};
+
+use super::pace::Schedule;
+use super::plan::Plan;
+use super::scoreboard::{Scoreboard, lock};
+use super::stamp::{Clock, STAMP_BYTES, Stamp, StreamId};
+use super::topology::{Route, Topology};
+use crate::cli::failure::Failure;
+use crate::client::{Channel, CloseReason, ConfirmError, MessageBatch, Publisher};
+use crate::model::Durability;
+
+/// Bytes that confirm windows may take at least, whatever the size of messages.
+const WINDOW_BYTES_MIN: u64 = 16 * 1024 * 1024;
+
+/// Bytes of a message besides its body, at most: envelope, routing key, the header of a headers exchange.
+const ENVELOPE_BYTES_MAX: u64 = 600;
+
+/// How it is with a producer when it has ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Messages the client took for sending.
+    pub(super) published: u64,
+    /// Of these, refused or returned by the broker.
+    pub(super) failed: u64,
+    /// The lowest level that a confirm stated.
+    pub(super) level: Option<Durability>,
+}
+
+/// A producer that is ready to start.
+#[derive(Debug)]
+pub(super) struct Producer {
+    publisher: Publisher,
+    letters: Letters,
+    batch: MessageBatch,
+    batch_messages: u64,
+    /// Encoded bytes of a full batch, at most.
+    batch_bytes: u64,
+    /// Messages it may send in all.
+    quota: u64,
+    has_confirms: bool,
+    pace: Option<Pace>,
+    clock: Clock,
+    board: Arc<Scoreboard>,
+    sent: Arc<SentTimes>,
+    stop: watch::Receiver<bool>,
+    /// Messages that the client has taken.
+    published: u64,
+}
+
+/// When its messages are due.
+#[derive(Debug, Clone)]
+pub(super) struct Pace {
+    pub(super) schedule: Schedule,
+    /// Told when one is due.
+    pub(super) due: Arc<Notify>,
+    pub(super) producer: usize,
+}
+
+/// What all tasks of a run share.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    pub(super) board: Arc<Scoreboard>,
+    /// Turns true when no more is to be published.
+    pub(super) stop: watch::Receiver<bool>,
+    /// Part of all stamps.
+    pub(super) run: u16,
+}
+
+impl Producer {
+    pub(super) async fn open(
+        channel: &Channel,
+        plan: &Plan,
+        topology: &Topology,
+        producer: usize,
+        quota: u64,
+        shared: &Shared,
+    ) -> Result<Self, Failure> {
+        let letters = Letters::new(plan, topology, producer, shared.run)?;
+        let mut builder = channel.publisher(topology.exchange(), letters.publishers_key());
+        if plan.is_transient {
+            builder = builder.transient();
+        }
+        builder = match plan.confirm_window {
+            Some(window) => {
+                let bytes = window.saturating_mul(plan.size_bytes as u64 + ENVELOPE_BYTES_MAX);
+                builder.window_messages(window).window_bytes(bytes.max(WINDOW_BYTES_MIN))
+            }
+            None => builder.without_confirms(),
+        };
+        let batch_messages = plan.batch_messages();
+        Ok(Self {
+            publisher: builder.open().await?,
+            letters,
+            batch: MessageBatch::new(),
+            batch_messages,
+            batch_bytes: batch_messages * (plan.size_bytes as u64 + ENVELOPE_BYTES_MAX),
+            quota,
+            has_confirms: plan.confirm_window.is_some(),
+            pace: None,
+            clock: shared.clock,
+            board: shared.board.clone(),
+            sent: Arc::default(),
+            stop: shared.stop.clone(),
+            published: 0,
+        })
+    }
+
+    /// Sends messages when they are due from now on, instead of as fast as possible.
+    pub(super) fn pace(&mut self, pace: Pace) {
+        self.pace = Some(pace);
+    }
+
+    /// Publishes until it is told to stop or has sent its share, then waits for what is under way. Errors are on the
+    /// scoreboard.
+    pub(super) async fn run(mut self) -> Outcome {
+        let watcher = self.has_confirms.then(|| {
+            let watch = ConfirmWatch {
+                publisher: self.publisher.clone(),
+                sent: self.sent.clone(),
+                clock: self.clock,
+                board: self.board.clone(),
+            };
+            tokio::spawn(watch.run())
+        });
+        if let Err(failure) = self.publish().await {
+            self.board.add_fatal(failure.text());
+        }
+        let published = self.published;
+        let settled = self.publisher.wait_for_all().await;
+        let progress = self.publisher.progress();
+        let failed = progress.refused + progress.returned;
+        if let Err(error) = settled {
+            self.board.add_errors(failed.max(1), Failure::from(error).text());
+        }
+        // Closing ends the watcher, after it has seen everything.
+        drop(self.publisher.close().await);
+        if let Some(watcher) = watcher {
+            watcher.await.expect("the watcher does not panic");
+        }
+        Outcome { published, failed, level: progress.level }
+    }
+
+    async fn publish(&mut self) -> Result<(), Failure> {
+        while self.letters.written < self.quota && !*self.stop.borrow() {
+            let wanted = match self.wanted().await {
+                Some(wanted) => wanted,
+                None => return Ok(()),
+            };
+            if !self.room_for(wanted).await? {
+                return Ok(());
+            }
+            let now_ns = self.clock.now_ns();
+            self.fill(wanted, now_ns)?;
+            self.publisher.send_batch(&mut self.batch).await?;
+            self.published += wanted;
+            self.board.add_published(now_ns, wanted);
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to send: how many messages at most. `None`: it is over.
+    async fn wanted(&mut self) -> Option<u64> {
+        let left = self.quota - self.letters.written;
+        let Some(pace) = &self.pace else { return Some(left.min(self.batch_messages)) };
+        loop {
+            let due = pace.due_count(self.clock.now_ns()).saturating_sub(self.letters.written);
+            if due > 0 {
+                return Some(due.min(left).min(self.batch_messages));
+            }
+            tokio::select! {
+                biased;
+                _ = self.stop.wait_for(|stop| *stop) => return None,
+                () = pace.due.notified() => {}
+            }
+        }
+    }
+
+    /// Waits until the client takes so many messages at once; `false` if it is over before. Only then is the batch
+    /// filled, so that its stamps are those of the sending.
+    async fn room_for(&mut self, messages: u64) -> Result<bool, Failure> {
+        let bytes = self.batch_bytes / self.batch_messages * messages;
+        tokio::select! {
+            biased;
+            room = self.publisher.room_for(messages, bytes) => room.map(|()| true).map_err(Failure::from),
+            _ = self.stop.wait_for(|stop| *stop) => Ok(false),
+        }
+    }
+
+    fn fill(&mut self, messages: u64, now_ns: u64) -> Result<(), Failure> {
+        let first = self.letters.written;
+        for index in first..first + messages {
+            let at_ns = self.pace.as_ref().map_or(now_ns, |pace| pace.due_ns(index));
+            self.letters.write(at_ns, &mut self.batch)?;
+            if self.has_confirms && self.pace.is_some() {
+                self.sent.push(index + 1, at_ns);
+            }
+        }
+        if self.has_confirms && self.pace.is_none() {
+            self.sent.push(self.letters.written, now_ns);
+        }
+        Ok(())
+    }
+}
+
+impl Pace {
+    fn due_ns(&self, index: u64) -> u64 {
+        self.schedule.due_ns(self.producer, index)
+    }
+
+    /// Messages of this producer that are due by now.
+    fn due_count(&self, now_ns: u64) -> u64 {
+        self.schedule.due_count_of(self.producer, now_ns)
+    }
+}
+
+/// Writes a producer's messages: to its streams in turn, numbered and stamped.
+#[derive(Debug)]
+struct Letters {
+    streams: Vec<(StreamId, Route)>,
+    /// Reused; only the stamp changes.
+    body: Vec<u8>,
+    /// Messages written.
+    written: u64,
+}
+
+impl Letters {
+    fn new(plan: &Plan, topology: &Topology, producer: usize, run: u16) -> Result<Self, Failure> {
+        let streams = plan.streams_of(producer).into_iter().map(|(number, queue)| {
+            let queue = if plan.is_fanout() { 0 } else { queue };
+            Ok((StreamId { run, number }, topology.route(queue)?))
+        });
+        let body = vec![b'.'; plan.size_bytes];
+        Ok(Self { streams: streams.collect::<Result<_, Failure>>()?, body, written: 0 })
+    }
+
+    /// The routing key that goes with the publisher, so that messages need none; "" if it changes from one to the next.
+    fn publishers_key(&self) -> &str {
+        match &self.streams[..] {
+            [(_, route)] => &route.routing_key,
+            _ => "",
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, at_ns: u64, batch: &mut MessageBatch) -> Result<(), Failure> {
+        let streams = self.streams.len() as u64;
+        let (index, sequence) = match streams {
+            1 => (0, self.written + 1),
+            streams => ((self.written % streams) as usize, self.written / streams + 1),
+        };
+        let (stream, route) = &self.streams[index];
+        let place = self.body.first_chunk_mut::<STAMP_BYTES>().expect("the plan has room for the stamp");
+        Stamp::new(*stream, sequence, at_ns).write(place);
+        let own_key = (streams > 1).then_some(route.routing_key.as_str());
+        batch.push_prepared(own_key, &route.properties, &self.body)?;
+        self.written += 1;
+        Ok(())
+    }
+}
+
+/// When messages without a confirm were sent: entries of the last message with a time, and the time.
+#[derive(Debug, Default)]
+struct SentTimes(Mutex<VecDeque<(u64, u64)>>);
+
+impl SentTimes {
+    fn push(&self, last: u64, at_ns: u64) {
+        lock(&self.0).push_back((last, at_ns));
+    }
+
+    /// Takes messages `seen + 1 ..= through` out, as ages at `now_ns` and how many had them.
+    fn take(&self, seen: u64, through: u64, now_ns: u64, out: &mut Vec<(u64, u64)>) {
+        let mut sent = lock(&self.0);
+        let mut from = seen;
+        while from < through
+            && let Some(&(last, at_ns)) = sent.front()
+        {
+            let to = last.min(through);
+            out.push((now_ns.saturating_sub(at_ns), to - from));
+            from = to;
+            if last == to {
+                sent.pop_front();
+            }
+        }
+    }
+}
+
+/// Measures how long confirms take.
+struct ConfirmWatch {
+    publisher: Publisher,
+    sent: Arc<SentTimes>,
+    clock: Clock,
+    board: Arc<Scoreboard>,
+}
+
+impl ConfirmWatch {
+    async fn run(self) {
+        let (mut seen, mut confirmed) = (0, 0);
+        let mut latencies = Vec::new();
+        loop {
+            match self.publisher.settled_beyond(seen).await {
+                Ok(progress) => {
+                    let now_ns = self.clock.now_ns();
+                    latencies.clear();
+                    self.sent.take(seen, progress.settled_through, now_ns, &mut latencies);
+                    let good = progress.settled - progress.refused - progress.returned;
+                    self.board.add_confirmed(now_ns, good - confirmed, &latencies);
+                    (seen, confirmed) = (progress.settled_through, good);
+                }
+                Err(ConfirmError::Closed(CloseReason::ByClient)) => return,
+                Err(error) => return self.board.add_fatal(Failure::from(error).text()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_those_of_the_batches_that_were_confirmed() {
+        let sent = SentTimes::default();
+        sent.push(10, 100);
+        sent.push(30, 200);
+        let mut ages = Vec::new();
+        sent.take(0, 4, 1_000, &mut ages);
+        assert_eq!(ages, [(900, 4)]);
+        ages.clear();
+        sent.take(4, 25, 1_000, &mut ages);
+        assert_eq!(ages, [(900, 6), (800, 15)]);
+        ages.clear();
+        sent.take(25, 30, 1_200, &mut ages);
+        assert_eq!(ages, [(1_000, 5)]);
+        assert!(lock(&sent.0).is_empty());
+    }
+}
