@@ -29,6 +29,6 @@ pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
 pub use inspect::{ConsumerListing, Page, QueueListing};
 pub use login::Identity;
 pub use open::{OpenFailure, open};
-pub use publish::{Confirmation, ConfirmedRun, Publication, PublishReport, Target};
+pub use publish::{Confirmation, ConfirmedRun, Publication, PublishFailed, PublishReport, Target};
 pub use request::{Answer, DeclaredQueue, QueueDeclaration, UserChange};
 pub use session::{CONSUMERS_MAX, ConsumeRequest, Session, SettleAnswer, SettleRequest};

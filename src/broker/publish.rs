@@ -75,6 +75,15 @@ pub struct PublishReport {
     pub refused: Option<Refusal>,
 }
 
+/// What to tell about messages that a shard could not keep.
+#[derive(Debug)]
+pub struct PublishFailed {
+    /// The fate of the frame's messages, if no other shard has to be waited for.
+    pub confirmation: Option<Confirmation>,
+    /// Channel to tell of it, if its messages have no confirms.
+    pub unasked: Option<(u32, Refusal)>,
+}
+
 /// Word of what became of the messages of one frame.
 #[derive(Debug)]
 pub struct Confirmation {
@@ -104,7 +113,8 @@ pub struct ConfirmedRun {
 /// Messages that shards have not answered for yet.
 #[derive(Debug)]
 pub(super) struct Pending {
-    channel: u32,
+    /// `None`: the channel was closed, and nobody hears of it.
+    channel: Option<u32>,
     publisher: u32,
     /// 0: no confirm wanted.
     first_sequence: u64,
@@ -283,7 +293,7 @@ impl Session {
         let bytes = publication.run().bytes().len();
         let durability = self.broker.durability();
         let pending = Pending {
-            channel,
+            channel: Some(channel),
             publisher,
             first_sequence,
             shards: shards.len(),
@@ -321,9 +331,17 @@ impl Session {
         self.answered(ticket, |pending| pending.durability = pending.durability.min(durability))
     }
 
-    /// A shard could not keep the messages of a frame; tells their fate if it was the last one.
-    pub fn publish_failed(&mut self, ticket: u64, refusal: Refusal) -> Option<Confirmation> {
-        self.answered(ticket, |pending| pending.refusal = Some(refusal))
+    /// A shard could not keep the messages of a frame; tells their fate if it was the last one. If nobody asked for
+    /// confirms, the channel is told in the other way.
+    pub fn publish_failed(&mut self, ticket: u64, refusal: Refusal) -> PublishFailed {
+        let mut unasked = None;
+        let confirmation = self.answered(ticket, |pending| {
+            if pending.first_sequence == 0 {
+                unasked = pending.channel.map(|channel| (channel, refusal.clone()));
+            }
+            pending.refusal = Some(refusal);
+        });
+        PublishFailed { confirmation, unasked }
     }
 
     fn answered(&mut self, ticket: u64, note: impl FnOnce(&mut Pending)) -> Option<Confirmation> {
@@ -354,10 +372,15 @@ impl Pending {
         self.bytes
     }
 
-    fn confirmation(self) -> Option<Confirmation> {
-        if self.first_sequence == 0 {
-            return None;
+    /// Tells nothing if it came on this channel.
+    pub(super) fn forget_channel(&mut self, channel: u32) {
+        if self.channel == Some(channel) {
+            self.channel = None;
         }
+    }
+
+    fn confirmation(self) -> Option<Confirmation> {
+        let channel = self.channel.filter(|_| self.first_sequence != 0)?;
         let mut first = self.first_sequence;
         let runs = self.fates.into_iter().map(|(count, fate)| {
             let last = first + u64::from(count) - 1;
@@ -380,7 +403,7 @@ impl Pending {
             first = last + 1;
             run
         });
-        Some(Confirmation { channel: self.channel, publisher: self.publisher, runs: runs.collect() })
+        Some(Confirmation { channel, publisher: self.publisher, runs: runs.collect() })
     }
 }
 

@@ -357,8 +357,10 @@ impl Session {
         gets.take(delivery.queue, handle, delivery.first_tag).unwrap_or(0)
     }
 
-    /// A channel closes: its consumers end and what they hold goes back.
+    /// A channel closes: its consumers end and what they hold goes back, and nothing is told any more of what was
+    /// published on it.
     pub fn close_channel(&mut self, channel: u32) {
+        self.pending.iter_mut().flatten().for_each(|pending| pending.forget_channel(channel));
         let places: Vec<(u32, u32)> =
             self.consumers.keys().filter(|place| place.0 == channel).copied().collect();
         for place in places {

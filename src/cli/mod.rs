@@ -2,7 +2,7 @@
 //!
 //! Owns the names of commands and flags, what they print, and exit statuses: 0 if all that was asked was done, 2 if what
 //! was typed makes no sense, 1 otherwise. Must never know how a broker works inside: every command but `serve` is a
-//! client like any other, over [`crate::client`]. Start reading at [`Command`], then pick the file of a command: its
+//! client like any other, over [`crate::client`]. Start reading at `Command`, then pick the file of a command: its
 //! arguments stand at the top, what it does below.
 
 mod bind;
@@ -74,12 +74,12 @@ enum Command {
     Get(get::Arguments),
     /// Tell where a message would go, and why, without publishing it
     Explain(explain::Arguments),
-    /// Measure how fast a broker is, and check that it loses nothing
-    Perf(perf::Arguments),
     /// Make, change or delete users
     User(user::Arguments),
     /// Make or delete virtual hosts
     Vhost(vhost::Arguments),
+    /// Measure how fast a broker is, and check that it loses nothing
+    Perf(perf::Arguments),
     /// Show the broker's configuration, or an example of one
     Config(config::Arguments),
 }
@@ -106,9 +106,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Consume(arguments) => consume::run(&arguments),
         Command::Get(arguments) => get::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
-        Command::Perf(arguments) => perf::run(&arguments),
         Command::User(arguments) => user::run(arguments),
         Command::Vhost(arguments) => vhost::run(arguments),
+        Command::Perf(arguments) => perf::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
     }
 }

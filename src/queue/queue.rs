@@ -211,25 +211,24 @@ impl Queue {
     }
 
     fn apply_settle(&mut self, runs: &SequenceRuns, effects: &mut Effects) {
-        let mut released = SequenceRuns::default();
+        // What stands below was handed out; taking messages out does not change that.
+        let waiting_from = self.backlog.peek().map_or(u64::MAX, MessageRef::sequence);
         for sequence in runs.sequences() {
-            let was_out = self.backlog.handed_out(sequence);
             if self.backlog.remove(sequence).is_none() {
                 continue;
             }
             if self.returned.is_empty() || self.returned.remove(&sequence).is_none() {
-                self.outstanding -= u64::from(was_out);
+                self.outstanding -= u64::from(sequence < waiting_from);
             }
             if !self.delivery_counts.is_empty() {
                 self.delivery_counts.remove(&sequence);
             }
             self.settled += 1;
-            released.push(BodySequence(sequence));
+            push_release(effects, sequence);
         }
         if self.delivery_counts.is_empty() && self.delivery_counts.capacity() > IDLE_COUNTS_MAX {
             self.delivery_counts = HashMap::default();
         }
-        effects.extend(released.runs().iter().map(|run| Effect::Release(*run)));
     }
 
     fn apply_requeue(&mut self, runs: &SequenceRuns) {
@@ -543,6 +542,14 @@ impl Queue {
 
     fn consumer(&mut self, key: ConsumerKey) -> Option<&mut Consumer> {
         self.consumers.iter_mut().find(|consumer| consumer.key == key)
+    }
+}
+
+/// Adds one message to the last release if it continues it, else begins a new one.
+fn push_release(effects: &mut Effects, sequence: u64) {
+    match effects.last_mut() {
+        Some(Effect::Release(run)) if run.first.0 + run.count == sequence => run.count += 1,
+        _ => effects.push(Effect::Release(SequenceRun { first: BodySequence(sequence), count: 1 })),
     }
 }
 

@@ -37,12 +37,14 @@ impl Confirms {
         }
     }
 
+    /// A channel was closed: whoever opens it again shall not hear of what was before.
+    pub(super) fn forget_channel(&mut self, channel: u32) {
+        self.ranges.retain(|((other, _), _)| *other != channel);
+    }
+
     /// Appends the frames.
-    pub(super) fn put(&mut self, has_channel: impl Fn(u32) -> bool, out: &mut BytesMut) {
+    pub(super) fn put(&mut self, out: &mut BytesMut) {
         for ((channel, publisher), ranges) in self.ranges.drain(..) {
-            if !has_channel(channel) {
-                continue;
-            }
             for ranges in ranges.chunks(RANGES_MAX) {
                 encode_confirm(channel, publisher, ranges, out);
             }
@@ -65,4 +67,70 @@ fn continues(last: &pb::ConfirmRange, next: &pb::ConfirmRange) -> bool {
     last.last.checked_add(1) == Some(next.first)
         && (last.level, last.queues) == (next.level, next.queues)
         && last.refusal == next.refusal
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{Durability, Refusal, ReplyCode};
+    use crate::wire::{Body, Side, decode_frame_from, split_frame};
+
+    fn confirmation(publisher: u32, runs: &[(u64, u64, u32, Option<&str>)]) -> Confirmation {
+        let run = |(first, last, queues, refusal): &(u64, u64, u32, Option<&str>)| ConfirmedRun {
+            first: *first,
+            last: *last,
+            durability: Durability::Synced,
+            queues: *queues,
+            refusal: refusal.map(|text| Refusal::new(ReplyCode::ResourceError, text)),
+        };
+        Confirmation { channel: 1, publisher, runs: runs.iter().map(run).collect() }
+    }
+
+    /// Publisher, first and last of every range that goes out.
+    fn put(confirmations: Vec<Confirmation>) -> Vec<(u32, u64, u64)> {
+        let mut confirms = Confirms::default();
+        confirmations.into_iter().for_each(|confirmation| confirms.add(confirmation));
+        let mut out = BytesMut::new();
+        confirms.forget_channel(2);
+        confirms.put(&mut out);
+        let mut ranges = Vec::new();
+        while let Some(frame) = split_frame(&mut out, usize::MAX).unwrap() {
+            let Body::Confirm(confirm) = decode_frame_from(Side::Server, frame).unwrap().body else {
+                panic!()
+            };
+            assert!(confirm.ranges.len() <= RANGES_MAX);
+            ranges.extend(confirm.ranges.iter().map(|range| (confirm.publisher, range.first, range.last)));
+        }
+        ranges
+    }
+
+    #[test]
+    fn what_follows_with_the_same_fate_is_told_at_once() {
+        let told = put(vec![
+            confirmation(1, &[(1, 3, 1, None), (4, 4, 1, None)]),
+            confirmation(2, &[(1, 1, 1, None)]),
+            confirmation(1, &[(5, 5, 2, None), (6, 7, 2, None), (9, 9, 2, None)]),
+        ]);
+        assert_eq!(told, [(1, 1, 4), (1, 5, 7), (1, 9, 9), (2, 1, 1)]);
+    }
+
+    #[test]
+    fn a_refusal_is_told_of_exactly_those_it_is_about() {
+        let full = Some("the queue is full");
+        let told =
+            put(vec![confirmation(1, &[(1, 1, 1, None), (2, 3, 1, full), (4, 4, 1, full), (5, 5, 1, None)])]);
+        assert_eq!(told, [(1, 1, 1), (1, 2, 4), (1, 5, 5)]);
+    }
+
+    #[test]
+    fn a_channel_that_was_closed_hears_nothing() {
+        assert_eq!(put(vec![Confirmation { channel: 2, ..confirmation(1, &[(1, 1, 1, None)]) }]), []);
+    }
+
+    #[test]
+    fn many_ranges_are_spread_over_frames() {
+        let runs: Vec<_> = (0..2_500).map(|number| (number * 2 + 1, number * 2 + 1, 1, None)).collect();
+        assert_eq!(put(vec![confirmation(1, &runs)]).len(), 2_500);
+    }
 }

@@ -144,7 +144,7 @@ impl Connection {
         progress |= self.poll_seat(context);
         progress |= self.take_frames();
         if let Stage::Seated(seat) | Stage::Draining { seat, .. } = &mut self.stage {
-            seat.put_confirms(&self.protocol, &mut self.outbox);
+            seat.put_confirms(&mut self.outbox);
         }
         let all_written = self.poll_write(context)?;
         if all_written && self.hang_up(context) {
@@ -309,7 +309,7 @@ impl Connection {
 
     fn finish_draining(&mut self) {
         let Stage::Draining { seat, reason } = &mut self.stage else { return };
-        seat.put_confirms(&self.protocol, &mut self.outbox);
+        seat.put_confirms(&mut self.outbox);
         let refusal = forced(std::mem::take(reason));
         self.say_goodbye(Some(&refusal));
     }

@@ -157,3 +157,93 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::task::Waker;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Takes so many bytes at a time, then nothing until it is asked again.
+    struct Narrow {
+        taken: Vec<u8>,
+        room: usize,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let count = bytes.len().min(self.room);
+            self.taken.extend_from_slice(&bytes[..count]);
+            self.room -= count;
+            if count == 0 { Poll::Pending } else { Poll::Ready(Ok(count)) }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_leave_in_order_and_receipts_after_their_bytes(
+            parts in prop::collection::vec((0usize..40_000, any::<bool>(), any::<bool>()), 0..20),
+            rooms in prop::collection::vec(1usize..30_000, 1..10),
+        ) {
+            let mut outbox = Outbox::default();
+            let mut expected = Vec::new();
+            let mut ends = Vec::new();
+            for (number, (length, whole, receipt)) in parts.into_iter().enumerate() {
+                let bytes = vec![number as u8; length];
+                expected.extend_from_slice(&bytes);
+                match whole {
+                    true => outbox.push(bytes.into()),
+                    false => outbox.tail().extend_from_slice(&bytes),
+                }
+                if receipt {
+                    outbox.push_receipt(1, number as u32, length as u64);
+                    ends.push((number as u32, expected.len()));
+                }
+            }
+            prop_assert_eq!(outbox.len(), expected.len());
+            let mut socket = Narrow { taken: Vec::new(), room: 0 };
+            let mut context = Context::from_waker(Waker::noop());
+            let mut reported = Vec::new();
+            for room in rooms.iter().cycle() {
+                socket.room = *room;
+                let done = outbox.poll_write(&mut context, &mut socket).is_ready();
+                while let Some(receipt) = outbox.pop_receipt() {
+                    reported.push(receipt.handle);
+                }
+                let written = ends.iter().filter(|(_, end)| *end <= socket.taken.len()).map(|(number, _)| *number);
+                prop_assert_eq!(&reported, &written.collect::<Vec<_>>());
+                if done {
+                    break;
+                }
+            }
+            prop_assert_eq!(outbox.written(), expected.len() as u64);
+            prop_assert!(outbox.is_empty() && socket.taken == expected);
+        }
+    }
+
+    #[test]
+    fn receipts_of_one_consumer_that_follow_each_other_are_one() {
+        let mut outbox = Outbox::default();
+        outbox.push_receipt(1, 2, 10);
+        outbox.push_receipt(1, 2, 5);
+        outbox.push_receipt(1, 3, 1);
+        assert_eq!(outbox.pop_receipt().map(|receipt| receipt.window_bytes), Some(15));
+        assert_eq!(outbox.pop_receipt().map(|receipt| receipt.handle), Some(3));
+        assert_eq!(outbox.pop_receipt(), None);
+    }
+}

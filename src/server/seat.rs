@@ -14,8 +14,8 @@ use super::deliveries::{put_delivery, put_got};
 use super::outbox::{Outbox, Receipt};
 use super::requests::carry_out;
 use crate::broker::{
-    ConnectionDescription, ConsumeRequest, ConsumerKey, Delivery, Event, Outcome, Outlet, Session,
-    SettleAnswer, SettleRequest, Settlement, TagRange, Target,
+    ConnectionDescription, ConsumeRequest, ConsumerKey, Delivery, Event, Outcome, Outlet, PublishFailed,
+    Session, SettleAnswer, SettleRequest, Settlement, TagRange, Target,
 };
 use crate::model::{Entity, Refusal, ReplyCode};
 use crate::protocol::{self, Action, PublishTo, put_done, put_error, put_refused};
@@ -183,9 +183,8 @@ impl Seat {
                 let same = |target: &mut Target| {
                     target.is(&to.exchange, &to.routing_key, to.mandatory, to.transient)
                 };
-                match self.given.take_if(|target| !same(target)) {
-                    Some(other) => self.session.forget_target(other),
-                    None => {}
+                if let Some(other) = self.given.take_if(|target| !same(target)) {
+                    self.session.forget_target(other);
                 }
                 self.given.get_or_insert_with(|| target_of(to))
             }
@@ -272,6 +271,7 @@ impl Seat {
 
     fn close_channel(&mut self, channel: u32) {
         self.session.close_channel(channel);
+        self.confirms.forget_channel(channel);
         let publishers: Vec<(u32, u32)> =
             self.targets.keys().filter(|place| place.0 == channel).copied().collect();
         for place in publishers {
@@ -320,8 +320,8 @@ impl Seat {
     }
 
     /// Appends the confirms that have come together.
-    pub(super) fn put_confirms(&mut self, protocol: &protocol::Connection, outbox: &mut Outbox) {
-        self.confirms.put(|channel| protocol.has_channel(channel), outbox.tail());
+    pub(super) fn put_confirms(&mut self, outbox: &mut Outbox) {
+        self.confirms.put(outbox.tail());
     }
 
     fn tell(
@@ -338,8 +338,12 @@ impl Seat {
                 }
             }
             Event::PublishFailed { ticket, refusal } => {
-                if let Some(confirmation) = self.session.publish_failed(ticket, *refusal) {
+                let PublishFailed { confirmation, unasked } = self.session.publish_failed(ticket, *refusal);
+                if let Some(confirmation) = confirmation {
                     self.confirms.add(confirmation);
+                }
+                if let Some((channel, refusal)) = unasked {
+                    put_error(channel, 0, &refusal, outbox.tail());
                 }
             }
             Event::Attached { key, result } => self.consumer_started(key, result, outbox),

@@ -11,6 +11,8 @@ mod mailbox;
 mod operation;
 mod shard;
 mod task;
+#[cfg(test)]
+mod tests;
 
 pub use crate::queue::{ConsumerKey, ConsumerLimits, Outcome, QueueCounts, QueueOptions, TagRange};
 pub use command::{

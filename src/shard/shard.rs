@@ -47,8 +47,8 @@ pub struct Shard {
     log: Option<Box<dyn ShardLog>>,
     /// The log keeps what it is given: operations are written, messages can be read back.
     logged: bool,
-    queues: HashMap<QueueId, Slot, foldhash::fast::RandomState>,
-    bodies: Bodies,
+    pub(super) queues: HashMap<QueueId, Slot, foldhash::fast::RandomState>,
+    pub(super) bodies: Bodies,
     batch: BatchBuilder,
     /// Who waits for the batch under construction, and for those handed over.
     waiting: Vec<Waiting>,
@@ -66,8 +66,8 @@ pub struct Shard {
     notices: Arc<Mailbox<Notice>>,
 }
 
-struct Slot {
-    queue: Queue,
+pub(super) struct Slot {
+    pub(super) queue: Queue,
     dirty: bool,
     outlets: Vec<(ConsumerKey, Outlet)>,
     /// Effects that wait, in order, for bodies to be read back.

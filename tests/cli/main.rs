@@ -3,6 +3,7 @@
 
 mod access;
 mod consume;
+mod crash;
 mod explain;
 mod get;
 mod publish;

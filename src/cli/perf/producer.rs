@@ -187,7 +187,7 @@ impl Producer {
         let bytes = self.batch_bytes / self.batch_messages * messages;
         tokio::select! {
             biased;
-            room = self.publisher.room_for(messages, bytes) => room.map(|()| true).map_err(Failure::from),
+            room = self.publisher.wait_for_room(messages, bytes) => room.map(|()| true).map_err(Failure::from),
             _ = self.stop.wait_for(|stop| *stop) => Ok(false),
         }
     }

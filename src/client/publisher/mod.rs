@@ -204,7 +204,7 @@ impl Publisher {
     ///
     /// # Errors
     /// If the publisher is closed.
-    pub async fn room_for(&self, messages: u64, bytes: u64) -> Result<(), PublishError> {
+    pub async fn wait_for_room(&self, messages: u64, bytes: u64) -> Result<(), PublishError> {
         poll_fn(|context| self.0.shared.outbox().poll_space(context, messages, bytes)).await
     }
 

@@ -1,0 +1,319 @@
+//! What stands around a shard: its log, its disk, one connection and somebody who reads bodies back.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::model::{
+    BodySequence, ConnectionId, ExchangeName, MessageRun, QueueId, RoutingKey, ShardId, Timestamp,
+    message_ends,
+};
+use crate::queue::SequenceRun;
+use crate::shard::bodies::Missing;
+use crate::shard::*;
+use crate::storage::testing::{MemoryDisk, SteppedLog};
+use crate::storage::{
+    Batch, BodyRead, DirectLogOptions, LogFailure, LogIndex, MemoryLog, Progress, RecoveredBatch, ShardLog,
+};
+
+pub(super) const DIRECTORY: &str = "/shard";
+
+pub(super) const UNLIMITED: ConsumerLimits = ConsumerLimits {
+    prefetch: 0,
+    no_ack: false,
+    exclusive: false,
+    credit: None,
+    window_bytes: u64::MAX,
+    single: false,
+};
+
+/// A log that shard and test share.
+#[derive(Clone)]
+pub(super) struct SharedLog(pub(super) Arc<Mutex<SteppedLog>>);
+
+impl ShardLog for SharedLog {
+    fn next_index(&self) -> LogIndex {
+        self.0.lock().unwrap().next_index()
+    }
+
+    fn propose(&mut self, batch: Batch) -> Result<LogIndex, LogFailure> {
+        self.0.lock().unwrap().propose(batch)
+    }
+
+    fn progress(&self) -> Progress {
+        self.0.lock().unwrap().progress()
+    }
+
+    fn idle(&self) -> bool {
+        self.0.lock().unwrap().idle()
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.0.lock().unwrap().pending_bytes()
+    }
+
+    fn reader(&self) -> Arc<dyn BodyRead> {
+        self.0.lock().unwrap().reader()
+    }
+}
+
+pub(super) struct Driver {
+    pub(super) shard: Shard,
+    pub(super) log: Option<SharedLog>,
+    pub(super) outlet: Outlet,
+    pub(super) notices: Arc<Mailbox<Notice>>,
+    reader: Arc<dyn BodyRead>,
+    last_ticket: u64,
+}
+
+impl Driver {
+    /// A shard whose queues do not survive.
+    pub(super) fn in_memory(queues: &[QueueId]) -> Self {
+        let (mut shard, notices) = new_shard(usize::MAX);
+        shard.start(Box::new(MemoryLog::new()), &options_of(queues));
+        Self::around(shard, notices, None)
+    }
+
+    /// A shard on what the disk has.
+    pub(super) fn open(disk: &MemoryDisk, resident_bytes_max: usize, queues: &[QueueId]) -> Self {
+        let (mut shard, notices) = new_shard(resident_bytes_max);
+        let options = DirectLogOptions { segment_bytes: 16 * 1024, ..DirectLogOptions::default() };
+        let mut replay = |batch: RecoveredBatch| shard.replay(&batch).map_err(|failure| failure.to_string());
+        let log =
+            SteppedLog::open(Arc::new(disk.clone()), Path::new(DIRECTORY), &options, &mut replay).unwrap();
+        let log = SharedLog(Arc::new(Mutex::new(log)));
+        shard.start(Box::new(log.clone()), &options_of(queues));
+        Self::around(shard, notices, Some(log))
+    }
+
+    fn around(shard: Shard, notices: Arc<Mailbox<Notice>>, log: Option<SharedLog>) -> Self {
+        let reader = shard.log().reader();
+        Self { shard, log, outlet: Arc::default(), notices, reader, last_ticket: 0 }
+    }
+
+    /// Lets the shard do these things, with all that follows without the log's help; returns what it tells.
+    pub(super) fn turn(&mut self, commands: Vec<Command>) -> Vec<Event> {
+        let mut commands = commands;
+        loop {
+            self.shard.turn(Timestamp(1), &mut commands);
+            let groups: Vec<_> =
+                self.shard.take_loads().into_iter().map(|group| (group.first, group.place)).collect();
+            if groups.is_empty() && !self.shard.has_work() {
+                break;
+            }
+            if !groups.is_empty() {
+                let read = |place: crate::shard::bodies::BodyPlace| {
+                    self.reader
+                        .read(place.index, place.offset, place.len)
+                        .map_err(|failure| failure.to_string())
+                };
+                let groups = groups.into_iter().map(|(first, place)| (first, read(place))).collect();
+                commands.push(Command::Loaded { groups });
+            }
+        }
+        let mut events = Vec::new();
+        self.outlet.update(|waiting| events.append(waiting));
+        events
+    }
+
+    pub(super) fn command(&mut self, command: Command) -> Vec<Event> {
+        self.turn(vec![command])
+    }
+
+    /// The disk takes everything that was handed to it; what the shard then tells.
+    pub(super) fn step(&mut self) -> Vec<Event> {
+        if let Some(log) = &self.log {
+            // A failure is told by the log's progress, too.
+            let _ = log.0.lock().unwrap().step();
+        }
+        self.command(Command::LogProgress)
+    }
+
+    /// Steps until nothing is under way.
+    pub(super) fn settle_down(&mut self) -> Vec<Event> {
+        let mut events = self.command(Command::LogProgress);
+        while !self.shard.is_settled() {
+            events.extend(self.step());
+        }
+        events
+    }
+
+    /// A publish of these messages to these queues; returns its ticket.
+    pub(super) fn publish(&mut self, ids: &[u64], pad: usize, queues: &[QueueId]) -> (u64, Vec<Event>) {
+        let command = self.publish_command(ids, pad, queues);
+        (self.last_ticket, self.command(command))
+    }
+
+    pub(super) fn publish_command(&mut self, ids: &[u64], pad: usize, queues: &[QueueId]) -> Command {
+        self.last_ticket += 1;
+        Command::Publish(PublishBatch {
+            origin: Arc::new(Origin {
+                exchange: ExchangeName::new("logs").unwrap(),
+                routing_key: RoutingKey::new(&format!("key.{}", ids[0] % 3)).unwrap(),
+            }),
+            run: run_of(ids, pad),
+            segments: vec![Segment { first: 0, end: ids.len() as u32, queues: Arc::from(queues) }],
+            ticket: self.last_ticket,
+            outlet: Arc::clone(&self.outlet),
+            wait_durable: true,
+        })
+    }
+
+    pub(super) fn attach(&mut self, queue: QueueId, handle: u32, limits: ConsumerLimits) -> Vec<Event> {
+        let outlet = Arc::clone(&self.outlet);
+        self.command(Command::Attach { queue, key: key(handle), limits, outlet })
+    }
+
+    /// Attaches, and waits for all that comes of it.
+    pub(super) fn consume(&mut self, queue: QueueId, handle: u32, limits: ConsumerLimits) -> Vec<Event> {
+        let mut events = self.attach(queue, handle, limits);
+        events.extend(self.settle_down());
+        events
+    }
+
+    pub(super) fn get(&mut self, queue: QueueId, no_ack: bool) -> Vec<Event> {
+        let outlet = Arc::clone(&self.outlet);
+        let handle = if no_ack { GET_NO_ACK_HANDLE } else { GET_HANDLE };
+        self.command(Command::Get { queue, key: key(handle), outlet })
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        queue: QueueId,
+        handle: u32,
+        range: TagRange,
+        outcome: Outcome,
+        request: Option<u64>,
+    ) -> Vec<Event> {
+        let reply = request.map(|request| SettleReply { request, outlet: Arc::clone(&self.outlet) });
+        let settlements = vec![Settlement { range, outcome }];
+        self.command(Command::Settle { queue, key: key(handle), settlements, reply })
+    }
+
+    pub(super) fn purge(&mut self, queue: QueueId) -> (u64, Vec<Event>) {
+        let (reply, mut purged) = tokio::sync::oneshot::channel();
+        let events = self.command(Command::Purge { queue, reply });
+        (purged.try_recv().unwrap(), events)
+    }
+
+    pub(super) fn delete(&mut self, queue: QueueId) -> (u64, Vec<Event>) {
+        let (reply, mut deleted) = tokio::sync::oneshot::channel();
+        let events = self.command(Command::DeleteQueue { queue, if_unused: false, if_empty: false, reply });
+        (deleted.try_recv().unwrap().unwrap(), events)
+    }
+
+    pub(super) fn inspect(&mut self, queue: QueueId) -> QueueState {
+        let (reply, mut state) = tokio::sync::oneshot::channel();
+        let events = self.command(Command::Inspect { queues: vec![queue], reply });
+        assert!(events.is_empty(), "looking changes nothing: {events:?}");
+        state.try_recv().unwrap().remove(0)
+    }
+}
+
+fn new_shard(resident_bytes_max: usize) -> (Shard, Arc<Mailbox<Notice>>) {
+    let notices = Arc::new(Mailbox::default());
+    (Shard::new(ShardOptions { id: ShardId(0), resident_bytes_max }, Arc::clone(&notices)), notices)
+}
+
+pub(super) fn options_of(queues: &[QueueId]) -> Vec<(QueueId, QueueOptions)> {
+    queues.iter().map(|queue| (*queue, QueueOptions { recoverable: true, auto_delete: false })).collect()
+}
+
+pub(super) fn key(handle: u32) -> ConsumerKey {
+    ConsumerKey { connection: ConnectionId(1), channel: 1, handle }
+}
+
+/// Messages with a number and so many bytes more.
+pub(super) fn run_of(ids: &[u64], pad: usize) -> MessageRun {
+    let mut bytes = BytesMut::new();
+    let mut ends = Vec::new();
+    for id in ids {
+        bytes.put_u8(5 << 3 | 2);
+        prost::encoding::encode_varint(8 + pad as u64, &mut bytes);
+        bytes.put_u64(*id);
+        bytes.put_bytes(*id as u8, pad);
+        ends.push(bytes.len() as u32);
+    }
+    MessageRun::new(bytes.freeze(), ends)
+}
+
+/// One message as a consumer sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) queue: QueueId,
+    pub(super) handle: u32,
+    pub(super) tag: u64,
+    pub(super) id: u64,
+    pub(super) redelivered: bool,
+    pub(super) delivery_count: u32,
+}
+
+/// The messages that events bring.
+pub(super) fn seen(events: &[Event]) -> Vec<Seen> {
+    let deliveries = events.iter().filter_map(|event| match event {
+        Event::Delivery(delivery) | Event::Got { message: Ok(Some(delivery)), .. } => Some(delivery),
+        _ => None,
+    });
+    deliveries.flat_map(seen_in).collect()
+}
+
+fn seen_in(delivery: &Delivery) -> Vec<Seen> {
+    assert_eq!(delivery.origin.exchange.as_str(), "logs");
+    let ids: Vec<u64> = delivery.pieces.iter().flat_map(|piece| ids_in(&piece.bytes)).collect();
+    assert_eq!(ids.len() as u64, delivery.count);
+    let messages = (delivery.first_tag.0..).zip(ids);
+    let Delivery { queue, consumer, redelivered, delivery_count, .. } = *delivery;
+    messages
+        .map(|(tag, id)| Seen { queue, handle: consumer.handle, tag, id, redelivered, delivery_count })
+        .collect()
+}
+
+fn ids_in(piece: &Bytes) -> Vec<u64> {
+    let mut start = 0;
+    let ends = message_ends(piece).expect("pieces hold whole messages");
+    let items = ends.into_iter().map(|end| &piece[std::mem::replace(&mut start, end as usize)..end as usize]);
+    items
+        .map(|mut item| {
+            item = &item[1..];
+            let length = prost::encoding::decode_varint(&mut item).unwrap() as usize;
+            let (id, pad) = item.split_at(8);
+            assert_eq!(length, item.len());
+            let id = u64::from_be_bytes(id.try_into().unwrap());
+            assert!(pad.iter().all(|byte| *byte == id as u8), "message {id} has bytes of another one");
+            id
+        })
+        .collect()
+}
+
+/// Tickets of confirmed publishes.
+pub(super) fn confirmed(events: &[Event]) -> Vec<u64> {
+    events
+        .iter()
+        .filter_map(|event| if let Event::Published { ticket, .. } = event { Some(*ticket) } else { None })
+        .collect()
+}
+
+impl Driver {
+    /// Numbers of a queue's messages, oldest first, read where they are without a trace in the queue.
+    pub(super) fn peek(&mut self, queue: QueueId) -> Vec<u64> {
+        let slot = self.shard.queues.get_mut(&queue).expect("the queue is there");
+        let sequences: Vec<u64> = slot.queue.contents().sequences().collect();
+        sequences.into_iter().map(|sequence| self.peek_message(sequence)).collect()
+    }
+
+    fn peek_message(&mut self, sequence: u64) -> u64 {
+        let run = SequenceRun { first: BodySequence(sequence), count: 1 };
+        loop {
+            match self.shard.bodies.look_up(run) {
+                Ok(found) => return ids_in(&found.bytes)[0],
+                Err(why) => assert_eq!(why, Missing::Cold),
+            }
+            for group in self.shard.bodies.cold_from(sequence) {
+                let place = group.place;
+                let bytes = self.reader.read(place.index, place.offset, place.len).unwrap();
+                self.shard.bodies.install(group.first, bytes).unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! A shard on logs that do what the test says: turn by turn, without a runtime, a thread or a clock.
+
+#![allow(clippy::unwrap_used)]
+
+mod crashes;
+mod driver;
+mod hostile_log;
+mod scenarios;
+mod with_direct_log;
