@@ -309,6 +309,7 @@ impl Session {
         let ticket = self.insert_pending(pending);
         for (shard, segments) in shards {
             let Some(handle) = self.broker.shared.shard(shard) else { continue };
+            self.untaken_bytes += bytes;
             handle.send(Command::Publish(PublishBatch {
                 origin: Arc::clone(&target.origin),
                 run: publication.run().clone(),

@@ -16,6 +16,10 @@ use crate::shard::{
 /// Smallest window of a consumer, in bytes of deliveries on their way to its socket.
 const WINDOW_BYTES_MIN: u64 = 16 * 1024;
 
+/// Bytes of messages that wait in mailboxes of shards for one connection, about. Little: what waits there delays
+/// everything behind it, and a shard that is busy gets no faster by it.
+const UNTAKEN_BYTES_MAX: usize = 64 * 1024;
+
 /// Consumers of one connection at most, those included that were cancelled and hold unsettled deliveries.
 pub const CONSUMERS_MAX: usize = 65_535;
 
@@ -29,6 +33,8 @@ pub struct Session {
     pending: Vec<Option<Pending>>,
     free: Vec<usize>,
     publish_bytes: usize,
+    /// Of these, bytes that still wait in the mailboxes of shards.
+    pub(super) untaken_bytes: usize,
     consumers: HashMap<(u32, u32), Consumer, foldhash::fast::RandomState>,
     gets: HashMap<u32, Gets>,
     /// Requests to settle of which more than one queue has to tell, with the number of queues that have not.
@@ -109,6 +115,7 @@ impl Session {
             pending: Vec::new(),
             free: Vec::new(),
             publish_bytes: 0,
+            untaken_bytes: 0,
             consumers: HashMap::default(),
             gets: HashMap::new(),
             settling: HashMap::new(),
@@ -126,9 +133,15 @@ impl Session {
         &self.broker
     }
 
-    /// Whether more messages may be published: not while too many bytes wait for their shards.
+    /// Whether more messages may be published: not while too many bytes wait for shards to take them, or for the disk.
     pub fn may_publish(&self) -> bool {
-        self.publish_bytes < self.broker.shared.options.publish_bytes_max
+        self.untaken_bytes < UNTAKEN_BYTES_MAX
+            && self.publish_bytes < self.broker.shared.options.publish_bytes_max
+    }
+
+    /// A shard has taken messages out of its mailbox.
+    pub fn taken(&mut self, bytes: usize) {
+        self.untaken_bytes -= bytes;
     }
 
     /// To be called before an exclusive queue is declared: it goes when the session closes.

@@ -332,12 +332,15 @@ impl Seat {
     ) -> Result<(), ItemFault> {
         match event {
             Event::Delivery(delivery) => self.deliver(&delivery, outbox)?,
-            Event::Published { ticket, durability } => {
+            Event::Taken { bytes } => self.session.taken(bytes),
+            Event::Published { ticket, durability, taken_bytes } => {
+                self.session.taken(taken_bytes);
                 if let Some(confirmation) = self.session.published(ticket, durability) {
                     self.confirms.add(confirmation);
                 }
             }
-            Event::PublishFailed { ticket, refusal } => {
+            Event::PublishFailed { ticket, taken_bytes, refusal } => {
+                self.session.taken(taken_bytes);
                 let PublishFailed { confirmation, unasked } = self.session.publish_failed(ticket, *refusal);
                 if let Some(confirmation) = confirmation {
                     self.confirms.add(confirmation);

@@ -214,17 +214,26 @@ pub struct QueueState {
 pub enum Event {
     /// Messages for a consumer.
     Delivery(Delivery),
+    /// A shard has taken messages out of its mailbox; their fate follows.
+    Taken {
+        /// Sum of the sizes of their runs.
+        bytes: usize,
+    },
     /// A shard has the messages of a frame, as safely as was asked for.
     Published {
         /// The connection's number for the frame.
         ticket: u64,
         /// How safely.
         durability: Durability,
+        /// As in [`Event::Taken`]; 0 if that was told before.
+        taken_bytes: usize,
     },
     /// A shard could not keep the messages of a frame.
     PublishFailed {
         /// The connection's number for the frame.
         ticket: u64,
+        /// As in [`Event::Taken`]; 0 if that was told before.
+        taken_bytes: usize,
         /// Why.
         refusal: Box<Refusal>,
     },

@@ -367,13 +367,14 @@ impl Shard {
 
     fn publish(&mut self, publish: PublishBatch) {
         let PublishBatch { origin, run, segments, ticket, outlet, wait_durable } = publish;
+        let taken_bytes = run.bytes().len();
         if let Some(what) = &self.failed {
             let refusal = Box::new(log_failed(self.options.id, what));
-            return self.send(&outlet, Event::PublishFailed { ticket, refusal });
+            return self.send(&outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
         }
         if self.logged && self.batch.len() + run.bytes().len() > GATHERED_BYTES_MAX {
             let refusal = Box::new(too_far_behind(self.options.id));
-            return self.send(&outlet, Event::PublishFailed { ticket, refusal });
+            return self.send(&outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
         }
         let (first, offset) = self.batch.publish(&origin, &run, &segments);
         let mut sequence = first;
@@ -399,10 +400,11 @@ impl Shard {
         let index = self.log().next_index();
         self.bodies.note(first, &origin, BodyPlace { index, offset, len: written }, ends, live);
         if wait_durable || self.log().pending_bytes() > PENDING_BYTES_MAX {
+            self.send_taken(&outlet, taken_bytes);
             self.waiting.push(Waiting::Publish { outlet, ticket });
         } else {
             let durability = if self.logged { Durability::Memory } else { self.log().progress().durability };
-            self.send(&outlet, Event::Published { ticket, durability });
+            self.send(&outlet, Event::Published { ticket, durability, taken_bytes });
         }
         if self.batch.len() >= BATCH_BYTES_MAX {
             self.hand_over();
@@ -752,6 +754,14 @@ impl Shard {
         self.touch(outlet);
     }
 
+    fn send_taken(&mut self, outlet: &Outlet, more: usize) {
+        outlet.update(|events| match events.last_mut() {
+            Some(Event::Taken { bytes }) => *bytes += more,
+            _ => events.push(Event::Taken { bytes: more }),
+        });
+        self.touch(outlet);
+    }
+
     fn send(&mut self, outlet: &Outlet, event: Event) {
         outlet.update(|events| events.push(event));
         self.touch(outlet);
@@ -814,7 +824,10 @@ impl Shard {
             for waiting in waiting {
                 match waiting {
                     Waiting::Publish { outlet, ticket } => {
-                        self.send(&outlet, Event::Published { ticket, durability: progress.durability });
+                        self.send(
+                            &outlet,
+                            Event::Published { ticket, durability: progress.durability, taken_bytes: 0 },
+                        );
                     }
                     Waiting::Settle { outlet, key, request } => {
                         self.send(&outlet, Event::Settled { key, request });
@@ -863,7 +876,7 @@ impl Shard {
             let refusal = Box::new(log_failed(self.options.id, &what));
             match waiting {
                 Waiting::Publish { outlet, ticket } => {
-                    self.send(&outlet, Event::PublishFailed { ticket, refusal });
+                    self.send(&outlet, Event::PublishFailed { ticket, taken_bytes: 0, refusal });
                 }
                 Waiting::Settle { outlet, key, request } => {
                     self.send(&outlet, Event::SettleRefused { key, request: Some(request), refusal });

@@ -41,6 +41,8 @@ pub(super) struct Appender {
     pub(super) chain: Chain,
     /// Every entry below this is durable.
     pub(super) durable_end: LogIndex,
+    /// The disk had no room for a mark; none is tried again before something else was written.
+    pub(super) mark_given_up: bool,
 }
 
 impl Appender {
@@ -69,12 +71,15 @@ impl Appender {
 
     /// Whether [`mark`](Self::mark) has something to say.
     pub(super) fn mark_is_due(&self) -> bool {
-        self.chain.stated_durable_end < self.durable_end
+        self.chain.stated_durable_end < self.durable_end && !self.mark_given_up
     }
 
     /// Writes down that everything so far is durable, unless the last frame says so already. Not synced: the word is
     /// true whether or not it survives, and if it does, recovery can tell damage in the last batches from a torn
     /// write.
+    ///
+    /// A full disk is no error here: nothing depends on the mark, and whatever of it was written lies where the next
+    /// frame goes.
     pub(super) fn mark(&mut self) -> Result<(), DiskError> {
         if !self.mark_is_due() {
             return Ok(());
@@ -82,7 +87,11 @@ impl Appender {
         let mut frames = Frames::new(self.chain, self.end, self.durable_end);
         frames.push_own(FrameKind::Mark, self.chain.term, &[]);
         let mut slices: Vec<_> = frames.headers.iter().map(|header| IoSlice::new(header)).collect();
-        self.write_frames(&frames, &mut slices, 0)
+        match self.write_frames(&frames, &mut slices, 0) {
+            Err(error) if error.is_full() => self.mark_given_up = true,
+            other => other?,
+        }
+        Ok(())
     }
 
     /// As [`mark`](Self::mark), and waits until the disk has it.
@@ -91,7 +100,7 @@ impl Appender {
             return Ok(());
         }
         self.mark()?;
-        self.sync()
+        if self.mark_given_up { Ok(()) } else { self.sync() }
     }
 
     /// How many of `batches` go into the segment at hand. At least one if it is empty, since a batch that is larger
@@ -166,6 +175,7 @@ impl Appender {
     fn sync(&mut self) -> Result<(), DiskError> {
         self.file.sync_data().map_err(|error| self.error(DiskAction::Sync, &error))?;
         self.durable_end = self.chain.next_index;
+        self.mark_given_up = false;
         Ok(())
     }
 

@@ -21,10 +21,20 @@ pub struct Batch {
     pub payload: Vec<Bytes>,
 }
 
+/// What a batch costs in memory while it waits, beside its payload: itself, its header and the note of its place.
+const WAITING_BYTES_PER_BATCH: usize = 256;
+/// What each piece of its payload costs beside its bytes: itself, and its place in the gathered write.
+const WAITING_BYTES_PER_PIECE: usize = 48;
+
 impl Batch {
     /// Length of the payload in bytes.
     pub fn payload_bytes(&self) -> usize {
         self.payload.iter().map(Bytes::len).sum()
+    }
+
+    /// What it counts for while it waits for the disk, so that a limit in bytes also bounds how many may wait.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.payload_bytes() + WAITING_BYTES_PER_BATCH + self.payload.len() * WAITING_BYTES_PER_PIECE
     }
 }
 

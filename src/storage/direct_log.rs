@@ -22,7 +22,7 @@ pub struct DirectLogOptions {
     /// How far a file is filled with zeros ahead of small writes, so that their syncs need not change its length;
     /// 0 switches this off. Up to 256 KiB.
     pub zero_ahead_bytes: u64,
-    /// Most payload bytes that may wait for the disk; beyond it [`ShardLog::propose`] refuses.
+    /// Most bytes that may wait for the disk; beyond it [`ShardLog::propose`] refuses.
     pub pending_bytes_max: usize,
     /// After so many milliseconds without work the log notes on the disk that everything is durable. The note lets
     /// recovery tell damage to the last batches from a write that a crash interrupted.
@@ -197,9 +197,10 @@ impl LogCore {
             return Err(LogFailure::BatchTooLarge { bytes: bytes as u64, bytes_max: BATCH_BYTES_MAX as u64 });
         }
         let pending = self.handover.pending_bytes();
+        let pending_with_it = pending + batch.waiting_bytes();
         // A batch always fits if nothing else waits, so that no limit can stop a log for good.
-        if pending > 0 && pending + bytes > self.pending_bytes_max {
-            let (bytes, bytes_max) = ((pending + bytes) as u64, self.pending_bytes_max as u64);
+        if pending > 0 && pending_with_it > self.pending_bytes_max {
+            let (bytes, bytes_max) = (pending_with_it as u64, self.pending_bytes_max as u64);
             return Err(LogFailure::TooMuchPending { bytes, bytes_max });
         }
         let bodies_end = self.bodies_end.after(batch.first_body, batch.bodies)?;

@@ -5,7 +5,7 @@
 use std::{
     ffi::OsString,
     fs::{File, OpenOptions},
-    io::{self, IoSlice, Read as _, Seek as _, Write as _},
+    io::{self, IoSlice, Read as _, Write as _},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::Path,
     sync::Arc,
@@ -138,13 +138,17 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_directory(&self, path: &Path) -> io::Result<()> {
-        if path.is_dir() {
-            return Ok(());
-        }
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
+        if path.is_dir() {
+            // Whoever created it may have ended before the sync below. Its own parents were durable before.
+            return match self.sync_directory(parent) {
+                Err(error) if not_ours_to_sync(error.kind()) => Ok(()),
+                other => other,
+            };
+        }
         self.create_directory(parent)?;
         match std::fs::create_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
@@ -201,15 +205,22 @@ impl Disk for RealDisk {
             }
             Err(error) => return Err(error.into()),
         }
-        file.set_len(0)?;
-        file.rewind()?;
+        // Over the old name and cut afterwards: that needs no new block, so a full disk does not keep us from starting.
         file.write_all(owner.as_bytes())?;
+        file.set_len(owner.len() as u64)?;
         Ok(LockAttempt::Taken(Box::new(file)))
     }
 
     fn salt(&self) -> io::Result<u64> {
         getrandom::u64().map_err(io::Error::other)
     }
+}
+
+/// Whether a directory's names cannot be synced because it is somebody else's: where this process may not open or
+/// sync a directory it did not create anything either, or that creation would have failed.
+fn not_ours_to_sync(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(kind, PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported)
 }
 
 /// Logs hold what users sent: nobody but the owner and its group may read them.
@@ -306,6 +317,6 @@ mod tests {
         }
         drop(held);
         assert!(matches!(RealDisk.lock(&path, "third").unwrap(), LockAttempt::Taken(_)));
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "third");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "third", "nothing of a longer name is left");
     }
 }

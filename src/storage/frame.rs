@@ -13,6 +13,9 @@
 //!
 //! The header crc covers bytes 0 to 84, the body crc the body with its padding, so every byte is covered. Since the
 //! header crc covers the crc of the frame before, each frame vouches for the whole segment up to it.
+//!
+//! Whatever a later version changes, magic, version, salt and header crc stay where they are, so that every program
+//! can tell damage from a format it does not know.
 
 use std::fmt;
 
@@ -22,7 +25,7 @@ use crate::model::{BodySequence, Timestamp};
 pub(super) const FRAME_HEADER_BYTES: usize = 88;
 const FRAME_ALIGNMENT: usize = 8;
 pub(super) const FRAME_MAGIC: [u8; 4] = *b"LVTF";
-const FRAME_VERSION: u8 = 1;
+pub(super) const FRAME_VERSION: u8 = 1;
 
 /// Longest payload of one batch in bytes; no reader ever allocates more on the word of a file.
 pub const BATCH_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -232,6 +235,11 @@ impl fmt::Display for FrameFault {
             Self::Contradiction => f.write_str("the frame contradicts the frames before it"),
         }
     }
+}
+
+/// The salt of a header of any version.
+pub(super) fn salt_of(header: &[u8; FRAME_HEADER_BYTES]) -> u64 {
+    read_u64(header, 16)
 }
 
 pub(super) fn read_u32(bytes: &[u8], at: usize) -> u32 {

@@ -18,7 +18,7 @@ pub(super) struct Handover {
     pub(super) wake: Condvar,
     /// Every batch below this is durable.
     durable_end: AtomicU64,
-    /// Payload bytes handed over and not durable yet.
+    /// [`Batch::waiting_bytes`] of what was handed over and is not durable yet.
     pending_bytes: AtomicUsize,
     failure: OnceLock<LogFailure>,
     on_progress: OnProgress,
@@ -48,7 +48,7 @@ impl Handover {
 
     /// The owner's side: hands a batch over.
     pub(super) fn give(&self, batch: Batch) -> Result<(), LogFailure> {
-        let bytes = batch.payload_bytes();
+        let bytes = batch.waiting_bytes();
         let mut waiting = self.lock();
         // Looked at under the lock, so that nothing is given to a writer that has failed and emptied the list.
         if let Some(failure) = self.failure.get() {
@@ -99,7 +99,7 @@ impl Handover {
 
     /// The writer's side: makes one group of batches durable. After an error the log has failed.
     pub(super) fn commit(&self, appender: &mut Appender, group: &mut Vec<Batch>) -> Result<(), LogFailure> {
-        let bytes: usize = group.iter().map(Batch::payload_bytes).sum();
+        let bytes: usize = group.iter().map(Batch::waiting_bytes).sum();
         let count = group.len() as u64;
         let end = appender.durable_end.0 + count;
         let result = appender.append(group, &mut |durable_end| {

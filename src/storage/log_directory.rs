@@ -9,7 +9,7 @@ use super::{
     Access, Damage, DirectLogOptions, Disk, DiskAction, DiskError, DiskFile, LogIndex, OpenFailure,
     SEGMENT_VERSION, SegmentFault, Term,
     appender::{Appender, Frames, create_segment, fresh_salt},
-    frame::FrameKind,
+    frame::{FRAME_HEADER_BYTES, FrameKind},
     lock::LOCK_FILE,
     scan::Scan,
     segment::{Chain, NameOf, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path},
@@ -22,7 +22,7 @@ pub(super) struct Names {
     /// First indices of the segments, rising.
     pub(super) segments: Vec<LogIndex>,
     /// Segments whose creation was interrupted.
-    pub(super) unfinished: Vec<PathBuf>,
+    pub(super) unfinished: Vec<(PathBuf, LogIndex)>,
 }
 
 impl Names {
@@ -34,7 +34,7 @@ impl Names {
             let path = directory.join(&entry.name);
             match NameOf::read(&entry.name) {
                 NameOf::Segment(first) if entry.is_file => names.segments.push(first),
-                NameOf::Unfinished if entry.is_file => names.unfinished.push(path),
+                NameOf::Unfinished(first) if entry.is_file => names.unfinished.push((path, first)),
                 NameOf::Nothing if entry.is_file && entry.name == LOCK_FILE => {}
                 _ => return Err(OpenFailure::ForeignFile { path }),
             }
@@ -43,8 +43,23 @@ impl Names {
         Ok(names)
     }
 
+    /// Refuses files that are to be removed and yet hold more than the creation of a segment puts into one.
+    pub(super) fn check_unfinished(&self, disk: &dyn Disk) -> Result<(), OpenFailure> {
+        for (path, first) in &self.unfinished {
+            if Scan::new(open(disk, path, Access::Read)?, path)?.bytes() > CREATED_BYTES_MAX {
+                return Err(OpenFailure::Damaged {
+                    file: path.clone(),
+                    offset: CREATED_BYTES_MAX,
+                    index: *first,
+                    why: Damage::Segment(SegmentFault::NameLost),
+                });
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn remove_unfinished(&self, disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
-        for path in &self.unfinished {
+        for (path, _) in &self.unfinished {
             disk.remove(path).map_err(|error| DiskError::new(DiskAction::Remove, path, &error))?;
         }
         // Also makes durable what an earlier life renamed and did not live to sync.
@@ -67,8 +82,10 @@ pub(super) fn create_log(
         previous_crc: 0,
     };
     let mut frames = Frames::new(Chain::at(&header), SEGMENT_HEADER_BYTES as u64, LogIndex(0));
-    let vote = options.node.0.to_le_bytes();
-    let membership = [1u64.to_le_bytes(), options.node.0.to_le_bytes()].concat();
+    let vote: [u8; VOTE_BYTES] = options.node.0.to_le_bytes();
+    let mut membership = [0; MEMBERSHIP_BYTES];
+    membership[..8].copy_from_slice(&1u64.to_le_bytes());
+    membership[8..].copy_from_slice(&options.node.0.to_le_bytes());
     frames.push_own(FrameKind::Vote, FIRST_TERM, &vote);
     frames.push_own(FrameKind::Membership, FIRST_TERM, &membership);
     // Both bodies are multiples of 8 bytes, so there is no padding.
@@ -91,9 +108,18 @@ pub(super) fn create_log(
         end: frames.end,
         zeroed_to: frames.end,
         durable_end: frames.chain.next_index,
+        mark_given_up: false,
         chain: frames.chain,
     })
 }
+
+/// Body of a vote: the node.
+pub(super) const VOTE_BYTES: usize = 8;
+/// Body of a membership of one: the number of voters, then the voter.
+pub(super) const MEMBERSHIP_BYTES: usize = 16;
+/// The most that [`create_segment`] is given to write: the first segment of a log.
+const CREATED_BYTES_MAX: u64 =
+    (SEGMENT_HEADER_BYTES + 2 * FRAME_HEADER_BYTES + VOTE_BYTES + MEMBERSHIP_BYTES) as u64;
 
 /// The term in which a log of one voter is created, and stays.
 const FIRST_TERM: Term = Term(1);

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Batch, BodyRead, LogFailure, LogIndex, Progress, ReadFailure, ShardLog, bodies_end::BodiesEnd};
+use super::{
+    BATCH_BYTES_MAX, Batch, BodyRead, LogFailure, LogIndex, Progress, ReadFailure, ShardLog,
+    bodies_end::BodiesEnd,
+};
 use crate::model::{BodySequence, Durability};
 
 /// A log without a disk: a batch counts as durable, at [`Durability::Memory`], the moment it is proposed.
@@ -36,6 +39,11 @@ impl ShardLog for MemoryLog {
     }
 
     fn propose(&mut self, batch: Batch) -> Result<LogIndex, LogFailure> {
+        // It could take more, but an owner must not depend on which log it has.
+        let bytes = batch.payload_bytes();
+        if bytes > BATCH_BYTES_MAX {
+            return Err(LogFailure::BatchTooLarge { bytes: bytes as u64, bytes_max: BATCH_BYTES_MAX as u64 });
+        }
         self.bodies_end = self.bodies_end.after(batch.first_body, batch.bodies)?;
         self.last = self.last.next();
         Ok(self.last)

@@ -116,11 +116,12 @@ impl fmt::Display for OpenFailure {
                 file.display()
             ),
             Self::UnknownVersion { file, found, known } => {
-                let advice = if found > known {
-                    "was written by a newer version of leveret: start that version, or a newer one"
-                } else {
+                // The same version with kinds or flags that are unknown here is from a newer program, too.
+                let advice = if found < known {
                     "was written by an older version of leveret, whose format this one no longer reads: start one \
                      in between first"
+                } else {
+                    "was written by a newer version of leveret: start that version, or a newer one"
                 };
                 write!(
                     f,

@@ -2,19 +2,24 @@
 //!
 //! Until the scan has passed no file is touched. The judgement on a bad frame is in [`Recovery::judge`].
 
-use std::{collections::VecDeque, io::IoSlice, path::Path, sync::Arc};
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    path::Path,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
 use super::{
     Access, Cut, Damage, DirectLogOptions, Disk, DiskAction, DiskError, DiskFile, FrameFault, LogIndex,
-    OpenFailure, RecoveredBatch, RecoveryReport, SEGMENT_VERSION, SegmentFault,
+    OpenFailure, RecoveredBatch, RecoveryReport, SegmentFault,
     appender::Appender,
-    disk::{read_exact_at, write_all_at},
-    frame::{FrameHeader, FrameKind, read_u64},
-    log_directory::{Names, SegmentFile, create_log, open, read_headers},
+    disk::write_all_at,
+    frame::{FRAME_VERSION, FrameHeader, FrameKind, read_u64},
+    log_directory::{MEMBERSHIP_BYTES, Names, SegmentFile, VOTE_BYTES, create_log, open, read_headers},
     scan::{Found, Scan},
-    segment::{Chain, SEGMENT_HEADER_BYTES},
+    segment::{Chain, SEGMENT_HEADER_BYTES, SegmentHeader},
     segment_table::{SegmentTable, Written},
 };
 
@@ -29,6 +34,7 @@ pub(super) fn recover(
     replay: Replay<'_>,
 ) -> Result<(Appender, RecoveryReport), OpenFailure> {
     let names = Names::list(&**disk, directory)?;
+    names.check_unfinished(&**disk)?;
     let report = RecoveryReport { unfinished_removed: names.unfinished.len(), ..RecoveryReport::default() };
     if names.segments.is_empty() {
         if !options.create_if_missing {
@@ -46,7 +52,7 @@ pub(super) fn recover(
         report: RecoveryReport { segments: segments.len(), ..report },
         replay,
         unproven: VecDeque::new(),
-        proven_to: SEGMENT_HEADER_BYTES as u64,
+        proven: FrameEnd::of_header(&segments[0].header),
     };
     let (last, before) = segments.split_last().expect("there is a segment");
     for segment in before {
@@ -68,6 +74,7 @@ pub(super) fn recover(
         end: tail.end,
         zeroed_to: tail.file_bytes,
         durable_end: recovery.chain.next_index,
+        mark_given_up: false,
         chain: recovery.chain,
     };
     Ok((appender, recovery.report))
@@ -87,11 +94,23 @@ struct Recovery<'a> {
     table: Arc<SegmentTable>,
     report: RecoveryReport,
     replay: Replay<'a>,
-    /// Entries that no later frame has called durable yet, and where their frames end: what the last group commits
-    /// wrote.
-    unproven: VecDeque<(LogIndex, u64)>,
-    /// End of the last frame in this segment that a later frame called durable.
-    proven_to: u64,
+    /// Entries of this segment that no later frame has called durable yet: what the last group commits wrote.
+    unproven: VecDeque<(LogIndex, FrameEnd)>,
+    /// The last frame in this segment that a later frame called durable.
+    proven: FrameEnd,
+}
+
+/// Where a frame, or the header of a segment, ends, and what comes next there.
+#[derive(Clone, Copy)]
+struct FrameEnd {
+    offset: u64,
+    chain: Chain,
+}
+
+impl FrameEnd {
+    fn of_header(header: &SegmentHeader) -> Self {
+        Self { offset: SEGMENT_HEADER_BYTES as u64, chain: Chain::at(header) }
+    }
 }
 
 impl Recovery<'_> {
@@ -108,6 +127,7 @@ impl Recovery<'_> {
                     self.take(&mut scan, path, end, &header)?;
                     self.chain.advance(&header, crc);
                     end += header.frame_bytes();
+                    self.note_proof(&header, end);
                 }
                 Found::End => break,
                 Found::Bad(fault) => {
@@ -148,12 +168,12 @@ impl Recovery<'_> {
         }
         self.chain = Chain::at(header);
         self.unproven.clear();
-        self.proven_to = SEGMENT_HEADER_BYTES as u64;
+        self.proven = FrameEnd::of_header(header);
         self.table.begin(path, header, SEGMENT_HEADER_BYTES as u64);
         Ok(())
     }
 
-    /// Takes a good frame: replays it if it is a batch, and notes what it proves.
+    /// Takes a good frame: replays it if it is a batch.
     fn take(
         &mut self,
         scan: &mut Scan<'_>,
@@ -164,8 +184,8 @@ impl Recovery<'_> {
         let body = scan.body(offset, header)?;
         let in_place = match header.kind {
             FrameKind::Batch => header.index > LogIndex(0),
-            FrameKind::Vote => body.len() == 8,
-            FrameKind::Membership => body.len() == 16 && read_u64(body, 0) == 1,
+            FrameKind::Vote => body.len() == VOTE_BYTES,
+            FrameKind::Membership => body.len() == MEMBERSHIP_BYTES && read_u64(body, 0) == 1,
             FrameKind::Mark => body.is_empty(),
         };
         if !in_place {
@@ -182,17 +202,21 @@ impl Recovery<'_> {
             (self.replay)(batch).map_err(|why| OpenFailure::Replay { index: header.index, why })?;
             self.report.batches += 1;
         }
+        self.table.extend(&[Written { header: *header, offset }]);
+        Ok(())
+    }
+
+    /// Notes what a frame that ends at `end` proves about those before it.
+    fn note_proof(&mut self, header: &FrameHeader, end: u64) {
         while let Some(&(index, end)) = self.unproven.front()
             && index < header.durable_end
         {
-            self.proven_to = end;
+            self.proven = end;
             self.unproven.pop_front();
         }
         if header.kind.is_entry() {
-            self.unproven.push_back((header.index, offset + header.frame_bytes()));
+            self.unproven.push_back((header.index, FrameEnd { offset: end, chain: self.chain }));
         }
-        self.table.extend(&[Written { header: *header, offset }]);
-        Ok(())
     }
 
     /// Decides about a place where the next frame should be and is not: torn writing, which may be cut, or damage.
@@ -209,16 +233,19 @@ impl Recovery<'_> {
         fault: FrameFault,
         is_last: bool,
     ) -> Result<Cut, OpenFailure> {
-        if let FrameFault::Unsupported { version, .. } = fault {
-            let found = u32::from(version);
-            return Err(OpenFailure::UnknownVersion {
-                file: path.to_path_buf(),
-                found,
-                known: SEGMENT_VERSION,
-            });
-        }
         let first_lost = self.chain.next_index;
         let aftermath = scan.aftermath(offset + 1, self.chain.salt)?;
+        let unknown_version = match fault {
+            FrameFault::Unsupported { version, .. } => Some(version),
+            _ => aftermath.unknown_version,
+        };
+        if let Some(version) = unknown_version {
+            return Err(OpenFailure::UnknownVersion {
+                file: path.to_path_buf(),
+                found: u32::from(version),
+                known: u32::from(FRAME_VERSION),
+            });
+        }
         if !is_last || first_lost == LogIndex(0) || aftermath.durable_end > first_lost {
             return Err(self.damaged(path, offset, fault));
         }
@@ -236,22 +263,28 @@ impl Recovery<'_> {
     ///
     /// What no frame calls durable is written once more before it is synced. After a kill these bytes may be only in
     /// the operating system's cache, where a sync is enough; but after a failed sync the system may hold them for
-    /// clean although the disk never got them, and then a sync alone would succeed and do nothing.
+    /// clean although the disk never got them, and then a sync alone would succeed and do nothing. For the same reason
+    /// they are checked once more on the way: the system may have dropped them since the scan, and what it reads then
+    /// is not what was replayed.
     fn settle(&mut self, last: &SegmentFile, tail: &Tail) -> Result<Arc<dyn DiskFile>, OpenFailure> {
         let path = &last.path;
         let file = open(self.disk, path, Access::ReadWrite)?;
+        let mut scan = Scan::new(Arc::clone(&file), path)?;
+        let FrameEnd { mut offset, mut chain } = self.proven;
+        while offset < tail.end {
+            let Found::Frame { header, crc } = scan.frame(offset, &chain)? else {
+                let changed =
+                    io::Error::new(io::ErrorKind::InvalidData, "it reads differently the second time");
+                return Err(DiskError::new(DiskAction::Read, path, &changed).into());
+            };
+            let frame = scan.whole_frame(offset, &header)?;
+            write_all_at(&*file, &mut [IoSlice::new(frame)], offset, 0)
+                .map_err(|error| DiskError::new(DiskAction::Write, path, &error))?;
+            chain.advance(&header, crc);
+            offset += header.frame_bytes();
+        }
         if self.report.cut.is_some() {
             file.set_len(tail.end).map_err(|error| DiskError::new(DiskAction::Truncate, path, &error))?;
-        }
-        let mut offset = self.proven_to;
-        let mut buffer = vec![0; REWRITE_BYTES.min(tail.end - offset) as usize];
-        while offset < tail.end {
-            let bytes = &mut buffer[..REWRITE_BYTES.min(tail.end - offset) as usize];
-            read_exact_at(&*file, bytes, offset)
-                .map_err(|error| DiskError::new(DiskAction::Read, path, &error))?;
-            write_all_at(&*file, &mut [IoSlice::new(bytes)], offset, 0)
-                .map_err(|error| DiskError::new(DiskAction::Write, path, &error))?;
-            offset += bytes.len() as u64;
         }
         file.sync_data().map_err(|error| DiskError::new(DiskAction::Sync, path, &error))?;
         Ok(file)
@@ -262,6 +295,3 @@ impl Recovery<'_> {
         OpenFailure::Damaged { file: path.to_path_buf(), offset, index, why: Damage::Frame(fault) }
     }
 }
-
-/// How much of the end is read and written again at once.
-const REWRITE_BYTES: u64 = 1024 * 1024;

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use super::{
     DiskAction, DiskError, DiskFile, LogIndex,
     disk::read_exact_at,
-    frame::{FRAME_HEADER_BYTES, FRAME_MAGIC, FrameFault, FrameHeader},
+    frame::{FRAME_HEADER_BYTES, FRAME_MAGIC, FrameFault, FrameHeader, salt_of},
     segment::{Chain, SEGMENT_HEADER_BYTES, SegmentFault, SegmentHeader},
 };
 
@@ -41,6 +41,8 @@ pub(super) struct Aftermath {
     pub(super) frames: u64,
     /// Every entry below this was durable, by the word of one of them.
     pub(super) durable_end: LogIndex,
+    /// The version of one that is whole but unknown, if there is one: what it says cannot be judged.
+    pub(super) unknown_version: Option<u8>,
 }
 
 impl<'a> Scan<'a> {
@@ -81,8 +83,8 @@ impl<'a> Scan<'a> {
         if header.frame_bytes() > left {
             return Ok(Found::Bad(FrameFault::EndsEarly));
         }
-        let body = self.body_with_padding(offset, &header)?;
-        if crc32c::crc32c(body) != header.body_crc {
+        let frame = self.whole_frame(offset, &header)?;
+        if crc32c::crc32c(&frame[FRAME_HEADER_BYTES..]) != header.body_crc {
             return Ok(Found::Bad(FrameFault::BodyChecksum));
         }
         Ok(Found::Frame { header, crc })
@@ -91,6 +93,11 @@ impl<'a> Scan<'a> {
     /// The body of a frame that was found at `offset`.
     pub(super) fn body(&mut self, offset: u64, header: &FrameHeader) -> Result<&[u8], DiskError> {
         self.get(offset + FRAME_HEADER_BYTES as u64, u64::from(header.body_bytes))
+    }
+
+    /// All bytes of a frame that was found at `offset`: right after it was found, the very ones that were checked.
+    pub(super) fn whole_frame(&mut self, offset: u64, header: &FrameHeader) -> Result<&[u8], DiskError> {
+        self.get(offset, header.frame_bytes())
     }
 
     /// Looks through everything after a bad frame at `offset` for headers of this segment.
@@ -115,6 +122,10 @@ impl<'a> Scan<'a> {
                         aftermath.frames += 1;
                         aftermath.durable_end = aftermath.durable_end.max(header.durable_end);
                     }
+                    // Messages may hold anything, but nobody who sends one can know the salt.
+                    Err(FrameFault::Unsupported { version, .. }) if salt_of(&header) == salt => {
+                        aftermath.unknown_version = Some(version);
+                    }
                     _ => {}
                 }
             }
@@ -134,11 +145,6 @@ impl<'a> Scan<'a> {
             at += len;
         }
         Ok(Found::End)
-    }
-
-    fn body_with_padding(&mut self, offset: u64, header: &FrameHeader) -> Result<&[u8], DiskError> {
-        let len = header.frame_bytes() - FRAME_HEADER_BYTES as u64;
-        self.get(offset + FRAME_HEADER_BYTES as u64, len)
     }
 
     /// Bytes of the file, which must be within it. What the window holds already is not read again.

@@ -103,6 +103,8 @@ pub enum SegmentFault {
     OtherLog,
     /// The segment does not follow the segment before it.
     OtherHistory,
+    /// The file has the name of a segment that was never finished, but holds more than such a segment can.
+    NameLost,
 }
 
 impl fmt::Display for SegmentFault {
@@ -120,6 +122,10 @@ impl fmt::Display for SegmentFault {
             }
             Self::OtherLog => f.write_str("the segment belongs to another log"),
             Self::OtherHistory => f.write_str("the segment does not follow the segment before it"),
+            Self::NameLost => f.write_str(
+                "the name says that the segment was never finished, and yet there is data in it; did somebody \
+                 rename it?",
+            ),
         }
     }
 }
@@ -140,7 +146,7 @@ pub(super) fn unfinished_path(segment: &Path) -> PathBuf {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NameOf {
     Segment(LogIndex),
-    Unfinished,
+    Unfinished(LogIndex),
     Nothing,
 }
 
@@ -156,12 +162,15 @@ impl NameOf {
             return Self::Nothing;
         }
         match digits.parse() {
-            Ok(_) if unfinished => Self::Unfinished,
+            Ok(first) if unfinished => Self::Unfinished(LogIndex(first)),
             Ok(first) => Self::Segment(LogIndex(first)),
             Err(_) => Self::Nothing,
         }
     }
 }
+
+/// No log gets so far in earnest; a file that says so shall not make the numbers after it overflow.
+const INDEX_END: u64 = 1 << 63;
 
 /// What the next frame must agree with. Writer and recovery keep the same one, so they cannot disagree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,7 +216,7 @@ impl Chain {
         let bodies_fit = frame.bodies == 0
             || (frame.first_body >= self.bodies_end
                 && frame.first_body.0.checked_add(u64::from(frame.bodies)).is_some());
-        let index_fits = frame.index.0 < u64::MAX;
+        let index_fits = frame.index.0 < INDEX_END;
         let durable_fits = (self.stated_durable_end..=self.next_index).contains(&frame.durable_end)
             && frame.committed_end <= frame.durable_end;
         if frame.term < self.term || !bodies_fit || !index_fits || !durable_fits {

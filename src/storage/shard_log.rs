@@ -35,7 +35,7 @@ pub trait ShardLog: Send {
     /// pile up while it does not.
     fn idle(&self) -> bool;
 
-    /// Payload bytes handed over that are not durable yet.
+    /// Bytes handed over that are not durable yet: payload, and what each batch and each piece of it costs beside.
     fn pending_bytes(&self) -> usize;
 
     /// A reader of this log's batches, for any thread.

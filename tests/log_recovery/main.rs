@@ -1,0 +1,12 @@
+//! The log's promise on a disk that crashes, lies, fills up and rots: what was reported durable comes back in order,
+//! byte for byte; what was never appended does not; and damage is told from a write that a crash interrupted.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod damage;
+mod every_crash;
+mod failures;
+mod format;
+mod random_operations;
+mod support;
+mod writer;
