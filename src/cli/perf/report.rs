@@ -302,3 +302,166 @@ fn rounded(number: f64, digits: i32) -> f64 {
     let scale = 10f64.powi(digits);
     (number * scale).round() / scale
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::Arguments;
+    use super::super::scoreboard::new_histogram;
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Typed {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    /// Two seconds in which all went well.
+    fn results(typed: &str) -> Results {
+        let words = std::iter::once("perf").chain(typed.split_whitespace());
+        let plan = Plan::new(&Typed::try_parse_from(words).expect(typed).arguments).expect(typed);
+        let threads = plan.threads as f64;
+        let snapshot = |at_s: u64, messages: u64, cpu_seconds: f64| Snapshot {
+            at_ns: at_s * 1_000_000_000,
+            published: messages,
+            confirmed: messages,
+            consumed: messages,
+            cpu_seconds,
+        };
+        let mut latency = new_histogram();
+        latency.saturating_record_n(100_000, 99);
+        latency.saturating_record_n(5_000_000, 1);
+        Results {
+            plan,
+            begin: snapshot(10, 500, 1.0),
+            end: snapshot(12, 2_500_500, 1.0 + threads),
+            total: snapshot(13, 2_600_000, 2.0 + threads),
+            confirmed_level: None,
+            queue_durability: Durability::Synced,
+            latency,
+            confirm_latency: new_histogram(),
+            late: None,
+            lost: Some(0),
+            faults: Faults::default(),
+            foreign: 0,
+            left_in_queues: None,
+            errors: Errors::default(),
+            is_interrupted: false,
+        }
+    }
+
+    #[track_caller]
+    fn check_guarantee(typed: &str, confirmed: Option<Durability>, guarantee: &str) {
+        let json = Results { confirmed_level: confirmed, ..results(typed) }.to_json();
+        assert_eq!(json["guarantee"], guarantee, "{typed}");
+    }
+
+    #[track_caller]
+    fn check_failure(results: Results, needle: &str) {
+        let failure = results.verdict().expect_err(needle).to_string();
+        assert!(failure.contains(needle), "{failure}");
+    }
+
+    #[test]
+    fn the_guarantee_is_what_confirms_said_and_nothing_without_them() {
+        check_guarantee("--confirm 10", Some(Durability::Synced), "synced");
+        check_guarantee("--confirm 10 --transient", Some(Durability::Memory), "memory");
+        check_guarantee("--confirm 10", None, "memory");
+        check_guarantee("--durable", None, "memory");
+        check_guarantee("--producers 0 --queue q", None, "synced");
+    }
+
+    #[test]
+    fn programs_find_what_they_were_promised() {
+        let json = results("--confirm 100 --size 16").to_json();
+        assert_eq!((&json["config"]["confirm"], &json["config"]["size"]), (&json!(100), &json!(16)));
+        assert_eq!((&json["seconds"], &json["published"]), (&json!(2.0), &json!(2_500_000)));
+        assert_eq!(
+            (&json["publish_rate"], &json["consume_rate"]),
+            (&json!(1_250_000.0), &json!(1_250_000.0))
+        );
+        assert_eq!(json["total"]["consumed"], 2_600_000);
+        assert_eq!(json["confirm_latency_us"], Value::Null, "nothing was measured");
+        for (name, about) in
+            [("p50", 100.0), ("p95", 100.0), ("p99", 100.0), ("p999", 5000.0), ("max", 5000.0)]
+        {
+            let value = json["latency_us"][name].as_f64().expect(name);
+            assert!((value - about).abs() <= about / 500.0, "{name}: {value}");
+        }
+        for name in ["errors", "lost", "duplicated", "out_of_order"] {
+            assert_eq!(json[name], 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_a_failure() {
+        assert!(results("").verdict().is_ok());
+        check_failure(Results { lost: Some(3), ..results("") }, "messages lost: 3");
+        let faults = Faults { duplicated: 4, out_of_order: 5, redelivered: 6 };
+        check_failure(Results { faults, ..results("") }, "messages duplicated: 4, messages out of order: 5");
+        let errors = Errors { count: 7, texts: vec!["no".into()] };
+        check_failure(Results { errors, ..results("") }, "errors: 7");
+        check_failure(results("--count 3000000"), "stopped after 2600000 of 3000000 messages");
+        check_failure(Results { is_interrupted: true, ..results("--count 3000000") }, "interrupted after");
+        let drained = results("--producers 0 --queue q --count 2600000");
+        assert!(drained.verdict().is_ok());
+    }
+
+    #[test]
+    fn what_may_be_is_no_failure() {
+        let faults = Faults { redelivered: 6, ..Faults::default() };
+        assert!(Results { faults, lost: None, foreign: 9, ..results("") }.verdict().is_ok());
+        assert!(Results { is_interrupted: true, ..results("") }.verdict().is_ok());
+    }
+
+    #[test]
+    fn it_says_who_was_the_limit() {
+        let busy = |share: f64, typed: &str| {
+            let mut results = results(typed);
+            results.end.cpu_seconds = 1.0 + 2.0 * share * results.plan.threads as f64;
+            results
+        };
+        assert_eq!(busy(0.5, "").limit(), Limit::Broker);
+        assert_eq!(busy(0.95, "").limit(), Limit::Generator);
+        assert!(busy(0.95, "").to_text(Terminal::none()).contains("this command, not the broker"));
+        assert_eq!(busy(0.5, "--rate 1250000").limit(), Limit::Rate);
+        assert_eq!(busy(0.5, "--rate 2000000").limit(), Limit::Broker);
+        let notes = busy(0.5, "--rate 2000000").notes();
+        assert!(notes[0].contains("the rate was not reached"), "{notes:?}");
+    }
+
+    #[test]
+    fn people_read_lines() {
+        let results =
+            Results { confirmed_level: Some(Durability::Synced), ..results("--confirm 1000 --threads 2") };
+        let text = results.to_text(Terminal::none());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[..5],
+            [
+                "1 producer, 1 queue, 1 consumer · 1024 bytes · durable · confirm window 1000 · manual acks, prefetch 1000",
+                "  guarantee  synced (every confirm said synced or better)",
+                "  published    1,250,000/s   (2,500,000 in 2.0 s)",
+                "  confirmed    1,250,000/s   (2,500,000 in 2.0 s)",
+                "  consumed     1,250,000/s   (2,500,000 in 2.0 s)",
+            ]
+        );
+        assert!(
+            lines[5].starts_with("  latency    p50 100 µs   p95 100 µs   p99 100 µs   p999 5.0 ms"),
+            "{text}"
+        );
+        assert_eq!(lines[6], "  checked    lost 0, duplicated 0, out of order 0, errors 0");
+    }
+
+    #[test]
+    fn numbers_are_easy_to_read() {
+        let cases = [(0.0, "0"), (999.4, "999"), (999.6, "1,000"), (1_234_567.0, "1,234,567")];
+        for (number, text) in cases {
+            assert_eq!(grouped(number), text);
+        }
+        assert_eq!(microseconds(1_234), "1 µs");
+        assert_eq!(microseconds(1_234_567), "1.2 ms");
+        assert_eq!(microseconds(1_234_567_890), "1.2 s");
+    }
+}
