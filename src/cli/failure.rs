@@ -51,6 +51,11 @@ impl Failure {
         self
     }
 
+    /// What happened and the details on one line, to be told among other things.
+    pub(crate) fn text(&self) -> String {
+        std::iter::once(&self.what).chain(&self.details).cloned().collect::<Vec<_>>().join("; ")
+    }
+
     /// Whether it is only that nobody reads the output any more.
     pub(crate) fn is_output_closed(&self) -> bool {
         self.status == Status::OutputClosed

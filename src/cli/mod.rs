@@ -78,7 +78,7 @@ enum Command {
     User(user::Arguments),
     /// Make or delete virtual hosts
     Vhost(vhost::Arguments),
-    /// Measure how fast a broker is, and check what it delivers
+    /// Measure how fast a broker is, and check that it loses nothing
     Perf(perf::Arguments),
     /// Show the broker's configuration, or an example of one
     Config(config::Arguments),
@@ -108,7 +108,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::User(arguments) => user::run(arguments),
         Command::Vhost(arguments) => vhost::run(arguments),
-        Command::Perf(arguments) => perf::run(arguments),
+        Command::Perf(arguments) => perf::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
     }
 }

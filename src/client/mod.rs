@@ -39,7 +39,7 @@ pub use error::{
 pub use message::{Message, Properties};
 pub use options::{Backoff, ConnectOptions, PORT, UrlError};
 pub use publisher::{
-    BatchOutcome, Confirmed, MessageBatch, PendingBatch, PendingConfirm, Progress, Publisher,
-    PublisherBuilder,
+    BatchOutcome, Confirmed, MessageBatch, PendingBatch, PendingConfirm, PreparedProperties, Progress,
+    Publisher, PublisherBuilder,
 };
 pub use topology::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueDeclared};

@@ -31,6 +31,66 @@ pub struct DeliveredItem {
     pub delivery_count: u32,
 }
 
+/// One message of a `Deliver`, looked at where it lies: nothing is copied or counted, so that whoever only reads pays
+/// only for reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveredView<'a> {
+    /// The payload.
+    pub body: &'a [u8],
+    /// The message's own routing key; `None`: the frame's holds.
+    pub routing_key: Option<&'a str>,
+    /// Its publisher sent it more than once.
+    pub resent: bool,
+    /// It may have been delivered before.
+    pub redelivered: bool,
+    /// How many times it came back to the queue.
+    pub delivery_count: u32,
+}
+
+impl<'a> DeliveredView<'a> {
+    /// Looks at one item, its field key and length included. `None`: it is faulty or not in regular form;
+    /// [`DeliveredItem::decode`] tells.
+    #[inline]
+    pub fn of(item: &'a [u8]) -> Option<Self> {
+        match item::scan_plain(item, 0) {
+            Some((end, body_bytes)) if end == item.len() => Some(Self {
+                body: &item[end - body_bytes..],
+                routing_key: None,
+                resent: false,
+                redelivered: false,
+                delivery_count: 0,
+            }),
+            _ => Self::of_parts(item),
+        }
+    }
+
+    fn of_parts(item: &'a [u8]) -> Option<Self> {
+        let (parts, redelivered, delivery_count) = delivered_parts(item, 0..item.len())?;
+        let key = parts.routing_key;
+        let routing_key = match key.is_present() {
+            true => Some(std::str::from_utf8(&item[key.start as usize..key.end as usize]).ok()?),
+            false => None,
+        };
+        let (body, resent) = (&item[parts.body], parts.resent);
+        Some(Self { body, routing_key, resent, redelivered, delivery_count })
+    }
+}
+
+/// The parts of a regular item with the fields for deliveries, all checked: parts, redelivered, delivery count.
+fn delivered_parts(bytes: &[u8], range: Range<usize>) -> Option<(ItemParts, bool, u32)> {
+    let parts = item::scan(&bytes[..range.end], range.start)?;
+    let mut reader = Reader::within(bytes, parts.delivery..parts.end);
+    let redelivered = reader.take(item::REDELIVERED) && reader.varint().ok()? != 0;
+    let delivery_count = if reader.take(item::DELIVERY_COUNT) { reader.varint().ok()? as u32 } else { 0 };
+    if !reader.is_done() || parts.end != range.end {
+        return None;
+    }
+    if let Some(properties) = &parts.properties {
+        properties::check(bytes, properties.clone()).ok()?;
+    }
+    Some((parts, redelivered, delivery_count))
+}
+
 impl DeliveredItem {
     /// Decodes one item, its field key and length included (what a [`MessageRun`](crate::model::MessageRun) holds).
     pub fn decode(item: &Bytes) -> Result<Self, ItemFault> {
@@ -62,16 +122,7 @@ impl DeliveredItem {
     }
 
     fn decode_parts(bytes: &Bytes, range: Range<usize>) -> Option<Self> {
-        let parts = item::scan(&bytes[..range.end], range.start)?;
-        let mut reader = Reader::within(bytes, parts.delivery..parts.end);
-        let redelivered = reader.take(item::REDELIVERED) && reader.varint().ok()? != 0;
-        let delivery_count = if reader.take(item::DELIVERY_COUNT) { reader.varint().ok()? as u32 } else { 0 };
-        if !reader.is_done() || parts.end != range.end {
-            return None;
-        }
-        if let Some(properties) = &parts.properties {
-            properties::check(bytes, properties.clone()).ok()?;
-        }
+        let (parts, redelivered, delivery_count) = delivered_parts(bytes, range)?;
         let key = parts.routing_key;
         let routing_key = match key.is_present() {
             true => Some(Text::new(bytes.slice(key.start as usize..key.end as usize)).ok()?),

@@ -32,7 +32,7 @@ pub mod pb {
 pub use codec::{CodecError, FrameCodec, split_frame};
 pub use convert::{UnknownDurability, UnknownReplyCode};
 pub use decode::{CONTROL_FRAME_BYTES_MAX, decode_frame, decode_frame_from};
-pub use delivered::{DeliveredItem, headers_of, message_of};
+pub use delivered::{DeliveredItem, DeliveredView, headers_of, message_of};
 pub use encode::{
     DELIVER_HEAD_BYTES_MAX, LENGTH_PREFIX_BYTES, PUBLISH_HEAD_BYTES_MAX, REDELIVERED_BYTES_MAX,
     encode_confirm, encode_deliver_head, encode_frame, encode_got, encode_item, encode_publish_head,

@@ -6,6 +6,7 @@ mod consume;
 mod crash;
 mod explain;
 mod get;
+mod perf;
 mod publish;
 mod standalone;
 mod support;

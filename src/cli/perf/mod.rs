@@ -1,213 +1,124 @@
-//! `leveret perf`: how fast a broker is, measured by a client that checks what it gets.
+//! `leveret perf`: how fast is this broker, and does it lose anything?
 //!
-//! Owns the load, the clocks and the books; the broker is used as by any other client. Start reading at [`run`];
-//! `plan.rs` says what the flags mean, `stamp.rs` what is in a message, `tally.rs` how loss and disorder are found.
+//! Owns a load generator that checks itself: every message carries its number and its time, so that what is lost, comes
+//! twice or comes out of order is told with the speed. Must never use anything of the broker but [`crate::client`], and
+//! never spend on a message what can be spent on a batch. Start reading at [`Arguments`], then `plan.rs` (what was typed,
+//! checked), `run.rs` (the course of a run), `producer.rs` and `consumer.rs`.
 
 mod consumer;
-mod counters;
+mod meter;
+mod pace;
 mod plan;
 mod producer;
 mod report;
+mod run;
+mod scoreboard;
+mod sequence_runs;
 mod stamp;
 mod tally;
 mod topology;
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use clap::{ArgGroup, Args};
 
-use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinSet;
-
-use self::consumer::{Tap, Tapped};
-use self::counters::{Counters, Snapshot};
-use self::plan::Plan;
-use self::producer::{Produced, Producer, Stream};
-use self::report::Report;
-use self::topology::Topology;
+use self::plan::{Ack, Exchange, Plan};
 use super::failure::Failure;
-use super::interrupt::Interrupt;
 use super::output;
-use super::session::note;
-use crate::client::Connection;
+use super::session::Target;
+use super::terminal::Terminal;
 
-pub(super) use self::plan::Arguments;
+/// What was typed after `perf`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("durability"))]
+pub(super) struct Arguments {
+    /// Producers; 0: only consume, from --queue
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(0, 1_000))]
+    producers: usize,
+    /// Consumers of all queues together, with --fanout of each queue; 0: only publish
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(0, 10_000))]
+    consumers: usize,
+    /// Queues; each has a producer and a consumer, as far as there are any
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(1, 65_535), conflicts_with = "fanout")]
+    queues: usize,
+    /// Bytes of each message's body, 16 at least: that is what its number and its time take
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = count(0, 1 << 30))]
+    size: usize,
+    /// How long to measure, 0.1 to 86400; 10 if nothing is said
+    #[arg(long, value_name = "S", value_parser = seconds::<1, 864_000>)]
+    seconds: Option<f64>,
+    /// How long to run before measuring, 0 to 3600; 1 if nothing is said
+    #[arg(long, value_name = "S", value_parser = seconds::<0, 36_000>)]
+    warmup: Option<f64>,
+    /// End after N messages instead: published or, without producers, consumed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    count: Option<u64>,
+    /// Publish at this pace, all producers together, and measure latency from the time at which each message was due
+    #[arg(long, value_name = "MSGS_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    rate: Option<u64>,
+    /// Queues and messages that do not survive a restart of the broker
+    #[arg(long, group = "durability")]
+    transient: bool,
+    /// Queues and messages that survive a restart of the broker; so it is if nothing is said
+    #[arg(long, group = "durability")]
+    durable: bool,
+    /// Ask for confirms, with up to WINDOW unconfirmed messages for each producer; without, publishing is fire and forget
+    #[arg(long, value_name = "WINDOW", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    confirm: Option<u64>,
+    /// Whether deliveries are accepted by the broker as it sends them (auto), or by the consumer (manual)
+    #[arg(long, value_enum, default_value_t = Ack::Manual)]
+    ack: Ack,
+    /// Deliveries that each consumer may hold without having accepted them; 0: as many as fit into its buffer. Without
+    /// effect with --ack auto
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    prefetch: u32,
+    /// Publish through an exchange of this type, instead of the default exchange
+    #[arg(long, value_enum, value_name = "TYPE")]
+    exchange: Option<Exchange>,
+    /// N queues behind one fanout exchange, each with consumers of its own
+    #[arg(long, value_name = "N", value_parser = count(1, 65_535))]
+    fanout: Option<usize>,
+    /// N further bindings of a topic exchange with all kinds of patterns, none of which matches
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = count(0, 1_000_000))]
+    topic_bindings: usize,
+    /// Leave queues and exchange, with what is in them, when it ends
+    #[arg(long)]
+    keep: bool,
+    /// Name of the queue. One that is there is used as it is, and stays
+    #[arg(long, value_name = "NAME")]
+    queue: Option<String>,
+    /// Threads of the generator; half of the machine's cores if nothing is said
+    #[arg(long, value_name = "N", value_parser = count(1, 256))]
+    threads: Option<usize>,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
 
-/// Consumers have lost what did not come for so long after everything was published.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often the end is looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let json = arguments.json;
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let plan = Plan::new(arguments)?;
-    let report = runtime()?.block_on(measure(plan))?;
-    match json {
-        true => output::json_line(&report.json())?,
-        false => output::text(&report.text())?,
+    let results = run::run(&plan, &arguments.target)?;
+    if arguments.json {
+        output::json_line(&results.to_json())?;
+    } else {
+        output::text(&results.to_text(Terminal::of_stdout()))?;
     }
-    report.verdict()
+    results.verdict()
 }
 
-fn runtime() -> Result<Runtime, Failure> {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(std::env::var("W").map_or(2, |w| w.parse().unwrap()))
-        .enable_all()
-        .build();
-    runtime.map_err(|error| Failure::new(format!("cannot start threads: {error}")))
-}
-
-async fn measure(plan: Plan) -> Result<Report, Failure> {
-    let plan = Arc::new(plan);
-    let connection = Connection::connect(plan.options.clone()).await?;
-    plan.check_against(&connection.server())?;
-    let channel = connection.channel().await?;
-    let topology = Topology::declare(&channel, &plan).await?;
-    let measured = load(&plan).await;
-    let deleted = if plan.keep { Ok(()) } else { topology.delete(&channel).await };
-    let report = measured?;
-    deleted?;
-    connection.close().await?;
-    Ok(report)
-}
-
-/// Starts everything, waits for the end, collects the books.
-async fn load(plan: &Arc<Plan>) -> Result<Report, Failure> {
-    let counters = Arc::new(Counters::new());
-    let mut interrupt = Interrupt::listen()?;
-    let mut taps: JoinSet<Result<Tapped, Failure>> = JoinSet::new();
-    for consumer in 0..plan.consumers {
-        let connection = Connection::connect(plan.options.clone()).await?;
-        for queue in plan.queues_of_consumer(consumer) {
-            let tap = Tap::open(&connection, plan, queue).await?;
-            taps.spawn(tap.run(Arc::clone(plan), Arc::clone(&counters), connection.clone()));
-        }
-    }
-    let mut producers: JoinSet<Result<Produced, Failure>> = JoinSet::new();
-    let mut waiting = Vec::new();
-    for producer in 0..plan.producers {
-        let connection = Connection::connect(plan.options.clone()).await?;
-        let streams = Stream::open_all(&connection, plan, producer).await?;
-        let count = plan.count_of_producer(producer);
-        waiting.push(Producer::new(Arc::clone(plan), Arc::clone(&counters), streams, connection, count));
-    }
-    counters.start();
-    for producer in waiting {
-        producers.spawn(producer.run());
-    }
-
-    let (window, ended) = {
-        let window = watch(plan, &counters, &mut producers, &mut taps);
-        tokio::select! {
-            window = window => (window?, true),
-            () = interrupt.requested() => (Window::interrupted(&counters), false),
-        }
-    };
-    counters.stop_producing();
-    let produced = collect(&mut producers).await?;
-    if ended {
-        drain(plan, &counters, &mut taps).await?;
-    }
-    counters.stop_consuming();
-    let tapped = collect(&mut taps).await?;
-    Ok(Report::new(plan, window, produced, tapped, ended))
-}
-
-/// What was counted between the end of the warm-up and the end of the load.
-struct Window {
-    seconds: f64,
-    counts: Snapshot,
-}
-
-impl Window {
-    fn between(start: (Instant, Snapshot), end: (Instant, Snapshot)) -> Self {
-        Self { seconds: (end.0 - start.0).as_secs_f64(), counts: end.1 - start.1 }
-    }
-
-    fn interrupted(counters: &Counters) -> Self {
-        Self { seconds: counters.elapsed().as_secs_f64(), counts: counters.snapshot() }
+/// A number of things.
+fn count(min: usize, max: usize) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    move |typed| match typed.parse() {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err(format!("it is a whole number, {min} to {max}")),
     }
 }
 
-/// Tells each second how it goes, until the time is over or everything is done.
-async fn watch(
-    plan: &Plan,
-    counters: &Counters,
-    producers: &mut JoinSet<Result<Produced, Failure>>,
-    taps: &mut JoinSet<Result<Tapped, Failure>>,
-) -> Result<Window, Failure> {
-    let begin = Instant::now();
-    let warm = begin + plan.warmup;
-    let end = plan.seconds.map(|seconds| warm + seconds);
-    let mut start = if plan.warmup.is_zero() { Some((begin, counters.snapshot())) } else { None };
-    if start.is_some() {
-        counters.measure();
+/// Seconds with a fraction, within bounds given in tenths.
+fn seconds<const MIN_TENTHS: u32, const MAX_TENTHS: u32>(typed: &str) -> Result<f64, String> {
+    let (min, max) = (f64::from(MIN_TENTHS) / 10.0, f64::from(MAX_TENTHS) / 10.0);
+    match typed.parse::<f64>() {
+        Ok(seconds) if (min..=max).contains(&seconds) => Ok(seconds),
+        _ => Err(format!("it is a number of seconds, {min} to {max}")),
     }
-    let mut line = (begin, counters.snapshot());
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    loop {
-        look.tick().await;
-        let now = Instant::now();
-        if start.is_none() && now >= warm {
-            counters.measure();
-            start = Some((now, counters.snapshot()));
-        }
-        if now - line.0 >= Duration::from_secs(1) {
-            let counts = counters.snapshot();
-            tell(&Window::between(line, (now, counts)), now - begin, start.is_none());
-            line = (now, counts);
-        }
-        let counts = counters.snapshot();
-        let is_over = end.is_some_and(|end| now >= end) || plan.is_done(counts) || counters.has_failed();
-        if is_over || (producers.is_empty() && plan.producers > 0) || (taps.is_empty() && plan.consumers > 0)
-        {
-            return Ok(Window::between(start.unwrap_or((begin, Snapshot::default())), (now, counts)));
-        }
-    }
-}
-
-fn tell(window: &Window, since: Duration, is_warming: bool) {
-    let rate = |count: u64| count as f64 / window.seconds;
-    let warming = if is_warming { "  (warming up)" } else { "" };
-    note(&format!(
-        "{:>4.0} s  published {:>10.0}/s  confirmed {:>10.0}/s  consumed {:>10.0}/s{warming}",
-        since.as_secs_f64(),
-        rate(window.counts.published),
-        rate(window.counts.confirmed),
-        rate(window.counts.consumed),
-    ));
-}
-
-/// Waits until the consumers have everything, or nothing comes any more.
-async fn drain(
-    plan: &Plan,
-    counters: &Counters,
-    taps: &mut JoinSet<Result<Tapped, Failure>>,
-) -> Result<(), Failure> {
-    if plan.consumers == 0 || plan.producers == 0 {
-        return Ok(());
-    }
-    let mut seen = (Instant::now(), counters.snapshot().consumed);
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    loop {
-        look.tick().await;
-        let counts = counters.snapshot();
-        if counts.consumed >= plan.deliveries_of(counts.published) || taps.is_empty() || counters.has_failed()
-        {
-            return Ok(());
-        }
-        if counts.consumed != seen.1 {
-            seen = (Instant::now(), counts.consumed);
-        } else if seen.0.elapsed() > PATIENCE {
-            return Ok(());
-        }
-    }
-}
-
-async fn collect<T: 'static>(tasks: &mut JoinSet<Result<T, Failure>>) -> Result<Vec<T>, Failure> {
-    let mut results = Vec::new();
-    while let Some(result) = tasks.join_next().await {
-        let result = result.map_err(|error| Failure::new(format!("a part of the load failed: {error}")))?;
-        results.push(result?);
-    }
-    Ok(results)
 }

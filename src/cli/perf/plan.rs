@@ -1,109 +1,53 @@
-//! What the flags mean, checked before anything is sent.
+//! From what was typed to what will be done: every combination is checked here, before anything is touched.
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use serde::Serialize;
+use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::counters::Snapshot;
-use super::stamp::{SEQUENCE_MAX, STAMP_BYTES};
+use super::Arguments;
+use super::stamp::STAMP_BYTES;
 use crate::cli::failure::Failure;
-use crate::cli::session::Target;
-use crate::client::{ConnectOptions, ExchangeKind, ServerOffer};
+use crate::client::ExchangeKind;
 
-/// Streams that stamps can tell apart.
-const STREAMS_MAX: usize = u16::MAX as usize;
-/// Bytes of a batch about.
-const BATCH_BYTES: usize = 64 * 1024;
-/// Messages of a batch at most.
-const BATCH_MESSAGES_MAX: u64 = 1024;
+/// Consumers in all; in a fan-out every queue has its own.
+const CONSUMERS_MAX: usize = 10_000;
 
-/// What was typed after `perf`.
-#[derive(Debug, Args)]
-pub(crate) struct Arguments {
-    #[command(flatten)]
-    target: Target,
-    /// Connections that publish
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    producers: usize,
-    /// Connections that consume; by default one, or one for each queue of a fan-out
-    #[arg(long, value_name = "N")]
-    consumers: Option<usize>,
-    /// Queues that messages are spread over
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    queues: usize,
-    /// Size of a body in bytes, 16 at least: each holds a number and a time
-    #[arg(long, value_name = "BYTES", default_value_t = 100)]
-    size: usize,
-    /// Seconds to measure, after the warm-up; 10 unless --count ends the run
-    #[arg(long, value_name = "S", value_parser = seconds)]
-    seconds: Option<Duration>,
-    /// Seconds under load before measuring
-    #[arg(long, value_name = "S", default_value = "0", value_parser = seconds)]
-    warmup: Duration,
-    /// Messages to publish, all producers together, or without producers to consume
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    count: Option<u64>,
-    /// Messages a second, all producers together; without it as fast as it goes
-    #[arg(long, value_name = "MSGS_PER_SECOND", value_parser = rate)]
-    rate: Option<f64>,
-    /// Queues and messages that need not survive a restart
-    #[arg(long, conflicts_with = "durable")]
-    transient: bool,
-    /// Queues and messages that survive a restart (the default)
-    #[arg(long)]
-    durable: bool,
-    /// Ask for confirms, and have so many messages of a producer without one at most
-    #[arg(long, value_name = "WINDOW", value_parser = clap::value_parser!(u64).range(1..))]
-    confirm: Option<u64>,
-    /// Who accepts messages: the broker when it sends them, or the consumer
-    #[arg(long, value_enum, default_value_t = Ack::Auto)]
-    ack: Ack,
-    /// Messages that a consumer may have without accepting them; 0: no limit
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    prefetch: u32,
-    /// Publish through an exchange of this type
-    #[arg(long, value_enum, value_name = "TYPE")]
-    exchange: Option<ExchangeType>,
-    /// Publish to a fanout exchange with so many queues
-    #[arg(long, value_name = "N", conflicts_with_all = ["queues", "exchange"])]
-    fanout: Option<usize>,
-    /// Further bindings of the topic exchange, which match nothing
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    topic_bindings: usize,
-    /// Leave queues and exchange behind, and use those that are there
-    #[arg(long)]
-    keep: bool,
-    /// Name of the queue, or what the names of all queues begin with
-    #[arg(long, value_name = "NAME", default_value = "perf")]
-    queue: String,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(super) json: bool,
-}
+/// Bytes of messages that are handed to the client at once: half of one of its frames, so that it takes them as they are.
+const BATCH_BYTES: usize = 32 * 1024;
 
-/// Who accepts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+/// What a message's envelope takes on the wire, about.
+const ENVELOPE_BYTES: usize = 9;
+
+/// How long a run takes without `--seconds` and `--count`.
+const SECONDS_DEFAULT: f64 = 10.0;
+
+/// Warm-up without `--warmup`, in runs that end by the clock.
+const WARMUP_SECONDS_DEFAULT: f64 = 1.0;
+
+/// What becomes of deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Ack {
-    /// The broker, when it sends.
+    /// They count as accepted when the broker sends them
     Auto,
-    /// The consumer.
+    /// They are accepted when they have been looked at
     Manual,
 }
 
-/// Exchanges to publish through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum ExchangeType {
+/// How the exchange routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Exchange {
+    /// By the queue's name as the key
     Direct,
+    /// To all queues
     Fanout,
+    /// By a pattern
     Topic,
+    /// By a header
     Headers,
 }
 
-impl ExchangeType {
+impl Exchange {
     pub(super) fn kind(self) -> ExchangeKind {
         match self {
             Self::Direct => ExchangeKind::Direct,
@@ -114,208 +58,270 @@ impl ExchangeType {
     }
 }
 
-/// A load that makes sense.
-#[derive(Debug)]
+/// A run that makes sense.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Plan {
-    pub(super) options: ConnectOptions,
     pub(super) producers: usize,
+    /// Of each queue in a fan-out, in all otherwise.
     pub(super) consumers: usize,
     pub(super) queues: usize,
-    pub(super) size: usize,
-    pub(super) seconds: Option<Duration>,
-    pub(super) warmup: Duration,
-    pub(super) count: Option<u64>,
-    pub(super) rate: Option<f64>,
-    pub(super) transient: bool,
-    pub(super) confirm: Option<u64>,
+    pub(super) size_bytes: usize,
+    pub(super) end: End,
+    /// Messages a second of all producers together.
+    pub(super) rate: Option<u64>,
+    pub(super) is_transient: bool,
+    /// Unconfirmed messages of each producer at most; `None`: no confirms.
+    pub(super) confirm_window: Option<u64>,
     pub(super) ack: Ack,
     pub(super) prefetch: u32,
-    pub(super) exchange: Option<ExchangeType>,
+    /// `None`: the default exchange.
+    pub(super) exchange: Option<Exchange>,
     pub(super) topic_bindings: usize,
-    pub(super) keep: bool,
-    pub(super) queue: String,
+    pub(super) keeps: bool,
+    pub(super) queue_name: Option<String>,
+    pub(super) threads: usize,
+}
+
+/// When a run is over.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum End {
+    /// After a warm-up and the time that counts.
+    Time { warmup: Duration, measured: Duration },
+    /// After so many messages: published or, without producers, consumed.
+    Count(u64),
+}
+
+/// A consumer's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Subscription {
+    pub(super) consumer: usize,
+    pub(super) queue: usize,
 }
 
 impl Plan {
-    pub(super) fn new(arguments: Arguments) -> Result<Self, Failure> {
-        let queues = arguments.fanout.unwrap_or(arguments.queues);
-        let exchange = arguments.fanout.map(|_| ExchangeType::Fanout).or(arguments.exchange);
-        let consumers = arguments.consumers.unwrap_or(if arguments.fanout.is_some() { queues } else { 1 });
-        let usage = |what: String| Err(Failure::usage(what));
-        if queues == 0 {
-            return usage("without a queue there is nothing to measure".to_owned());
-        }
-        if arguments.producers == 0 && consumers == 0 {
-            return usage("with neither producers nor consumers there is nothing to measure".to_owned());
-        }
-        if arguments.size < STAMP_BYTES {
-            return usage(format!(
-                "--size {} is too small: a message needs {STAMP_BYTES} bytes",
-                arguments.size
-            ));
-        }
-        if arguments.topic_bindings > 0 && exchange != Some(ExchangeType::Topic) {
-            return usage("--topic-bindings goes with --exchange topic".to_owned());
-        }
-        if arguments.producers == 0 && (arguments.rate.is_some() || arguments.confirm.is_some()) {
-            return usage("--rate and --confirm are for producers".to_owned());
-        }
-        let seconds = match (arguments.seconds, arguments.count) {
-            (None, None) => Some(Duration::from_secs(10)),
-            (seconds, _) => seconds,
+    /// # Errors
+    /// If the arguments contradict each other or ask for what is out of bounds.
+    pub(super) fn new(typed: &Arguments) -> Result<Self, Failure> {
+        check_combinations(typed)?;
+        let exchange = match (typed.fanout, typed.topic_bindings) {
+            (Some(_), _) => Some(Exchange::Fanout),
+            (None, 1..) => Some(Exchange::Topic),
+            (None, 0) => typed.exchange,
         };
         let plan = Self {
-            options: arguments.target.options()?.no_reconnect(),
-            producers: arguments.producers,
-            consumers,
-            queues,
-            size: arguments.size,
-            seconds,
-            warmup: arguments.warmup,
-            count: arguments.count,
-            rate: arguments.rate,
-            transient: arguments.transient,
-            confirm: arguments.confirm,
-            ack: arguments.ack,
-            prefetch: arguments.prefetch,
+            producers: typed.producers,
+            consumers: typed.consumers,
+            queues: typed.fanout.unwrap_or(typed.queues),
+            size_bytes: typed.size,
+            end: end(typed)?,
+            rate: typed.rate,
+            is_transient: typed.transient,
+            confirm_window: typed.confirm,
+            ack: typed.ack,
+            prefetch: typed.prefetch,
             exchange,
-            topic_bindings: arguments.topic_bindings,
-            keep: arguments.keep,
-            queue: arguments.queue,
+            topic_bindings: typed.topic_bindings,
+            keeps: typed.keep,
+            queue_name: typed.queue.clone(),
+            threads: typed.threads.unwrap_or_else(threads_default),
         };
-        let streams: usize =
-            (0..plan.producers).map(|producer| plan.targets_of_producer(producer).len()).sum();
-        if streams > STREAMS_MAX {
-            return usage(format!("{streams} pairs of producer and queue are more than {STREAMS_MAX}"));
-        }
-        if plan.count.is_some_and(|count| count > SEQUENCE_MAX) {
-            return usage(format!("--count may be {SEQUENCE_MAX} at most"));
-        }
+        plan.check_bounds()?;
         Ok(plan)
     }
 
-    pub(super) fn check_against(&self, server: &ServerOffer) -> Result<(), Failure> {
-        let bytes_max = server.message_bytes_max;
-        if self.size as u64 > bytes_max {
-            return Err(Failure::usage(format!("this broker takes messages of {bytes_max} bytes at most")));
+    fn check_bounds(&self) -> Result<(), Failure> {
+        let consumers = self.consumers_in_all();
+        if consumers > CONSUMERS_MAX {
+            return Err(Failure::usage(format!(
+                "{consumers} consumers are more than the {CONSUMERS_MAX} that one command runs"
+            ))
+            .hint("in a fan-out every queue has --consumers of its own"));
         }
         Ok(())
     }
 
-    pub(super) fn queue_name(&self, queue: usize) -> String {
-        if self.queues == 1 { self.queue.clone() } else { format!("{}-{}", self.queue, queue + 1) }
-    }
-
-    /// Name of the exchange; "" is the default one.
-    pub(super) fn exchange_name(&self) -> String {
-        if self.exchange.is_some() { format!("{}-exchange", self.queue) } else { String::new() }
-    }
-
-    /// Routing key, and binding key, of a queue.
-    pub(super) fn key(&self, queue: usize) -> String {
-        match self.exchange {
-            None => self.queue_name(queue),
-            Some(_) => format!("perf.{queue}"),
-        }
-    }
-
-    /// Every message goes to all queues.
+    /// Whether every queue gets every message.
     pub(super) fn is_fanout(&self) -> bool {
-        self.exchange == Some(ExchangeType::Fanout)
+        self.exchange == Some(Exchange::Fanout)
     }
 
-    /// The queues that a producer publishes to in turn; for a fan-out the one key that stands for all.
-    pub(super) fn targets_of_producer(&self, producer: usize) -> Vec<usize> {
-        if self.is_fanout() {
-            return vec![0];
-        }
-        shares(self.queues, self.producers, producer)
+    /// Whether what is in a queue is taken out, and nothing put in.
+    pub(super) fn is_drain(&self) -> bool {
+        self.producers == 0
     }
 
-    pub(super) fn queues_of_consumer(&self, consumer: usize) -> Vec<usize> {
-        shares(self.queues, self.consumers, consumer)
+    pub(super) fn consumers_in_all(&self) -> usize {
+        if self.is_fanout() { self.consumers * self.queues } else { self.consumers }
     }
 
-    /// Number of the first stream of a producer; its others follow.
-    pub(super) fn first_stream(&self, producer: usize) -> u16 {
-        let before: usize = (0..producer).map(|producer| self.targets_of_producer(producer).len()).sum();
-        before as u16
+    /// Who consumes from which queue: every queue has a consumer and every consumer a queue.
+    pub(super) fn subscriptions(&self) -> Vec<Subscription> {
+        let consumers = self.consumers_in_all();
+        let count = if consumers == 0 { 0 } else { consumers.max(self.queues) };
+        let subscription = |index| Subscription { consumer: index % consumers, queue: index % self.queues };
+        (0..count).map(subscription).collect()
     }
 
-    /// Deliveries that so many published messages make.
-    pub(super) fn deliveries_of(&self, published: u64) -> u64 {
-        if self.is_fanout() { published * self.queues as u64 } else { published }
+    /// The streams of a producer, each with the queue it leads to (in a fan-out: to all). A producer sends to them in
+    /// turn, message by message.
+    pub(super) fn streams_of(&self, producer: usize) -> Vec<(u16, usize)> {
+        let count = if self.is_fanout() { self.producers } else { self.producers.max(self.queues) };
+        let mine = (producer..count).step_by(self.producers.max(1));
+        // There are at most 65,535 producers and at most 65,535 queues.
+        mine.map(|stream| (stream as u16, stream % self.queues)).collect()
     }
 
-    /// Whether a run that ends by count is over.
-    pub(super) fn is_done(&self, counts: Snapshot) -> bool {
-        match self.count {
-            Some(count) if self.producers == 0 => counts.consumed >= count,
-            Some(count) => counts.published >= count && (self.confirm.is_none() || counts.confirmed >= count),
-            None => false,
-        }
-    }
-
-    /// Messages that a producer publishes in all.
-    pub(super) fn count_of_producer(&self, producer: usize) -> u64 {
-        let Some(count) = self.count else { return u64::MAX };
+    /// Of `total` messages, sent by the producers in turn, those of one producer.
+    pub(super) fn share_of(&self, producer: usize, total: u64) -> u64 {
         let producers = self.producers as u64;
-        count / producers + u64::from((producer as u64) < count % producers)
+        (total + producers - 1 - producer as u64) / producers
     }
 
-    /// Messages of a batch at most: enough to keep the socket busy, and a fraction of the window, so that confirms
-    /// and messages overlap.
+    /// Messages handed to the client at once. With confirms a quarter of the window, so that it never runs empty.
     pub(super) fn batch_messages(&self) -> u64 {
-        let by_bytes = (BATCH_BYTES / self.size).max(1) as u64;
-        let by_window = self.confirm.map_or(u64::MAX, |window| window.div_ceil(4));
-        by_bytes.min(by_window).min(BATCH_MESSAGES_MAX)
+        let fitting = (BATCH_BYTES / (self.size_bytes + ENVELOPE_BYTES)).max(1) as u64;
+        match self.confirm_window {
+            Some(window) => fitting.min(window.div_ceil(4)),
+            None => fitting,
+        }
     }
 
-    pub(super) fn json(&self) -> Value {
+    /// As it is printed with the results.
+    pub(super) fn to_json(&self) -> Value {
+        let (seconds, warmup, count) = match self.end {
+            End::Time { warmup, measured } => (Some(measured), Some(warmup), None),
+            End::Count(count) => (None, None, Some(count)),
+        };
         json!({
             "producers": self.producers,
-            "consumers": self.consumers,
+            "consumers": self.consumers_in_all(),
             "queues": self.queues,
-            "size": self.size,
-            "seconds": self.seconds.map(|seconds| seconds.as_secs_f64()),
-            "warmup": self.warmup.as_secs_f64(),
-            "count": self.count,
+            "size": self.size_bytes,
+            "seconds": seconds.map(|seconds| seconds.as_secs_f64()),
+            "warmup": warmup.map(|warmup| warmup.as_secs_f64()),
+            "count": count,
             "rate": self.rate,
-            "durable": !self.transient,
-            "confirm": self.confirm,
-            "ack": self.ack,
-            "prefetch": self.prefetch,
-            "exchange": self.exchange,
+            "transient": self.is_transient,
+            "confirm": self.confirm_window,
+            "ack": match self.ack { Ack::Auto => "auto", Ack::Manual => "manual" },
+            "prefetch": (self.ack == Ack::Manual).then_some(self.prefetch),
+            "exchange": self.exchange.map_or("", |exchange| exchange.kind().as_str()),
+            "fanout": self.is_fanout().then_some(self.queues),
             "topic_bindings": self.topic_bindings,
-            "keep": self.keep,
-            "queue": self.queue,
+            "keep": self.keeps,
+            "queue": self.queue_name,
+            "threads": self.threads,
         })
     }
-}
 
-/// The part of `all` things that falls to one of `workers`: each thing has a worker, and each worker a thing.
-fn shares(all: usize, workers: usize, worker: usize) -> Vec<usize> {
-    if workers >= all {
-        return vec![worker % all];
+    /// For people, for instance "1 producer, 1 queue, 1 consumer · 16 bytes · durable · confirm window 1000".
+    pub(super) fn sentence(&self) -> String {
+        let mut parts = vec![format!(
+            "{}, {}, {}",
+            counted(self.producers, "producer"),
+            counted(self.queues, "queue"),
+            counted(self.consumers_in_all(), "consumer")
+        )];
+        if self.producers > 0 {
+            parts.push(format!("{} bytes", self.size_bytes));
+            parts.push(if self.is_transient { "transient" } else { "durable" }.to_owned());
+            parts.push(match self.confirm_window {
+                Some(window) => format!("confirm window {window}"),
+                None => "no confirms".to_owned(),
+            });
+        }
+        if self.consumers > 0 {
+            parts.push(match (self.ack, self.prefetch) {
+                (Ack::Auto, _) => "automatic acks".to_owned(),
+                (Ack::Manual, 0) => "manual acks, no prefetch limit".to_owned(),
+                (Ack::Manual, prefetch) => format!("manual acks, prefetch {prefetch}"),
+            });
+        }
+        if let Some(exchange) = self.exchange {
+            parts.push(format!("{} exchange", exchange.kind()));
+        }
+        if self.topic_bindings > 0 {
+            parts.push(format!("{} further bindings", self.topic_bindings));
+        }
+        if let Some(rate) = self.rate {
+            parts.push(format!("paced at {rate}/s"));
+        }
+        parts.join(" · ")
     }
-    (worker..all).step_by(workers).collect()
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
-    if !(0.0..=86_400.0).contains(&seconds) {
-        return Err("expected 0 to 86400 seconds".to_owned());
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// What one argument says of others.
+fn check_combinations(typed: &Arguments) -> Result<(), Failure> {
+    let no = |what: &str, hint: &str| Err(Failure::usage(what).hint(hint));
+    if typed.producers == 0 && typed.consumers == 0 {
+        return no("without producers and consumers there is nothing to do", "give one of them at least 1");
     }
-    Ok(Duration::from_secs_f64(seconds))
+    if typed.producers == 0 {
+        if typed.queue.is_none() {
+            return no(
+                "without producers, --queue must name the queue to drain",
+                "`leveret list queues` tells",
+            );
+        }
+        let publishing = [
+            ("--rate", typed.rate.is_some()),
+            ("--confirm", typed.confirm.is_some()),
+            ("--exchange", typed.exchange.is_some()),
+            ("--fanout", typed.fanout.is_some()),
+            ("--topic-bindings", typed.topic_bindings > 0),
+        ];
+        if let Some((flag, _)) = publishing.iter().find(|(_, is_given)| *is_given) {
+            return no(&format!("{flag} is for publishing, and there are no producers"), "leave it out");
+        }
+    }
+    if typed.producers > 0 && typed.size < STAMP_BYTES {
+        return no(
+            &format!(
+                "a message of {} bytes has no room for its number and time, which take {STAMP_BYTES}",
+                typed.size
+            ),
+            "give --size 16 or more",
+        );
+    }
+    if typed.queue.is_some() && typed.fanout.unwrap_or(typed.queues) != 1 {
+        return no(
+            "--queue names one queue, and there are to be several",
+            "leave out --queue, or make it one",
+        );
+    }
+    if typed.topic_bindings > 0 && !matches!(typed.exchange, None | Some(Exchange::Topic)) {
+        return no("--topic-bindings needs a topic exchange", "leave out --exchange, or make it topic");
+    }
+    if typed.fanout.is_some() && !matches!(typed.exchange, None | Some(Exchange::Fanout)) {
+        return no("--fanout needs a fanout exchange", "leave out --exchange, or make it fanout");
+    }
+    Ok(())
 }
 
-fn rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
-    if (0.001..=1e9).contains(&rate) { Ok(rate) } else { Err("expected 0.001 to 1000000000".to_owned()) }
+fn end(typed: &Arguments) -> Result<End, Failure> {
+    let Some(count) = typed.count else {
+        let warmup = Duration::from_secs_f64(typed.warmup.unwrap_or(WARMUP_SECONDS_DEFAULT));
+        let measured = Duration::from_secs_f64(typed.seconds.unwrap_or(SECONDS_DEFAULT));
+        return Ok(End::Time { warmup, measured });
+    };
+    if typed.seconds.is_some() || typed.warmup.is_some_and(|warmup| warmup > 0.0) {
+        return Err(Failure::usage("a run ends after --count messages or after --seconds, not after both")
+            .hint("a run by --count has no warm-up: all its messages count"));
+    }
+    Ok(End::Count(count))
+}
+
+/// Half of the cores: the broker is usually on the same machine, and wants the others.
+fn threads_default() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores / 2).clamp(1, 16)
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use clap::Parser;
 
@@ -328,63 +334,91 @@ mod tests {
     }
 
     fn plan(typed: &str) -> Result<Plan, Failure> {
-        let typed = std::iter::once("perf").chain(typed.split_whitespace());
-        Plan::new(Typed::try_parse_from(typed).unwrap().arguments)
+        let words = std::iter::once("perf").chain(typed.split_whitespace());
+        Plan::new(&Typed::try_parse_from(words).expect(typed).arguments)
+    }
+
+    #[track_caller]
+    fn good(typed: &str) -> Plan {
+        plan(typed).unwrap_or_else(|failure| panic!("{typed}: {failure}"))
+    }
+
+    #[track_caller]
+    fn refused(typed: &str, needle: &str) {
+        let failure = plan(typed).expect_err(typed).to_string();
+        assert!(failure.contains(needle), "{typed}: {failure}");
+    }
+
+    fn pairs(plan: &Plan) -> Vec<(usize, usize)> {
+        plan.subscriptions().iter().map(|subscription| (subscription.consumer, subscription.queue)).collect()
+    }
+
+    #[test]
+    fn without_anything_it_is_the_safe_and_simple_case() {
+        let plan = good("");
+        assert_eq!((plan.producers, plan.consumers, plan.queues), (1, 1, 1));
+        assert_eq!((plan.is_transient, plan.confirm_window, plan.ack), (false, None, Ack::Manual));
+        let (warmup, measured) = (Duration::from_secs(1), Duration::from_secs(10));
+        assert_eq!(plan.end, End::Time { warmup, measured });
+        assert_eq!(plan.exchange, None);
+    }
+
+    #[test]
+    fn contradictions_are_refused_before_anything_is_touched() {
+        refused("--producers 0 --consumers 0", "nothing to do");
+        refused("--producers 0", "--queue must name");
+        refused("--producers 0 --queue q --rate 5", "--rate is for publishing");
+        refused("--producers 0 --queue q --confirm 5", "--confirm is for publishing");
+        refused("--size 15", "take 16");
+        refused("--queue q --queues 2", "names one queue");
+        refused("--queue q --fanout 2", "names one queue");
+        refused("--topic-bindings 5 --exchange direct", "topic exchange");
+        refused("--fanout 5 --exchange topic", "fanout exchange");
+        refused("--count 5 --seconds 1", "not after both");
+        refused("--count 5 --warmup 1", "no warm-up");
+        refused("--fanout 200 --consumers 100", "20000 consumers");
+    }
+
+    #[test]
+    fn what_others_imply_need_not_be_typed() {
+        assert_eq!(good("--fanout 3").exchange, Some(Exchange::Fanout));
+        assert_eq!(good("--topic-bindings 3").exchange, Some(Exchange::Topic));
+        assert_eq!(good("--count 5 --warmup 0").end, End::Count(5));
+        assert_eq!(good("--producers 0 --queue q --size 1 --count 1").producers, 0);
+    }
+
+    #[test]
+    fn every_queue_has_a_consumer_and_every_consumer_a_queue() {
+        assert_eq!(pairs(&good("--consumers 2 --queues 1")), [(0, 0), (1, 0)]);
+        assert_eq!(pairs(&good("--consumers 1 --queues 3")), [(0, 0), (0, 1), (0, 2)]);
+        assert_eq!(pairs(&good("--consumers 2 --queues 3")), [(0, 0), (1, 1), (0, 2)]);
+        assert_eq!(pairs(&good("--consumers 0 --queues 3")), []);
+        assert_eq!(pairs(&good("--consumers 2 --fanout 2")), [(0, 0), (1, 1), (2, 0), (3, 1)]);
     }
 
     #[test]
     fn every_queue_has_a_producer_and_every_producer_a_queue() {
-        assert_eq!(shares(5, 2, 0), [0, 2, 4]);
-        assert_eq!(shares(5, 2, 1), [1, 3]);
-        assert_eq!(shares(2, 3, 2), [0]);
-        let plan = plan("--producers 2 --queues 5").unwrap();
-        assert_eq!((plan.first_stream(0), plan.first_stream(1)), (0, 3));
+        assert_eq!(good("--producers 1 --queues 3").streams_of(0), [(0, 0), (1, 1), (2, 2)]);
+        assert_eq!(good("--producers 2 --queues 3").streams_of(0), [(0, 0), (2, 2)]);
+        assert_eq!(good("--producers 2 --queues 3").streams_of(1), [(1, 1)]);
+        assert_eq!(good("--producers 3 --queues 1").streams_of(2), [(2, 0)]);
+        assert_eq!(good("--producers 2 --fanout 9").streams_of(1), [(1, 1)]);
     }
 
     #[test]
-    fn a_run_lasts_ten_seconds_unless_a_count_ends_it() {
-        assert_eq!(plan("").unwrap().seconds, Some(Duration::from_secs(10)));
-        assert_eq!(plan("--count 5").unwrap().seconds, None);
-        assert_eq!(plan("--count 5 --seconds 2.5").unwrap().seconds, Some(Duration::from_millis(2500)));
-    }
-
-    #[test]
-    fn a_fanout_has_a_consumer_for_each_queue() {
-        let plan = plan("--fanout 3").unwrap();
-        assert_eq!((plan.queues, plan.consumers, plan.deliveries_of(5)), (3, 3, 15));
-        assert_eq!(plan.targets_of_producer(0), [0]);
-    }
-
-    #[test]
-    fn a_count_is_divided_without_remainder() {
-        let plan = plan("--producers 3 --count 11").unwrap();
-        assert_eq!([0, 1, 2].map(|producer| plan.count_of_producer(producer)), [4, 4, 3]);
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_refused() {
-        for typed in [
-            "--size 15",
-            "--queues 0",
-            "--producers 0 --consumers 0",
-            "--topic-bindings 5",
-            "--producers 0 --rate 5",
-        ] {
-            assert!(plan(typed).is_err(), "{typed}");
-        }
-        for typed in
-            ["--transient --durable", "--fanout 2 --queues 2", "--count 0", "--confirm 0", "--rate -1"]
-        {
-            let typed: Vec<&str> = std::iter::once("perf").chain(typed.split_whitespace()).collect();
-            assert!(Typed::try_parse_from(&typed).is_err(), "{typed:?}");
+    fn the_producers_share_all_there_is() {
+        for (producers, total) in [(1, 10), (3, 10), (4, 3), (7, 0)] {
+            let plan = good(&format!("--producers {producers}"));
+            let shares: u64 = (0..producers).map(|producer| plan.share_of(producer, total)).sum();
+            assert_eq!(shares, total, "{producers} producers");
         }
     }
 
     #[test]
-    fn batches_leave_room_in_the_window() {
-        assert_eq!(plan("--size 16").unwrap().batch_messages(), 1024);
-        assert_eq!(plan("--size 16 --confirm 1000").unwrap().batch_messages(), 250);
-        assert_eq!(plan("--size 16 --confirm 1").unwrap().batch_messages(), 1);
-        assert_eq!(plan("--size 1000000").unwrap().batch_messages(), 1);
+    fn batches_fit_the_frame_and_the_window() {
+        assert_eq!(good("--size 16").batch_messages(), 1310);
+        assert_eq!(good("--size 16 --confirm 1000").batch_messages(), 250);
+        assert_eq!(good("--size 16 --confirm 1").batch_messages(), 1);
+        assert_eq!(good("--size 1000000").batch_messages(), 1);
     }
 }

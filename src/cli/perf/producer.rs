@@ -1,338 +1,342 @@
-//! Publishing as fast as it goes, or as fast as it should.
+//! One producer: fills batches with stamped messages and sends them, as fast as it can or as its schedule says.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
 
-use hdrhistogram::Histogram;
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, watch};
 
-use super::counters::Counters;
-use super::plan::{ExchangeType, Plan};
-use super::stamp::Stamp;
-use super::topology::HEADER;
+use super::pace::Schedule;
+use super::plan::Plan;
+use super::scoreboard::{Scoreboard, lock};
+use super::stamp::{Clock, STAMP_BYTES, Stamp, StreamId};
+use super::topology::{Route, Topology};
 use crate::cli::failure::Failure;
-use crate::client::{Connection, MessageBatch, Publisher};
-use crate::model::{Durability, FieldTable, FieldValue};
+use crate::client::{Channel, CloseReason, ConfirmError, MessageBatch, Publisher};
+use crate::model::Durability;
 
-/// Bytes that a message takes in a batch besides its body, about.
-const BYTES_AROUND_BODY: u64 = 16;
-/// Confirms of what was published are waited for so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes that confirm windows may take at least, whatever the size of messages.
+const WINDOW_BYTES_MIN: u64 = 16 * 1024 * 1024;
 
-/// One producer's messages to one queue.
-pub(super) struct Stream {
-    number: u16,
-    publisher: Publisher,
-    /// For a headers exchange.
-    headers: Option<(String, FieldTable)>,
-    published: u64,
-    has_confirms: bool,
-    books: Arc<Books>,
-}
+/// Bytes of a message besides its body, at most: envelope, routing key, the header of a headers exchange.
+const ENVELOPE_BYTES_MAX: u64 = 600;
 
-/// Batches that wait for their confirms.
-#[derive(Debug, Default)]
-struct Books {
-    open: Mutex<OpenBooks>,
-}
-
-#[derive(Debug, Default)]
-struct OpenBooks {
-    sent: VecDeque<Sent>,
-    /// No batch will follow.
-    closed: bool,
-}
-
-#[derive(Debug)]
-struct Sent {
-    /// Sequence of its last message.
-    last: u64,
-    messages: u64,
-    /// When it was sent, or its first message was due.
-    sent_us: u64,
-}
-
-/// A connection that publishes.
-pub(super) struct Producer {
-    plan: Arc<Plan>,
-    counters: Arc<Counters>,
-    streams: Vec<Stream>,
-    connection: Connection,
-    /// Messages to publish.
-    count: u64,
-}
-
-/// What a producer did.
-pub(super) struct Produced {
-    /// Stream and number of its messages.
-    pub(super) published: Vec<(u16, u64)>,
-    pub(super) confirmed: u64,
-    pub(super) refused: u64,
+/// How it is with a producer when it has ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Messages the client took for sending.
+    pub(super) published: u64,
+    /// Of these, refused or returned by the broker.
+    pub(super) failed: u64,
     /// The lowest level that a confirm stated.
     pub(super) level: Option<Durability>,
-    pub(super) confirm_latency: Histogram<u64>,
 }
 
-impl Stream {
-    pub(super) async fn open_all(
-        connection: &Connection,
-        plan: &Plan,
-        producer: usize,
-    ) -> Result<Vec<Self>, Failure> {
-        let channel = connection.channel().await?;
-        let first = plan.first_stream(producer);
-        let mut streams = Vec::new();
-        for (number, target) in (first..).zip(plan.targets_of_producer(producer)) {
-            let key = plan.key(target);
-            let builder = channel.publisher(&plan.exchange_name(), &key);
-            let builder = if plan.transient { builder.transient() } else { builder };
-            let builder = match plan.confirm {
-                Some(window) => builder.window_messages(window).window_bytes(u64::MAX),
-                None => builder.without_confirms(),
-            };
-            let headers = (plan.exchange == Some(ExchangeType::Headers))
-                .then(|| (key.clone(), FieldTable::from([(HEADER, FieldValue::from(key.as_str()))])));
-            streams.push(Self {
-                number,
-                publisher: builder.open().await?,
-                headers,
-                published: 0,
-                has_confirms: plan.confirm.is_some(),
-                books: Arc::default(),
-            });
-        }
-        Ok(streams)
-    }
+/// A producer that is ready to start.
+#[derive(Debug)]
+pub(super) struct Producer {
+    publisher: Publisher,
+    letters: Letters,
+    batch: MessageBatch,
+    batch_messages: u64,
+    /// Encoded bytes of a full batch, at most.
+    batch_bytes: u64,
+    /// Messages it may send in all.
+    quota: u64,
+    has_confirms: bool,
+    pace: Option<Pace>,
+    clock: Clock,
+    board: Arc<Scoreboard>,
+    sent: Arc<SentTimes>,
+    stop: watch::Receiver<bool>,
+    /// Messages that the client has taken.
+    published: u64,
+}
 
-    /// Fills the batch with the next messages; `sent_us` gives the time of each.
-    fn fill(
-        &mut self,
-        batch: &mut MessageBatch,
-        body: &mut [u8],
-        count: u64,
-        mut sent_us: impl FnMut() -> u64,
-    ) -> Result<(), Failure> {
-        for _ in 0..count {
-            self.published += 1;
-            Stamp { stream: self.number, sequence: self.published, sent_us: sent_us() }.write(body);
-            match &self.headers {
-                None => batch.push_body(body),
-                Some((key, headers)) => batch.push_routed(key, Some(headers), body)?,
-            }
-        }
-        Ok(())
-    }
+/// When its messages are due.
+#[derive(Debug, Clone)]
+pub(super) struct Pace {
+    pub(super) schedule: Schedule,
+    /// Told when one is due.
+    pub(super) due: Arc<Notify>,
+    pub(super) producer: usize,
+}
 
-    /// Sends a full batch, for which there is room.
-    async fn send(&mut self, batch: &mut MessageBatch, messages: u64, sent_us: u64) -> Result<(), Failure> {
-        if self.has_confirms {
-            self.books.note(Sent { last: self.published, messages, sent_us });
-        }
-        Ok(self.publisher.send_batch(batch).await?)
-    }
+/// What all tasks of a run share.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    pub(super) board: Arc<Scoreboard>,
+    /// Turns true when no more is to be published.
+    pub(super) stop: watch::Receiver<bool>,
+    /// Part of all stamps.
+    pub(super) run: u16,
 }
 
 impl Producer {
-    pub(super) fn new(
-        plan: Arc<Plan>,
-        counters: Arc<Counters>,
-        streams: Vec<Stream>,
-        connection: Connection,
-        count: u64,
-    ) -> Self {
-        Self { plan, counters, streams, connection, count }
-    }
-
-    pub(super) async fn run(mut self) -> Result<Produced, Failure> {
-        let counters = Arc::clone(&self.counters);
-        let result = self.publish_and_settle().await;
-        if result.is_err() {
-            counters.fail();
+    pub(super) async fn open(
+        channel: &Channel,
+        plan: &Plan,
+        topology: &Topology,
+        producer: usize,
+        quota: u64,
+        shared: &Shared,
+    ) -> Result<Self, Failure> {
+        let letters = Letters::new(plan, topology, producer, shared.run)?;
+        let mut builder = channel.publisher(topology.exchange(), letters.publishers_key());
+        if plan.is_transient {
+            builder = builder.transient();
         }
-        result
-    }
-
-    async fn publish_and_settle(&mut self) -> Result<Produced, Failure> {
-        let mut watchers = JoinSet::new();
-        if self.plan.confirm.is_some() {
-            for stream in &self.streams {
-                let (publisher, books) = (stream.publisher.clone(), Arc::clone(&stream.books));
-                watchers.spawn(watch_confirms(publisher, books, Arc::clone(&self.counters)));
+        builder = match plan.confirm_window {
+            Some(window) => {
+                let bytes = window.saturating_mul(plan.size_bytes as u64 + ENVELOPE_BYTES_MAX);
+                builder.window_messages(window).window_bytes(bytes.max(WINDOW_BYTES_MIN))
             }
-        }
-        match self.plan.rate {
-            None => self.publish_freely().await?,
-            Some(rate) => {
-                // Timers of the runtime are too coarse for a rate: a thread of its own sleeps more exactly.
-                let handle = tokio::runtime::Handle::current();
-                let rate = rate / self.plan.producers as f64;
-                let mut producer = Self { streams: std::mem::take(&mut self.streams), ..self.share() };
-                let paced = tokio::task::spawn_blocking(move || {
-                    let result = producer.publish_paced(rate, &handle);
-                    (producer.streams, result)
-                });
-                let (streams, result) =
-                    paced.await.map_err(|error| Failure::new(format!("a producer failed: {error}")))?;
-                self.streams = streams;
-                result?;
-            }
-        }
-        let mut produced = self.settle().await?;
-        for stream in &self.streams {
-            stream.books.close();
-        }
-        while let Some(latency) = watchers.join_next().await {
-            let latency = latency.map_err(|error| Failure::new(format!("a producer failed: {error}")))?;
-            produced.confirm_latency.add(latency).map_err(|error| Failure::new(error.to_string()))?;
-        }
-        self.streams.clear();
-        self.connection.close().await?;
-        Ok(produced)
-    }
-
-    fn share(&self) -> Self {
-        Self {
-            plan: Arc::clone(&self.plan),
-            counters: Arc::clone(&self.counters),
-            streams: Vec::new(),
-            connection: self.connection.clone(),
-            count: self.count,
-        }
-    }
-
-    /// Waits until the fate of everything is known.
-    async fn settle(&self) -> Result<Produced, Failure> {
-        let mut produced = Produced {
-            published: self.streams.iter().map(|stream| (stream.number, stream.published)).collect(),
-            confirmed: 0,
-            refused: 0,
-            level: None,
-            confirm_latency: histogram(),
+            None => builder.without_confirms(),
         };
-        for stream in &self.streams {
-            let settled = tokio::time::timeout(PATIENCE, stream.publisher.wait_for_all()).await;
-            let Ok(settled) = settled else {
-                return Err(Failure::new(
-                    "the broker confirmed nothing for 30 seconds after the last message",
-                ));
-            };
-            settled?;
-            let progress = stream.publisher.progress();
-            produced.confirmed += progress.settled - progress.refused - progress.returned;
-            produced.refused += progress.refused + progress.returned;
-            produced.level = match (produced.level, progress.level) {
-                (Some(one), Some(other)) => Some(one.min(other)),
-                (one, other) => one.or(other),
-            };
-        }
-        Ok(produced)
+        let batch_messages = plan.batch_messages();
+        Ok(Self {
+            publisher: builder.open().await?,
+            letters,
+            batch: MessageBatch::new(),
+            batch_messages,
+            batch_bytes: batch_messages * (plan.size_bytes as u64 + ENVELOPE_BYTES_MAX),
+            quota,
+            has_confirms: plan.confirm_window.is_some(),
+            pace: None,
+            clock: shared.clock,
+            board: shared.board.clone(),
+            sent: Arc::default(),
+            stop: shared.stop.clone(),
+            published: 0,
+        })
     }
 
-    async fn publish_freely(&mut self) -> Result<(), Failure> {
-        let mut body = vec![b'x'; self.plan.size];
-        let mut batch = MessageBatch::new();
-        let batch_messages = self.plan.batch_messages();
-        let mut left = self.count;
-        let mut turn = 0;
-        while left > 0 && self.counters.is_producing() {
-            let messages = batch_messages.min(left);
-            let bytes = messages * (self.plan.size as u64 + BYTES_AROUND_BODY);
-            let streams = self.streams.len();
-            let stream = &mut self.streams[turn % streams];
-            let waiting = Instant::now();
-            stream.publisher.wait_for_room(messages, bytes).await?;
-            self.counters.add_producer_wait(waiting.elapsed());
-            let now = self.counters.now_us();
-            stream.fill(&mut batch, &mut body, messages, || now)?;
-            stream.send(&mut batch, messages, now).await?;
-            self.counters.add_published(messages);
-            left -= messages;
-            turn += 1;
-            // Consumers in this process shall not starve.
-            tokio::task::yield_now().await;
-        }
-        Ok(())
+    /// Sends messages when they are due from now on, instead of as fast as possible.
+    pub(super) fn pace(&mut self, pace: Pace) {
+        self.pace = Some(pace);
     }
 
-    /// Sends each message when it is due. A message that is late keeps the time at which it was due.
-    fn publish_paced(&mut self, rate: f64, runtime: &tokio::runtime::Handle) -> Result<(), Failure> {
-        let mut body = vec![b'x'; self.plan.size];
-        let mut batch = MessageBatch::new();
-        let batch_messages = self.plan.batch_messages();
-        let start = Instant::now();
-        let start_us = self.counters.now_us();
-        let mut sent = 0u64;
-        let mut turn = 0;
-        while sent < self.count && self.counters.is_producing() {
-            let due = (start.elapsed().as_secs_f64() * rate) as u64 + 1;
-            let messages = due.saturating_sub(sent).min(batch_messages).min(self.count - sent);
-            if messages == 0 {
-                let next = Duration::from_secs_f64(sent as f64 / rate);
-                std::thread::sleep(next.saturating_sub(start.elapsed()));
-                continue;
+    /// Publishes until it is told to stop or has sent its share, then waits for what is under way. Errors are on the
+    /// scoreboard.
+    pub(super) async fn run(mut self) -> Outcome {
+        let watcher = self.has_confirms.then(|| {
+            let watch = ConfirmWatch {
+                publisher: self.publisher.clone(),
+                sent: self.sent.clone(),
+                clock: self.clock,
+                board: self.board.clone(),
+            };
+            tokio::spawn(watch.run())
+        });
+        if let Err(failure) = self.publish().await {
+            self.board.add_fatal(failure.text());
+        }
+        let published = self.published;
+        let settled = self.publisher.wait_for_all().await;
+        let progress = self.publisher.progress();
+        let failed = progress.refused + progress.returned;
+        if let Err(error) = settled {
+            self.board.add_errors(failed.max(1), Failure::from(error).text());
+        }
+        // Closing ends the watcher, after it has seen everything.
+        drop(self.publisher.close().await);
+        if let Some(watcher) = watcher {
+            watcher.await.expect("the watcher does not panic");
+        }
+        Outcome { published, failed, level: progress.level }
+    }
+
+    async fn publish(&mut self) -> Result<(), Failure> {
+        while self.letters.written < self.quota && !*self.stop.borrow() {
+            let wanted = match self.wanted().await {
+                Some(wanted) => wanted,
+                None => return Ok(()),
+            };
+            if !self.room_for(wanted).await? {
+                return Ok(());
             }
-            let bytes = messages * (self.plan.size as u64 + BYTES_AROUND_BODY);
-            let streams = self.streams.len();
-            let stream = &mut self.streams[turn % streams];
-            let waiting = Instant::now();
-            runtime.block_on(stream.publisher.wait_for_room(messages, bytes))?;
-            self.counters.add_producer_wait(waiting.elapsed());
-            let due_us = |number: u64| start_us + (number as f64 / rate * 1e6) as u64;
-            let first_us = due_us(sent);
-            let mut number = sent;
-            stream.fill(&mut batch, &mut body, messages, || {
-                number += 1;
-                due_us(number - 1)
-            })?;
-            runtime.block_on(stream.send(&mut batch, messages, first_us))?;
-            self.counters.add_published(messages);
-            sent += messages;
-            turn += 1;
+            let now_ns = self.clock.now_ns();
+            self.fill(wanted, now_ns)?;
+            self.publisher.send_batch(&mut self.batch).await?;
+            self.published += wanted;
+            self.board.add_published(now_ns, wanted);
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to send: how many messages at most. `None`: it is over.
+    async fn wanted(&mut self) -> Option<u64> {
+        let left = self.quota - self.letters.written;
+        let Some(pace) = &self.pace else { return Some(left.min(self.batch_messages)) };
+        loop {
+            let due = pace.due_count(self.clock.now_ns()).saturating_sub(self.letters.written);
+            if due > 0 {
+                return Some(due.min(left).min(self.batch_messages));
+            }
+            tokio::select! {
+                biased;
+                _ = self.stop.wait_for(|stop| *stop) => return None,
+                () = pace.due.notified() => {}
+            }
+        }
+    }
+
+    /// Waits until the client takes so many messages at once; `false` if it is over before. Only then is the batch
+    /// filled, so that its stamps are those of the sending.
+    async fn room_for(&mut self, messages: u64) -> Result<bool, Failure> {
+        let bytes = self.batch_bytes / self.batch_messages * messages;
+        tokio::select! {
+            biased;
+            room = self.publisher.wait_for_room(messages, bytes) => room.map(|()| true).map_err(Failure::from),
+            _ = self.stop.wait_for(|stop| *stop) => Ok(false),
+        }
+    }
+
+    fn fill(&mut self, messages: u64, now_ns: u64) -> Result<(), Failure> {
+        let first = self.letters.written;
+        for index in first..first + messages {
+            let at_ns = self.pace.as_ref().map_or(now_ns, |pace| pace.due_ns(index));
+            self.letters.write(at_ns, &mut self.batch)?;
+            if self.has_confirms && self.pace.is_some() {
+                self.sent.push(index + 1, at_ns);
+            }
+        }
+        if self.has_confirms && self.pace.is_none() {
+            self.sent.push(self.letters.written, now_ns);
         }
         Ok(())
     }
 }
 
-impl Books {
-    fn note(&self, batch: Sent) {
-        self.lock().sent.push_back(batch);
+impl Pace {
+    fn due_ns(&self, index: u64) -> u64 {
+        self.schedule.due_ns(self.producer, index)
     }
 
-    fn close(&self) {
-        self.lock().closed = true;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, OpenBooks> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Messages of this producer that are due by now.
+    fn due_count(&self, now_ns: u64) -> u64 {
+        self.schedule.due_count_of(self.producer, now_ns)
     }
 }
 
-/// Counts confirms and how long they took, until all are there.
-async fn watch_confirms(publisher: Publisher, books: Arc<Books>, counters: Arc<Counters>) -> Histogram<u64> {
-    let mut latency = histogram();
-    let mut seen = 0;
-    // An error is the end of the connection, which the producer notices, too.
-    while let Ok(progress) = publisher.settled_beyond(seen).await {
-        counters.add_confirmed(progress.settled_through - seen);
-        seen = progress.settled_through;
-        let now = counters.now_us();
-        let mut books = books.lock();
-        while books.sent.front().is_some_and(|batch| batch.last <= seen)
-            && let Some(batch) = books.sent.pop_front()
+/// Writes a producer's messages: to its streams in turn, numbered and stamped.
+#[derive(Debug)]
+struct Letters {
+    streams: Vec<(StreamId, Route)>,
+    /// Reused; only the stamp changes.
+    body: Vec<u8>,
+    /// Messages written.
+    written: u64,
+}
+
+impl Letters {
+    fn new(plan: &Plan, topology: &Topology, producer: usize, run: u16) -> Result<Self, Failure> {
+        let streams = plan.streams_of(producer).into_iter().map(|(number, queue)| {
+            let queue = if plan.is_fanout() { 0 } else { queue };
+            Ok((StreamId { run, number }, topology.route(queue)?))
+        });
+        let body = vec![b'.'; plan.size_bytes];
+        Ok(Self { streams: streams.collect::<Result<_, Failure>>()?, body, written: 0 })
+    }
+
+    /// The routing key that goes with the publisher, so that messages need none; "" if it changes from one to the next.
+    fn publishers_key(&self) -> &str {
+        match &self.streams[..] {
+            [(_, route)] => &route.routing_key,
+            _ => "",
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, at_ns: u64, batch: &mut MessageBatch) -> Result<(), Failure> {
+        let streams = self.streams.len() as u64;
+        let (index, sequence) = match streams {
+            1 => (0, self.written + 1),
+            streams => ((self.written % streams) as usize, self.written / streams + 1),
+        };
+        let (stream, route) = &self.streams[index];
+        let place = self.body.first_chunk_mut::<STAMP_BYTES>().expect("the plan has room for the stamp");
+        Stamp::new(*stream, sequence, at_ns).write(place);
+        let own_key = (streams > 1).then_some(route.routing_key.as_str());
+        batch.push_prepared(own_key, &route.properties, &self.body)?;
+        self.written += 1;
+        Ok(())
+    }
+}
+
+/// When messages without a confirm were sent: entries of the last message with a time, and the time.
+#[derive(Debug, Default)]
+struct SentTimes(Mutex<VecDeque<(u64, u64)>>);
+
+impl SentTimes {
+    fn push(&self, last: u64, at_ns: u64) {
+        lock(&self.0).push_back((last, at_ns));
+    }
+
+    /// Takes messages `seen + 1 ..= through` out, as ages at `now_ns` and how many had them.
+    fn take(&self, seen: u64, through: u64, now_ns: u64, out: &mut Vec<(u64, u64)>) {
+        let mut sent = lock(&self.0);
+        let mut from = seen;
+        while from < through
+            && let Some(&(last, at_ns)) = sent.front()
         {
-            if counters.is_measuring() {
-                latency.saturating_record_n(now.saturating_sub(batch.sent_us), batch.messages);
+            let to = last.min(through);
+            out.push((now_ns.saturating_sub(at_ns), to - from));
+            from = to;
+            if last == to {
+                sent.pop_front();
             }
         }
-        if books.closed && books.sent.is_empty() {
-            break;
-        }
     }
-    latency
 }
 
-/// Microseconds with three digits, up to an hour.
-pub(super) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("the bounds are in order")
+/// Measures how long confirms take.
+struct ConfirmWatch {
+    publisher: Publisher,
+    sent: Arc<SentTimes>,
+    clock: Clock,
+    board: Arc<Scoreboard>,
+}
+
+impl ConfirmWatch {
+    async fn run(self) {
+        let (mut seen, mut confirmed) = (0, 0);
+        let mut latencies = Vec::new();
+        loop {
+            match self.publisher.settled_beyond(seen).await {
+                Ok(progress) => {
+                    let now_ns = self.clock.now_ns();
+                    latencies.clear();
+                    self.sent.take(seen, progress.settled_through, now_ns, &mut latencies);
+                    let good = progress.settled - progress.refused - progress.returned;
+                    self.board.add_confirmed(now_ns, good - confirmed, &latencies);
+                    (seen, confirmed) = (progress.settled_through, good);
+                }
+                Err(ConfirmError::Closed(CloseReason::ByClient)) => return,
+                Err(error) => return self.board.add_fatal(Failure::from(error).text()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_those_of_the_batches_that_were_confirmed() {
+        let sent = SentTimes::default();
+        sent.push(10, 100);
+        sent.push(30, 200);
+        let mut ages = Vec::new();
+        sent.take(0, 4, 1_000, &mut ages);
+        assert_eq!(ages, [(900, 4)]);
+        ages.clear();
+        sent.take(4, 25, 1_000, &mut ages);
+        assert_eq!(ages, [(900, 6), (800, 15)]);
+        ages.clear();
+        sent.take(25, 30, 1_200, &mut ages);
+        assert_eq!(ages, [(1_000, 5)]);
+        assert!(lock(&sent.0).is_empty());
+    }
 }

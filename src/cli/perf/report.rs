@@ -1,309 +1,467 @@
-//! What a run showed, for people and programs.
-
-use std::collections::HashMap;
-use std::fmt::Write;
-use std::time::Duration;
+//! What a run has shown: for people, for programs, and as an exit status.
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::Window;
-use super::consumer::Tapped;
-use super::plan::Plan;
-use super::producer::{Produced, histogram};
-use super::tally::{Faults, Tally};
+use super::plan::{End, Plan};
+use super::scoreboard::{Errors, Snapshot};
+use super::tally::Faults;
 use crate::cli::failure::Failure;
+use crate::cli::terminal::{Colour, Terminal};
 use crate::model::Durability;
 
-/// A part of the load that waits less than this share of its time is the limit itself.
-const BUSY_SHARE: f64 = 0.1;
+/// Share of its threads' time from which on the generator is taken for the limit.
+const GENERATOR_BUSY: f64 = 0.9;
 
-/// A run, summed up.
-pub(super) struct Report {
-    config: Value,
-    guarantee: String,
-    window: Window,
-    published: u64,
-    confirmed: u64,
-    refused: u64,
-    consumed: u64,
-    redelivered: u64,
-    faults: Faults,
-    latency: Histogram<u64>,
-    confirm_latency: Histogram<u64>,
-    limit: Limit,
-    interrupted: bool,
+/// Share of the rate asked for that counts as having kept it.
+const RATE_KEPT: f64 = 0.99;
+
+/// Oversleeping (99th percentile, nanoseconds) that is worth a word.
+const LATE_NS_TOLD: u64 = 500_000;
+
+/// All that is known when a run is over.
+#[derive(Debug)]
+pub(super) struct Results {
+    pub(super) plan: Plan,
+    /// Where the measuring began and ended.
+    pub(super) begin: Snapshot,
+    pub(super) end: Snapshot,
+    /// Everything, with warm-up and what arrived afterwards.
+    pub(super) total: Snapshot,
+    /// The lowest level that confirms stated; `None` without confirms.
+    pub(super) confirmed_level: Option<Durability>,
+    /// What the queues' messages get at most.
+    pub(super) queue_durability: Durability,
+    /// Nanoseconds.
+    pub(super) latency: Histogram<u64>,
+    pub(super) confirm_latency: Histogram<u64>,
+    /// By how much the pacing overslept.
+    pub(super) late: Option<Histogram<u64>>,
+    /// Messages that did not arrive; `None` if it cannot be known.
+    pub(super) lost: Option<u64>,
+    pub(super) faults: Faults,
+    pub(super) foreign: u64,
+    /// Ready messages in the queues at the end of a run without consumers.
+    pub(super) left_in_queues: Option<u64>,
+    pub(super) errors: Errors,
+    pub(super) is_interrupted: bool,
 }
 
-/// Who could have done more.
+/// What kept a run from being faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Limit {
-    /// The broker was waited for.
-    Broker,
-    /// Producers had no time to wait: they were the limit.
-    Producers,
-    /// Consumers had no time to wait: they were the limit.
-    Consumers,
-    /// Messages came as often as asked for.
+    /// It went as fast as it was asked to.
     Rate,
+    /// This command had no time left.
+    Generator,
+    Broker,
 }
 
-impl Limit {
-    fn of(plan: &Plan, window: &Window) -> Self {
-        let share =
-            |waited: Duration, workers: usize| waited.as_secs_f64() / (window.seconds * workers as f64);
-        if plan.rate.is_some() {
-            return Self::Rate;
-        }
-        let consumers: usize =
-            (0..plan.consumers).map(|consumer| plan.queues_of_consumer(consumer).len()).sum();
-        if consumers > 0 && share(window.counts.consumers_waited, consumers) < BUSY_SHARE {
-            return Self::Consumers;
-        }
-        if plan.producers > 0 && share(window.counts.producers_waited, plan.producers) < BUSY_SHARE {
-            return Self::Producers;
-        }
-        Self::Broker
+impl Results {
+    fn seconds(&self) -> f64 {
+        self.end.seconds_since_ns(self.begin.at_ns)
     }
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::Broker => "broker",
-            Self::Producers => "producers",
-            Self::Consumers => "consumers",
-            Self::Rate => "rate",
-        }
+    fn measured(&self, count: fn(&Snapshot) -> u64) -> u64 {
+        count(&self.end) - count(&self.begin)
     }
-}
 
-impl Report {
-    pub(super) fn new(
-        plan: &Plan,
-        window: Window,
-        produced: Vec<Produced>,
-        tapped: Vec<Tapped>,
-        ended: bool,
-    ) -> Self {
-        let mut confirm_latency = histogram();
-        let mut by_stream = HashMap::new();
-        let (mut confirmed, mut refused, mut level) = (0, 0, None::<Durability>);
-        for produced in produced {
-            // The same digits, so nothing is out of range.
-            let _ = confirm_latency.add(produced.confirm_latency);
-            by_stream.extend(produced.published);
-            confirmed += produced.confirmed;
-            refused += produced.refused;
-            level = level
-                .map_or(produced.level, |level| Some(produced.level.map_or(level, |other| level.min(other))));
-        }
-        let published: u64 = by_stream.values().sum();
-        let mut latency = histogram();
-        let mut by_queue: HashMap<usize, Tally> = HashMap::new();
-        for tapped in tapped {
-            let _ = latency.add(tapped.latency);
-            by_queue.entry(tapped.queue).or_default().merge(tapped.tally);
-        }
-        let (mut faults, mut redelivered, mut consumed) = (Faults::default(), 0, 0);
-        for (queue, tally) in &by_queue {
-            let expected = (plan.producers > 0 && ended).then(|| streams_of(plan, *queue, &by_stream));
-            let found = tally.faults(expected.as_ref());
-            faults.lost += found.lost;
-            faults.duplicated += found.duplicated;
-            faults.out_of_order += found.out_of_order;
-            faults.foreign += found.foreign;
-            redelivered += tally.redelivered;
-            consumed += tally.count();
-        }
-        Self {
-            config: plan.json(),
-            guarantee: guarantee(plan, level),
-            limit: Limit::of(plan, &window),
-            window,
-            published,
-            confirmed,
-            refused,
-            consumed,
-            redelivered,
-            faults,
-            latency,
-            confirm_latency,
-            interrupted: !ended,
+    fn rate(&self, count: fn(&Snapshot) -> u64) -> f64 {
+        self.end.rate_since(&self.begin, count)
+    }
+
+    /// Share of its threads' time that this command took.
+    fn generator_share(&self) -> f64 {
+        let seconds = self.seconds();
+        let cpu = self.end.cpu_seconds - self.begin.cpu_seconds;
+        if seconds > 0.0 { cpu / seconds / self.plan.threads as f64 } else { 0.0 }
+    }
+
+    fn limit(&self) -> Limit {
+        let is_kept = |rate: u64| self.rate(|snapshot| snapshot.published) >= RATE_KEPT * rate as f64;
+        if self.plan.rate.is_some_and(is_kept) {
+            Limit::Rate
+        } else if self.generator_share() >= GENERATOR_BUSY {
+            Limit::Generator
+        } else {
+            Limit::Broker
         }
     }
 
-    fn publish_rate(&self) -> f64 {
-        self.window.counts.published as f64 / self.window.seconds
+    /// What holds for a message when its publisher goes on.
+    fn guarantee(&self) -> Durability {
+        match self.confirmed_level {
+            Some(level) => level,
+            None if self.plan.is_drain() => self.queue_durability,
+            None => Durability::Memory,
+        }
     }
 
-    fn consume_rate(&self) -> f64 {
-        self.window.counts.consumed as f64 / self.window.seconds
+    fn guarantee_note(&self) -> String {
+        match self.confirmed_level {
+            Some(level) => format!("every confirm said {level} or better"),
+            None if self.plan.is_drain() => "what the queue gives its messages; nothing was published".into(),
+            None if self.plan.confirm_window.is_some() => "no confirm came".into(),
+            None => format!(
+                "no confirms: nothing was promised to the producers (the queues' messages become {})",
+                self.queue_durability
+            ),
+        }
     }
 
-    pub(super) fn json(&self) -> Value {
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        match self.limit() {
+            Limit::Generator => notes.push(format!(
+                "this command used {:.0} % of its threads' time: it was the limit, not the broker (see --threads)",
+                100.0 * self.generator_share()
+            )),
+            Limit::Broker if self.plan.rate.is_some() => {
+                notes.push("the rate was not reached: the broker took no more".into());
+            }
+            Limit::Broker | Limit::Rate => {}
+        }
+        let late_ns = self.late.as_ref().map_or(0, |late| late.value_at_quantile(0.99));
+        if late_ns > LATE_NS_TOLD {
+            notes.push(format!(
+                "the machine woke this command late (p99 {}): part of the latencies is its own",
+                microseconds(late_ns)
+            ));
+        }
+        if self.foreign > 0 {
+            notes.push(format!("{} messages came that this run had not sent", grouped(self.foreign as f64)));
+        }
+        if self.lost.is_none() {
+            notes.push("others consume from the queue: whether messages were lost cannot be told".into());
+        }
+        if self.is_interrupted {
+            notes.push("interrupted before its time".into());
+        }
+        notes
+    }
+
+    /// One object; names do not change without notice.
+    pub(super) fn to_json(&self) -> Value {
         json!({
-            "config": self.config,
-            "guarantee": self.guarantee,
-            "seconds": self.window.seconds,
-            "published": self.published,
-            "confirmed": self.confirmed,
-            "consumed": self.consumed,
-            "publish_rate": self.publish_rate(),
-            "confirm_rate": self.window.counts.confirmed as f64 / self.window.seconds,
-            "consume_rate": self.consume_rate(),
-            "latency_us": latency_json(&self.latency),
-            "confirm_latency_us": latency_json(&self.confirm_latency),
-            "limited_by": self.limit.name(),
-            "redelivered": self.redelivered,
-            "errors": {
-                "refused": self.refused,
-                "lost": self.faults.lost,
-                "duplicated": self.faults.duplicated,
-                "out_of_order": self.faults.out_of_order,
-                "foreign": self.faults.foreign,
+            "config": self.plan.to_json(),
+            "guarantee": self.guarantee().as_str(),
+            "guarantee_note": self.guarantee_note(),
+            "seconds": rounded(self.seconds(), 3),
+            "published": self.measured(|snapshot| snapshot.published),
+            "confirmed": self.measured(|snapshot| snapshot.confirmed),
+            "consumed": self.measured(|snapshot| snapshot.consumed),
+            "publish_rate": rounded(self.rate(|snapshot| snapshot.published), 1),
+            "confirm_rate": rounded(self.rate(|snapshot| snapshot.confirmed), 1),
+            "consume_rate": rounded(self.rate(|snapshot| snapshot.consumed), 1),
+            "latency_us": quantiles(&self.latency),
+            "confirm_latency_us": quantiles(&self.confirm_latency),
+            "lost": self.lost,
+            "duplicated": self.faults.duplicated,
+            "out_of_order": self.faults.out_of_order,
+            "redelivered": self.faults.redelivered,
+            "foreign": self.foreign,
+            "left_in_queues": self.left_in_queues,
+            "errors": self.errors.count,
+            "error_texts": self.errors.texts,
+            "total": {
+                "published": self.total.published,
+                "confirmed": self.total.confirmed,
+                "consumed": self.total.consumed,
             },
+            "limited_by": match self.limit() {
+                Limit::Rate => "rate",
+                Limit::Generator => "generator",
+                Limit::Broker => "broker",
+            },
+            "generator_cpu_share": rounded(self.generator_share(), 3),
+            "pacing_late_us": self.late.as_ref().and_then(quantiles),
+            "interrupted": self.is_interrupted,
+            "notes": self.notes(),
         })
     }
 
-    pub(super) fn text(&self) -> String {
-        let mut text = String::new();
-        let mut line = |name: &str, value: String| {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{name:<18} {value}");
+    pub(super) fn to_text(&self, terminal: Terminal) -> String {
+        let mut lines = vec![terminal.paint(Colour::Bold, &self.plan.sentence())];
+        let mut line = |what: &str, text: String| lines.push(format!("  {what:<10} {text}"));
+        line("guarantee", format!("{} ({})", self.guarantee(), self.guarantee_note()));
+        let speed = |count: fn(&Snapshot) -> u64| {
+            let messages = grouped(self.measured(count) as f64);
+            format!("{:>11}/s   ({messages} in {:.1} s)", grouped(self.rate(count)), self.seconds())
         };
-        line("guarantee", self.guarantee.clone());
-        line("measured", format!("{:.2} s", self.window.seconds));
-        line("published", format!("{} ({:.0}/s)", self.published, self.publish_rate()));
-        if self.config["confirm"].is_number() {
-            line("confirmed", format!("{}", self.confirmed));
+        if self.plan.producers > 0 {
+            line("published", speed(|snapshot| snapshot.published));
         }
-        line("consumed", format!("{} ({:.0}/s)", self.consumed, self.consume_rate()));
-        for (name, latency) in [("latency", &self.latency), ("confirm latency", &self.confirm_latency)] {
-            if !latency.is_empty() {
-                line(name, latency_text(latency));
+        if self.plan.confirm_window.is_some() {
+            line("confirmed", speed(|snapshot| snapshot.confirmed));
+        }
+        if self.plan.consumers > 0 {
+            line("consumed", speed(|snapshot| snapshot.consumed));
+        }
+        for (what, histogram) in [("latency", &self.latency), ("confirms", &self.confirm_latency)] {
+            if !histogram.is_empty() {
+                line(what, quantiles_text(histogram));
             }
         }
-        let Faults { lost, duplicated, out_of_order, foreign } = self.faults;
-        line("lost", lost.to_string());
-        line("duplicated", duplicated.to_string());
-        line("out of order", out_of_order.to_string());
-        if foreign > 0 {
-            line("of another load", foreign.to_string());
+        let lost = self.lost.map_or("?".to_owned(), |lost| grouped(lost as f64));
+        let Faults { duplicated, out_of_order, redelivered } = self.faults;
+        let mut checked = format!("lost {lost}, duplicated {duplicated}, out of order {out_of_order}");
+        if redelivered > 0 {
+            checked.push_str(&format!(", redelivered {redelivered}"));
         }
-        if self.refused > 0 {
-            line("refused", self.refused.to_string());
+        line("checked", format!("{checked}, errors {}", self.errors.count));
+        if let Some(left) = self.left_in_queues {
+            line("in queues", format!("{} messages", grouped(left as f64)));
         }
-        let limit = match self.limit {
-            Limit::Broker => "the broker (or what it shares with this tool)",
-            Limit::Producers => "this tool's producers: the broker may take more",
-            Limit::Consumers => "this tool's consumers: the broker may give more",
-            Limit::Rate => "the rate that was asked for",
+        let limit = match self.limit() {
+            Limit::Rate => "the rate asked for",
+            Limit::Generator => "this command, not the broker",
+            Limit::Broker if self.plan.confirm_window.is_some() => "the broker (or the confirm window)",
+            Limit::Broker => "the broker",
         };
-        line("limited by", limit.to_owned());
-        text
+        let share = 100.0 * self.generator_share();
+        line("limit", format!("{limit}; the generator used {share:.0} % of its threads' time"));
+        self.notes().into_iter().for_each(|note| line("note", note));
+        self.errors.texts.iter().for_each(|error| line("error", error.clone()));
+        lines.join("\n") + "\n"
     }
 
-    /// Whether the run is what it should be.
+    /// Whether everything was as it should be.
     pub(super) fn verdict(&self) -> Result<(), Failure> {
-        if self.interrupted {
-            return Err(Failure::new("interrupted: what was counted is told, nothing was waited for"));
-        }
-        let Faults { lost, duplicated, out_of_order, foreign } = self.faults;
-        let mut problems = Vec::new();
+        let Faults { duplicated, out_of_order, .. } = self.faults;
+        let mut faults = Vec::new();
         for (count, what) in [
-            (lost, "lost"),
-            (duplicated, "duplicated"),
-            (out_of_order, "out of order"),
-            (foreign, "of another load"),
-            (self.refused, "refused"),
+            (self.errors.count, "errors"),
+            (self.lost.unwrap_or(0), "messages lost"),
+            (duplicated, "messages duplicated"),
+            (out_of_order, "messages out of order"),
         ] {
             if count > 0 {
-                problems.push(format!("{count} {what}"));
+                faults.push(format!("{what}: {count}"));
             }
         }
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(Failure::new(format!("messages: {}", problems.join(", "))))
-        }
-    }
-}
-
-/// What was published to a queue, by stream.
-fn streams_of(plan: &Plan, queue: usize, published: &HashMap<u16, u64>) -> HashMap<u16, u64> {
-    let mut streams = HashMap::new();
-    for producer in 0..plan.producers {
-        for (number, target) in (plan.first_stream(producer)..).zip(plan.targets_of_producer(producer)) {
-            if (plan.is_fanout() || target == queue)
-                && let Some(count) = published.get(&number)
-            {
-                streams.insert(number, *count);
+        if let End::Count(wanted) = self.plan.end {
+            let done = if self.plan.is_drain() { self.total.consumed } else { self.total.published };
+            if done < wanted {
+                let how = if self.is_interrupted { "interrupted after" } else { "stopped after" };
+                faults.push(format!("{how} {done} of {wanted} messages"));
             }
         }
-    }
-    streams
-}
-
-/// What a confirm meant; without confirms, what nothing promised.
-fn guarantee(plan: &Plan, level: Option<Durability>) -> String {
-    match level {
-        Some(level) => level.as_str().to_owned(),
-        None if plan.producers == 0 => "none asked for: nothing was published".to_owned(),
-        None => "memory".to_owned(),
+        if faults.is_empty() { Ok(()) } else { Err(Failure::new(faults.join(", "))) }
     }
 }
 
-fn latency_json(latency: &Histogram<u64>) -> Value {
-    if latency.is_empty() {
-        return Value::Null;
+/// Quantiles and their names.
+const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)];
+
+/// Microseconds; nothing if nothing was measured.
+fn quantiles(histogram: &Histogram<u64>) -> Option<Value> {
+    if histogram.is_empty() {
+        return None;
     }
-    json!({
-        "p50": latency.value_at_quantile(0.5),
-        "p95": latency.value_at_quantile(0.95),
-        "p99": latency.value_at_quantile(0.99),
-        "p999": latency.value_at_quantile(0.999),
-        "max": latency.max(),
-    })
+    let mut object = serde_json::Map::new();
+    for (name, quantile) in QUANTILES {
+        object.insert(name.to_owned(), json!(rounded(histogram.value_at_quantile(quantile) as f64 / 1e3, 1)));
+    }
+    object.insert("max".to_owned(), json!(rounded(histogram.max() as f64 / 1e3, 1)));
+    object.insert("count".to_owned(), json!(histogram.len()));
+    Some(Value::Object(object))
 }
 
-fn latency_text(latency: &Histogram<u64>) -> String {
-    let quantile = |quantile: f64| duration(latency.value_at_quantile(quantile));
-    format!(
-        "p50 {}  p95 {}  p99 {}  p99.9 {}  max {}",
-        quantile(0.5),
-        quantile(0.95),
-        quantile(0.99),
-        quantile(0.999),
-        duration(latency.max())
-    )
+fn quantiles_text(histogram: &Histogram<u64>) -> String {
+    let one = |(name, quantile): (&str, f64)| {
+        format!("{name} {}", microseconds(histogram.value_at_quantile(quantile)))
+    };
+    let mut parts: Vec<String> = QUANTILES.into_iter().map(one).collect();
+    parts.push(format!("max {}", microseconds(histogram.max())));
+    parts.join("   ")
 }
 
-fn duration(us: u64) -> String {
-    match us {
-        0..1_000 => format!("{us} µs"),
-        1_000..1_000_000 => format!("{:.2} ms", us as f64 / 1e3),
-        _ => format!("{:.2} s", us as f64 / 1e6),
+/// For instance "123 µs", "4.5 ms", "1.2 s".
+fn microseconds(ns: u64) -> String {
+    match ns {
+        0..1_000_000 => format!("{:.0} µs", ns as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        _ => format!("{:.1} s", ns as f64 / 1e9),
     }
+}
+
+/// A whole number with its digits in groups of three.
+pub(super) fn grouped(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn rounded(number: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits);
+    (number * scale).round() / scale
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
+    use super::super::Arguments;
+    use super::super::scoreboard::new_histogram;
     use super::*;
 
-    #[test]
-    fn durations_are_short() {
-        assert_eq!(duration(999), "999 µs");
-        assert_eq!(duration(1_500), "1.50 ms");
-        assert_eq!(duration(2_340_000), "2.34 s");
+    #[derive(Debug, Parser)]
+    struct Typed {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    /// Two seconds in which all went well.
+    fn results(typed: &str) -> Results {
+        let words = std::iter::once("perf").chain(typed.split_whitespace());
+        let plan = Plan::new(&Typed::try_parse_from(words).expect(typed).arguments).expect(typed);
+        let threads = plan.threads as f64;
+        let snapshot = |at_s: u64, messages: u64, cpu_seconds: f64| Snapshot {
+            at_ns: at_s * 1_000_000_000,
+            published: messages,
+            confirmed: messages,
+            consumed: messages,
+            cpu_seconds,
+        };
+        let mut latency = new_histogram();
+        latency.saturating_record_n(100_000, 99);
+        latency.saturating_record_n(5_000_000, 1);
+        Results {
+            plan,
+            begin: snapshot(10, 500, 1.0),
+            end: snapshot(12, 2_500_500, 1.0 + threads),
+            total: snapshot(13, 2_600_000, 2.0 + threads),
+            confirmed_level: None,
+            queue_durability: Durability::Synced,
+            latency,
+            confirm_latency: new_histogram(),
+            late: None,
+            lost: Some(0),
+            faults: Faults::default(),
+            foreign: 0,
+            left_in_queues: None,
+            errors: Errors::default(),
+            is_interrupted: false,
+        }
+    }
+
+    #[track_caller]
+    fn check_guarantee(typed: &str, confirmed: Option<Durability>, guarantee: &str) {
+        let json = Results { confirmed_level: confirmed, ..results(typed) }.to_json();
+        assert_eq!(json["guarantee"], guarantee, "{typed}");
+    }
+
+    #[track_caller]
+    fn check_failure(results: Results, needle: &str) {
+        let failure = results.verdict().expect_err(needle).to_string();
+        assert!(failure.contains(needle), "{failure}");
     }
 
     #[test]
-    fn latencies_have_the_names_that_were_promised() {
-        let mut latency = histogram();
-        assert_eq!(latency_json(&latency), Value::Null);
-        latency.saturating_record_n(100, 99);
-        latency.saturating_record_n(5_000, 1);
-        let json = latency_json(&latency);
-        assert_eq!((&json["p50"], &json["p95"], &json["max"]), (&json!(100), &json!(100), &json!(5003)));
-        assert!(json["p99"].is_u64() && json["p999"].is_u64());
+    fn the_guarantee_is_what_confirms_said_and_nothing_without_them() {
+        check_guarantee("--confirm 10", Some(Durability::Synced), "synced");
+        check_guarantee("--confirm 10 --transient", Some(Durability::Memory), "memory");
+        check_guarantee("--confirm 10", None, "memory");
+        check_guarantee("--durable", None, "memory");
+        check_guarantee("--producers 0 --queue q", None, "synced");
+    }
+
+    #[test]
+    fn programs_find_what_they_were_promised() {
+        let json = results("--confirm 100 --size 16").to_json();
+        assert_eq!((&json["config"]["confirm"], &json["config"]["size"]), (&json!(100), &json!(16)));
+        assert_eq!((&json["seconds"], &json["published"]), (&json!(2.0), &json!(2_500_000)));
+        assert_eq!(
+            (&json["publish_rate"], &json["consume_rate"]),
+            (&json!(1_250_000.0), &json!(1_250_000.0))
+        );
+        assert_eq!(json["total"]["consumed"], 2_600_000);
+        assert_eq!(json["confirm_latency_us"], Value::Null, "nothing was measured");
+        for (name, about) in
+            [("p50", 100.0), ("p95", 100.0), ("p99", 100.0), ("p999", 5000.0), ("max", 5000.0)]
+        {
+            let value = json["latency_us"][name].as_f64().expect(name);
+            assert!((value - about).abs() <= about / 500.0, "{name}: {value}");
+        }
+        for name in ["errors", "lost", "duplicated", "out_of_order"] {
+            assert_eq!(json[name], 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_a_failure() {
+        assert!(results("").verdict().is_ok());
+        check_failure(Results { lost: Some(3), ..results("") }, "messages lost: 3");
+        let faults = Faults { duplicated: 4, out_of_order: 5, redelivered: 6 };
+        check_failure(Results { faults, ..results("") }, "messages duplicated: 4, messages out of order: 5");
+        let errors = Errors { count: 7, texts: vec!["no".into()] };
+        check_failure(Results { errors, ..results("") }, "errors: 7");
+        check_failure(results("--count 3000000"), "stopped after 2600000 of 3000000 messages");
+        check_failure(Results { is_interrupted: true, ..results("--count 3000000") }, "interrupted after");
+        let drained = results("--producers 0 --queue q --count 2600000");
+        assert!(drained.verdict().is_ok());
+    }
+
+    #[test]
+    fn what_may_be_is_no_failure() {
+        let faults = Faults { redelivered: 6, ..Faults::default() };
+        assert!(Results { faults, lost: None, foreign: 9, ..results("") }.verdict().is_ok());
+        assert!(Results { is_interrupted: true, ..results("") }.verdict().is_ok());
+    }
+
+    #[test]
+    fn it_says_who_was_the_limit() {
+        let busy = |share: f64, typed: &str| {
+            let mut results = results(typed);
+            results.end.cpu_seconds = 1.0 + 2.0 * share * results.plan.threads as f64;
+            results
+        };
+        assert_eq!(busy(0.5, "").limit(), Limit::Broker);
+        assert_eq!(busy(0.95, "").limit(), Limit::Generator);
+        assert!(busy(0.95, "").to_text(Terminal::none()).contains("this command, not the broker"));
+        assert_eq!(busy(0.5, "--rate 1250000").limit(), Limit::Rate);
+        assert_eq!(busy(0.5, "--rate 2000000").limit(), Limit::Broker);
+        let notes = busy(0.5, "--rate 2000000").notes();
+        assert!(notes[0].contains("the rate was not reached"), "{notes:?}");
+    }
+
+    #[test]
+    fn people_read_lines() {
+        let results =
+            Results { confirmed_level: Some(Durability::Synced), ..results("--confirm 1000 --threads 2") };
+        let text = results.to_text(Terminal::none());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[..5],
+            [
+                "1 producer, 1 queue, 1 consumer · 1024 bytes · durable · confirm window 1000 · manual acks, prefetch 1000",
+                "  guarantee  synced (every confirm said synced or better)",
+                "  published    1,250,000/s   (2,500,000 in 2.0 s)",
+                "  confirmed    1,250,000/s   (2,500,000 in 2.0 s)",
+                "  consumed     1,250,000/s   (2,500,000 in 2.0 s)",
+            ]
+        );
+        assert!(
+            lines[5].starts_with("  latency    p50 100 µs   p95 100 µs   p99 100 µs   p999 5.0 ms"),
+            "{text}"
+        );
+        assert_eq!(lines[6], "  checked    lost 0, duplicated 0, out of order 0, errors 0");
+    }
+
+    #[test]
+    fn numbers_are_easy_to_read() {
+        let cases = [(0.0, "0"), (999.4, "999"), (999.6, "1,000"), (1_234_567.0, "1,234,567")];
+        for (number, text) in cases {
+            assert_eq!(grouped(number), text);
+        }
+        assert_eq!(microseconds(1_234), "1 µs");
+        assert_eq!(microseconds(1_234_567), "1.2 ms");
+        assert_eq!(microseconds(1_234_567_890), "1.2 s");
     }
 }

@@ -1,210 +1,185 @@
-//! Which messages came, and how: lost, twice, in disorder.
+//! Whether every message came once and in order.
+//!
+//! A [`QueueTally`] is shared by the consumers of a queue and knows which messages came; an [`OrderCheck`] belongs to
+//! one consumer of one queue and knows which came last. Both look at runs of messages, not at single ones.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
-use super::stamp::Stamp;
+use super::sequence_runs::SequenceRuns;
+use super::stamp::{Stamp, StreamId};
 
-/// Sequences of one page.
-const PAGE_BITS: u64 = 64 * 1024;
-
-/// What one consumer got.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    streams: HashMap<u16, StreamTally>,
-    /// Messages without a stamp.
-    pub(super) foreign: u64,
-    /// Messages that say they may have come before.
-    pub(super) redelivered: u64,
-    /// All messages.
-    count: u64,
+/// Messages of one stream with rising sequences without gaps, delivered one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DeliveredRun {
+    pub(super) stream: StreamId,
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// The broker said that they may have been delivered before.
+    pub(super) redelivered: bool,
 }
 
-#[derive(Debug, Default)]
-struct StreamTally {
-    seen: SequenceSet,
-    /// The highest sequence so far.
-    highest: u64,
-    duplicated: u64,
-    out_of_order: u64,
+impl DeliveredRun {
+    pub(super) fn of(stamp: Stamp, redelivered: bool) -> Self {
+        Self { stream: stamp.stream, first: stamp.sequence, last: stamp.sequence, redelivered }
+    }
+
+    /// Takes a message into the run, if it is the next one.
+    #[inline]
+    pub(super) fn extend(&mut self, stamp: Stamp, redelivered: bool) -> bool {
+        let is_next =
+            stamp.sequence == self.last + 1 && stamp.stream == self.stream && redelivered == self.redelivered;
+        self.last += u64::from(is_next);
+        is_next
+    }
 }
 
-/// What is wrong with what came.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What was wrong, in messages.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Faults {
-    /// Never came.
-    pub(super) lost: u64,
-    /// Came again without saying that they may have come before.
+    /// Came again, though the broker had not said that they might.
     pub(super) duplicated: u64,
-    /// Came after a later one of the same stream, without saying so.
+    /// Came after a later one of their stream, though the broker had not said that they were returned to the queue.
     pub(super) out_of_order: u64,
-    /// Are not of this kind of load.
-    pub(super) foreign: u64,
+    /// Came with the broker's word that they might have been delivered before: no fault.
+    pub(super) redelivered: u64,
 }
 
-impl Tally {
-    /// Number of messages, whatever they are.
-    pub(super) fn count(&self) -> u64 {
-        self.count
-    }
-
-    /// Notes a message.
-    pub(super) fn note(&mut self, body: &[u8], redelivered: bool) -> Option<Stamp> {
-        self.count += 1;
-        let Some(stamp) = Stamp::read(body) else {
-            self.foreign += 1;
-            return None;
-        };
-        self.redelivered += u64::from(redelivered);
-        let stream = self.streams.entry(stamp.stream).or_default();
-        let is_new = stream.seen.insert(stamp.sequence);
-        if !redelivered {
-            stream.duplicated += u64::from(!is_new);
-            stream.out_of_order += u64::from(is_new && stamp.sequence < stream.highest);
-        }
-        stream.highest = stream.highest.max(stamp.sequence);
-        Some(stamp)
-    }
-
-    /// Adds what another consumer of the same queue got. Order is every consumer's own; what both got came twice.
-    pub(super) fn merge(&mut self, other: Self) {
-        self.count += other.count;
-        self.foreign += other.foreign;
+impl AddAssign for Faults {
+    fn add_assign(&mut self, other: Self) {
+        self.duplicated += other.duplicated;
+        self.out_of_order += other.out_of_order;
         self.redelivered += other.redelivered;
-        for (number, other) in other.streams {
-            let stream = self.streams.entry(number).or_default();
-            stream.duplicated += other.duplicated + stream.seen.merge(&other.seen);
-            stream.out_of_order += other.out_of_order;
-            stream.highest = stream.highest.max(other.highest);
-        }
-    }
-
-    /// Compares with what was published, by stream. Without that nothing is known to be lost but what is missing
-    /// before the highest sequence of its stream.
-    pub(super) fn faults(&self, published: Option<&HashMap<u16, u64>>) -> Faults {
-        let mut faults = Faults { foreign: self.foreign, ..Faults::default() };
-        for stream in self.streams.values() {
-            faults.duplicated += stream.duplicated;
-            faults.out_of_order += stream.out_of_order;
-        }
-        // What was redelivered across consumers counts as duplicated there; it said so.
-        faults.duplicated = faults.duplicated.saturating_sub(self.redelivered);
-        if let Some(published) = published {
-            for (number, published) in published {
-                let seen = self.streams.get(number).map_or(0, |stream| stream.seen.len());
-                faults.lost += published.saturating_sub(seen);
-            }
-        }
-        faults
     }
 }
 
-/// A set of sequences that grows with what is in it, whatever is claimed.
+/// The messages that came from one queue.
 #[derive(Debug, Default)]
-struct SequenceSet {
-    pages: HashMap<u64, Box<[u64]>>,
-    /// The page in use, out of the map.
-    current: Option<(u64, Box<[u64]>)>,
-    len: u64,
+pub(super) struct QueueTally {
+    streams: BTreeMap<StreamId, SequenceRuns>,
+    faults: Faults,
+    /// Different messages.
+    seen: u64,
 }
 
-impl SequenceSet {
-    fn insert(&mut self, sequence: u64) -> bool {
-        let (number, bit) = (sequence / PAGE_BITS, sequence % PAGE_BITS);
-        if self.current.as_ref().is_none_or(|(current, _)| *current != number) {
-            let page = self.pages.remove(&number).unwrap_or_else(|| vec![0; PAGE_BITS as usize / 64].into());
-            if let Some((former, page)) = self.current.replace((number, page)) {
-                self.pages.insert(former, page);
-            }
+impl QueueTally {
+    /// Takes messages into account; how many of them had not come before.
+    pub(super) fn note(&mut self, run: DeliveredRun, order: &mut OrderCheck) -> u64 {
+        let count = run.last - run.first + 1;
+        let new = self.streams.entry(run.stream).or_default().insert(run.first, run.last);
+        self.seen += new;
+        let in_order = order.note(run);
+        if run.redelivered {
+            self.faults.redelivered += count;
+        } else {
+            self.faults.duplicated += count - new;
+            self.faults.out_of_order += new.saturating_sub(in_order);
         }
-        let Some((_, page)) = &mut self.current else { return false };
-        let word = &mut page[bit as usize / 64];
-        let is_new = *word & 1 << (bit % 64) == 0;
-        *word |= 1 << (bit % 64);
-        self.len += u64::from(is_new);
-        is_new
+        new
     }
 
-    fn len(&self) -> u64 {
-        self.len
+    /// What was wrong so far.
+    pub(super) fn faults(&self) -> Faults {
+        self.faults
     }
 
-    fn iter_pages(&self) -> impl Iterator<Item = (u64, &[u64])> {
-        let current = self.current.iter().map(|(number, page)| (*number, &**page));
-        self.pages.iter().map(|(number, page)| (*number, &**page)).chain(current)
+    /// Different messages that came.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
     }
 
-    /// Adds all of another set; how many were in both.
-    fn merge(&mut self, other: &Self) -> u64 {
-        if let Some((number, page)) = self.current.take() {
-            self.pages.insert(number, page);
-        }
-        let mut both = 0;
-        for (number, theirs) in other.iter_pages() {
-            let ours = self.pages.entry(number).or_insert_with(|| vec![0; PAGE_BITS as usize / 64].into());
-            for (ours, theirs) in ours.iter_mut().zip(theirs) {
-                both += u64::from((*ours & theirs).count_ones());
-                self.len += u64::from((theirs & !*ours).count_ones());
-                *ours |= theirs;
-            }
-        }
-        both
+    /// Messages missing between the first and the last of each stream, for who does not know how many were sent.
+    pub(super) fn gaps(&self) -> u64 {
+        self.streams.values().map(SequenceRuns::gaps).sum()
+    }
+}
+
+/// The order in which messages come to one consumer from one queue.
+#[derive(Debug, Default)]
+pub(super) struct OrderCheck {
+    last: BTreeMap<StreamId, u64>,
+}
+
+impl OrderCheck {
+    /// How many messages of the run come after all before them.
+    fn note(&mut self, run: DeliveredRun) -> u64 {
+        let last = self.last.entry(run.stream).or_default();
+        let in_order = run.last.saturating_sub((*last).max(run.first - 1));
+        *last = run.last.max(*last);
+        in_order
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
-    fn tally(messages: &[(u16, u64, bool)]) -> Tally {
-        let mut tally = Tally::default();
-        for (stream, sequence, redelivered) in messages {
-            let mut body = [0; 16];
-            Stamp { stream: *stream, sequence: *sequence, sent_us: 5 }.write(&mut body);
-            assert!(tally.note(&body, *redelivered).is_some());
-        }
-        tally
+    const STREAM: StreamId = StreamId { run: 7, number: 0 };
+    const OTHER: StreamId = StreamId { run: 7, number: 1 };
+
+    fn run(stream: StreamId, first: u64, last: u64) -> DeliveredRun {
+        DeliveredRun { stream, first, last, redelivered: false }
     }
 
-    fn faults(lost: u64, duplicated: u64, out_of_order: u64) -> Faults {
-        Faults { lost, duplicated, out_of_order, foreign: 0 }
+    fn again(stream: StreamId, first: u64, last: u64) -> DeliveredRun {
+        DeliveredRun { redelivered: true, ..run(stream, first, last) }
     }
 
-    #[test]
-    fn all_in_order_is_no_fault() {
-        let tally = tally(&[(1, 1, false), (2, 1, false), (1, 2, false)]);
-        assert_eq!(tally.faults(Some(&HashMap::from([(1, 2), (2, 1)]))), faults(0, 0, 0));
-    }
-
-    #[test]
-    fn what_is_missing_is_lost() {
-        let tally = tally(&[(1, 1, false), (1, 3, false)]);
-        assert_eq!(tally.faults(Some(&HashMap::from([(1, 4), (2, 5)]))), faults(7, 0, 0));
-        assert_eq!(tally.faults(None), faults(0, 0, 0));
+    #[track_caller]
+    fn check(runs: &[DeliveredRun], seen: u64, faults: Faults, gaps: u64) {
+        let (mut tally, mut order) = (QueueTally::default(), OrderCheck::default());
+        let new: u64 = runs.iter().map(|run| tally.note(*run, &mut order)).sum();
+        assert_eq!((new, tally.seen(), tally.faults(), tally.gaps()), (seen, seen, faults, gaps));
     }
 
     #[test]
-    fn what_comes_again_or_late_must_say_so() {
-        let published = HashMap::from([(1, 3)]);
-        let silent = tally(&[(1, 1, false), (1, 3, false), (1, 2, false), (1, 1, false)]);
-        assert_eq!(silent.faults(Some(&published)), faults(0, 1, 1));
-        let told = tally(&[(1, 1, false), (1, 3, false), (1, 2, true), (1, 1, true)]);
-        assert_eq!(told.faults(Some(&published)), faults(0, 0, 0));
+    fn what_comes_once_and_in_order_is_fine() {
+        check(&[run(STREAM, 1, 10), run(OTHER, 1, 5), run(STREAM, 11, 12)], 17, Faults::default(), 0);
+        check(&[run(STREAM, 4000, 4010)], 11, Faults::default(), 0);
     }
 
     #[test]
-    fn consumers_of_one_queue_are_counted_together() {
-        let mut one = tally(&[(1, 1, false), (1, 3, false)]);
-        one.merge(tally(&[(1, 2, false), (1, 200_000, false)]));
-        assert_eq!(one.faults(Some(&HashMap::from([(1, 4)]))), faults(0, 0, 0));
-        one.merge(tally(&[(1, 3, false)]));
-        assert_eq!(one.faults(Some(&HashMap::from([(1, 4)]))), faults(0, 1, 0));
+    fn what_is_missing_is_a_gap() {
+        check(&[run(STREAM, 1, 10), run(STREAM, 13, 20)], 18, Faults::default(), 2);
     }
 
     #[test]
-    fn a_stranger_is_counted_and_costs_little() {
-        let mut tally = Tally::default();
-        assert_eq!(tally.note(b"hello", false), None);
-        assert_eq!(tally.faults(None).foreign, 1);
+    fn what_comes_twice_is_duplicated() {
+        let faults = Faults { duplicated: 4, ..Faults::default() };
+        check(&[run(STREAM, 1, 10), run(STREAM, 7, 12)], 12, faults, 0);
+        check(&[run(STREAM, 1, 10), run(STREAM, 7, 10)], 10, faults, 0);
+    }
+
+    #[test]
+    fn what_comes_late_is_out_of_order() {
+        let faults = Faults { out_of_order: 2, ..Faults::default() };
+        check(&[run(STREAM, 1, 3), run(STREAM, 6, 9), run(STREAM, 4, 5)], 9, faults, 0);
+    }
+
+    #[test]
+    fn what_is_said_to_come_again_may_come_again_and_late() {
+        let faults = Faults { redelivered: 5, ..Faults::default() };
+        check(&[run(STREAM, 1, 10), again(STREAM, 4, 6), again(STREAM, 11, 12)], 12, faults, 0);
+    }
+
+    #[test]
+    fn two_consumers_share_a_queue_but_not_an_order() {
+        let (mut tally, mut one, mut two) =
+            (QueueTally::default(), OrderCheck::default(), OrderCheck::default());
+        tally.note(run(STREAM, 5, 8), &mut one);
+        tally.note(run(STREAM, 1, 4), &mut two);
+        tally.note(run(STREAM, 9, 9), &mut two);
+        assert_eq!((tally.seen(), tally.faults(), tally.gaps()), (9, Faults::default(), 0));
+    }
+
+    #[test]
+    fn messages_join_a_run_while_they_follow_each_other() {
+        let stamp = |stream, sequence| Stamp::new(stream, sequence, 0);
+        let mut run = DeliveredRun::of(stamp(STREAM, 4), false);
+        assert!(run.extend(stamp(STREAM, 5), false));
+        assert!(!run.extend(stamp(STREAM, 5), false), "twice");
+        assert!(!run.extend(stamp(OTHER, 6), false), "another stream");
+        assert!(!run.extend(stamp(STREAM, 6), true), "returned to the queue before");
+        assert_eq!((run.first, run.last), (4, 5));
     }
 }

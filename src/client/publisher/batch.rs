@@ -94,6 +94,36 @@ fn check_length(field: &'static str, text: &str) -> Result<(), PublishError> {
     Ok(())
 }
 
+/// Properties that many messages have in common, checked and encoded once: see [`MessageBatch::push_prepared`]. The
+/// default is to have none.
+///
+/// ```
+/// use leveret::client::{MessageBatch, PreparedProperties, Properties};
+///
+/// let json = Properties { content_type: "application/json".into(), ..Default::default() };
+/// let json = PreparedProperties::new(&json)?;
+/// let mut batch = MessageBatch::new();
+/// for id in 0..1000 {
+///     batch.push_prepared(None, &json, format!("{{\"id\": {id}}}").as_bytes())?;
+/// }
+/// # Ok::<(), leveret::client::PublishError>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PreparedProperties {
+    encoded: Bytes,
+}
+
+impl PreparedProperties {
+    /// Checks and encodes properties.
+    ///
+    /// # Errors
+    /// If one of them is longer or deeper than the protocol allows.
+    pub fn new(properties: &Properties) -> Result<Self, PublishError> {
+        check_properties(properties)?;
+        Ok(Self { encoded: properties_to_wire(properties).encode_to_vec().into() })
+    }
+}
+
 /// Messages encoded back to back, to be sent with one call. The fastest way to publish; about 10 ns a small message.
 ///
 /// ```
@@ -162,6 +192,21 @@ impl MessageBatch {
         Ok(())
     }
 
+    /// Adds a message that has properties in common with many others, which are encoded already. The routing key, if
+    /// there is one, takes the place of the publisher's; nothing is added if it is longer than 255 bytes.
+    pub fn push_prepared(
+        &mut self,
+        routing_key: Option<&str>,
+        properties: &PreparedProperties,
+        body: &[u8],
+    ) -> Result<(), PublishError> {
+        check_routing_key(routing_key.unwrap_or_default())?;
+        let start = self.items.len();
+        wire::encode_item(&properties.encoded, body, routing_key, false, &mut self.items);
+        self.count(body.len(), start);
+        Ok(())
+    }
+
     /// Number of messages in it.
     pub fn len(&self) -> usize {
         self.count
@@ -185,6 +230,13 @@ impl MessageBatch {
 
     pub(super) fn bytes(&self) -> &[u8] {
         &self.items
+    }
+
+    /// Takes all messages out, in one piece.
+    pub(super) fn take_all(&mut self) -> Piece {
+        let piece = Piece { count: self.count as u64, items: self.items.split().freeze() };
+        self.clear();
+        piece
     }
 
     pub(super) fn body_bytes_max(&self) -> usize {

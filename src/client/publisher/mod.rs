@@ -16,7 +16,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 
-pub use batch::MessageBatch;
+pub use batch::{MessageBatch, PreparedProperties};
 pub(super) use outbox::{OutFrame, SizeLimits};
 pub use pending::{PendingBatch, PendingConfirm};
 
@@ -198,9 +198,12 @@ impl Publisher {
         Ok(())
     }
 
-    /// Waits until the window and the send buffer have room for so many messages and bytes (those of
-    /// [`MessageBatch::size_bytes`]), so that a batch can be made when it can go. Nothing is kept free: other clones may
-    /// take the room.
+    /// Waits until a batch of `messages` messages and `bytes` encoded bytes would be taken without waiting, unless
+    /// another clone takes the room first. For those who want to fill a batch as late as possible, for instance to stamp
+    /// it with the time.
+    ///
+    /// # Errors
+    /// If the publisher is closed.
     pub async fn wait_for_room(&self, messages: u64, bytes: u64) -> Result<(), PublishError> {
         poll_fn(|context| self.0.shared.outbox().poll_space(context, messages, bytes)).await
     }

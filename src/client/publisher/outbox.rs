@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 
-use super::batch::{EncodeScratch, Items, MessageBatch};
+use super::batch::{EncodeScratch, Items, MessageBatch, Piece};
 use super::ledger::Ledger;
 use crate::client::error::{CloseReason, PublishError};
 use crate::client::message::Message;
@@ -191,7 +191,12 @@ impl Outbox {
             });
         }
         let first = self.ledger.next_sequence();
-        if self.open.len() + batch.size_bytes() <= self.sizes.frame_bytes() {
+        let frame_bytes = self.sizes.frame_bytes();
+        // A small batch shares a frame with others, a large one becomes a frame, or several, without being copied.
+        if batch.size_bytes() < frame_bytes / 4 {
+            if self.open.len() + batch.size_bytes() > frame_bytes {
+                self.seal();
+            }
             self.reserve_open();
             self.open.extend_from_slice(batch.bytes());
             self.count_pushed(batch.len() as u64, batch.size_bytes());
@@ -199,13 +204,21 @@ impl Outbox {
             return Ok(first);
         }
         self.seal();
-        for piece in batch.take_pieces(self.sizes.frame_bytes()) {
-            let (count, bytes) = (piece.count, piece.items.len());
-            let first = self.count_pushed(count, bytes);
-            self.frames.push_back(Frame { first, count, items: piece.items });
-            self.open_count = 0;
+        if batch.size_bytes() <= frame_bytes {
+            self.push_piece(batch.take_all());
+            return Ok(first);
+        }
+        for piece in batch.take_pieces(frame_bytes) {
+            self.push_piece(piece);
         }
         Ok(first)
+    }
+
+    fn push_piece(&mut self, piece: Piece) {
+        let Piece { count, items } = piece;
+        let first = self.count_pushed(count, items.len());
+        self.frames.push_back(Frame { first, count, items });
+        self.open_count = 0;
     }
 
     /// Whether the driver must be told that something is here; it is told once until it comes.

@@ -115,8 +115,8 @@ async fn a_batch_is_settled_as_a_whole_or_what_is_left_of_it() {
     peer.deliver(1, 4, &["d", "e", "f"]).await;
     let batch = soon(consumer.next_batch()).await.unwrap().unwrap();
     let seen: Vec<_> =
-        batch.iter().map(|view| view.unwrap()).map(|view| (view.tag.0, view.body().clone())).collect();
-    assert_eq!(seen, [(1, "a".into()), (2, "b".into()), (3, "c".into())]);
+        batch.iter().map(|view| view.unwrap()).map(|view| (view.tag.0, view.body().to_vec())).collect();
+    assert_eq!(seen, [(1, b"a".to_vec()), (2, b"b".to_vec()), (3, b"c".to_vec())]);
     assert_eq!(batch.len(), 3);
     batch.accept().unwrap();
     assert_eq!(peer.settled().await.2, [(1, 3, Outcome::Accepted)]);

@@ -174,6 +174,14 @@ proptest! {
             let before = run.len();
             encode_redelivered_item(&stored, redelivered, delivery_count, &mut run).unwrap();
             prop_assert!(run.len() - before <= stored.len() + REDELIVERED_BYTES_MAX);
+            let view = DeliveredView {
+                body: item.message.as_ref().map_or(&[], |message| &message.body),
+                routing_key: item.routing_key.as_deref(),
+                resent: item.resent,
+                redelivered,
+                delivery_count,
+            };
+            prop_assert_eq!(DeliveredView::of(&run[before..]), Some(view));
             expected.push(pb::DeliverItem {
                 message: item.message,
                 routing_key: item.routing_key,

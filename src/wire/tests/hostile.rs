@@ -49,7 +49,12 @@ proptest! {
     #[test]
     fn random_bytes_as_an_item_never_panic(bytes in vec(any::<u8>(), 0..100)) {
         let item = Bytes::from(bytes);
-        let _ = DeliveredItem::decode(&item).map(|item| (item.headers(), item.decode_properties()));
+        let decoded = DeliveredItem::decode(&item).inspect(|item| {
+            let _ = (item.headers(), item.decode_properties());
+        });
+        if let Some(view) = DeliveredView::of(&item) {
+            prop_assert_eq!(decoded.map(|item| item.body), Ok(Bytes::copy_from_slice(view.body)));
+        }
         let _ = headers_of(&item);
         let _ = message_of(&item);
         let mut out = BytesMut::new();
