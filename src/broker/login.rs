@@ -51,15 +51,19 @@ impl Broker {
     ) -> Result<Identity, Refusal> {
         may_log_in_from(&user, &password, peer.ip().to_canonical().is_loopback())?;
         let known = self.shared.users().get(&user).cloned();
-        let remembered = known.as_ref().is_some_and(|known| {
-            let logins = self.shared.logins.lock().unwrap_or_else(PoisonError::into_inner);
-            logins.knows(&user, &password, &known.password)
-        });
+        let remembered = self.remembers(&user, &password, known.as_deref());
         let known = if remembered { known } else { self.verify(user.clone(), password, known).await? };
         let Some(known) = known else { return Err(login_refused(&user)) };
         let vhost = self.vhost(vhost)?;
         may_open(&known, &vhost.name)?;
         Ok(Identity { connection: self.shared.next_connection(), user: known, vhost })
+    }
+
+    /// Whether this login succeeded before, with the password that the user has now.
+    fn remembers(&self, user: &UserName, password: &Password, known: Option<&User>) -> bool {
+        let Some(known) = known else { return false };
+        let logins = self.shared.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        logins.knows(user, password, &known.password)
     }
 
     /// Does the slow check on a thread that may block. `None`: wrong user or password.
@@ -70,6 +74,10 @@ impl Broker {
         known: Option<Arc<User>>,
     ) -> Result<Option<Arc<User>>, Refusal> {
         let permit = Arc::clone(&self.shared.login_permits).acquire_owned().await.map_err(|_| stopping())?;
+        // While this one waited for its turn, another connection of the same user may have had it.
+        if self.remembers(&user, &password, known.as_deref()) {
+            return Ok(known);
+        }
         let shared = Arc::clone(&self.shared);
         let verified = tokio::task::spawn_blocking(move || {
             let _permit = permit;

@@ -1,5 +1,7 @@
 //! Who comes in.
 
+use std::time::Instant;
+
 use leveret::wire::pb;
 use leveret::wire::pb::frame::Body as Cold;
 
@@ -93,4 +95,33 @@ fn frames_that_follow_the_login_at_once_are_carried_out() {
     assert!(matches!(client.answer(0, 1), Cold::Connected(_)));
     assert!(matches!(client.answer(3, 2), Cold::Done(_)));
     assert!(matches!(client.answer(3, 3), Cold::QueueDeclared(_)));
+}
+
+/// After a restart of the broker everybody comes back at once, often as one user. The password is checked for the first
+/// of them; the others find it remembered when it is their turn.
+#[test]
+fn many_logins_of_one_user_at_once_cost_as_much_as_a_few() {
+    const CLIENTS: usize = 60;
+    let served = Served::start();
+    let one_check = (0..3)
+        .map(|_| {
+            let mut client = served.connect();
+            let start = Instant::now();
+            client.refused(
+                0,
+                Cold::Connect(pb::Connect { response: b"\0guest\0wrong".to_vec().into(), ..connect() }),
+            );
+            start.elapsed()
+        })
+        .min()
+        .unwrap();
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| served.connect()).collect();
+    let start = Instant::now();
+    clients.iter_mut().for_each(|client| client.send(0, 1, Cold::Connect(connect())));
+    for client in &mut clients {
+        let answer = client.answer(0, 1);
+        assert!(matches!(answer, Cold::Connected(_)), "{answer:?}");
+    }
+    let all = start.elapsed();
+    assert!(all < one_check * CLIENTS as u32 / 4, "one check takes {one_check:?}, {CLIENTS} logins {all:?}");
 }
