@@ -14,7 +14,7 @@ from leveret.v1 import connection_pb2, consume_pb2, frame_pb2, publish_pb2, topo
 
 CHANNEL, PUBLISHER, CONSUMER = 1, 1, 1
 EXCHANGE, QUEUE, KEY = "example.minimal", "example.minimal", "example"
-MESSAGES_PER_FRAME, UNCONFIRMED_MAX, FRAME_BYTES_MAX = 100, 1000, 128 * 1024
+MESSAGES_PER_FRAME, UNCONFIRMED_MAX, FRAME_BYTES_MAX_AT_FIRST = 100, 1000, 8192
 
 
 class Failed(Exception):
@@ -27,6 +27,7 @@ class Connection:
     def __init__(self, host, port):
         self.socket = socket.create_connection((host, port), timeout=30)
         self.stream = self.socket.makefile("rb")
+        self.frame_bytes_max = FRAME_BYTES_MAX_AT_FIRST  # until Connected says what holds from then on
         self.requests, self.waiting = 0, []  # `waiting`: frames that came before the answer awaited
 
     def send(self, channel=CHANNEL, request=0, **body):
@@ -52,7 +53,7 @@ class Connection:
     def read(self):
         """The next frame that is not a sign of life. Errors and an early end raise `Failed`."""
         while True:
-            if (length := struct.unpack(">I", self.read_bytes(4))[0]) > FRAME_BYTES_MAX:
+            if (length := struct.unpack(">I", self.read_bytes(4))[0]) > self.frame_bytes_max:
                 raise Failed(f"a frame of {length} bytes is longer than agreed; is this a Leveret port?")
             frame = frame_pb2.Frame.FromString(self.read_bytes(length))
             kind = frame.WhichOneof("body")
@@ -73,8 +74,9 @@ class Connection:
 def log_in(connection, user, password):
     connect = connection_pb2.Connect(protocol_version=1, client={"product": "minimal.py"}, vhost="/",
                                      mechanism="PLAIN", response=f"\0{user}\0{password}".encode(),
-                                     frame_max=FRAME_BYTES_MAX, channel_max=CHANNEL)
+                                     channel_max=CHANNEL)
     connected = connection.ask(channel=0, connect=connect)
+    connection.frame_bytes_max = connected.frame_max
     connection.ask(open_channel=connection_pb2.OpenChannel())
     level = connection_pb2.DurabilityLevel.Name(connected.durability)
     print(f"connected to {connected.server.get('product', 'a server')}, which confirms at {level}")

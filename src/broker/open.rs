@@ -23,6 +23,8 @@ use crate::storage::{
 
 /// Successful logins that are remembered.
 const LOGINS_MAX: usize = 10_000;
+/// The catalog's folder in the data directory.
+const CATALOG_DIRECTORY: &str = "catalog";
 /// The vhost that every broker has.
 const DEFAULT_VHOST: &str = "/";
 
@@ -67,16 +69,20 @@ pub fn open(options: BrokerOptions) -> Result<Broker, OpenFailure> {
     let mut catalog = Catalog::default();
     let mut log = open_catalog_log(options.data.as_deref(), &progress, &mut catalog)?;
     catalog.recovered();
-    complete(&mut catalog, &options, &mut *log)?;
 
     let notices = Arc::new(Mailbox::default());
     let mut shards = BTreeMap::new();
     if let Some(data) = &options.data {
-        for number in 0..catalog.durable_shards {
-            let handle = start_durable_shard(ShardId(number), data, &options, &catalog, &notices)?;
+        // The catalog tells the number of shards only once all of them are there: from then on one that is missing
+        // is a loss, and before that it is a start that was interrupted.
+        let is_new = catalog.durable_shards == 0;
+        let count = if is_new { options.shards.max(1) } else { catalog.durable_shards };
+        for number in 0..count {
+            let handle = start_durable_shard(ShardId(number), data, is_new, &options, &catalog, &notices)?;
             shards.insert(handle.id(), handle);
         }
     }
+    complete(&mut catalog, &options, &mut *log)?;
     for number in 0..catalog.volatile_shards() {
         let handle =
             start_volatile_shard(ShardId(FIRST_VOLATILE_SHARD + number), &options, &catalog, &notices);
@@ -103,10 +109,12 @@ fn open_catalog_log(
 ) -> Result<Box<dyn ShardLog>, OpenFailure> {
     let Some(data) = data else { return Ok(Box::new(MemoryLog::new())) };
     let progress = Arc::clone(progress);
+    // Shards are made after the catalog: where there are shards, it must be there, too.
+    let has_shards = data.join(shard_directory(ShardId(0))).exists();
     let log = DirectLog::open(
         Arc::new(RealDisk),
-        &data.join("catalog"),
-        DirectLogOptions::default(),
+        &data.join(CATALOG_DIRECTORY),
+        DirectLogOptions { create_if_missing: !has_shards, ..DirectLogOptions::default() },
         Arc::new(move || progress.notify_waiters()),
         &mut |batch: RecoveredBatch| {
             let records = Records::decode(batch.payload).map_err(|error| error.to_string())?;
@@ -114,6 +122,7 @@ fn open_catalog_log(
         },
     );
     let log = log.map_err(|failure| OpenFailure::Log { what: "the catalog".to_owned(), failure })?;
+    tell_recovery("the catalog", &log);
     Ok(Box::new(log))
 }
 
@@ -166,6 +175,7 @@ fn complete(
 fn start_durable_shard(
     id: ShardId,
     data: &Path,
+    is_new: bool,
     options: &BrokerOptions,
     catalog: &Catalog,
     notices: &Arc<Mailbox<Notice>>,
@@ -176,15 +186,17 @@ fn start_durable_shard(
     let wake = Arc::clone(&mailbox);
     let log = DirectLog::open(
         Arc::new(RealDisk),
-        &data.join(format!("shard-{id}")),
-        DirectLogOptions::default(),
+        &data.join(shard_directory(id)),
+        DirectLogOptions { create_if_missing: is_new, ..DirectLogOptions::default() },
         Arc::new(move || {
             // A shard that has stopped needs no progress.
             let _ = wake.push(Command::LogProgress);
         }),
         &mut |batch: RecoveredBatch| shard.replay(&batch).map_err(|failure| failure.to_string()),
     );
-    let log = log.map_err(|failure| OpenFailure::Log { what: format!("shard {id}"), failure })?;
+    let what = format!("shard {id}");
+    let log = log.map_err(|failure| OpenFailure::Log { what: what.clone(), failure })?;
+    tell_recovery(&what, &log);
     shard.start(Box::new(log), &queues_on(catalog, id));
     Ok(spawn(shard, mailbox))
 }
@@ -199,6 +211,19 @@ fn start_volatile_shard(
     let mut shard = Shard::new(shard_options, Arc::clone(notices));
     shard.start(Box::new(MemoryLog::new()), &queues_on(catalog, id));
     spawn(shard, Arc::new(Mailbox::default()))
+}
+
+fn shard_directory(id: ShardId) -> String {
+    format!("shard-{id}")
+}
+
+/// What a crash cost, if anything; never something that was confirmed.
+fn tell_recovery(what: &str, log: &DirectLog) {
+    let report = log.recovery();
+    tracing::debug!(log = what, batches = report.batches, bytes = report.bytes, "recovered");
+    if let Some(cut) = &report.cut {
+        tracing::warn!(log = what, %cut, "recovered from a crash");
+    }
 }
 
 fn queues_on(catalog: &Catalog, shard: ShardId) -> Vec<(QueueId, QueueOptions)> {

@@ -29,7 +29,7 @@ fn memory_confirms_at_once_and_says_so() {
     let mut driver = Driver::in_memory(&[Q]);
     let (_, events) = driver.publish(&[1, 2], 0, &[Q]);
     assert!(
-        matches!(events[..], [Event::Published { ticket: 1, durability: Durability::Memory }]),
+        matches!(events[..], [Event::Published { ticket: 1, durability: Durability::Memory, .. }]),
         "{events:?}"
     );
     let events = driver.attach(Q, 1, UNLIMITED);
@@ -226,7 +226,7 @@ fn more_than_the_disk_takes_is_refused_and_the_shard_lives_on() {
         let (ticket, events) = driver.publish(&[id], 16 * 1024 * 1024, &[Q]);
         sent.push(ticket);
         refused.extend(events.iter().filter_map(|event| match event {
-            Event::PublishFailed { ticket, refusal } => Some((*ticket, refusal.retryable)),
+            Event::PublishFailed { ticket, refusal, .. } => Some((*ticket, refusal.retryable)),
             _ => None,
         }));
     }

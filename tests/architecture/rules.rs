@@ -1,0 +1,150 @@
+//! The table: levels, arrows, and what is excepted from them, each with its reason.
+
+/// What the source is held to.
+pub(crate) struct Rules {
+    pub(crate) modules: &'static [Module],
+    pub(crate) arrows: &'static [Exception],
+    /// Modules up to this level are pure.
+    pub(crate) pure_level_max: u8,
+    /// Paths a pure module does not name, and why.
+    pub(crate) impure: &'static [(&'static str, &'static str)],
+    pub(crate) impurities: &'static [Exception],
+    /// Lines of a file, without its tests.
+    pub(crate) lines_max: usize,
+    pub(crate) long_files: &'static [Exception],
+}
+
+/// A module at the root of the crate.
+pub(crate) struct Module {
+    pub(crate) name: &'static str,
+    pub(crate) level: u8,
+    /// What it imports besides `model`; only modules of lower levels.
+    pub(crate) imports: &'static [&'static str],
+}
+
+/// What one file or folder may do although the table says no. One that nothing needs any more is a fault, too.
+pub(crate) struct Exception {
+    /// A file, or a folder with a slash at its end.
+    pub(crate) place: &'static str,
+    /// A module, or a path of `impure`; for a long file, "".
+    pub(crate) allows: &'static str,
+    pub(crate) reason: &'static str,
+}
+
+/// The one that everybody may import.
+pub(crate) const COMMON: &str = "model";
+
+impl Rules {
+    pub(crate) fn of_leveret() -> Rules {
+        Rules {
+            modules: MODULES,
+            arrows: ARROWS,
+            pure_level_max: 2,
+            impure: IMPURE,
+            impurities: IMPURITIES,
+            lines_max: 600,
+            long_files: LONG_FILES,
+        }
+    }
+}
+
+const MODULES: &[Module] = &[
+    Module { name: "model", level: 0, imports: &[] },
+    Module { name: "metrics", level: 0, imports: &[] },
+    Module { name: "wire", level: 1, imports: &[] },
+    Module { name: "routing", level: 1, imports: &[] },
+    Module { name: "queue", level: 1, imports: &[] },
+    Module { name: "auth", level: 1, imports: &[] },
+    Module { name: "storage", level: 1, imports: &[] },
+    Module { name: "protocol", level: 2, imports: &["wire"] },
+    Module { name: "shard", level: 3, imports: &["queue", "storage", "metrics"] },
+    Module { name: "broker", level: 4, imports: &["shard", "routing", "queue", "auth", "metrics"] },
+    Module { name: "server", level: 5, imports: &["broker", "protocol", "wire", "metrics"] },
+    Module { name: "http", level: 5, imports: &["broker", "auth", "metrics"] },
+    Module { name: "client", level: 5, imports: &["wire"] },
+    Module { name: "config", level: 6, imports: &["auth"] },
+    Module { name: "cli", level: 7, imports: &["client"] },
+    Module { name: "main", level: 8, imports: &["cli"] },
+    Module { name: "lib", level: 8, imports: &[] },
+];
+
+const ARROWS: &[Exception] = &[
+    Exception {
+        place: "src/broker/",
+        allows: "storage",
+        reason: "it opens the data directory with the logs in it, and the catalog is a state machine over such a log",
+    },
+    Exception { place: "src/cli/serve.rs", allows: "broker", reason: "it wires the broker together" },
+    Exception { place: "src/cli/serve.rs", allows: "protocol", reason: "it hands the limits to the server" },
+    Exception { place: "src/cli/serve.rs", allows: "server", reason: "it starts the listener" },
+    Exception { place: "src/cli/serve.rs", allows: "config", reason: "it reads what the broker is to do" },
+    Exception { place: "src/cli/config.rs", allows: "config", reason: "the command shows the configuration" },
+    Exception {
+        place: "src/cli/config_flags.rs",
+        allows: "config",
+        reason: "the flags of `serve` are made from the table of keys",
+    },
+    Exception {
+        place: "src/cli/mod.rs",
+        allows: "config",
+        reason: "the flags of `serve` are put to the command line before it is parsed",
+    },
+    Exception {
+        place: "src/cli/user.rs",
+        allows: "auth",
+        reason: "a password is kept in the type that no output shows",
+    },
+];
+
+const IMPURE: &[(&str, &str)] = &[
+    ("tokio", "it would tie a core to one runtime, and to its clock"),
+    ("tokio_util", "it would tie a core to one runtime"),
+    ("std::fs", "files are the business of a Disk"),
+    ("std::net", "sockets are the business of the edges; addresses are in core::net"),
+    ("std::thread", "who runs it decides about threads"),
+    ("std::process", "a core knows no process"),
+    ("std::env", "what it needs to know comes as an argument"),
+    ("Instant::now", "time is an argument"),
+    ("SystemTime", "time is an argument"),
+    ("getrandom", "randomness is an argument, or a replay would differ"),
+    ("rand", "randomness is an argument, or a replay would differ"),
+    ("rustix", "system calls are the business of the edges"),
+];
+
+const IMPURITIES: &[Exception] = &[
+    Exception {
+        place: "src/wire/codec.rs",
+        allows: "tokio_util",
+        reason: "it implements the codec traits, so that sockets can be read as frames",
+    },
+    Exception { place: "src/storage/disk.rs", allows: "std::fs", reason: "it is the disk" },
+    Exception { place: "src/storage/disk.rs", allows: "rustix", reason: "it is the disk" },
+    Exception {
+        place: "src/storage/disk.rs",
+        allows: "getrandom",
+        reason: "salts of logs come from the disk, so that a disk for tests gives the same ones again",
+    },
+    Exception {
+        place: "src/storage/writer.rs",
+        allows: "std::thread",
+        reason: "the one thread that writes a log and waits for the disk",
+    },
+    Exception {
+        place: "src/storage/lock.rs",
+        allows: "std::process",
+        reason: "the lock on a data directory names the process that holds it",
+    },
+];
+
+const LONG_FILES: &[Exception] = &[
+    Exception {
+        place: "src/shard/shard.rs",
+        allows: "",
+        reason: "what happens to one shard's queues in order: its parts would share all of its state",
+    },
+    Exception {
+        place: "src/client/core.rs",
+        allows: "",
+        reason: "the client's connection without I/O: what is under way, and what each frame does to it",
+    },
+];
