@@ -399,7 +399,7 @@ impl Shard {
         }
         let index = self.log().next_index();
         self.bodies.note(first, &origin, BodyPlace { index, offset, len: written }, ends, live);
-        if wait_durable || self.log().pending_bytes() > PENDING_BYTES_MAX {
+        if self.logged && (wait_durable || self.log().pending_bytes() > PENDING_BYTES_MAX) {
             self.send_taken(&outlet, taken_bytes);
             self.waiting.push(Waiting::Publish { outlet, ticket });
         } else {
