@@ -25,6 +25,30 @@ use crate::routing::{
 /// Prefix of names that only the server gives.
 const RESERVED_PREFIX: &str = "amq.";
 const QUEUE_TYPE: &str = "x-queue-type";
+/// Queue arguments that RabbitMQ knows and this broker does not do yet. Taking them and doing nothing would make
+/// applications rely on what does not happen; arguments that nobody knows are applications' own.
+const ARGUMENTS_TO_COME: [&str; 20] = [
+    "x-consumer-timeout",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-delayed-retry-max",
+    "x-delayed-retry-min",
+    "x-delayed-retry-type",
+    "x-delivery-limit",
+    "x-expires",
+    "x-initial-cluster-size",
+    "x-max-age",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-priority",
+    "x-message-ttl",
+    "x-overflow",
+    "x-quorum-initial-group-size",
+    "x-single-active-consumer",
+    "x-stream-filter-size-bytes",
+    "x-stream-max-segment-size-bytes",
+];
 /// Volatile shards are counted from here, so that their numbers never meet those of durable ones.
 pub(super) const FIRST_VOLATILE_SHARD: u16 = 1024;
 
@@ -498,6 +522,16 @@ pub(super) fn check_owner(
 }
 
 fn check_queue_arguments(declaration: &QueueDeclaration, vhost: &VhostName) -> Result<(), Refusal> {
+    if let Some(name) = ARGUMENTS_TO_COME.iter().find(|name| declaration.arguments.value(name).is_some()) {
+        let text = format!(
+            "argument '{name}' of queue '{}' in vhost '{vhost}' is not supported by this broker yet",
+            declaration.name
+        );
+        return Err(Refusal::new(ReplyCode::NotImplemented, text)
+            .about(Entity::Queue, declaration.name.as_str())
+            .field(*name, "absent", "present")
+            .hint("declare the queue without it; docs/DIFFERENCES.md lists what is missing"));
+    }
     match declaration.arguments.value(QUEUE_TYPE) {
         None => Ok(()),
         Some(FieldValue::Text(kind)) if kind == "classic" => Ok(()),
