@@ -10,7 +10,7 @@ use crate::model::{FieldTable, FieldValue};
 /// use leveret::client::Message;
 ///
 /// let message = Message::new("{\"id\": 7}").content_type("application/json").header("region", "eu");
-/// assert_eq!(message.body(), b"{\"id\": 7}");
+/// assert_eq!(&message.body()[..], b"{\"id\": 7}");
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Message {

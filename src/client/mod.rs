@@ -2,7 +2,7 @@
 //!
 //! Owns everything a program needs to talk to a broker over the native protocol, including coming back after the
 //! connection broke. Must never know how a broker works inside; it speaks `proto/` and nothing else.
-//! Start reading at [`Connection`], then [`Channel`], [`Publisher`] and [`Consumer`].
+//! Start reading at [`Connection`], then [`Channel`], [`Publisher`] and [`Consumer`]; `docs/CLIENT.md` is a tour.
 
 mod admin;
 mod backoff;
@@ -43,3 +43,8 @@ pub use publisher::{
     Publisher, PublisherBuilder,
 };
 pub use topology::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueDeclared};
+
+/// The code in the tour, compiled with the tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/CLIENT.md")]
+struct Tour;
