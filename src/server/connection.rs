@@ -36,6 +36,9 @@ const IDLE_TICK: Duration = Duration::from_secs(30);
 /// Ticks, two to a heartbeat, after which a silent client counts as gone.
 const SILENT_TICKS_MAX: u32 = 4;
 
+/// Bytes in a tick that are no work: a few signs of life.
+const QUIET_BYTES_MAX: u64 = 64;
+
 /// Why clients have to go when the server stops.
 const STOPPING: &str = "the broker is stopping";
 
@@ -204,12 +207,13 @@ impl Connection {
         let paused = !self.takes_frames();
         let (read, written) = (self.inbox.read(), self.outbox.written());
         let pulse = &mut self.pulse;
-        let counted = |ticks: u32, quiet: bool| if quiet { ticks + 1 } else { 0 };
+        let quiet = (read - pulse.read).max(written - pulse.written) <= QUIET_BYTES_MAX;
+        let counted = |ticks: u32, silent: bool| if silent { ticks + 1 } else { 0 };
         // A client that we do not read from may have sent many signs of life.
         pulse.ticks_without_read = counted(pulse.ticks_without_read, read == pulse.read && !paused);
         pulse.ticks_without_write = counted(pulse.ticks_without_write, written == pulse.written);
         (pulse.read, pulse.written) = (read, written);
-        if pulse.ticks_without_read > 0 && pulse.ticks_without_write > 0 {
+        if quiet {
             self.relax();
         }
         if self.protocol.limits().heartbeat_seconds == 0 {

@@ -10,17 +10,20 @@ use tokio_util::io::poll_read_buf;
 
 use crate::wire::{Foreign, Side, WireError, WireFrame, decode_frame_from, split_frame};
 
-/// Room for one read.
+/// Room for one read of a client that sends much.
 const READ_BYTES: usize = 64 * 1024;
-/// Room for one read before anybody is logged in.
-const READ_BYTES_BEFORE_LOGIN: usize = 4 * 1024;
-/// Room that is too little for another read.
+/// Room for one read of a client that is not known to: before it is logged in, and while it sends little. Thousands of
+/// idle connections hold this and no more.
+const READ_BYTES_AT_FIRST: usize = 2 * 1024;
+/// Room that is too little for another read of a client that sends much.
 const READ_BYTES_MIN: usize = 8 * 1024;
 
 /// Bytes on their way in.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     buffer: BytesMut,
+    /// A read filled all the room there was, and that was not just the end of it.
+    is_busy: bool,
     /// Bytes ever read.
     read: u64,
 }
@@ -60,12 +63,17 @@ impl Inbox {
         socket: &mut (impl AsyncRead + Unpin),
         logged_in: bool,
     ) -> Poll<io::Result<usize>> {
-        if self.buffer.capacity() - self.buffer.len() < READ_BYTES_MIN {
-            self.buffer.reserve(if logged_in { READ_BYTES } else { READ_BYTES_BEFORE_LOGIN });
+        let (least, room) = match self.is_busy && logged_in {
+            true => (READ_BYTES_MIN, READ_BYTES),
+            false => (1, READ_BYTES_AT_FIRST),
+        };
+        if self.buffer.capacity() - self.buffer.len() < least {
+            self.buffer.reserve(room);
         }
         let filled = poll_read_buf(Pin::new(socket), context, &mut self.buffer);
         if let Poll::Ready(Ok(bytes)) = filled {
             self.read += bytes as u64;
+            self.is_busy |= bytes >= READ_BYTES_AT_FIRST / 2 && self.buffer.len() == self.buffer.capacity();
         }
         filled
     }
@@ -79,6 +87,62 @@ impl Inbox {
     pub(super) fn relax(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
+            self.is_busy = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn fill(inbox: &mut Inbox, mut bytes: &[u8], logged_in: bool) {
+        let mut context = Context::from_waker(Waker::noop());
+        while !bytes.is_empty() {
+            assert!(inbox.poll_fill(&mut context, &mut bytes, logged_in).is_ready());
+        }
+    }
+
+    fn heartbeats(count: usize) -> Vec<u8> {
+        [0, 0, 0, 2, 0x4a, 0].repeat(count)
+    }
+
+    fn take_all(inbox: &mut Inbox) -> usize {
+        std::iter::from_fn(|| matches!(inbox.next(1024), Found::Frame(Ok(_))).then_some(())).count()
+    }
+
+    #[test]
+    fn a_client_that_says_little_holds_little() {
+        let mut inbox = Inbox::default();
+        for _ in 0..10_000 {
+            fill(&mut inbox, &heartbeats(1), true);
+            assert_eq!(take_all(&mut inbox), 1);
+            assert!(inbox.buffer.capacity() <= 2 * READ_BYTES_AT_FIRST, "{}", inbox.buffer.capacity());
+        }
+    }
+
+    #[test]
+    fn a_client_that_sends_much_gets_room_until_it_is_quiet() {
+        let mut inbox = Inbox::default();
+        fill(&mut inbox, &heartbeats(1_000), true);
+        assert!(inbox.buffer.capacity() >= READ_BYTES_MIN);
+        inbox.relax();
+        assert_eq!(take_all(&mut inbox), 1_000, "what is there is not forgotten");
+        inbox.relax();
+        assert_eq!(inbox.buffer.capacity(), 0);
+        fill(&mut inbox, &heartbeats(1), true);
+        assert!(inbox.buffer.capacity() <= READ_BYTES_AT_FIRST);
+    }
+
+    #[test]
+    fn nobody_gets_much_room_before_the_login() {
+        let mut inbox = Inbox::default();
+        for _ in 0..100 {
+            fill(&mut inbox, &heartbeats(300), false);
+            take_all(&mut inbox);
+            assert!(inbox.buffer.capacity() <= 2 * READ_BYTES_AT_FIRST, "{}", inbox.buffer.capacity());
         }
     }
 }
