@@ -351,7 +351,7 @@ impl Broker {
     /// The queue of this name, if this connection may use it.
     pub(super) fn queue(&self, who: &Identity, name: &str) -> Result<Arc<QueueDefinition>, Refusal> {
         let queue = who.vhost.queue(name).ok_or_else(|| no_such_queue(name, &who.vhost.name))?;
-        super::catalog::check_owner(&queue, who.connection, &who.vhost.name)?;
+        super::queue_checks::check_owner(&queue, who.connection, &who.vhost.name)?;
         Ok(queue)
     }
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::queue_checks::{check_owner, check_queue_arguments, check_same_queue};
 use super::record::{
     self, Change, Record, StoredBinding, StoredExchange, StoredName, StoredQueue, StoredTable, StoredUser,
 };
@@ -14,8 +15,7 @@ use super::request::QueueDeclaration;
 use super::vhost::QueueDefinition;
 use crate::auth::{PasswordHash, User};
 use crate::model::{
-    ConnectionId, Entity, ExchangeName, FieldValue, QueueId, QueueName, Refusal, ReplyCode, ShardId,
-    UserName, VhostName,
+    ConnectionId, Entity, ExchangeName, QueueId, QueueName, Refusal, ReplyCode, ShardId, UserName, VhostName,
 };
 use crate::routing::{
     Binding, Destination, ExchangeDefinition, QueueTarget, Removed, RoutingTable, check_binding,
@@ -24,7 +24,6 @@ use crate::routing::{
 
 /// Prefix of names that only the server gives.
 const RESERVED_PREFIX: &str = "amq.";
-const QUEUE_TYPE: &str = "x-queue-type";
 /// Volatile shards are counted from here, so that their numbers never meet those of durable ones.
 pub(super) const FIRST_VOLATILE_SHARD: u16 = 1024;
 
@@ -479,72 +478,6 @@ fn remove_unused(state: &mut VhostState, vhost: &VhostName, removed: Removed, ch
         }
         unused.extend(removed.unused_exchanges);
     }
-}
-
-/// An exclusive queue is seen by its connection alone (RabbitMQ: 405 RESOURCE_LOCKED).
-pub(super) fn check_owner(
-    queue: &QueueDefinition,
-    connection: ConnectionId,
-    vhost: &VhostName,
-) -> Result<(), Refusal> {
-    if queue.owner.is_none_or(|owner| owner == connection) {
-        return Ok(());
-    }
-    let text = format!(
-        "cannot obtain exclusive access to locked queue '{}' in vhost '{vhost}': it belongs to another connection",
-        queue.name
-    );
-    Err(Refusal::new(ReplyCode::ResourceLocked, text).about(Entity::Queue, queue.name.as_str()))
-}
-
-fn check_queue_arguments(declaration: &QueueDeclaration, vhost: &VhostName) -> Result<(), Refusal> {
-    match declaration.arguments.value(QUEUE_TYPE) {
-        None => Ok(()),
-        Some(FieldValue::Text(kind)) if kind == "classic" => Ok(()),
-        Some(other) => {
-            let got = match other {
-                FieldValue::Text(kind) => kind.clone(),
-                other => format!("{other:?}"),
-            };
-            let text = format!(
-                "invalid arg '{QUEUE_TYPE}' for queue '{}' in vhost '{vhost}': {got}",
-                declaration.name
-            );
-            Err(Refusal::new(ReplyCode::PreconditionFailed, text)
-                .about(Entity::Queue, declaration.name.as_str())
-                .field(QUEUE_TYPE, "classic", got))
-        }
-    }
-}
-
-fn check_same_queue(
-    current: &QueueDefinition,
-    asked: &QueueDeclaration,
-    vhost: &VhostName,
-) -> Result<(), Refusal> {
-    let differs = |field: &str, expected: String, got: String| {
-        let text = format!(
-            "inequivalent arg '{field}' for queue '{}' in vhost '{vhost}': received {got} but current is {expected}",
-            current.name
-        );
-        Err(Refusal::new(ReplyCode::PreconditionFailed, text)
-            .about(Entity::Queue, current.name.as_str())
-            .field(field, expected, got)
-            .hint("declare it as it is, or delete it first"))
-    };
-    let exclusive = current.owner.is_some();
-    // Declared durable, an exclusive queue is transient all the same.
-    let durable = asked.durable && !asked.exclusive;
-    for (field, is, wanted) in [
-        ("exclusive", exclusive, asked.exclusive),
-        ("durable", current.durable, durable),
-        ("auto_delete", current.auto_delete, asked.auto_delete),
-    ] {
-        if is != wanted {
-            return differs(field, is.to_string(), wanted.to_string());
-        }
-    }
-    Ok(())
 }
 
 fn stored_queue(vhost: &VhostName, queue: &QueueDefinition) -> StoredQueue {

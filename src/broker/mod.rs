@@ -12,6 +12,7 @@ mod inspect;
 mod login;
 mod open;
 mod publish;
+mod queue_checks;
 mod record;
 mod request;
 mod session;

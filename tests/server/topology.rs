@@ -50,6 +50,24 @@ fn declaring_again_must_say_the_same() {
 }
 
 #[test]
+fn arguments_that_would_have_no_effect_are_refused() {
+    let served = Served::start();
+    let mut client = served.client();
+    let with = |name: &str| {
+        let one = pb::FieldValue { kind: Some(pb::field_value::Kind::Integer(1)) };
+        let arguments = Some(pb::FieldTable { fields: [(name.to_owned(), one)].into() });
+        pb::DeclareQueue { arguments, ..queue(name) }
+    };
+    for name in ["x-message-ttl", "x-max-length", "x-dead-letter-exchange", "x-max-priority"] {
+        let error = client.refused(1, Cold::DeclareQueue(with(name)));
+        assert_eq!((error.code, error.field.as_str(), error.entity.as_str()), (540, name, name));
+        let passive = pb::DeclareQueue { passive: true, ..queue(name) };
+        assert_eq!(client.refused(1, Cold::DeclareQueue(passive)).code, 404, "nothing was made");
+    }
+    assert_eq!(declared(&mut client, with("x-my-own")).name, "x-my-own");
+}
+
+#[test]
 fn an_exclusive_queue_is_for_its_connection_and_goes_with_it() {
     let served = Served::start();
     let mut owner = served.client();

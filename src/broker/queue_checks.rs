@@ -1,0 +1,112 @@
+//! What a declaration of a queue must keep to, and who may use a queue.
+
+use super::request::QueueDeclaration;
+use super::vhost::QueueDefinition;
+use crate::model::{ConnectionId, Entity, FieldValue, Refusal, ReplyCode, VhostName};
+
+const QUEUE_TYPE: &str = "x-queue-type";
+/// Queue arguments that RabbitMQ knows and this broker does not do yet. Taking them and doing nothing would make
+/// applications rely on what does not happen; arguments that nobody knows are applications' own.
+const ARGUMENTS_TO_COME: [&str; 20] = [
+    "x-consumer-timeout",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-delayed-retry-max",
+    "x-delayed-retry-min",
+    "x-delayed-retry-type",
+    "x-delivery-limit",
+    "x-expires",
+    "x-initial-cluster-size",
+    "x-max-age",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-priority",
+    "x-message-ttl",
+    "x-overflow",
+    "x-quorum-initial-group-size",
+    "x-single-active-consumer",
+    "x-stream-filter-size-bytes",
+    "x-stream-max-segment-size-bytes",
+];
+
+/// An exclusive queue is seen by its connection alone (RabbitMQ: 405 RESOURCE_LOCKED).
+pub(super) fn check_owner(
+    queue: &QueueDefinition,
+    connection: ConnectionId,
+    vhost: &VhostName,
+) -> Result<(), Refusal> {
+    if queue.owner.is_none_or(|owner| owner == connection) {
+        return Ok(());
+    }
+    let text = format!(
+        "cannot obtain exclusive access to locked queue '{}' in vhost '{vhost}': it belongs to another connection",
+        queue.name
+    );
+    Err(Refusal::new(ReplyCode::ResourceLocked, text).about(Entity::Queue, queue.name.as_str()))
+}
+
+/// Refuses arguments that would have no effect.
+pub(super) fn check_queue_arguments(
+    declaration: &QueueDeclaration,
+    vhost: &VhostName,
+) -> Result<(), Refusal> {
+    if let Some(name) = ARGUMENTS_TO_COME.iter().find(|name| declaration.arguments.value(name).is_some()) {
+        let text = format!(
+            "argument '{name}' of queue '{}' in vhost '{vhost}' is not supported by this broker yet",
+            declaration.name
+        );
+        return Err(Refusal::new(ReplyCode::NotImplemented, text)
+            .about(Entity::Queue, declaration.name.as_str())
+            .field(*name, "absent", "present")
+            .hint("declare the queue without it; docs/DIFFERENCES.md lists what is missing"));
+    }
+    match declaration.arguments.value(QUEUE_TYPE) {
+        None => Ok(()),
+        Some(FieldValue::Text(kind)) if kind == "classic" => Ok(()),
+        Some(other) => {
+            let got = match other {
+                FieldValue::Text(kind) => kind.clone(),
+                other => format!("{other:?}"),
+            };
+            let text = format!(
+                "invalid arg '{QUEUE_TYPE}' for queue '{}' in vhost '{vhost}': {got}",
+                declaration.name
+            );
+            Err(Refusal::new(ReplyCode::PreconditionFailed, text)
+                .about(Entity::Queue, declaration.name.as_str())
+                .field(QUEUE_TYPE, "classic", got))
+        }
+    }
+}
+
+/// Redeclaring must say what is there.
+pub(super) fn check_same_queue(
+    current: &QueueDefinition,
+    asked: &QueueDeclaration,
+    vhost: &VhostName,
+) -> Result<(), Refusal> {
+    let differs = |field: &str, expected: String, got: String| {
+        let text = format!(
+            "inequivalent arg '{field}' for queue '{}' in vhost '{vhost}': received {got} but current is {expected}",
+            current.name
+        );
+        Err(Refusal::new(ReplyCode::PreconditionFailed, text)
+            .about(Entity::Queue, current.name.as_str())
+            .field(field, expected, got)
+            .hint("declare it as it is, or delete it first"))
+    };
+    let exclusive = current.owner.is_some();
+    // Declared durable, an exclusive queue is transient all the same.
+    let durable = asked.durable && !asked.exclusive;
+    for (field, is, wanted) in [
+        ("exclusive", exclusive, asked.exclusive),
+        ("durable", current.durable, durable),
+        ("auto_delete", current.auto_delete, asked.auto_delete),
+    ] {
+        if is != wanted {
+            return differs(field, is.to_string(), wanted.to_string());
+        }
+    }
+    Ok(())
+}
