@@ -20,6 +20,9 @@ const WINDOW_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Bytes of a message besides its body, at most: envelope, routing key, the header of a headers exchange.
 const ENVELOPE_BYTES_MAX: u64 = 600;
 
+/// Encoded bytes after which the connection has its turn, so that what is sent is still in the processor's cache.
+const TURN_BYTES: usize = 64 * 1024;
+
 /// How it is with a producer when it has ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
@@ -147,6 +150,7 @@ impl Producer {
     }
 
     async fn publish(&mut self) -> Result<(), Failure> {
+        let mut turn_bytes = 0;
         while self.letters.written < self.quota && !*self.stop.borrow() {
             let wanted = match self.wanted().await {
                 Some(wanted) => wanted,
@@ -157,9 +161,14 @@ impl Producer {
             }
             let now_ns = self.clock.now_ns();
             self.fill(wanted, now_ns)?;
+            turn_bytes += self.batch.size_bytes();
             self.publisher.send_batch(&mut self.batch).await?;
             self.published += wanted;
             self.board.add_published(now_ns, wanted);
+            if turn_bytes >= TURN_BYTES {
+                turn_bytes = 0;
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }
