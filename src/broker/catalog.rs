@@ -30,6 +30,8 @@ pub(super) const FIRST_VOLATILE_SHARD: u16 = 1024;
 /// Everything that exists.
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
+    /// Part of all names that the server gives to queues; random, so that they never repeat after a restart.
+    pub(super) name_key: u64,
     pub(super) vhosts: BTreeMap<VhostName, VhostState>,
     pub(super) users: BTreeMap<UserName, Arc<User>>,
     next_queue: u64,
@@ -275,7 +277,8 @@ impl Catalog {
         let durable = declaration.durable && !declaration.exclusive;
         let name = match declaration.name.is_empty() {
             true => {
-                QueueName::new(&format!("amq.gen-{:016x}", id.0 ^ 0x9e37_79b9_7f4a_7c15)).unwrap_or_default()
+                let name = format!("amq.gen-{:016x}-{id}", self.name_key);
+                QueueName::new(&name).expect("the name is short")
             }
             false => declaration.name,
         };

@@ -69,6 +69,7 @@ pub fn open(options: BrokerOptions) -> Result<Broker, OpenFailure> {
     let mut catalog = Catalog::default();
     let mut log = open_catalog_log(options.data.as_deref(), &progress, &mut catalog)?;
     catalog.recovered();
+    catalog.name_key = getrandom::u64().map_err(|error| no_randomness(&error))?;
 
     let notices = Arc::new(Mailbox::default());
     let mut shards = BTreeMap::new();
