@@ -18,7 +18,7 @@ use crate::model::{
     ConnectionId, Durability, Entity, FieldTable, Refusal, ReplyCode, ShardId, UserName, VhostName,
 };
 use crate::routing::{Binding, ExchangeDefinition, Explanation, RouteError, no_such_queue};
-use crate::shard::{Command, ConsumerKey, Mailbox, QueueState, ShardHandle};
+use crate::shard::{Command, ConsumerKey, Mailbox, MemoryGauge, QueueState, ShardHandle};
 use crate::storage::DataDirectory;
 
 /// What a broker needs to know.
@@ -34,6 +34,8 @@ pub struct BrokerOptions {
     pub message_bytes_max: usize,
     /// Bytes of messages that one connection may have under way, published and not yet taken by all their queues.
     pub publish_bytes_max: usize,
+    /// Bytes of messages that are nowhere but in memory, of all connections together; publishers wait beyond.
+    pub memory_bytes_max: u64,
     /// Bytes of deliveries that may wait for one connection's socket.
     pub deliver_bytes_max: usize,
     /// The administrator that a broker without users begins with.
@@ -51,6 +53,8 @@ pub struct Broker {
 pub(super) struct Shared {
     pub(super) options: BrokerOptions,
     pub(super) shards: BTreeMap<ShardId, ShardHandle>,
+    /// What volatile shards hold.
+    pub(super) memory: Arc<MemoryGauge>,
     pub(super) catalog: Arc<Mailbox<CatalogCommand>>,
     /// Dropped or sent to: the catalog stops.
     pub(super) stop_catalog: Mutex<Option<oneshot::Sender<()>>>,
@@ -104,6 +108,7 @@ impl Shared {
     pub(super) fn new(
         options: BrokerOptions,
         shards: BTreeMap<ShardId, ShardHandle>,
+        memory: Arc<MemoryGauge>,
         catalog: Arc<Mailbox<CatalogCommand>>,
         stop_catalog: oneshot::Sender<()>,
         logins: LoginCache,
@@ -113,6 +118,7 @@ impl Shared {
         Self {
             options,
             shards,
+            memory,
             catalog,
             stop_catalog: Mutex::new(Some(stop_catalog)),
             vhosts: RwLock::default(),

@@ -15,7 +15,9 @@ use super::record::{Change, Record, Records};
 use super::vhost::Vhost;
 use crate::auth::{KEY_BYTES, LoginCache, SALT_BYTES, hash_password};
 use crate::model::{BodySequence, QueueId, ShardId, Timestamp, VhostName};
-use crate::shard::{Command, Mailbox, Notice, QueueOptions, Shard, ShardHandle, ShardOptions, spawn};
+use crate::shard::{
+    Command, Mailbox, MemoryGauge, Notice, QueueOptions, Shard, ShardHandle, ShardOptions, spawn,
+};
 use crate::storage::{
     Batch, DataDirectory, DirectLog, DirectLogOptions, MemoryLog, OpenFailure as LogOpenFailure, RealDisk,
     RecoveredBatch, ShardLog,
@@ -84,9 +86,15 @@ pub fn open(options: BrokerOptions) -> Result<Broker, OpenFailure> {
         }
     }
     complete(&mut catalog, &options, &mut *log)?;
+    let memory = Arc::new(MemoryGauge::new(options.memory_bytes_max));
     for number in 0..catalog.volatile_shards() {
-        let handle =
-            start_volatile_shard(ShardId(FIRST_VOLATILE_SHARD + number), &options, &catalog, &notices);
+        let handle = start_volatile_shard(
+            ShardId(FIRST_VOLATILE_SHARD + number),
+            &options,
+            &catalog,
+            &notices,
+            &memory,
+        );
         shards.insert(handle.id(), handle);
     }
 
@@ -95,8 +103,15 @@ pub fn open(options: BrokerOptions) -> Result<Broker, OpenFailure> {
     let commands = Arc::new(Mailbox::default());
     let (stop_catalog, stop) = oneshot::channel();
     let logins = LoginCache::new(key, LOGINS_MAX);
-    let shared =
-        Arc::new(Shared::new(options, shards, Arc::clone(&commands), stop_catalog, logins, directory));
+    let shared = Arc::new(Shared::new(
+        options,
+        shards,
+        memory,
+        Arc::clone(&commands),
+        stop_catalog,
+        logins,
+        directory,
+    ));
     publish_catalog(&shared, &catalog);
     let task = CatalogTask { catalog, log, progress, commands, notices, shared: Arc::clone(&shared), stop };
     tokio::spawn(task.run());
@@ -207,9 +222,11 @@ fn start_volatile_shard(
     options: &BrokerOptions,
     catalog: &Catalog,
     notices: &Arc<Mailbox<Notice>>,
+    memory: &Arc<MemoryGauge>,
 ) -> ShardHandle {
     let shard_options = ShardOptions { id, resident_bytes_max: options.resident_bytes_max };
     let mut shard = Shard::new(shard_options, Arc::clone(notices));
+    shard.count_in(Arc::clone(memory));
     shard.start(Box::new(MemoryLog::new()), &queues_on(catalog, id));
     spawn(shard, Arc::new(Mailbox::default()))
 }

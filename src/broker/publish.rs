@@ -272,6 +272,7 @@ impl Session {
         target: &mut Target,
         publication: &impl Publication,
     ) -> PublishReport {
+        self.has_published = true;
         let message_bytes_max = self.broker.message_bytes_max();
         let fates = target.fates(&self.who.vhost, publication, message_bytes_max, &mut self.router);
         let mut report = PublishReport::default();

@@ -114,6 +114,7 @@ fn broker_options(config: Config) -> BrokerOptions {
         resident_bytes_max: usize::try_from(config.storage.cache_bytes_max).unwrap_or(usize::MAX),
         message_bytes_max: config.connection.message_bytes_max,
         publish_bytes_max: config.connection.publish_bytes_max,
+        memory_bytes_max: config.storage.memory_bytes_max,
         deliver_bytes_max: config.connection.deliver_bytes_max,
         first_user: config.first_user.map(|user| (user.name, user.password)),
     }

@@ -286,6 +286,7 @@ impl Connection {
             self.drain(reason);
         }
         let (Stage::Seated(seat) | Stage::Draining { seat, .. }) = &mut self.stage else { return false };
+        seat.poll_memory(context);
         let mut progress = seat.poll_answer(context, &mut self.outbox);
         match seat.poll_events(context, &self.protocol, &mut self.outbox) {
             Ok(told) => progress |= told,

@@ -36,6 +36,8 @@ pub(super) struct Seat {
     /// The target that was last given in a publish itself.
     given: Option<Target>,
     waiting: Option<Waiting>,
+    /// The broker's memory has room for messages.
+    has_room: bool,
     events: Vec<Event>,
     confirms: Confirms,
 }
@@ -64,6 +66,7 @@ impl Seat {
             targets: HashMap::default(),
             given: None,
             waiting: None,
+            has_room: true,
             events: Vec::new(),
             confirms: Confirms::default(),
         }
@@ -71,7 +74,12 @@ impl Seat {
 
     /// Whether another frame may be taken now.
     pub(super) fn takes_frames(&self) -> bool {
-        self.waiting.is_none() && self.session.may_publish()
+        self.waiting.is_none() && self.has_room && self.session.may_publish()
+    }
+
+    /// Looks whether the broker's memory has room for what the client publishes.
+    pub(super) fn poll_memory(&mut self, context: &mut Context<'_>) {
+        self.has_room = self.session.poll_memory(context).is_ready();
     }
 
     /// Whether nothing is under way that the client waits for.

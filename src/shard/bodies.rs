@@ -143,6 +143,11 @@ impl Bodies {
         self.evicted_below = first + u64::from(count);
     }
 
+    /// Bytes in memory of messages that were not read back.
+    pub(super) fn resident_bytes(&self) -> usize {
+        self.resident_bytes
+    }
+
     /// A queue is done with these messages.
     pub(super) fn release(&mut self, run: SequenceRun) {
         let end = run.first.0 + run.count;

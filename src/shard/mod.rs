@@ -8,6 +8,7 @@ mod batch;
 mod bodies;
 mod command;
 mod mailbox;
+mod memory;
 mod operation;
 mod shard;
 mod task;
@@ -20,5 +21,6 @@ pub use command::{
     PublishBatch, QueueState, Segment, SettleReply, Settlement,
 };
 pub use mailbox::Mailbox;
+pub use memory::MemoryGauge;
 pub use shard::{RecoveryFailure, Shard, ShardOptions};
 pub use task::{ShardHandle, spawn};

@@ -11,6 +11,7 @@ use super::command::{
     PublishBatch, QueueState, SettleReply, Settlement,
 };
 use super::mailbox::Mailbox;
+use super::memory::MemoryGauge;
 use super::operation::{self, Operation};
 use crate::model::{
     BodySequence, DeliveryTag, Durability, Entity, ExchangeName, QueueId, Refusal, ReplyCode, RoutingKey,
@@ -50,6 +51,8 @@ pub struct Shard {
     pub(super) queues: HashMap<QueueId, Slot, foldhash::fast::RandomState>,
     pub(super) bodies: Bodies,
     batch: BatchBuilder,
+    /// Where it tells how much it holds, and what it told last.
+    gauge: Option<(Arc<MemoryGauge>, usize)>,
     /// Who waits for the batch under construction, and for those handed over.
     waiting: Vec<Waiting>,
     handed_over: VecDeque<(LogIndex, Vec<Waiting>)>,
@@ -114,6 +117,7 @@ impl Shard {
             logged: true,
             queues: HashMap::default(),
             bodies: Bodies::default(),
+            gauge: None,
             batch: BatchBuilder::new(true, 1),
             waiting: Vec::new(),
             handed_over: VecDeque::new(),
@@ -126,6 +130,11 @@ impl Shard {
             to_load: Vec::new(),
             notices,
         }
+    }
+
+    /// Tells from now on how many bytes of messages it holds in memory.
+    pub fn count_in(&mut self, gauge: Arc<MemoryGauge>) {
+        self.gauge = Some((gauge, 0));
     }
 
     /// Its number.
@@ -261,6 +270,10 @@ impl Shard {
         }
         if self.logged {
             self.bodies.evict(self.options.resident_bytes_max, self.durable);
+        }
+        if let Some((gauge, told)) = &mut self.gauge {
+            let bytes = self.bodies.resident_bytes();
+            gauge.change(std::mem::replace(told, bytes), bytes);
         }
         for outlet in self.touched.drain(..) {
             outlet.wake();

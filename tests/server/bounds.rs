@@ -47,3 +47,36 @@ fn a_publisher_that_does_not_read_confirms_is_stopped_and_goes_on_later() {
     writer.confirmed_through(messages);
     client.is_served();
 }
+
+#[test]
+fn publishers_wait_while_memory_is_full_and_consumers_make_room() {
+    let served = Served::start_with(Settings { memory_bytes_max: 64 * 1024, ..Settings::default() });
+    let mut consumer = served.client();
+    consumer.declare_queue("q");
+    let messages = 100u64;
+    let mut publisher = served.client();
+    let writer = std::thread::spawn(move || {
+        let body = vec![1u8; 20 * 1024];
+        for sequence in 1..=messages {
+            publisher.publish_items(0, sequence, Some(&target("", "q")), &[item(&body)]);
+        }
+        publisher.confirmed_through(messages);
+    });
+    let list = pb::List { kind: pb::ListKind::Queues.into(), name: "q".to_owned(), ..Default::default() };
+    let mut seen = 0;
+    for _ in 0..200 {
+        let pb::frame::Body::Listing(listing) = consumer.ask(1, pb::frame::Body::List(list.clone())) else {
+            panic!()
+        };
+        seen = listing.queues[0].messages_ready;
+        // The bound, what was on its way to the shard when it was reached, and one message more.
+        assert!(seen <= 8, "{seen} messages are in memory");
+    }
+    assert!(seen > 0, "nothing was taken at all");
+    consumer.consume("q", 1, 1);
+    for number in 1..=messages {
+        assert_eq!(consumer.delivery().first_tag, number);
+        consumer.settle(1, number, 0, pb::Outcome::Accepted);
+    }
+    writer.join().unwrap();
+}

@@ -34,6 +34,7 @@ pub(crate) struct Settings {
     pub(crate) connections_max: usize,
     pub(crate) heartbeat_seconds: u32,
     pub(crate) publish_bytes_max: usize,
+    pub(crate) memory_bytes_max: u64,
     pub(crate) deliver_bytes_max: usize,
 }
 
@@ -44,6 +45,7 @@ impl Default for Settings {
             connections_max: 100,
             heartbeat_seconds: 0,
             publish_bytes_max: 1024 * 1024,
+            memory_bytes_max: 1 << 30,
             deliver_bytes_max: 1024 * 1024,
         }
     }
@@ -114,6 +116,7 @@ fn broker(settings: &Settings) -> Broker {
         resident_bytes_max: 1024 * 1024,
         message_bytes_max: MESSAGE_BYTES_MAX,
         publish_bytes_max: settings.publish_bytes_max,
+        memory_bytes_max: settings.memory_bytes_max,
         deliver_bytes_max: settings.deliver_bytes_max,
         first_user: Some((UserName::new("guest").unwrap(), Password::new("guest").unwrap())),
     })
