@@ -7,9 +7,13 @@
 mod batch;
 mod bodies;
 mod command;
+mod consumers;
+mod dispatch;
+mod durability;
 mod mailbox;
 mod memory;
 mod operation;
+mod recovery;
 mod shard;
 mod task;
 #[cfg(test)]
@@ -22,5 +26,6 @@ pub use command::{
 };
 pub use mailbox::Mailbox;
 pub use memory::MemoryGauge;
-pub use shard::{RecoveryFailure, Shard, ShardOptions};
+pub use recovery::RecoveryFailure;
+pub use shard::{Shard, ShardOptions};
 pub use task::{ShardHandle, spawn};

@@ -1,0 +1,144 @@
+//! Consumers: how they come, ask for single messages, settle, and go.
+
+use std::sync::Arc;
+
+use super::command::{Event, GET_HANDLE, GET_NO_ACK_HANDLE, Outlet, SettleReply, Settlement};
+use super::durability::{Waiting, log_failed};
+use super::shard::{Shard, queue_deleted};
+use crate::model::{DeliveryTag, Entity, QueueId, Refusal, ReplyCode};
+use crate::queue::{AttachRefusal, ConsumerKey, ConsumerLimits, UnknownTag};
+
+impl Shard {
+    pub(super) fn attach(
+        &mut self,
+        queue: QueueId,
+        key: ConsumerKey,
+        limits: ConsumerLimits,
+        outlet: Outlet,
+    ) {
+        let result = match self.queues.get_mut(&queue) {
+            Some(slot) => slot.queue.attach(key, limits).map_err(attach_refusal),
+            None => Err(queue_deleted()),
+        };
+        if result.is_ok()
+            && let Some(slot) = self.queues.get_mut(&queue)
+        {
+            slot.outlets.retain(|(other, _)| *other != key);
+            slot.outlets.push((key, outlet.clone()));
+            self.mark_dirty(queue);
+        }
+        self.send(&outlet, Event::Attached { key, result: result.map_err(Box::new) });
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        queue: QueueId,
+        key: ConsumerKey,
+        settlements: &[Settlement],
+        reply: Option<SettleReply>,
+    ) {
+        let mut unknown = None;
+        // The messages of a queue that was deleted need no settling.
+        if let Some(slot) = self.queues.get_mut(&queue) {
+            for Settlement { range, outcome } in settlements {
+                let settled = slot.queue.settle_tags(key, *range, *outcome, &mut self.effects);
+                unknown = unknown.or(settled.err());
+            }
+            self.run_effects(queue);
+            self.mark_dirty(queue);
+        }
+        let request = reply.as_ref().map(|reply| reply.request);
+        let outlet = reply.map(|reply| reply.outlet).or_else(|| self.outlet(queue, key));
+        match (unknown, outlet, request) {
+            (Some(UnknownTag(tag)), Some(outlet), request) => {
+                let refusal = Box::new(unknown_tag(tag, key));
+                self.send(&outlet, Event::SettleRefused { key, request, refusal });
+            }
+            (None, Some(outlet), Some(request)) => {
+                self.waiting.push(Waiting::Settle { outlet, key, request })
+            }
+            (_, None, _) | (None, _, None) => {}
+        }
+    }
+
+    pub(super) fn get(&mut self, queue: QueueId, key: ConsumerKey, outlet: Outlet) {
+        let Some(slot) = self.queues.get_mut(&queue) else {
+            return self.send(&outlet, Event::Got { key, message: Err(Box::new(queue_deleted())), ready: 0 });
+        };
+        if !slot.outlets.iter().any(|(other, _)| *other == key) {
+            let limits = ConsumerLimits {
+                prefetch: 0,
+                no_ack: key.handle == GET_NO_ACK_HANDLE,
+                exclusive: false,
+                credit: Some(0),
+                window_bytes: u64::MAX,
+                single: true,
+            };
+            slot.queue.attach(key, limits).expect("single requests are never refused");
+            slot.outlets.push((key, outlet.clone()));
+        }
+        slot.gets.push_back((key, outlet));
+        self.serve_gets(queue);
+    }
+
+    /// Answers single requests in order, as far as it can be said whether there is a message for them.
+    pub(super) fn serve_gets(&mut self, queue: QueueId) {
+        while let Some(slot) = self.queues.get_mut(&queue)
+            && let Some((key, outlet)) = slot.gets.pop_front()
+        {
+            let may_wait = self.failed.is_none();
+            if may_wait && !slot.stalled.is_empty() {
+                return slot.gets.push_front((key, outlet));
+            }
+            let taken = slot.stalled.is_empty() && slot.queue.take_one(key, &mut self.effects);
+            let ready = slot.queue.counts().ready;
+            if !taken && may_wait && slot.queue.waits_for_mark() {
+                slot.gets.push_front((key, outlet));
+                return self.run_effects(queue);
+            }
+            self.run_effects(queue);
+            if !taken {
+                // A broken log holds messages back for ever: that is not the same as having none.
+                let message = match &self.failed {
+                    Some(what) if ready > 0 => Err(Box::new(log_failed(self.options.id, what))),
+                    _ => Ok(None),
+                };
+                self.send(&outlet, Event::Got { key, message, ready });
+            }
+        }
+    }
+
+    pub(super) fn cancel(&mut self, queue: QueueId, key: ConsumerKey) {
+        let Some(outlet) = self.outlet(queue, key) else { return };
+        let Some(slot) = self.queues.get_mut(&queue) else { return };
+        slot.queue.cancel(key, &mut self.effects);
+        let stalled = !slot.stalled.is_empty();
+        if stalled {
+            slot.cancelled.push((key, Arc::clone(&outlet)));
+        }
+        self.run_effects(queue);
+        if !stalled {
+            self.send(&outlet, Event::Cancelled { key });
+        }
+    }
+}
+
+pub(super) fn attach_refusal(refusal: AttachRefusal) -> Refusal {
+    let text = match refusal {
+        AttachRefusal::ExclusiveInUse => "another consumer has the queue in exclusive use",
+        AttachRefusal::OthersPresent => "exclusive use was asked for, and the queue has consumers",
+        AttachRefusal::KeyInUse => {
+            let text = "a consumer with this number has messages of this queue that are not settled";
+            return Refusal::new(ReplyCode::NotAllowed, text).hint("settle them, or take another number");
+        }
+    };
+    Refusal::new(ReplyCode::AccessRefused, text).retryable()
+}
+
+pub(super) fn unknown_tag(tag: DeliveryTag, key: ConsumerKey) -> Refusal {
+    let entity = if key.handle == GET_HANDLE { Entity::Channel } else { Entity::Consumer };
+    let name = if key.handle == GET_HANDLE { key.channel } else { key.handle };
+    Refusal::new(ReplyCode::PreconditionFailed, format!("unknown delivery tag {tag}"))
+        .about(entity, name.to_string())
+        .field("ranges", "an unsettled delivery tag", tag.to_string())
+}

@@ -1,0 +1,238 @@
+//! Effects of queues carried out: messages go to connections, or wait until they are read back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::bodies::Missing;
+use super::command::{Delivery, Event, GET_HANDLE, GET_NO_ACK_HANDLE, Notice, Outlet, Piece};
+use super::durability::Waiting;
+use super::shard::Shard;
+use crate::model::{BodySequence, QueueId};
+use crate::queue::{ConsumerKey, Effect, QueueCommand, SequenceRun};
+
+impl Shard {
+    pub(super) fn deliver(&mut self) {
+        self.freeze();
+        let dirty = std::mem::take(&mut self.dirty);
+        for queue in dirty {
+            let Some(slot) = self.queues.get_mut(&queue) else { continue };
+            slot.dirty = false;
+            if !slot.gets.is_empty() {
+                self.serve_gets(queue);
+            }
+            if let Some(slot) = self.queues.get_mut(&queue)
+                && slot.stalled.is_empty()
+            {
+                slot.queue.deliver(&mut self.effects);
+                self.run_effects(queue);
+            }
+        }
+    }
+
+    pub(super) fn freeze(&mut self) {
+        if let Some((chunk, offset)) = self.batch.freeze() {
+            self.bodies.freeze(&chunk, offset);
+        }
+    }
+
+    /// Carries out what a queue wants done, in order.
+    pub(super) fn run_effects(&mut self, queue: QueueId) {
+        let mut effects = VecDeque::from(std::mem::take(&mut self.effects));
+        while let Some(effect) = effects.pop_front() {
+            match effect {
+                Effect::Append(command) => self.append(queue, &command),
+                Effect::Unused => {
+                    // The broker is gone only when the process ends.
+                    let _ = self.notices.push(Notice::QueueUnused { queue });
+                }
+                Effect::Deliver { .. } | Effect::Release(_) => self.run_or_stall(queue, effect),
+            }
+            for effect in self.effects.drain(..).rev() {
+                effects.push_front(effect);
+            }
+        }
+        self.effects = Vec::from(effects);
+    }
+
+    pub(super) fn append(&mut self, queue: QueueId, command: &QueueCommand) {
+        self.batch.command(queue, command);
+        if let QueueCommand::DeliveryMark(mark) = command {
+            self.waiting.push(Waiting::Mark { queue, mark: *mark });
+        }
+        if let Some(slot) = self.queues.get_mut(&queue) {
+            slot.queue.apply(command, &mut self.effects);
+        }
+        if matches!(command, QueueCommand::Requeue(_)) {
+            self.mark_dirty(queue);
+        }
+    }
+
+    pub(super) fn run_or_stall(&mut self, queue: QueueId, effect: Effect) {
+        let Some(slot) = self.queues.get_mut(&queue) else { return };
+        let rest = if slot.stalled.is_empty() { self.try_run(queue, effect) } else { Some(effect) };
+        if let (Some(rest), Some(slot)) = (rest, self.queues.get_mut(&queue)) {
+            slot.stalled.push_back(rest);
+        }
+    }
+
+    /// Delivers or releases; returns what must wait for bodies to be read back, which is then under way. What is in
+    /// memory goes out at once: memory need not have room for all of a long run at the same time.
+    pub(super) fn try_run(&mut self, queue: QueueId, effect: Effect) -> Option<Effect> {
+        let (consumer, mut run, mut first_tag, redelivered, delivery_count, mut window_bytes) = match effect {
+            Effect::Release(run) => {
+                self.bodies.release(run);
+                return None;
+            }
+            Effect::Deliver { consumer, run, first_tag, redelivered, delivery_count, window_bytes } => {
+                (consumer, run, first_tag, redelivered, delivery_count, window_bytes)
+            }
+            Effect::Append(_) | Effect::Unused => unreachable!("carried out where they arise"),
+        };
+        let outlet = self.outlet(queue, consumer)?;
+        while run.count > 0 {
+            let found = match self.bodies.look_up(run) {
+                Ok(found) => found,
+                Err(Missing::Cold) => {
+                    self.load(queue, run.first);
+                    return Some(Effect::Deliver {
+                        consumer,
+                        run,
+                        first_tag,
+                        redelivered,
+                        delivery_count,
+                        window_bytes,
+                    });
+                }
+                Err(Missing::Unknown) => {
+                    tracing::error!(shard = %self.options.id, %queue, ?run, "messages without a body");
+                    return None;
+                }
+            };
+            let delivery = Delivery {
+                queue,
+                consumer,
+                first_tag,
+                count: found.count,
+                origin: found.origin,
+                pieces: vec![Piece { bytes: found.bytes, count: found.count }],
+                redelivered,
+                delivery_count,
+                window_bytes: std::mem::take(&mut window_bytes),
+            };
+            first_tag.0 += found.count;
+            run = SequenceRun {
+                first: BodySequence(run.first.0 + found.count),
+                count: run.count - found.count,
+            };
+            self.send_delivery(&outlet, delivery);
+        }
+        None
+    }
+
+    pub(super) fn load(&mut self, queue: QueueId, first: BodySequence) {
+        let Some(slot) = self.queues.get_mut(&queue) else { return };
+        if !slot.loading {
+            slot.loading = true;
+            self.to_load.extend(self.bodies.cold_from(first.0));
+        }
+    }
+
+    pub(super) fn loaded(&mut self, groups: Vec<(u64, Result<bytes::Bytes, String>)>) {
+        for (first, result) in groups {
+            if let Err(what) = result.and_then(|bytes| self.bodies.install(first, bytes)) {
+                // Deliveries of this queue stay where they are: what cannot be read is not skipped.
+                tracing::error!(shard = %self.options.id, first, what, "cannot read messages back from the log");
+                self.fail(&what);
+            }
+        }
+        if self.failed.is_some() {
+            return;
+        }
+        let stalled: Vec<QueueId> =
+            self.queues.iter().filter(|(_, slot)| slot.loading).map(|(queue, _)| *queue).collect();
+        for queue in stalled {
+            self.resume(queue);
+        }
+    }
+
+    pub(super) fn resume(&mut self, queue: QueueId) {
+        if let Some(slot) = self.queues.get_mut(&queue) {
+            slot.loading = false;
+        }
+        while let Some(effect) = self.queues.get_mut(&queue).and_then(|slot| slot.stalled.pop_front()) {
+            if let Some(rest) = self.try_run(queue, effect) {
+                if let Some(slot) = self.queues.get_mut(&queue) {
+                    slot.stalled.push_front(rest);
+                }
+                return;
+            }
+        }
+        let cancelled = self.queues.get_mut(&queue).map(|slot| std::mem::take(&mut slot.cancelled));
+        for (key, outlet) in cancelled.into_iter().flatten() {
+            self.send(&outlet, Event::Cancelled { key });
+        }
+        self.mark_dirty(queue);
+    }
+
+    pub(super) fn send_delivery(&mut self, outlet: &Outlet, delivery: Delivery) {
+        let key = delivery.consumer;
+        if [GET_HANDLE, GET_NO_ACK_HANDLE].contains(&key.handle) {
+            let ready = self.queues.get(&delivery.queue).map_or(0, |slot| slot.queue.counts().ready);
+            return self.send(outlet, Event::Got { key, message: Ok(Some(delivery)), ready });
+        }
+        outlet.update(|events| match events.last_mut() {
+            Some(Event::Delivery(last)) if last.continues_with(&delivery) => last.join(delivery),
+            _ => events.push(Event::Delivery(delivery)),
+        });
+        self.touch(outlet);
+    }
+
+    pub(super) fn send_taken(&mut self, outlet: &Outlet, more: usize) {
+        outlet.update(|events| match events.last_mut() {
+            Some(Event::Taken { bytes }) => *bytes += more,
+            _ => events.push(Event::Taken { bytes: more }),
+        });
+        self.touch(outlet);
+    }
+
+    pub(super) fn send(&mut self, outlet: &Outlet, event: Event) {
+        outlet.update(|events| events.push(event));
+        self.touch(outlet);
+    }
+
+    pub(super) fn touch(&mut self, outlet: &Outlet) {
+        if !self.touched.last().is_some_and(|last| Arc::ptr_eq(last, outlet)) {
+            self.touched.push(Arc::clone(outlet));
+        }
+    }
+
+    pub(super) fn outlet(&self, queue: QueueId, key: ConsumerKey) -> Option<Outlet> {
+        let slot = self.queues.get(&queue)?;
+        slot.outlets.iter().find(|(other, _)| *other == key).map(|(_, outlet)| Arc::clone(outlet))
+    }
+
+    pub(super) fn mark_dirty(&mut self, queue: QueueId) {
+        if let Some(slot) = self.queues.get_mut(&queue)
+            && !slot.dirty
+        {
+            slot.dirty = true;
+            self.dirty.push(queue);
+        }
+    }
+}
+
+impl Delivery {
+    fn continues_with(&self, next: &Self) -> bool {
+        self.consumer == next.consumer
+            && self.queue == next.queue
+            && self.first_tag.0 + self.count == next.first_tag.0
+            && (self.redelivered, self.delivery_count) == (next.redelivered, next.delivery_count)
+            && (Arc::ptr_eq(&self.origin, &next.origin) || self.origin == next.origin)
+    }
+
+    fn join(&mut self, next: Self) {
+        self.count += next.count;
+        self.window_bytes += next.window_bytes;
+        self.pieces.extend(next.pieces);
+    }
+}

@@ -1,0 +1,128 @@
+//! Batches on their way to the disk, and who waits for them.
+
+use super::command::{Event, Notice, Outlet};
+use super::shard::Shard;
+use crate::model::{Entity, QueueId, Refusal, ReplyCode, ShardId};
+use crate::queue::ConsumerKey;
+use crate::storage::LogIndex;
+
+/// A batch of this size is handed to the log even while the log is busy.
+pub(super) const BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// A large batch waits for the log to be idle all the same if more than this would be on its way to the disk.
+pub(super) const HANDED_OVER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Somebody who wants to know when a batch is durable.
+pub(super) enum Waiting {
+    Publish { outlet: Outlet, ticket: u64 },
+    Settle { outlet: Outlet, key: ConsumerKey, request: u64 },
+    Mark { queue: QueueId, mark: u64 },
+}
+
+impl Shard {
+    /// Hands the batch to the log if the log has nothing else to do, or if the batch is large.
+    pub(super) fn hand_over(&mut self) {
+        self.freeze();
+        if self.failed.is_some() {
+            // Consumers go on settling: what nobody will write must not pile up.
+            drop(self.batch.finish(self.now));
+            let waiting = std::mem::take(&mut self.waiting);
+            return self.refuse(waiting);
+        }
+        let large = self.batch.len() >= BATCH_BYTES_MAX
+            && self.log().pending_bytes() + self.batch.len() <= HANDED_OVER_BYTES_MAX;
+        if (self.batch.is_empty() && self.waiting.is_empty()) || !(self.log().idle() || large) {
+            return;
+        }
+        if self.logged && self.batch.is_empty() {
+            // Nothing to write for those who wait: all they wait for was handed over before.
+            let waiting = std::mem::take(&mut self.waiting);
+            let index = LogIndex(self.log().next_index().0 - 1);
+            self.handed_over.push_back((index, waiting));
+            return;
+        }
+        let batch = self.batch.finish(self.now);
+        let log = self.log.as_mut().expect("the log was given at the start");
+        match log.propose(batch) {
+            Ok(index) => self.handed_over.push_back((index, std::mem::take(&mut self.waiting))),
+            Err(failure) => self.fail(&failure.to_string()),
+        }
+    }
+
+    pub(super) fn note_progress(&mut self) {
+        let progress = self.log().progress();
+        self.durable = progress.durable;
+        while self.handed_over.front().is_some_and(|(index, _)| *index <= progress.durable) {
+            let (_, waiting) = self.handed_over.pop_front().expect("there is a front");
+            for waiting in waiting {
+                match waiting {
+                    Waiting::Publish { outlet, ticket } => {
+                        self.send(
+                            &outlet,
+                            Event::Published { ticket, durability: progress.durability, taken_bytes: 0 },
+                        );
+                    }
+                    Waiting::Settle { outlet, key, request } => {
+                        self.send(&outlet, Event::Settled { key, request });
+                    }
+                    Waiting::Mark { queue, mark } => {
+                        if let Some(slot) = self.queues.get_mut(&queue) {
+                            slot.queue.mark_durable(mark);
+                            self.mark_dirty(queue);
+                        }
+                    }
+                }
+            }
+        }
+        // What was durable before the failure is told as such.
+        if let Some(failure) = &progress.failed {
+            self.fail(&failure.to_string());
+        }
+    }
+
+    /// The log is of no use any more: everybody who waits is told, and nothing more is taken.
+    pub(super) fn fail(&mut self, what: &str) {
+        if self.failed.is_some() {
+            return;
+        }
+        tracing::error!(shard = %self.options.id, what, "the shard's log failed; publishes to it are refused from now on");
+        self.failed = Some(what.to_owned());
+        let _ = self.notices.push(Notice::LogFailed { shard: self.options.id, what: what.to_owned() });
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.extend(self.handed_over.drain(..).flat_map(|(_, waiting)| waiting));
+        self.refuse(waiting);
+        // The marks and bodies that these waited for will not come any more.
+        let mut cancelled = Vec::new();
+        for (queue, slot) in &mut self.queues {
+            cancelled.append(&mut slot.cancelled);
+            if !slot.gets.is_empty() && !slot.dirty {
+                slot.dirty = true;
+                self.dirty.push(*queue);
+            }
+        }
+        cancelled.into_iter().for_each(|(key, outlet)| self.send(&outlet, Event::Cancelled { key }));
+    }
+
+    pub(super) fn refuse(&mut self, waiting: Vec<Waiting>) {
+        let Some(what) = self.failed.clone() else { return };
+        for waiting in waiting {
+            let refusal = Box::new(log_failed(self.options.id, &what));
+            match waiting {
+                Waiting::Publish { outlet, ticket } => {
+                    self.send(&outlet, Event::PublishFailed { ticket, taken_bytes: 0, refusal });
+                }
+                Waiting::Settle { outlet, key, request } => {
+                    self.send(&outlet, Event::SettleRefused { key, request: Some(request), refusal });
+                }
+                // Without a mark the queue gives no message out that it has not given out before.
+                Waiting::Mark { .. } => {}
+            }
+        }
+    }
+}
+
+pub(super) fn log_failed(shard: ShardId, what: &str) -> Refusal {
+    Refusal::new(ReplyCode::ResourceError, format!("the log of shard {shard} failed: {what}"))
+        .about(Entity::Queue, "")
+        .hint("the operator must look at the broker's disk and restart it")
+}
