@@ -360,7 +360,7 @@ impl Core {
         let answer = state.request(number, &body, OnBreak::Done, Effect::ChannelGone(number), drained).ok();
         drop(state);
         for consumer in consumers {
-            consumer.suspend();
+            consumer.forget_waiting();
             consumer.end(None);
             consumer.settler().close(&CloseReason::ByClient);
         }

@@ -138,6 +138,7 @@ impl Course<'_> {
             Shared { clock: Clock::start(), board: Arc::new(Scoreboard::new()), stop, run: self.run };
         let tallies: Tallies = (0..self.plan.queues).map(|_| Arc::default()).collect();
         let mut consuming = self.connect("consumer", self.plan.consumers_in_all()).await?;
+        let empty = shared.board.snapshot(shared.clock.now_ns());
         let mut consumers = self.start_consumers(&consuming.channels, &tallies, &shared).await?;
         let mut publishing = self.connect("producer", self.plan.producers).await?;
         let mut producers = self.open_producers(&publishing.channels, &shared).await?;
@@ -145,7 +146,11 @@ impl Course<'_> {
         let (phase_sender, phase) = watch::channel(Phase::Measuring);
         let meter = Meter::start(self.plan, shared.board.clone(), shared.clock, phase);
         let metronome = self.pace(&mut producers, shared.clock)?;
-        let started = shared.board.snapshot(shared.clock.now_ns());
+        // What is drained comes as soon as there are consumers.
+        let started = match self.plan.is_drain() {
+            true => empty,
+            false => shared.board.snapshot(shared.clock.now_ns()),
+        };
         let mut producing = Producing::default();
         for producer in producers {
             producing.running.spawn(producer.run());

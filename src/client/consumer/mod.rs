@@ -274,6 +274,12 @@ impl ConsumerShared {
     /// The connection broke. What waits here comes again, unless it counts as accepted already.
     pub(super) fn suspend(&self) {
         self.settler.suspend();
+        self.forget_waiting();
+    }
+
+    /// What waits here is not handed out any more; the broker has it back, unless it counts as accepted already. What
+    /// became of deliveries that were handed out is still sent.
+    pub(super) fn forget_waiting(&self) {
         if !self.no_ack {
             let unstalls = lock(&self.inbox).forget();
             if unstalls {

@@ -213,6 +213,22 @@ async fn cancelling_gives_back_what_was_not_handed_out() {
     assert_eq!(peer.settled().await.2, [(1, 0, Outcome::Accepted)], "what was handed out can be settled");
 }
 
+/// Whoever accepts and leaves has accepted: the driver had no turn in between.
+#[tokio::test]
+async fn what_was_accepted_is_sent_before_the_channel_closes() {
+    let server = Server::start().await;
+    let (_connection, channel, mut peer) = server.channel().await;
+    let mut consumer = consumer(&mut peer, &channel).await;
+    peer.deliver(1, 1, &["a", "b", "c"]).await;
+    let batch = soon(consumer.next_batch()).await.unwrap().unwrap();
+    batch.accept().unwrap();
+    drop(consumer);
+    drop(channel);
+    assert_eq!(peer.settled().await.2, [(1, 3, Outcome::Accepted)]);
+    assert!(matches!(peer.expect().await.2, Body::CancelConsumer(_)));
+    assert!(matches!(peer.expect().await.2, Body::CloseChannel(_)));
+}
+
 #[tokio::test]
 async fn a_consumer_that_the_server_ends_says_why_after_its_last_delivery() {
     let server = Server::start().await;
