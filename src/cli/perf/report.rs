@@ -1,6 +1,7 @@
 //! What a run has shown: for people, for programs, and as an exit status.
 
 use hdrhistogram::Histogram;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::plan::{End, Plan};
@@ -253,18 +254,30 @@ impl Results {
 /// Quantiles and their names.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)];
 
-/// Microseconds; nothing if nothing was measured.
-fn quantiles(histogram: &Histogram<u64>) -> Option<Value> {
-    if histogram.is_empty() {
-        return None;
-    }
-    let mut object = serde_json::Map::new();
-    for (name, quantile) in QUANTILES {
-        object.insert(name.to_owned(), json!(rounded(histogram.value_at_quantile(quantile) as f64 / 1e3, 1)));
-    }
-    object.insert("max".to_owned(), json!(rounded(histogram.max() as f64 / 1e3, 1)));
-    object.insert("count".to_owned(), json!(histogram.len()));
-    Some(Value::Object(object))
+/// A histogram in microseconds, as programs read it.
+#[derive(Debug, Serialize)]
+struct LatencyUs {
+    p50: f64,
+    p95: f64,
+    p99: f64,
+    p999: f64,
+    max: f64,
+    /// Messages that were measured.
+    count: u64,
+}
+
+/// Nothing if nothing was measured.
+fn quantiles(histogram: &Histogram<u64>) -> Option<LatencyUs> {
+    let us = |nanoseconds: u64| rounded(nanoseconds as f64 / 1e3, 1);
+    let at = |quantile: f64| us(histogram.value_at_quantile(quantile));
+    (!histogram.is_empty()).then(|| LatencyUs {
+        p50: at(0.5),
+        p95: at(0.95),
+        p99: at(0.99),
+        p999: at(0.999),
+        max: us(histogram.max()),
+        count: histogram.len(),
+    })
 }
 
 fn quantiles_text(histogram: &Histogram<u64>) -> String {
