@@ -1,26 +1,22 @@
-//! When each message of a paced run is due, and a thread that wakes producers when theirs are.
+//! When each message of a paced run is due, and an alarm that wakes a producer when its next one is.
 //!
-//! The timers of the asynchronous runtime count in milliseconds, which is longer than a message takes. So a thread of
-//! its own sleeps, to within some ten microseconds, and tells the producers; what it oversleeps counts as latency, since
-//! messages are stamped with the time at which they were due.
+//! The timers of the asynchronous runtime count in milliseconds, which is longer than a message takes. On Linux an alarm
+//! is a timer of the kernel that the runtime polls as it polls sockets, so that it rings in the very thread that sends,
+//! to within some ten microseconds. What it rings late counts as latency, since messages are stamped with the time at
+//! which they were due.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use tokio::sync::Notify;
 
 use super::plan::Plan;
 use super::scoreboard::{lock, new_histogram};
 use super::stamp::Clock;
 
-/// Nanoseconds from one waking of producers to the next, at least: at higher rates several messages are due together.
+/// Nanoseconds for which an alarm is set, at least: at higher rates several messages are due together.
 const PAUSE_NS_MIN: u64 = 50_000;
-
-/// Nanoseconds after which the thread looks whether it is still wanted.
-const PAUSE_NS_MAX: u64 = 100_000_000;
 
 const SECOND_NS: u128 = 1_000_000_000;
 
@@ -57,107 +53,108 @@ impl Schedule {
     }
 }
 
-/// The thread that wakes producers. It ends when this is dropped.
+/// By how many nanoseconds alarms rang late.
+#[derive(Debug, Clone)]
+pub(super) struct Lateness(Arc<Mutex<Histogram<u64>>>);
+
+impl Lateness {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(new_histogram())))
+    }
+
+    pub(super) fn histogram(&self) -> Histogram<u64> {
+        lock(&self.0).clone()
+    }
+}
+
+/// Rings when a message is due.
 #[derive(Debug)]
-pub(super) struct Metronome {
-    thread: Option<JoinHandle<()>>,
-    is_over: Arc<AtomicBool>,
-    late: Arc<Mutex<Histogram<u64>>>,
-}
-
-impl Metronome {
-    /// Wakes the producer at each place in `producers` whenever a message of its is due.
-    pub(super) fn start(
-        clock: Clock,
-        schedule: Schedule,
-        producers: Vec<Arc<Notify>>,
-    ) -> std::io::Result<Self> {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let late = Arc::new(Mutex::new(new_histogram()));
-        let beat = Beat { clock, schedule, producers, is_over: is_over.clone(), late: late.clone() };
-        let thread = std::thread::Builder::new().name("metronome".into()).spawn(move || beat.run())?;
-        Ok(Self { thread: Some(thread), is_over, late })
-    }
-
-    /// Nanoseconds by which it overslept.
-    pub(super) fn late(&self) -> Histogram<u64> {
-        lock(&self.late).clone()
-    }
-}
-
-impl Drop for Metronome {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // It has nothing to say but that it panicked, which the panic has said already.
-            let _ = thread.join();
-        }
-    }
-}
-
-struct Beat {
+pub(super) struct Alarm {
+    timer: Timer,
     clock: Clock,
-    schedule: Schedule,
-    producers: Vec<Arc<Notify>>,
-    is_over: Arc<AtomicBool>,
-    late: Arc<Mutex<Histogram<u64>>>,
+    lateness: Lateness,
 }
 
-impl Beat {
-    fn run(&self) {
-        wake_punctually();
-        let mut told = 0;
-        while !self.is_over.load(Ordering::Acquire) {
-            let now = self.clock.now_ns();
-            let due = self.schedule.due_count(now);
-            if due > told {
-                self.wake(told, due);
-                told = due;
-            }
-            let next = self.schedule.due_ns(0, 0).max(self.next_due_ns(told)).max(now + PAUSE_NS_MIN);
-            self.sleep_until(next.min(now + PAUSE_NS_MAX));
-        }
+impl Alarm {
+    pub(super) fn new(clock: Clock, lateness: Lateness) -> io::Result<Self> {
+        Ok(Self { timer: Timer::new()?, clock, lateness })
     }
 
-    /// Wakes the producers of messages `told..due`.
-    fn wake(&self, told: u64, due: u64) {
-        let producers = self.producers.len() as u64;
-        for message in told..due.min(told + producers) {
-            self.producers[(message % producers) as usize].notify_one();
+    /// Returns at `due_ns`, or [`PAUSE_NS_MIN`] from now if that is later. It may be dropped before.
+    pub(super) async fn sleep_until(&mut self, due_ns: u64) -> io::Result<()> {
+        let mut now_ns = self.clock.now_ns();
+        let ring_ns = due_ns.max(now_ns + PAUSE_NS_MIN);
+        while now_ns < ring_ns {
+            self.timer.sleep(Duration::from_nanos(ring_ns - now_ns)).await?;
+            now_ns = self.clock.now_ns();
         }
-    }
-
-    /// When message `count` of all is due.
-    fn next_due_ns(&self, count: u64) -> u64 {
-        let producers = self.producers.len() as u64;
-        self.schedule.due_ns((count % producers) as usize, count / producers)
-    }
-
-    fn sleep_until(&self, until_ns: u64) {
-        loop {
-            let now = self.clock.now_ns();
-            if now >= until_ns {
-                lock(&self.late).saturating_record(now - until_ns);
-                return;
-            }
-            std::thread::park_timeout(Duration::from_nanos(until_ns - now));
-            if self.is_over.load(Ordering::Acquire) {
-                return;
-            }
-        }
+        lock(&self.lateness.0).saturating_record(now_ns - ring_ns);
+        Ok(())
     }
 }
 
-/// The kernel may let timers of a thread come together to save power, by 50 µs as a rule.
 #[cfg(target_os = "linux")]
-fn wake_punctually() {
-    // Where it is not allowed the lateness that is reported says so.
-    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+mod timer {
+    use std::io;
+    use std::os::fd::OwnedFd;
+    use std::time::Duration;
+
+    use rustix::time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
+    };
+    use tokio::io::Interest;
+    use tokio::io::unix::AsyncFd;
+
+    #[derive(Debug)]
+    pub(super) struct Timer(AsyncFd<OwnedFd>);
+
+    impl Timer {
+        #[expect(
+            deprecated,
+            reason = "what replaces it is unsafe: it wants the promise that a descriptor stays open, as an owned one does"
+        )]
+        pub(super) fn new() -> io::Result<Self> {
+            let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+            let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+            Ok(Self(AsyncFd::with_interest(timer, Interest::READABLE)?))
+        }
+
+        /// Returns after `pause`, which is not 0, or early.
+        pub(super) async fn sleep(&mut self, pause: Duration) -> io::Result<()> {
+            let once = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let pause = Timespec::try_from(pause).map_err(io::Error::other)?;
+            let setting = Itimerspec { it_interval: once, it_value: pause };
+            timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &setting)?;
+            // Nothing is read: setting the timer again takes back that it has rung.
+            self.0.readable().await?.clear_ready();
+            Ok(())
+        }
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn wake_punctually() {}
+mod timer {
+    use std::io;
+    use std::time::Duration;
+
+    #[derive(Debug)]
+    pub(super) struct Timer;
+
+    impl Timer {
+        pub(super) fn new() -> io::Result<Self> {
+            Ok(Self)
+        }
+
+        /// Returns after `pause`, rounded up to whole milliseconds.
+        pub(super) async fn sleep(&mut self, pause: Duration) -> io::Result<()> {
+            tokio::time::sleep(pause).await;
+            Ok(())
+        }
+    }
+}
+
+use timer::Timer;
 
 #[cfg(test)]
 mod tests {
@@ -192,15 +189,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_metronome_wakes_every_producer_in_turn() {
+    async fn an_alarm_rings_when_it_should_and_can_be_set_again() {
         let clock = Clock::start();
-        let schedule = Schedule { start_ns: clock.now_ns(), rate: 1_000, producers: 3 };
-        let producers: Vec<Arc<Notify>> = (0..3).map(|_| Arc::default()).collect();
-        let metronome = Metronome::start(clock, schedule, producers.clone()).expect("a thread");
-        for (index, producer) in producers.iter().enumerate().cycle().take(9) {
-            producer.notified().await;
-            assert!(clock.now_ns() >= schedule.due_ns(index, 0));
+        let lateness = Lateness::new();
+        let mut alarm = Alarm::new(clock, lateness.clone()).expect("a timer");
+        for pause_ns in [200_000, 1, 3_000_000, 0] {
+            let due_ns = clock.now_ns() + pause_ns;
+            // What is given up must not ring later.
+            tokio::select! {
+                biased;
+                _ = alarm.sleep_until(due_ns) => panic!("it rings early"),
+                () = std::future::ready(()) => {}
+            }
+            alarm.sleep_until(due_ns).await.expect("it rings");
+            assert!(clock.now_ns() >= due_ns);
         }
-        assert!(!metronome.late().is_empty());
+        assert_eq!(lateness.histogram().len(), 4);
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
-use super::pace::Schedule;
+use super::pace::{Alarm, Schedule};
 use super::plan::Plan;
 use super::scoreboard::{Scoreboard, lock};
 use super::stamp::{Clock, STAMP_BYTES, Stamp, StreamId};
@@ -56,11 +56,10 @@ pub(super) struct Producer {
 }
 
 /// When its messages are due.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Pace {
     pub(super) schedule: Schedule,
-    /// Told when one is due.
-    pub(super) due: Arc<Notify>,
+    pub(super) alarm: Alarm,
     pub(super) producer: usize,
 }
 
@@ -152,7 +151,7 @@ impl Producer {
     async fn publish(&mut self) -> Result<(), Failure> {
         let mut turn_bytes = 0;
         while self.letters.written < self.quota && !*self.stop.borrow() {
-            let wanted = match self.wanted().await {
+            let wanted = match self.wanted().await? {
                 Some(wanted) => wanted,
                 None => return Ok(()),
             };
@@ -174,18 +173,22 @@ impl Producer {
     }
 
     /// Waits until there is something to send: how many messages at most. `None`: it is over.
-    async fn wanted(&mut self) -> Option<u64> {
-        let left = self.quota - self.letters.written;
-        let Some(pace) = &self.pace else { return Some(left.min(self.batch_messages)) };
+    async fn wanted(&mut self) -> Result<Option<u64>, Failure> {
+        let written = self.letters.written;
+        let left = self.quota - written;
+        let Some(pace) = &mut self.pace else { return Ok(Some(left.min(self.batch_messages))) };
         loop {
-            let due = pace.due_count(self.clock.now_ns()).saturating_sub(self.letters.written);
+            let due = pace.due_count(self.clock.now_ns()).saturating_sub(written);
             if due > 0 {
-                return Some(due.min(left).min(self.batch_messages));
+                return Ok(Some(due.min(left).min(self.batch_messages)));
             }
+            let next_ns = pace.due_ns(written);
             tokio::select! {
                 biased;
-                _ = self.stop.wait_for(|stop| *stop) => return None,
-                () = pace.due.notified() => {}
+                _ = self.stop.wait_for(|stop| *stop) => return Ok(None),
+                rung = pace.alarm.sleep_until(next_ns) => {
+                    rung.map_err(|error| Failure::new(format!("the timer failed: {error}")))?;
+                }
             }
         }
     }

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Builder;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::consumer::Taker;
 use super::meter::{Meter, Phase};
-use super::pace::{Metronome, Schedule};
+use super::pace::{Alarm, Lateness, Schedule};
 use super::plan::{End, Plan};
 use super::producer::{Outcome, Pace, Producer, Shared};
 use super::report::Results;
@@ -145,7 +145,7 @@ impl Course<'_> {
 
         let (phase_sender, phase) = watch::channel(Phase::Measuring);
         let meter = Meter::start(self.plan, shared.board.clone(), shared.clock, phase);
-        let metronome = self.pace(&mut producers, shared.clock)?;
+        let lateness = self.pace(&mut producers, shared.clock)?;
         // What is drained comes as soon as there are consumers.
         let started = match self.plan.is_drain() {
             true => empty,
@@ -156,7 +156,7 @@ impl Course<'_> {
             producing.running.spawn(producer.run());
         }
         let mut measured = self.measure(started, &shared, &phase_sender, &mut producing, interrupt).await;
-        let late = metronome.as_ref().map(Metronome::late);
+        let late = lateness.as_ref().map(Lateness::histogram);
         phase_sender.send_replace(Phase::Finishing);
         stop_sender.send_replace(true);
 
@@ -225,17 +225,16 @@ impl Course<'_> {
         Ok(connected)
     }
 
-    fn pace(&self, producers: &mut [Producer], clock: Clock) -> Result<Option<Metronome>, Failure> {
+    fn pace(&self, producers: &mut [Producer], clock: Clock) -> Result<Option<Lateness>, Failure> {
         let Some(rate) = self.plan.rate else { return Ok(None) };
         let schedule = Schedule::new(self.plan, rate, clock.now_ns());
-        let mut told = Vec::with_capacity(producers.len());
+        let lateness = Lateness::new();
         for (index, producer) in producers.iter_mut().enumerate() {
-            let due = Arc::new(Notify::new());
-            told.push(due.clone());
-            producer.pace(Pace { schedule, due, producer: index });
+            let alarm = Alarm::new(clock, lateness.clone())
+                .map_err(|error| Failure::new(format!("cannot make a timer: {error}")))?;
+            producer.pace(Pace { schedule, alarm, producer: index });
         }
-        let metronome = Metronome::start(clock, schedule, told);
-        metronome.map(Some).map_err(|error| Failure::new(format!("cannot start a thread: {error}")))
+        Ok(Some(lateness))
     }
 
     /// Lets it run until it has run long enough, has done enough, fails, or somebody wants it to stop.
