@@ -12,10 +12,11 @@ use super::convert::{
     Entry, binding_to_wire, exchange_to_wire, explanation_from_wire, kind_name, queue_declared_from_wire,
     queue_to_wire, table_to_wire,
 };
-use super::core::{Core, Effect, OnBreak, Reply};
+use super::core::Core;
 use super::error::RequestError;
 use super::publisher::PublisherBuilder;
 use super::recorded::Change;
+use super::request::{Effect, OnBreak, Reply};
 use super::topology::{Binding, Exchange, Queue, QueueDeclared};
 use crate::model::{FieldTable, NAME_BYTES_MAX, NameTooLong};
 use crate::wire::pb::{self, frame::Body};

@@ -19,8 +19,10 @@ mod message;
 mod options;
 mod publisher;
 mod recorded;
+mod request;
 mod restore;
 mod session;
+mod state;
 #[cfg(test)]
 mod tests;
 mod topology;

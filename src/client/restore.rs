@@ -13,10 +13,12 @@ use tokio::time::timeout;
 
 use super::connection::{Event, ServerOffer};
 use super::convert::{kind_name, refusal_from_wire};
-use super::core::{Core, Effect, OnBreak, Outgoing, Stage};
+use super::core::Core;
 use super::error::{CloseReason, ConnectError, RequestError};
 use super::handshake::Link;
 use super::publisher::PublisherShared;
+use super::request::{Effect, OnBreak};
+use super::state::{Outgoing, Stage};
 use crate::model::{Refusal, ReplyCode};
 use crate::wire::{self, pb};
 

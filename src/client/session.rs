@@ -16,10 +16,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep, timeout};
 
 use super::convert::shared_text;
-use super::core::{Core, Outgoing};
+use super::core::Core;
 use super::dispatch::Next;
 use super::error::CloseReason;
 use super::publisher::PublisherShared;
+use super::state::Outgoing;
 use super::write_queue::WriteQueue;
 use crate::model::{Refusal, ReplyCode};
 use crate::wire::{self, Side, WireError, pb};

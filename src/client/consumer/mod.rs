@@ -22,8 +22,9 @@ pub(super) use settler::Settler;
 use self::inbox::{Inbox, Popped, Pushed};
 use super::channel::ChannelHandle;
 use super::convert::{kind_name, table_to_wire};
-use super::core::{Core, Outgoing, lock};
+use super::core::{Core, lock};
 use super::error::{ConsumeError, RequestError};
+use super::state::Outgoing;
 use crate::model::{FieldTable, NAME_BYTES_MAX, NameTooLong};
 use crate::wire::{Deliver, pb};
 
@@ -178,7 +179,7 @@ impl Consumer {
         }
     }
 
-    fn give_back(&mut self) -> Option<super::core::Answer> {
+    fn give_back(&mut self) -> Option<super::request::Answer> {
         if let Some(batch) = self.batch.take() {
             // Stale or without acknowledgements: nothing to give back.
             let _ = batch.requeue();

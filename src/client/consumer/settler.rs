@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::client::core::{Core, Outgoing, lock};
+use crate::client::core::{Core, lock};
 use crate::client::error::{CloseReason, RequestError, SettleError};
+use crate::client::state::Outgoing;
 use crate::wire::{self, pb};
 
 /// Collects the outcomes of one consumer's deliveries (number 0: of those that came by Get) until the driver comes for

@@ -24,9 +24,10 @@ use self::ledger::{Fate, Implausible};
 use self::outbox::{Outbox, Window};
 use super::channel::ChannelHandle;
 use super::convert::{refusal_from_wire, returned_from_wire, shared_text};
-use super::core::{Core, Outgoing, lock, wake_all};
+use super::core::{Core, lock, wake_all};
 use super::error::{CloseReason, ConfirmError, PublishError, RequestError};
 use super::message::Message;
+use super::state::Outgoing;
 use crate::model::{Durability, NAME_BYTES_MAX, NameTooLong, Refusal};
 use crate::wire::pb;
 
