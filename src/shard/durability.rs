@@ -6,10 +6,15 @@ use crate::model::{Entity, QueueId, Refusal, ReplyCode, ShardId};
 use crate::queue::ConsumerKey;
 use crate::storage::LogIndex;
 
-/// A batch of this size is handed to the log even while the log is busy.
+/// While the log is busy, batches are handed over at the end of each turn as long as fewer than this are on their way.
+/// The log's writer finds them when it comes back from the disk and goes on at once, without asking for more; beyond
+/// this, larger batches cost less.
+const BATCHES_AHEAD_MAX: usize = 16;
+
+/// A batch of this size is handed to the log even if many are on their way.
 pub(super) const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
-/// A large batch waits for the log to be idle all the same if more than this would be on its way to the disk.
+/// A batch waits for the log to be idle all the same if more than this would be on its way to the disk.
 pub(super) const HANDED_OVER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Somebody who wants to know when a batch is durable.
@@ -20,7 +25,7 @@ pub(super) enum Waiting {
 }
 
 impl Shard {
-    /// Hands the batch to the log if the log has nothing else to do, or if the batch is large.
+    /// Hands the batch to the log, unless enough is on its way and the batch is not large.
     pub(super) fn hand_over(&mut self) {
         self.freeze();
         if self.failed.is_some() {
@@ -29,9 +34,9 @@ impl Shard {
             let waiting = std::mem::take(&mut self.waiting);
             return self.refuse(waiting);
         }
-        let large = self.batch.len() >= BATCH_BYTES_MAX
-            && self.log().pending_bytes() + self.batch.len() <= HANDED_OVER_BYTES_MAX;
-        if (self.batch.is_empty() && self.waiting.is_empty()) || !(self.log().idle() || large) {
+        let worth_it = self.handed_over.len() < BATCHES_AHEAD_MAX || self.batch.len() >= BATCH_BYTES_MAX;
+        let fits = self.log().pending_bytes() + self.batch.len() <= HANDED_OVER_BYTES_MAX;
+        if (self.batch.is_empty() && self.waiting.is_empty()) || !(self.log().idle() || worth_it && fits) {
             return;
         }
         if self.logged && self.batch.is_empty() {

@@ -31,8 +31,8 @@ pub trait ShardLog: Send {
     /// How far the log is durable, and whether it failed.
     fn progress(&self) -> Progress;
 
-    /// Whether everything handed over is durable. An owner seals a batch at once while this holds, and lets work
-    /// pile up while it does not.
+    /// Whether everything handed over is durable. What an owner proposes while this does not hold becomes durable
+    /// together with all else that waits, so a few batches ahead cost little and many let work pile up better.
     fn idle(&self) -> bool;
 
     /// Bytes handed over that are not durable yet: payload, and what each batch and each piece of it costs beside.

@@ -48,10 +48,12 @@ fn a_confirm_waits_for_the_disk_and_no_longer() {
     assert!(confirmed(&events).is_empty(), "the disk has nothing yet");
     let (second, events) = driver.publish(&[2], 0, &[Q]);
     assert!(confirmed(&events).is_empty());
-    assert_eq!(confirmed(&driver.step()), [first], "the second was not handed over yet");
-    assert_eq!(confirmed(&driver.step()), [second]);
+    assert_eq!(confirmed(&driver.step()), [first, second], "both were on their way");
+    let (third, events) = driver.publish(&[3], 0, &[Q]);
+    assert!(confirmed(&events).is_empty(), "the disk has only those before");
+    assert_eq!(confirmed(&driver.step()), [third]);
     let mut driver = after_power_cut(&disk, driver, &[Q]);
-    assert_eq!(ids(&driver.consume(Q, 1, UNLIMITED)), [1, 2]);
+    assert_eq!(ids(&driver.consume(Q, 1, UNLIMITED)), [1, 2, 3]);
 }
 
 #[test]
