@@ -18,7 +18,10 @@ use crate::model::{
     ConnectionId, Durability, Entity, FieldTable, Refusal, ReplyCode, ShardId, UserName, VhostName,
 };
 use crate::routing::{Binding, ExchangeDefinition, Explanation, RouteError, no_such_queue};
-use crate::shard::{Command, ConsumerKey, Mailbox, MemoryGauge, QueueState, ShardHandle};
+use crate::shard::{
+    Command, ConsumerKey, DiskGauge, Mailbox, MemoryGauge, QueueCounts, QueueState, ShardHandle,
+    out_of_service,
+};
 use crate::storage::DataDirectory;
 
 /// What a broker needs to know.
@@ -28,6 +31,10 @@ pub struct BrokerOptions {
     pub data: Option<PathBuf>,
     /// Durable shards of a new data directory. One that exists keeps its number.
     pub shards: u16,
+    /// Length in bytes at which a durable shard's log begins a new file.
+    pub segment_bytes: u64,
+    /// Bytes that go into a durable shard's log between two checkpoints: a start reads little more.
+    pub checkpoint_bytes: u64,
     /// Bytes of recent messages that each durable shard keeps in memory.
     pub resident_bytes_max: usize,
     /// Largest message body in bytes.
@@ -36,6 +43,9 @@ pub struct BrokerOptions {
     pub publish_bytes_max: usize,
     /// Bytes of messages that are nowhere but in memory, of all connections together; publishers wait beyond.
     pub memory_bytes_max: u64,
+    /// Bytes that are to stay free on the disk: with less, publishers of durable messages wait; 0: they wait only when the
+    /// disk is full.
+    pub disk_free_bytes_min: u64,
     /// Bytes of deliveries that may wait for one connection's socket.
     pub deliver_bytes_max: usize,
     /// The administrator that a broker without users begins with.
@@ -48,16 +58,24 @@ pub struct Broker {
     pub(super) shared: Arc<Shared>,
 }
 
+/// What says whether there is room for messages.
+#[derive(Debug)]
+pub(super) struct Gauges {
+    /// What volatile shards hold.
+    pub(super) memory: Arc<MemoryGauge>,
+    /// Whether the disk has room.
+    pub(super) disk: Arc<DiskGauge>,
+}
+
 /// What all parts of the broker share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) options: BrokerOptions,
     pub(super) shards: BTreeMap<ShardId, ShardHandle>,
-    /// What volatile shards hold.
-    pub(super) memory: Arc<MemoryGauge>,
+    pub(super) gauges: Gauges,
     pub(super) catalog: Arc<Mailbox<CatalogCommand>>,
-    /// Dropped or sent to: the catalog stops.
-    pub(super) stop_catalog: Mutex<Option<oneshot::Sender<()>>>,
+    /// Dropped or sent to: the catalog stops. What it is sent hears when it has.
+    pub(super) stop_catalog: Mutex<Option<oneshot::Sender<oneshot::Sender<()>>>>,
     vhosts: RwLock<BTreeMap<VhostName, Arc<Vhost>>>,
     users: RwLock<BTreeMap<UserName, Arc<User>>>,
     pub(super) logins: Mutex<LoginCache>,
@@ -66,6 +84,8 @@ pub(super) struct Shared {
     connections: Mutex<BTreeMap<ConnectionId, Arc<ConnectionDescription>>>,
     next_connection: AtomicU64,
     consumer_tags: Mutex<HashMap<ConsumerKey, Arc<str>>>,
+    /// Shards that do not work, and why.
+    faults: Mutex<BTreeMap<ShardId, Arc<str>>>,
     /// Locked as long as the broker lives.
     _directory: Option<DataDirectory>,
 }
@@ -89,6 +109,8 @@ pub struct ConnectionDescription {
     pub connected_at_ms: u64,
     /// Counters that the front end keeps.
     pub meter: ConnectionMeter,
+    /// Why nothing that it publishes is taken now.
+    pub(super) blocked: Mutex<Option<String>>,
     /// Wakes the connection to be closed; the text says why.
     pub(super) disconnect: Mutex<Option<oneshot::Sender<String>>>,
 }
@@ -104,13 +126,33 @@ pub struct ConnectionMeter {
     pub channels: AtomicU64,
 }
 
+impl ConnectionDescription {
+    /// What it publishes waits for this reason, or does not any more.
+    pub fn note_blocked(&self, reason: Option<String>) {
+        *self.blocked.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    /// Why nothing that it publishes is taken now, in a sentence; `None` if it is.
+    pub fn blocked(&self) -> Option<String> {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn disconnect(&self, reason: String) {
+        let sender = self.disconnect.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sender) = sender {
+            // The connection may be on its way out already.
+            let _ = sender.send(reason);
+        }
+    }
+}
+
 impl Shared {
     pub(super) fn new(
         options: BrokerOptions,
         shards: BTreeMap<ShardId, ShardHandle>,
-        memory: Arc<MemoryGauge>,
+        gauges: Gauges,
         catalog: Arc<Mailbox<CatalogCommand>>,
-        stop_catalog: oneshot::Sender<()>,
+        stop_catalog: oneshot::Sender<oneshot::Sender<()>>,
         logins: LoginCache,
         directory: Option<DataDirectory>,
     ) -> Self {
@@ -118,7 +160,7 @@ impl Shared {
         Self {
             options,
             shards,
-            memory,
+            gauges,
             catalog,
             stop_catalog: Mutex::new(Some(stop_catalog)),
             vhosts: RwLock::default(),
@@ -128,6 +170,7 @@ impl Shared {
             connections: Mutex::default(),
             next_connection: AtomicU64::new(1),
             consumer_tags: Mutex::default(),
+            faults: Mutex::default(),
             _directory: directory,
         }
     }
@@ -160,6 +203,15 @@ impl Shared {
         self.consumer_tags.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn note_fault(&self, shard: ShardId, what: &str) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, what.into());
+    }
+
+    /// Why a shard does not work, if it does not.
+    pub(super) fn fault(&self, shard: ShardId) -> Option<Arc<str>> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).get(&shard).cloned()
+    }
+
     pub(super) fn next_connection(&self) -> ConnectionId {
         ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
     }
@@ -172,20 +224,15 @@ impl Shared {
     }
 }
 
-impl ConnectionDescription {
-    fn disconnect(&self, reason: String) {
-        let sender = self.disconnect.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(sender) = sender {
-            // The connection may be on its way out already.
-            let _ = sender.send(reason);
-        }
-    }
-}
-
 impl Broker {
     /// What a confirm of a message in a durable queue means.
     pub fn durability(&self) -> Durability {
         if self.shared.options.data.is_some() { Durability::Synced } else { Durability::Memory }
+    }
+
+    /// Bytes of messages that one connection may have under way.
+    pub fn publish_bytes_max(&self) -> usize {
+        self.shared.options.publish_bytes_max
     }
 
     /// Largest message body in bytes.
@@ -252,7 +299,12 @@ impl Broker {
     /// Checks that a queue exists; tells its numbers.
     pub async fn check_queue(&self, who: &Identity, name: &str) -> Result<DeclaredQueue, Refusal> {
         let queue = self.queue(who, name)?;
-        let counts = self.inspect(&queue).await.map(|state| state.counts).unwrap_or_default();
+        let counts = match self.inspect(&queue).await {
+            Some(state) => state.counts,
+            None if self.shared.fault(queue.shard).is_some() => return Err(out_of_service(queue.shard)),
+            // It was deleted in the meantime.
+            None => QueueCounts::default(),
+        };
         Ok(DeclaredQueue {
             name: queue.name.clone(),
             messages_ready: counts.ready,
@@ -278,7 +330,7 @@ impl Broker {
         let queue = self.queue(who, name)?;
         let (reply, purged) = oneshot::channel();
         self.shard(&queue)?.send(Command::Purge { queue: queue.id, reply });
-        purged.await.map_err(|_| stopping())
+        purged.await.map_err(|_| stopping())?.map_err(|refusal| *refusal)
     }
 
     /// Where a message would go, and why.
@@ -329,8 +381,10 @@ impl Broker {
     pub async fn close(&self) -> Result<(), Vec<String>> {
         let stop = self.shared.stop_catalog.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(stop) = stop {
+            let (stopped, has_stopped) = oneshot::channel();
             // The catalog may have stopped by itself.
-            let _ = stop.send(());
+            let _ = stop.send(stopped);
+            let _ = has_stopped.await;
         }
         let mut problems = Vec::new();
         for shard in self.shared.shards.values() {

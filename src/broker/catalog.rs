@@ -34,11 +34,13 @@ pub(super) struct Catalog {
     pub(super) name_key: u64,
     pub(super) vhosts: BTreeMap<VhostName, VhostState>,
     pub(super) users: BTreeMap<UserName, Arc<User>>,
-    next_queue: u64,
+    pub(super) next_queue: u64,
     /// How many durable shards the data directory has; 0: not known yet.
     pub(super) durable_shards: u16,
     /// Queues per shard, to place new ones.
     load: BTreeMap<ShardId, u64>,
+    /// Shards that take no new queues, and why: their logs failed, or cannot be opened.
+    pub(super) failed_shards: BTreeMap<ShardId, String>,
 }
 
 /// One vhost.
@@ -100,6 +102,7 @@ impl Catalog {
                 let binding = stored.binding()?;
                 self.replayed_vhost(&vhost)?.table.unbind(&binding);
             }
+            Change::NextQueue(number) => self.next_queue = self.next_queue.max(number),
             Change::Shards(shards) => {
                 self.durable_shards = u16::try_from(shards).map_err(|_| format!("{shards} shards"))?;
             }
@@ -282,6 +285,7 @@ impl Catalog {
             }
             false => declaration.name,
         };
+        let shard = self.place(durable)?;
         let definition = Arc::new(QueueDefinition {
             id,
             name,
@@ -289,7 +293,7 @@ impl Catalog {
             owner: declaration.exclusive.then_some(connection),
             auto_delete: declaration.auto_delete,
             arguments: declaration.arguments,
-            shard: self.place(durable),
+            shard,
         });
         if durable {
             changes.records.push(Change::PutQueue(stored_queue(vhost, &definition)).into());
@@ -301,15 +305,20 @@ impl Catalog {
         Ok(definition)
     }
 
-    /// The shard with the fewest queues; of several the first.
-    fn place(&self, durable: bool) -> ShardId {
+    /// The shard with the fewest queues, of those that work; of several the first.
+    fn place(&self, durable: bool) -> Result<ShardId, Refusal> {
         let durable = durable && self.durable_shards > 0;
         let first = if durable { 0 } else { FIRST_VOLATILE_SHARD };
         let count = if durable { self.durable_shards } else { self.volatile_shards() };
         (first..first + count)
             .map(ShardId)
+            .filter(|shard| !self.failed_shards.contains_key(shard))
             .min_by_key(|shard| self.load.get(shard).copied().unwrap_or(0))
-            .unwrap_or(ShardId(first))
+            .ok_or_else(|| {
+                let text = "no new durable queue can be made: the logs of all shards have failed";
+                Refusal::new(ReplyCode::ResourceError, text)
+                    .hint("the operator must look at the broker's disk and restart it")
+            })
     }
 
     /// One: what has no disk to wait for gains nothing from being split on a machine of few cores.
@@ -390,16 +399,8 @@ impl Catalog {
         if let Some(vhost) = vhosts.iter().find(|vhost| !self.vhosts.contains_key(*vhost)) {
             return Err(no_such_vhost(vhost));
         }
-        changes.records.push(
-            Change::PutUser(StoredUser {
-                name: name.to_string(),
-                password_hash: password.to_string(),
-                administrator,
-                vhosts: vhosts.iter().map(ToString::to_string).collect(),
-            })
-            .into(),
-        );
         let user = User { name: name.clone(), password, administrator, vhosts: vhosts.into_iter().collect() };
+        changes.records.push(Change::PutUser(StoredUser::new(&user)).into());
         self.users.insert(name, Arc::new(user));
         changes.users = true;
         Ok(())
@@ -483,7 +484,7 @@ fn remove_unused(state: &mut VhostState, vhost: &VhostName, removed: Removed, ch
     }
 }
 
-fn stored_queue(vhost: &VhostName, queue: &QueueDefinition) -> StoredQueue {
+pub(super) fn stored_queue(vhost: &VhostName, queue: &QueueDefinition) -> StoredQueue {
     StoredQueue {
         vhost: vhost.to_string(),
         name: queue.name.to_string(),

@@ -10,12 +10,13 @@ use tokio::sync::{Notify, oneshot};
 
 use super::broker::Shared;
 use super::catalog::{Catalog, Changes};
+use super::catalog_checkpoint::CatalogKeeper;
 use super::record::Records;
 use super::request::{Answer, Request};
 use super::vhost::{QueueDefinition, Vhost};
 use crate::model::{BodySequence, ConnectionId, Entity, QueueId, Refusal, ReplyCode, Timestamp, VhostName};
-use crate::shard::{Command, DeleteRefusal, Mailbox, Notice, QueueOptions};
-use crate::storage::{Batch, ShardLog};
+use crate::shard::{Command, DeleteRefusal, Mailbox, Notice, QueueOptions, out_of_service};
+use crate::storage::{Batch, DiskError, LogRoom, ShardLog};
 
 /// A request and where its answer goes; nobody waits for requests that the broker makes itself.
 #[derive(Debug)]
@@ -34,8 +35,15 @@ pub(super) struct CatalogTask {
     pub(super) commands: Arc<Mailbox<CatalogCommand>>,
     pub(super) notices: Arc<Mailbox<Notice>>,
     pub(super) shared: Arc<Shared>,
-    pub(super) stop: oneshot::Receiver<()>,
+    pub(super) keeper: CatalogKeeper,
+    /// What comes here hears when the task has ended.
+    pub(super) stop: oneshot::Receiver<oneshot::Sender<()>>,
+    /// It came while the task waited for the disk.
+    pub(super) stopped: Option<Stopped>,
 }
+
+/// Who hears when the task has ended, unless all are gone that could ask.
+type Stopped = Result<oneshot::Sender<()>, oneshot::error::RecvError>;
 
 /// An answer that waits for its records.
 type Answered = (oneshot::Sender<Result<Answer, Refusal>>, Result<Answer, Refusal>);
@@ -44,7 +52,7 @@ impl CatalogTask {
     pub(super) async fn run(mut self) {
         let mut commands = Vec::new();
         let mut notices = Vec::new();
-        loop {
+        let stopped = loop {
             let commands_mailbox = Arc::clone(&self.commands);
             let notices_mailbox = Arc::clone(&self.notices);
             let arrived = poll_fn(|context| {
@@ -58,12 +66,18 @@ impl CatalogTask {
             });
             tokio::select! {
                 () = arrived => {}
-                _ = &mut self.stop => break,
+                stopped = &mut self.stop => break stopped,
             }
             for notice in notices.drain(..) {
-                if let Notice::QueueUnused { queue } = notice {
-                    commands
-                        .push(CatalogCommand { request: Request::DeleteUnusedQueue { queue }, reply: None });
+                match notice {
+                    Notice::QueueUnused { queue } => {
+                        let request = Request::DeleteUnusedQueue { queue };
+                        commands.push(CatalogCommand { request, reply: None });
+                    }
+                    Notice::LogFailed { shard, what } => {
+                        self.shared.note_fault(shard, &what);
+                        self.catalog.failed_shards.insert(shard, what);
+                    }
                 }
             }
             let mut rest = commands.drain(..).peekable();
@@ -71,6 +85,26 @@ impl CatalogTask {
                 let some: Vec<CatalogCommand> = rest.by_ref().take(REQUESTS_PER_BATCH_MAX).collect();
                 self.carry_out(some).await;
             }
+            if let Some(stopped) = self.stopped.take() {
+                break stopped;
+            }
+            if self.keeper.is_due() {
+                self.write_checkpoint().await;
+            }
+        };
+        if self.keeper.has_news() {
+            self.write_checkpoint().await;
+        }
+        if let Ok(stopped) = stopped {
+            // Who asked may be gone.
+            let _ = stopped.send(());
+        }
+    }
+
+    /// Between requests everything that the catalog knows is durable, unless its log failed or has no room.
+    async fn write_checkpoint(&mut self) {
+        if self.log.progress().failed.is_none() && self.log.idle() {
+            self.keeper.write(self.log.position(), self.catalog.records()).await;
         }
     }
 
@@ -174,6 +208,7 @@ impl CatalogTask {
             let why = match refusal {
                 DeleteRefusal::InUse => "in use",
                 DeleteRefusal::NotEmpty => "not empty",
+                DeleteRefusal::OutOfService => return out_of_service(queue.shard),
             };
             Refusal::new(
                 ReplyCode::PreconditionFailed,
@@ -192,6 +227,7 @@ impl CatalogTask {
         }
     }
 
+    /// Waits for the disk, if need be until there is room on it.
     async fn make_durable(&mut self, changes: &mut Changes) -> Result<(), Refusal> {
         if changes.records.is_empty() {
             return Ok(());
@@ -205,6 +241,7 @@ impl CatalogTask {
             recorded_at: Timestamp(since.as_millis() as u64),
             payload: vec![Bytes::from(records.encode_to_vec())],
         };
+        self.keeper.note_written(batch.payload_bytes());
         let index = self.log.propose(batch).map_err(|failure| failed(&failure.to_string()))?;
         loop {
             let notified = self.progress.notified();
@@ -215,7 +252,18 @@ impl CatalogTask {
             if let Some(failure) = progress.failed {
                 return Err(failed(&failure.to_string()));
             }
-            notified.await;
+            let LogRoom::None(error) = progress.room else {
+                notified.await;
+                continue;
+            };
+            // Whoever is to make room may want to stop the broker first.
+            tokio::select! {
+                () = notified => {}
+                stopped = &mut self.stop, if self.stopped.is_none() => self.stopped = Some(stopped),
+            }
+            if self.stopped.is_some() {
+                return Err(no_room(&error));
+            }
         }
     }
 
@@ -269,6 +317,12 @@ async fn delete_on_shard(
     shard.send(Command::DeleteQueue { queue: queue.id, if_unused, if_empty, reply });
     // A shard that has stopped holds no queue any more.
     deleted.await.unwrap_or(Ok(0))
+}
+
+fn no_room(error: &DiskError) -> Refusal {
+    Refusal::new(ReplyCode::ResourceError, format!("the catalog cannot be written: {error}"))
+        .hint("free space on the broker's disk")
+        .retryable()
 }
 
 fn failed(what: &str) -> Refusal {

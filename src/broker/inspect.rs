@@ -27,8 +27,10 @@ pub struct Page<T> {
 pub struct QueueListing {
     /// As it was declared.
     pub definition: Arc<QueueDefinition>,
-    /// Its numbers.
+    /// Its numbers; zeros if its shard could not be started.
     pub counts: QueueCounts,
+    /// Why its shard does not work, if it does not.
+    pub fault: Option<Arc<str>>,
 }
 
 /// A consumer with its numbers.
@@ -84,7 +86,8 @@ impl Broker {
             .into_iter()
             .map(|definition| {
                 let counts = states.remove(&definition.id).map(|state| state.counts).unwrap_or_default();
-                QueueListing { definition, counts }
+                let fault = self.shared.fault(definition.shard);
+                QueueListing { definition, counts, fault }
             })
             .collect();
         page(entries, size, |queue: &QueueListing| queue.definition.name.to_string())

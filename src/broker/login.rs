@@ -111,6 +111,7 @@ impl Broker {
             client,
             connected_at_ms,
             meter: ConnectionMeter::default(),
+            blocked: Mutex::default(),
             disconnect: Mutex::new(Some(sender)),
         });
         self.shared.connections().insert(who.connection, Arc::clone(&description));

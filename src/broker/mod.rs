@@ -6,6 +6,7 @@
 
 mod broker;
 mod catalog;
+mod catalog_checkpoint;
 mod catalog_task;
 mod gets;
 mod inspect;
@@ -16,6 +17,7 @@ mod queue_checks;
 mod record;
 mod request;
 mod session;
+mod shortage;
 mod vhost;
 
 pub use crate::auth::{Password, parse_plain};
@@ -33,3 +35,4 @@ pub use open::{OpenFailure, open};
 pub use publish::{Confirmation, ConfirmedRun, Publication, PublishFailed, PublishReport, Target};
 pub use request::{Answer, DeclaredQueue, QueueDeclaration, UserChange};
 pub use session::{CONSUMERS_MAX, ConsumeRequest, Session, SettleAnswer, SettleRequest};
+pub use shortage::Shortage;

@@ -8,25 +8,32 @@ use std::sync::Arc;
 use prost::Message;
 use tokio::sync::{Notify, oneshot};
 
-use super::broker::{Broker, BrokerOptions, Shared};
+use super::broker::{Broker, BrokerOptions, Gauges, Shared};
 use super::catalog::{Catalog, Changes, FIRST_VOLATILE_SHARD};
+use super::catalog_checkpoint::CatalogKeeper;
 use super::catalog_task::CatalogTask;
 use super::record::{Change, Record, Records};
+use super::shortage::watch_disk;
 use super::vhost::Vhost;
 use crate::auth::{KEY_BYTES, LoginCache, SALT_BYTES, hash_password};
 use crate::model::{BodySequence, QueueId, ShardId, Timestamp, VhostName};
 use crate::shard::{
-    Command, Mailbox, MemoryGauge, Notice, QueueOptions, Shard, ShardHandle, ShardOptions, spawn,
+    Command, DiskGauge, Mailbox, MemoryGauge, Notice, QueueOptions, Shard, ShardHandle, ShardOptions, spawn,
+    spawn_out_of_service,
 };
 use crate::storage::{
     Batch, DataDirectory, DirectLog, DirectLogOptions, MemoryLog, OpenFailure as LogOpenFailure, RealDisk,
-    RecoveredBatch, ShardLog,
+    ShardLog,
 };
 
 /// Successful logins that are remembered.
 const LOGINS_MAX: usize = 10_000;
 /// The catalog's folder in the data directory.
 const CATALOG_DIRECTORY: &str = "catalog";
+/// Room that each durable shard's log keeps for when the disk is full: what is on its way then, and settlements.
+const SHARD_RESERVE_BYTES: u64 = 8 * 1024 * 1024;
+/// The same for the catalog's log.
+const CATALOG_RESERVE_BYTES: u64 = 1024 * 1024;
 /// The vhost that every broker has.
 const DEFAULT_VHOST: &str = "/";
 
@@ -74,17 +81,11 @@ pub fn open(options: BrokerOptions) -> Result<Broker, OpenFailure> {
     catalog.name_key = getrandom::u64().map_err(|error| no_randomness(&error))?;
 
     let notices = Arc::new(Mailbox::default());
-    let mut shards = BTreeMap::new();
-    if let Some(data) = &options.data {
-        // The catalog tells the number of shards only once all of them are there: from then on one that is missing
-        // is a loss, and before that it is a start that was interrupted.
-        let is_new = catalog.durable_shards == 0;
-        let count = if is_new { options.shards.max(1) } else { catalog.durable_shards };
-        for number in 0..count {
-            let handle = start_durable_shard(ShardId(number), data, is_new, &options, &catalog, &notices)?;
-            shards.insert(handle.id(), handle);
-        }
-    }
+    let disk = Arc::new(DiskGauge::default());
+    let mut shards = match &options.data {
+        Some(data) => start_durable_shards(data, &options, &mut catalog, &notices, &disk)?,
+        None => BTreeMap::new(),
+    };
     complete(&mut catalog, &options, &mut *log)?;
     let memory = Arc::new(MemoryGauge::new(options.memory_bytes_max));
     for number in 0..catalog.volatile_shards() {
@@ -106,15 +107,31 @@ pub fn open(options: BrokerOptions) -> Result<Broker, OpenFailure> {
     let shared = Arc::new(Shared::new(
         options,
         shards,
-        memory,
+        Gauges { memory, disk: Arc::clone(&disk) },
         Arc::clone(&commands),
         stop_catalog,
         logins,
         directory,
     ));
+    catalog.failed_shards.iter().for_each(|(shard, what)| shared.note_fault(*shard, what));
     publish_catalog(&shared, &catalog);
-    let task = CatalogTask { catalog, log, progress, commands, notices, shared: Arc::clone(&shared), stop };
+    let keeper = CatalogKeeper::new(log.keeper());
+    let shared_too = Arc::clone(&shared);
+    let task = CatalogTask {
+        catalog,
+        log,
+        keeper,
+        progress,
+        commands,
+        notices,
+        shared: shared_too,
+        stop,
+        stopped: None,
+    };
     tokio::spawn(task.run());
+    if let (Some(data), bytes_min @ 1..) = (shared.options.data.clone(), shared.options.disk_free_bytes_min) {
+        tokio::spawn(watch_disk(data, bytes_min, Arc::downgrade(&disk)));
+    }
     Ok(Broker { shared })
 }
 
@@ -130,12 +147,13 @@ fn open_catalog_log(
     let log = DirectLog::open(
         Arc::new(RealDisk),
         &data.join(CATALOG_DIRECTORY),
-        DirectLogOptions { create_if_missing: !has_shards, ..DirectLogOptions::default() },
-        Arc::new(move || progress.notify_waiters()),
-        &mut |batch: RecoveredBatch| {
-            let records = Records::decode(batch.payload).map_err(|error| error.to_string())?;
-            records.records.into_iter().try_for_each(|record| catalog.replay(record))
+        DirectLogOptions {
+            create_if_missing: !has_shards,
+            reserve_bytes: CATALOG_RESERVE_BYTES,
+            ..DirectLogOptions::default()
         },
+        Arc::new(move || progress.notify_waiters()),
+        catalog,
     );
     let log = log.map_err(|failure| OpenFailure::Log { what: "the catalog".to_owned(), failure })?;
     tell_recovery("the catalog", &log);
@@ -188,6 +206,40 @@ fn complete(
     log.propose(batch).map(|_| ()).map_err(|failure| OpenFailure::Catalog(failure.to_string()))
 }
 
+/// Starts the durable shards. One whose log is damaged stays out of service, with its fault told, as long as another
+/// one works: the damage is in its queues alone.
+fn start_durable_shards(
+    data: &Path,
+    options: &BrokerOptions,
+    catalog: &mut Catalog,
+    notices: &Arc<Mailbox<Notice>>,
+    disk: &Arc<DiskGauge>,
+) -> Result<BTreeMap<ShardId, ShardHandle>, OpenFailure> {
+    // The catalog tells the number of shards only once all of them are there: from then on one that is missing
+    // is a loss, and before that it is a start that was interrupted.
+    let is_new = catalog.durable_shards == 0;
+    let count = if is_new { options.shards.max(1) } else { catalog.durable_shards };
+    let mut shards = BTreeMap::new();
+    for id in (0..count).map(ShardId) {
+        let handle = match start_durable_shard(id, data, is_new, options, catalog, notices, disk) {
+            Err(OpenFailure::Log { what, failure })
+                if failure.is_damage() && !is_new && catalog.failed_shards.len() + 1 < usize::from(count) =>
+            {
+                tracing::error!(
+                    shard = %id,
+                    queues = queues_on(catalog, id).len(),
+                    "{what} cannot be recovered and stays out of service with its queues; the other shards run: {failure}"
+                );
+                catalog.failed_shards.insert(id, failure.to_string());
+                spawn_out_of_service(id)
+            }
+            started => started?,
+        };
+        shards.insert(id, handle);
+    }
+    Ok(shards)
+}
+
 fn start_durable_shard(
     id: ShardId,
     data: &Path,
@@ -195,25 +247,33 @@ fn start_durable_shard(
     options: &BrokerOptions,
     catalog: &Catalog,
     notices: &Arc<Mailbox<Notice>>,
+    disk: &Arc<DiskGauge>,
 ) -> Result<ShardHandle, OpenFailure> {
     let mailbox = Arc::new(Mailbox::default());
-    let shard_options = ShardOptions { id, resident_bytes_max: options.resident_bytes_max };
+    let shard_options = shard_options(id, options);
     let mut shard = Shard::new(shard_options, Arc::clone(notices));
     let wake = Arc::clone(&mailbox);
     let log = DirectLog::open(
         Arc::new(RealDisk),
         &data.join(shard_directory(id)),
-        DirectLogOptions { create_if_missing: is_new, ..DirectLogOptions::default() },
+        DirectLogOptions {
+            create_if_missing: is_new,
+            segment_bytes: options.segment_bytes,
+            reserve_bytes: SHARD_RESERVE_BYTES,
+            ..DirectLogOptions::default()
+        },
         Arc::new(move || {
             // A shard that has stopped needs no progress.
             let _ = wake.push(Command::LogProgress);
         }),
-        &mut |batch: RecoveredBatch| shard.replay(&batch).map_err(|failure| failure.to_string()),
+        &mut shard,
     );
     let what = format!("shard {id}");
-    let log = log.map_err(|failure| OpenFailure::Log { what: what.clone(), failure })?;
+    let failed = |failure| OpenFailure::Log { what: what.clone(), failure };
+    let log = log.map_err(failed)?;
     tell_recovery(&what, &log);
-    shard.start(Box::new(log), &queues_on(catalog, id));
+    shard.watch_disk(Arc::clone(disk));
+    shard.start(Box::new(log), &queues_on(catalog, id)).map_err(failed)?;
     Ok(spawn(shard, mailbox))
 }
 
@@ -224,11 +284,17 @@ fn start_volatile_shard(
     notices: &Arc<Mailbox<Notice>>,
     memory: &Arc<MemoryGauge>,
 ) -> ShardHandle {
-    let shard_options = ShardOptions { id, resident_bytes_max: options.resident_bytes_max };
+    let shard_options = shard_options(id, options);
     let mut shard = Shard::new(shard_options, Arc::clone(notices));
     shard.count_in(Arc::clone(memory));
-    shard.start(Box::new(MemoryLog::new()), &queues_on(catalog, id));
+    let started = shard.start(Box::new(MemoryLog::new()), &queues_on(catalog, id));
+    debug_assert!(started.is_ok(), "a log in memory misses nothing");
     spawn(shard, Arc::new(Mailbox::default()))
+}
+
+fn shard_options(id: ShardId, options: &BrokerOptions) -> ShardOptions {
+    let BrokerOptions { resident_bytes_max, segment_bytes, checkpoint_bytes, .. } = *options;
+    ShardOptions { id, resident_bytes_max, segment_bytes, checkpoint_bytes }
 }
 
 fn shard_directory(id: ShardId) -> String {

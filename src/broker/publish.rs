@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::catalog::FIRST_VOLATILE_SHARD;
 use super::session::Session;
 use super::vhost::Vhost;
 use crate::model::{
@@ -272,7 +273,6 @@ impl Session {
         target: &mut Target,
         publication: &impl Publication,
     ) -> PublishReport {
-        self.has_published = true;
         let message_bytes_max = self.broker.message_bytes_max();
         let fates = target.fates(&self.who.vhost, publication, message_bytes_max, &mut self.router);
         let mut report = PublishReport::default();
@@ -321,6 +321,16 @@ impl Session {
             }));
         }
         report
+    }
+
+    /// Whether any of the messages would be written to a log.
+    pub(super) fn reaches_disk(&mut self, target: &mut Target, publication: &impl Publication) -> bool {
+        let message_bytes_max = self.broker.message_bytes_max();
+        let fates = target.fates(&self.who.vhost, publication, message_bytes_max, &mut self.router);
+        fates.iter().any(|(_, fate)| match fate {
+            Fate::Routed(route) => route.shards.iter().any(|(shard, _)| shard.0 < FIRST_VOLATILE_SHARD),
+            Fate::Refused(_) => false,
+        })
     }
 
     /// A publisher is gone: gives up what was remembered for its target.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use prost::{Message, Oneof};
 
+use crate::auth::User;
 use crate::model::{ExchangeName, FieldTable, FieldValue, NameTooLong, QueueName, RoutingKey};
 use crate::routing::{Binding, Destination, ExchangeDefinition, ExchangeKind};
 
@@ -16,7 +17,7 @@ pub(super) struct Records {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub(super) change: Option<Change>,
 }
 
@@ -45,6 +46,9 @@ pub(super) enum Change {
     /// How many durable shards this data directory has; written once.
     #[prost(uint32, tag = "11")]
     Shards(u32),
+    /// Numbers of queues up to this one have been given; a checkpoint says so, since the last ones may be deleted.
+    #[prost(uint64, tag = "12")]
+    NextQueue(u64),
 }
 
 /// A name, within a vhost where it needs one.
@@ -175,6 +179,17 @@ impl From<Change> for Record {
 impl StoredName {
     pub(super) fn new(vhost: &str, name: &str) -> Self {
         Self { vhost: vhost.to_owned(), name: name.to_owned() }
+    }
+}
+
+impl StoredUser {
+    pub(super) fn new(user: &User) -> Self {
+        Self {
+            name: user.name.to_string(),
+            password_hash: user.password.to_string(),
+            administrator: user.administrator,
+            vhosts: user.vhosts.iter().map(ToString::to_string).collect(),
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use super::broker::Broker;
 use super::gets::{Gets, SettledGets, Source};
@@ -36,8 +35,6 @@ pub struct Session {
     publish_bytes: usize,
     /// Of these, bytes that still wait in the mailboxes of shards.
     pub(super) untaken_bytes: usize,
-    /// It is one of those that fill the broker's memory.
-    pub(super) has_published: bool,
     consumers: HashMap<(u32, u32), Consumer, foldhash::fast::RandomState>,
     gets: HashMap<u32, Gets>,
     /// Requests to settle of which more than one queue has to tell, with the number of queues that have not.
@@ -119,7 +116,6 @@ impl Session {
             free: Vec::new(),
             publish_bytes: 0,
             untaken_bytes: 0,
-            has_published: false,
             consumers: HashMap::default(),
             gets: HashMap::new(),
             settling: HashMap::new(),
@@ -141,12 +137,6 @@ impl Session {
     pub fn may_publish(&self) -> bool {
         self.untaken_bytes < UNTAKEN_BYTES_MAX
             && self.publish_bytes < self.broker.shared.options.publish_bytes_max
-    }
-
-    /// Whether the broker's memory has room for what this connection may publish; if not, the task is woken when it
-    /// has. Who has published nothing is not held up: consumers make room.
-    pub fn poll_memory(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.has_published { self.broker.shared.memory.poll_room(context) } else { Poll::Ready(()) }
     }
 
     /// A shard has taken messages out of its mailbox.

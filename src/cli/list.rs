@@ -1,5 +1,7 @@
 //! `leveret list`: what a broker has.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
@@ -49,7 +51,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.json {
         output::json_line(&Value::Array(listing.json))
     } else {
-        output::text(&listing.table.render(Terminal::of_stdout()))
+        let mut text = listing.table.render(Terminal::of_stdout());
+        listing.notes.iter().for_each(|note| text.push_str(&format!("\n{note}\n")));
+        output::text(&text)
     }
 }
 
@@ -57,6 +61,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 struct Listing {
     table: Table,
     json: Vec<Value>,
+    /// For people, below the table.
+    notes: Vec<String>,
 }
 
 async fn listing(channel: &Channel, what: What) -> Result<Listing, Failure> {
@@ -98,7 +104,7 @@ fn exchanges(entries: &[ExchangeEntry]) -> Listing {
             "bindings": entry.bindings,
         })
     };
-    Listing { table, json: entries.iter().map(json).collect() }
+    Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
 }
 
 fn queues(entries: &[QueueEntry]) -> Listing {
@@ -123,6 +129,7 @@ fn queues(entries: &[QueueEntry]) -> Listing {
                 (!entry.durable, "transient"),
                 (entry.exclusive, "exclusive"),
                 (entry.auto_delete, "auto-delete"),
+                (entry.fault.is_some(), "out-of-service"),
             ]),
             field::notation(&entry.arguments),
         ]);
@@ -143,9 +150,16 @@ fn queues(entries: &[QueueEntry]) -> Listing {
             "published_total": entry.published_total,
             "delivered_total": entry.delivered_total,
             "accepted_total": entry.accepted_total,
+            "fault": entry.fault,
         })
     };
-    Listing { table, json: entries.iter().map(json).collect() }
+    let faults: BTreeMap<u32, &str> =
+        entries.iter().filter_map(|entry| Some((entry.shard, entry.fault.as_deref()?))).collect();
+    let notes = faults
+        .into_iter()
+        .map(|(shard, fault)| format!("Shard {shard} is out of service: {fault}"))
+        .collect();
+    Listing { table, json: entries.iter().map(json).collect(), notes }
 }
 
 fn bindings(entries: &[Binding]) -> Listing {
@@ -160,7 +174,7 @@ fn bindings(entries: &[Binding]) -> Listing {
             field::notation(&entry.arguments),
         ]);
     }
-    Listing { table, json: entries.iter().map(binding_to_json).collect() }
+    Listing { table, json: entries.iter().map(binding_to_json).collect(), notes: Vec::new() }
 }
 
 /// A binding for programs.
@@ -209,9 +223,13 @@ fn connections(entries: &[ConnectionEntry]) -> Listing {
             "connected_at_ms": entry.connected_at.0,
             "received_bytes": entry.received_bytes,
             "sent_bytes": entry.sent_bytes,
+            "blocked": entry.blocked,
         })
     };
-    Listing { table, json: entries.iter().map(json).collect() }
+    let blocked = entries.iter().filter_map(|entry| Some((entry.id, entry.blocked.as_deref()?)));
+    let notes =
+        blocked.map(|(id, why)| format!("What connection {id} publishes has to wait: {why}")).collect();
+    Listing { table, json: entries.iter().map(json).collect(), notes }
 }
 
 fn consumers(entries: &[ConsumerEntry]) -> Listing {
@@ -246,7 +264,7 @@ fn consumers(entries: &[ConsumerEntry]) -> Listing {
             "messages_unacknowledged": entry.messages_unacknowledged,
         })
     };
-    Listing { table, json: entries.iter().map(json).collect() }
+    Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
 }
 
 fn users(entries: &[UserEntry]) -> Listing {
@@ -256,7 +274,7 @@ fn users(entries: &[UserEntry]) -> Listing {
         table.row([entry.name.clone(), yes_or_no(entry.administrator), vhosts]);
     }
     let json = |entry: &UserEntry| json!({ "name": entry.name, "administrator": entry.administrator, "vhosts": entry.vhosts });
-    Listing { table, json: entries.iter().map(json).collect() }
+    Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
 }
 
 fn vhosts(entries: &[VhostEntry]) -> Listing {
@@ -265,7 +283,7 @@ fn vhosts(entries: &[VhostEntry]) -> Listing {
         table.row([entry.name.clone(), entry.queues.to_string(), entry.exchanges.to_string()]);
     }
     let json = |entry: &VhostEntry| json!({ "name": entry.name, "queues": entry.queues, "exchanges": entry.exchanges });
-    Listing { table, json: entries.iter().map(json).collect() }
+    Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
 }
 
 fn destination(destination: &Destination) -> (&'static str, &str) {

@@ -16,8 +16,12 @@ use crate::config::{Config, LogFormat, LogLevel, LogOutput, Place};
 use crate::protocol::Limits;
 use crate::server::{Server, ServerOptions};
 
-/// Files that a broker has open besides its connections: logs, sockets, the lock.
-const FILES_BESIDE_CONNECTIONS: u64 = 1024;
+/// Files that a broker may have open besides its connections and its logs: sockets, locks, timers.
+const FILES_BESIDE: u64 = 64;
+/// Files that a log may have open: those it reads and writes, and those that are being made.
+const FILES_PER_LOG: u64 = 32;
+/// A broker with fewer connections is of no use.
+const CONNECTIONS_MIN: u64 = 16;
 
 /// What was typed after `serve`.
 #[derive(Debug, Args)]
@@ -71,8 +75,8 @@ async fn run_broker(config: Config) -> Result<(), Failure> {
     {
         tracing::warn!(%listen, "user 'guest' can log in from this machine only until its password is changed");
     }
-    raise_file_limit(config.network.connections_max);
-    let server_options = server_options(&config);
+    let connections_max = connections_allowed(config.network.connections_max, config.storage.shards)?;
+    let server_options = ServerOptions { connections_max, ..server_options(&config) };
     let broker = open(broker_options(config)).map_err(|failure| Failure::new(failure.to_string()))?;
     let server = Server::bind(listen, broker.clone(), server_options)
         .await
@@ -111,6 +115,9 @@ fn broker_options(config: Config) -> BrokerOptions {
             Place::Directory(directory) => Some(directory),
         },
         shards: config.storage.shards,
+        segment_bytes: config.storage.segment_bytes,
+        checkpoint_bytes: config.storage.checkpoint_bytes,
+        disk_free_bytes_min: config.storage.disk_free_bytes_min,
         resident_bytes_max: usize::try_from(config.storage.cache_bytes_max).unwrap_or(usize::MAX),
         message_bytes_max: config.connection.message_bytes_max,
         publish_bytes_max: config.connection.publish_bytes_max,
@@ -120,20 +127,40 @@ fn broker_options(config: Config) -> BrokerOptions {
     }
 }
 
-/// Every connection takes a file descriptor, and many systems allow 1,024 unless a process asks for more.
-fn raise_file_limit(connections_max: usize) {
+/// Every connection takes a file descriptor, and many systems allow 1,024 unless a process asks for more. How many
+/// connections there may be so that the logs are never short of one.
+fn connections_allowed(connections_max: usize, shards: u16) -> Result<usize, Failure> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let needed = connections_max as u64 + FILES_BESIDE_CONNECTIONS;
-    if current.is_none_or(|current| current >= needed) {
-        return;
+    // The catalog has a log, too.
+    let beside = FILES_BESIDE + FILES_PER_LOG * (u64::from(shards) + 1);
+    let needed = connections_max as u64 + beside;
+    let mut allowed = current.unwrap_or(u64::MAX);
+    if allowed < needed {
+        let wanted = maximum.map_or(needed, |maximum| maximum.min(needed));
+        match setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }) {
+            Ok(()) => allowed = wanted,
+            Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+        }
     }
-    let allowed = maximum.map_or(needed, |maximum| maximum.min(needed));
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum }) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    } else if allowed < needed {
-        let connections = allowed.saturating_sub(FILES_BESIDE_CONNECTIONS);
-        tracing::info!(connections, connections_max, "the limit of open files allows fewer connections");
+    if allowed < beside + CONNECTIONS_MIN {
+        let least = beside + CONNECTIONS_MIN;
+        let text = format!(
+            "this process may have {allowed} files open, and a broker with {shards} shards needs {least}"
+        );
+        return Err(
+            Failure::new(text).hint("raise the limit with `ulimit -n`, or in the service's configuration")
+        );
     }
+    let connections = usize::try_from(allowed - beside).unwrap_or(usize::MAX).min(connections_max);
+    if connections < connections_max {
+        tracing::warn!(
+            connections,
+            connections_max,
+            files = allowed,
+            "the limit of open files allows fewer connections"
+        );
+    }
+    Ok(connections)
 }
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {

@@ -123,6 +123,8 @@ fn tell(event: &Event) {
         }
         Event::QueueRenamed { old, new } => format!("queue '{old}' is called '{new}' now"),
         Event::ChannelError { refusal, .. } => refusal.to_string(),
+        Event::Blocked(blocked) => format!("the broker takes no messages for now: {}", blocked.reason),
+        Event::Unblocked => "the broker takes messages again".to_owned(),
         _ => return,
     };
     note(&text);

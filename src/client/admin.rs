@@ -55,6 +55,8 @@ pub struct QueueEntry {
     pub delivered_total: u64,
     /// Messages that were accepted since the broker started.
     pub accepted_total: u64,
+    /// Why its shard does not work, if it does not: then its messages cannot be had, and the numbers may be wrong.
+    pub fault: Option<String>,
 }
 
 /// A client connection, as listed.
@@ -80,6 +82,8 @@ pub struct ConnectionEntry {
     pub received_bytes: u64,
     /// Bytes that went to it.
     pub sent_bytes: u64,
+    /// Why nothing that it publishes is taken now; `None` if it is.
+    pub blocked: Option<String>,
 }
 
 /// A consumer, as listed.

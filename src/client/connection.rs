@@ -73,6 +73,25 @@ pub enum Status {
     Closed(CloseReason),
 }
 
+/// The server takes no messages for now; see [`Connection::blocked`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    /// What it runs short of; `None` for something that this version does not know.
+    pub shortage: Option<Shortage>,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// What a server may run short of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Shortage {
+    /// Memory for messages of queues that are nowhere else.
+    Memory,
+    /// Room on its disk; only messages that reach a durable queue wait.
+    Disk,
+}
+
 /// Something happened to a connection.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -116,6 +135,10 @@ pub enum Event {
         /// What.
         refusal: Arc<Refusal>,
     },
+    /// The server takes no messages for now: what was published waits, and publishing waits when its bounds are full.
+    Blocked(Arc<Blocked>),
+    /// The server takes messages again.
+    Unblocked,
     /// Closed for good.
     Closed(CloseReason),
     /// The listener was slower than the events: so many were left out here.
@@ -180,6 +203,12 @@ impl Connection {
     /// How the connection is now.
     pub fn status(&self) -> Status {
         self.0.core.status.borrow().clone()
+    }
+
+    /// Why the server takes no messages now; `None` if it does. It tells so when something has been published. Until it takes
+    /// them again messages wait here, so that settlements on the same connection are not held up behind them.
+    pub fn blocked(&self) -> Option<Arc<Blocked>> {
+        self.0.core.state().blocked.clone()
     }
 
     /// What happens from now on. At most 256 events wait for a slow listener.

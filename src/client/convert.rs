@@ -6,6 +6,7 @@ use super::admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation,
     QueueEntry, UserEntry, VhostEntry,
 };
+use super::connection::Shortage;
 use super::error::Returned;
 use super::message::{Message, Properties};
 use super::topology::{Binding, Destination, Exchange, Queue, QueueDeclared};
@@ -205,6 +206,7 @@ entry!(QueueEntry, Queues, queues, |from| Ok(Self {
     published_total: from.published_total,
     delivered_total: from.delivered_total,
     accepted_total: from.accepted_total,
+    fault: Some(from.fault).filter(|fault| !fault.is_empty()),
 }));
 
 entry!(Binding, Bindings, bindings, |from| binding_from_wire(from));
@@ -220,6 +222,7 @@ entry!(ConnectionEntry, Connections, connections, |from| Ok(Self {
     connected_at: Timestamp(from.connected_at_ms),
     received_bytes: from.received_bytes,
     sent_bytes: from.sent_bytes,
+    blocked: Some(from.blocked).filter(|blocked| !blocked.is_empty()),
 }));
 
 entry!(ConsumerEntry, Consumers, consumers, |from| Ok(Self {
@@ -274,6 +277,15 @@ fn explained_exchange(explained: pb::ExplainedExchange) -> Result<ExplainedExcha
     })
 }
 
+/// What the server runs short of; `None` for something that this version does not know.
+pub(super) fn shortage_from_wire(shortage: pb::Shortage) -> Option<Shortage> {
+    match shortage {
+        pb::Shortage::Unspecified => None,
+        pb::Shortage::Memory => Some(Shortage::Memory),
+        pb::Shortage::Disk => Some(Shortage::Disk),
+    }
+}
+
 /// The name of a frame's kind, for messages to people.
 pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
     use pb::frame::Body::*;
@@ -317,6 +329,8 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         DeleteUser(_) => "DeleteUser",
         PutVhost(_) => "PutVhost",
         DeleteVhost(_) => "DeleteVhost",
+        Blocked(_) => "Blocked",
+        Unblocked(_) => "Unblocked",
     }
 }
 

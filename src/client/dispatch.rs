@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::connection::Event;
-use super::convert::{kind_name, refusal_from_wire, shared_text};
+use super::connection::{Blocked, Event};
+use super::convert::{kind_name, refusal_from_wire, shared_text, shortage_from_wire};
 use super::core::Core;
 use super::error::{CloseReason, ConsumeError};
 use crate::wire::{Body, Deliver, WireFrame, pb};
@@ -33,6 +33,16 @@ impl Core {
     fn dispatch_other(&self, channel: u32, request: u64, body: pb::frame::Body) -> Result<Next, CloseReason> {
         match body {
             pb::frame::Body::Heartbeat(_) => {}
+            pb::frame::Body::Blocked(blocked) => {
+                let shortage = shortage_from_wire(blocked.shortage());
+                let blocked = Arc::new(Blocked { shortage, reason: blocked.reason });
+                self.state().blocked = Some(Arc::clone(&blocked));
+                self.announce(Event::Blocked(blocked));
+            }
+            pb::frame::Body::Unblocked(_) => {
+                self.state().blocked = None;
+                self.announce(Event::Unblocked);
+            }
             pb::frame::Body::Close(close) => return Ok(Next::Closed(close.error)),
             pb::frame::Body::Return(returned) => {
                 if let Some(publisher) = self.find_publisher(channel, returned.publisher)? {

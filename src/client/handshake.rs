@@ -78,7 +78,7 @@ fn connect_request(options: &ConnectOptions) -> pb::Connect {
     pb::Connect {
         protocol_version: PROTOCOL_VERSION,
         client: client.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        capabilities: Vec::new(),
+        capabilities: vec!["blocked".to_owned()],
         mechanism: "PLAIN".to_owned(),
         response: Bytes::from(response),
         vhost: options.vhost.clone(),

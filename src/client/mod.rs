@@ -33,7 +33,7 @@ pub use admin::{
     QueueEntry, UserEntry, VhostEntry,
 };
 pub use channel::{Channel, DeleteQueue};
-pub use connection::{Connection, Event, Events, ServerOffer, Status};
+pub use connection::{Blocked, Connection, Event, Events, ServerOffer, Shortage, Status};
 pub use consumer::{Batch, Consumer, ConsumerBuilder, Delivery, DeliveryView, Got};
 pub use error::{
     CloseReason, ConfirmError, ConnectError, ConsumeError, PublishError, RequestError, Returned, SettleError,

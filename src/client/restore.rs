@@ -238,6 +238,7 @@ impl Core {
     pub(super) fn suspend(&self, reason: &CloseReason) {
         let mut state = self.state();
         state.is_suspended = true;
+        state.blocked = None;
         for entry in state.channels.values() {
             entry.getter.suspend();
             for (_, consumer) in entry.consumers.values() {

@@ -135,7 +135,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.outgoing.is_full() {
             return false;
         }
-        let mut entries = mem::take(&mut self.core.state().outgoing);
+        let (mut entries, is_blocked) = {
+            let mut state = self.core.state();
+            (mem::take(&mut state.outgoing), state.blocked.is_some())
+        };
         if entries.is_empty() {
             return false;
         }
@@ -144,6 +147,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         while !self.outgoing.is_full()
             && let Some(entry) = entries.pop_front()
         {
+            if is_blocked && matches!(entry, Outgoing::Publisher(_)) {
+                // Behind messages that the server does not take, all else would wait, too.
+                again.push(entry);
+                continue;
+            }
             match self.send(entry) {
                 Some(unfinished) => {
                     is_progress |= matches!(unfinished, Outgoing::Publisher(_));

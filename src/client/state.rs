@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 
-use super::connection::ServerOffer;
+use super::connection::{Blocked, ServerOffer};
 use super::consumer::{ConsumerShared, Settler};
 use super::convert::kind_name;
 use super::core::DriverWaker;
@@ -28,6 +28,8 @@ pub(super) struct State {
     /// The connection is broken, and to be made again.
     pub(super) is_suspended: bool,
     pub(super) is_closing: bool,
+    /// The server takes no messages for now.
+    pub(super) blocked: Option<Arc<Blocked>>,
     pub(super) closed: Option<CloseReason>,
     pub(super) outgoing: VecDeque<Outgoing>,
     pub(super) driver: Arc<DriverWaker>,
@@ -89,6 +91,7 @@ impl State {
             epoch: 1,
             is_suspended: false,
             is_closing: false,
+            blocked: None,
             closed: None,
             outgoing: VecDeque::new(),
             driver,

@@ -58,6 +58,12 @@ pub struct Storage {
     pub place: Place,
     /// Logs that queues are spread over, 1 to 64.
     pub shards: u16,
+    /// Length in bytes at which a shard's log begins a new file, 1 MiB to 128 MiB.
+    pub segment_bytes: u64,
+    /// Bytes that go into a shard's log between two checkpoints, 1 MiB to 16 GiB.
+    pub checkpoint_bytes: u64,
+    /// Bytes that are to stay free on the disk, 1 MiB to 1 TiB; 0: as few as there are.
+    pub disk_free_bytes_min: u64,
     /// Bytes of recent bodies that each shard keeps in memory.
     pub cache_bytes_max: u64,
     /// Bytes of bodies, of all shards together, that are nowhere but in memory.
@@ -142,6 +148,9 @@ impl Config {
             storage: Storage {
                 place: read.place(),
                 shards: read.number("shards"),
+                segment_bytes: read.number("segment_bytes"),
+                checkpoint_bytes: read.number("checkpoint_bytes"),
+                disk_free_bytes_min: read.number("disk_free_bytes_min"),
                 cache_bytes_max: read.number("cache_bytes_max"),
                 memory_bytes_max: read.number("memory_bytes_max"),
             },

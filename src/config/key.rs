@@ -120,7 +120,7 @@ const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 
 /// Everything that can be configured, in the order of listings.
-pub static KEYS: [Key; 18] = [
+pub static KEYS: [Key; 21] = [
     Key {
         name: "listen",
         variable: "LEVERET_LISTEN",
@@ -212,6 +212,38 @@ pub static KEYS: [Key; 18] = [
         meaning: "Logs that queues are spread over, each with a thread of its own.",
         default: "0",
         allowed: Allowed::Count { min: 1, max: 64, zero: Some("one a core, 8 at most") },
+    },
+    Key {
+        name: "segment_bytes",
+        variable: "LEVERET_SEGMENT_BYTES",
+        flag: Some("segment-bytes"),
+        group: Group::Storage,
+        meaning: "Length at which a shard's log begins a new file. Space comes back in whole files.",
+        default: "64 MiB",
+        allowed: Allowed::Bytes { min: MIB, max: 128 * MIB, zero: None },
+    },
+    Key {
+        name: "checkpoint_bytes",
+        variable: "LEVERET_CHECKPOINT_BYTES",
+        flag: Some("checkpoint-bytes"),
+        group: Group::Storage,
+        meaning: "A shard makes a checkpoint each time that so much went into its log. A start after a crash reads \
+                  little more than that.",
+        default: "256 MiB",
+        allowed: Allowed::Bytes { min: MIB, max: 16 * GIB, zero: None },
+    },
+    Key {
+        name: "disk_free_bytes_min",
+        variable: "LEVERET_DISK_FREE_BYTES_MIN",
+        flag: Some("disk-free-bytes-min"),
+        group: Group::Storage,
+        meaning: "Publishers of durable messages wait while less than this is free where the data is, until a quarter more is.",
+        default: "256 MiB",
+        allowed: Allowed::Bytes {
+            min: MIB,
+            max: 1024 * GIB,
+            zero: Some("they wait only when the disk is full"),
+        },
     },
     Key {
         name: "cache_bytes_max",

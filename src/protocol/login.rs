@@ -17,6 +17,9 @@ const CLIENT_ENTRIES_MAX: usize = 32;
 /// The one way to prove who one is.
 const MECHANISM: &str = "PLAIN";
 
+/// Capability: `Blocked` and `Unblocked` are known.
+pub(super) const BLOCKED: &str = "blocked";
+
 /// The vhost of those who name none.
 const DEFAULT_VHOST: &str = "/";
 
@@ -33,6 +36,8 @@ pub struct Login {
     pub client: BTreeMap<String, String>,
     /// Its name for the connection.
     pub name: String,
+    /// It can be told that what it publishes is not taken for now.
+    pub hears_blocked: bool,
     /// What both sides can do.
     pub limits: Limits,
 }
@@ -74,6 +79,7 @@ impl Login {
             vhost,
             client: connect.client,
             name: connect.connection_name,
+            hears_blocked: connect.capabilities.iter().any(|name| name == BLOCKED),
             limits,
         })
     }

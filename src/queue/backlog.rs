@@ -1,31 +1,93 @@
 //! The messages of a queue in their order, delivered or not, until they leave.
 //!
 //! Chunks of 4,096 references. A message that leaves is marked dead in place; a chunk goes when all of its messages
-//! are dead, and one behind the oldest is packed when three quarters of them are: a message that stays for long pins
-//! its own 8 bytes, not those of its neighbours. A cursor stands before the first message that was never handed out.
+//! are dead, and one behind the oldest forgets its dead when three quarters of them are: a message that stays for long
+//! pins its own 8 bytes, not those of its neighbours. A cursor stands before the first message that was never handed
+//! out. Chunks far from it are packed, so that a long backlog takes a few bytes a chunk.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::VecDeque;
+use std::ops::Range;
+
+use prost::encoding::{decode_varint, encode_varint};
 
 use super::message_ref::MessageRef;
+use super::packed::{PACKED_MAX, Packed};
 
-const CHUNK_MESSAGES: usize = 4096;
+const CHUNK_MESSAGES: usize = PACKED_MAX;
 /// A backlog of a handful of messages should not hold a whole chunk's memory.
 const FIRST_CAPACITY: usize = 4;
 /// An empty queue keeps at most this much room for the next messages.
 const IDLE_CAPACITY_MAX: usize = 512;
-/// Chunks of fewer messages are not worth packing.
-const PACK_MESSAGES_MIN: usize = 64;
+/// Chunks of fewer messages are not worth making smaller.
+const SHRINK_MESSAGES_MIN: usize = 64;
+/// Most chunks of a queue that are not packed, a few at the cursor and the end aside: 2 MiB.
+const OPEN_CHUNKS_MAX: usize = 64;
 
 #[derive(Debug)]
 struct Chunk {
-    messages: Vec<MessageRef>,
+    messages: Messages,
     live: u32,
+}
+
+#[derive(Debug)]
+enum Messages {
+    Open(Vec<MessageRef>),
+    Packed(Packed),
 }
 
 impl Chunk {
     fn last_sequence(&self) -> u64 {
-        self.messages.last().map_or(0, |message| message.sequence())
+        match &self.messages {
+            Messages::Open(messages) => messages.last().map_or(0, |message| message.sequence()),
+            Messages::Packed(packed) => packed.last_sequence(),
+        }
+    }
+
+    fn first_sequence(&self) -> u64 {
+        match &self.messages {
+            Messages::Open(messages) => messages.first().map_or(0, |message| message.sequence()),
+            Messages::Packed(packed) => packed.first_sequence(),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        matches!(&self.messages, Messages::Open(messages) if messages.len() < CHUNK_MESSAGES)
+    }
+
+    /// The messages of an open chunk.
+    fn open(&self) -> &[MessageRef] {
+        match &self.messages {
+            Messages::Open(messages) => messages,
+            Messages::Packed(_) => &[],
+        }
+    }
+
+    fn open_mut(&mut self) -> Option<&mut Vec<MessageRef>> {
+        match &mut self.messages {
+            Messages::Open(messages) => Some(messages),
+            Messages::Packed(_) => None,
+        }
+    }
+
+    /// All live messages.
+    fn live_messages(&self) -> impl Iterator<Item = MessageRef> {
+        let (open, unpacked) = match &self.messages {
+            Messages::Open(messages) => (&messages[..], Vec::new()),
+            Messages::Packed(packed) => (&[][..], packed.unpack()),
+        };
+        open.iter().copied().chain(unpacked).filter(|message| !message.is_dead())
+    }
+
+    fn pack(&mut self) -> bool {
+        let Messages::Open(messages) = &mut self.messages else { return false };
+        messages.retain(|message| !message.is_dead());
+        if messages.is_empty() {
+            return false;
+        }
+        self.messages = Messages::Packed(Packed::pack(messages));
+        true
     }
 }
 
@@ -42,6 +104,8 @@ pub(super) struct Backlog {
     /// Number of `chunks[0]`.
     first_chunk: u64,
     cursor: Place,
+    /// Chunks that are not packed.
+    open: usize,
     /// Where the next removal will probably be: consumers settle in order.
     hint: Place,
     live: u64,
@@ -56,16 +120,21 @@ impl Backlog {
         self.last_sequence = message.sequence();
         self.live += 1;
         self.live_bytes += message.size_bytes();
-        if self.chunks.back().is_none_or(|chunk| chunk.messages.len() == CHUNK_MESSAGES) {
+        if !self.chunks.back().is_some_and(Chunk::has_room) {
             let capacity = if self.chunks.is_empty() { FIRST_CAPACITY } else { CHUNK_MESSAGES };
             if !self.chunks.is_empty() {
                 self.shrink(self.chunks.len() - 1);
             }
-            self.chunks.push_back(Chunk { messages: Vec::with_capacity(capacity), live: 0 });
+            self.pack_before_end();
+            let messages = Messages::Open(Vec::with_capacity(capacity));
+            self.chunks.push_back(Chunk { messages, live: 0 });
+            self.open += 1;
         }
         let chunk = self.chunks.back_mut().expect("a chunk was pushed above if there was none");
-        chunk.messages.push(message);
         chunk.live += 1;
+        if let Some(messages) = chunk.open_mut() {
+            messages.push(message);
+        }
     }
 
     /// Messages that have not left.
@@ -87,14 +156,15 @@ impl Backlog {
     pub(super) fn peek(&mut self) -> Option<MessageRef> {
         loop {
             let index = (self.cursor.chunk - self.first_chunk) as usize;
-            let chunk = self.chunks.get(index)?;
-            match chunk.messages[self.cursor.offset..].iter().position(|message| !message.is_dead()) {
+            self.unpack(index)?;
+            let messages = self.chunks[index].open();
+            match messages[self.cursor.offset..].iter().position(|message| !message.is_dead()) {
                 Some(skipped) => {
                     self.cursor.offset += skipped;
-                    return Some(chunk.messages[self.cursor.offset]);
+                    return Some(messages[self.cursor.offset]);
                 }
                 None if index + 1 == self.chunks.len() => {
-                    self.cursor.offset = chunk.messages.len();
+                    self.cursor.offset = messages.len();
                     return None;
                 }
                 None => self.cursor = Place { chunk: self.cursor.chunk + 1, offset: 0 },
@@ -118,11 +188,9 @@ impl Backlog {
         let index = (place.chunk - self.first_chunk) as usize;
         let is_last = index + 1 == self.chunks.len();
         let chunk = &mut self.chunks[index];
-        let message = chunk.messages[place.offset];
-        if message.is_dead() {
-            return None;
-        }
-        chunk.messages[place.offset] = message.dead();
+        let found = chunk.open_mut()?.get_mut(place.offset).filter(|message| !message.is_dead())?;
+        let message = *found;
+        *found = message.dead();
         chunk.live -= 1;
         self.live -= 1;
         self.live_bytes -= message.size_bytes();
@@ -137,58 +205,102 @@ impl Backlog {
 
     /// Live messages that were never handed out, oldest first.
     pub(super) fn waiting(&mut self) -> impl Iterator<Item = MessageRef> {
-        self.peek();
+        let from = self.peek().map_or(u64::MAX, MessageRef::sequence);
         let first = (self.cursor.chunk - self.first_chunk) as usize;
-        let offset = self.cursor.offset;
-        self.chunks
-            .iter()
-            .skip(first)
-            .enumerate()
-            .flat_map(move |(index, chunk)| &chunk.messages[if index == 0 { offset } else { 0 }..])
-            .copied()
-            .filter(|message| !message.is_dead())
+        let chunks = self.chunks.range(first.min(self.chunks.len())..);
+        chunks.flat_map(Chunk::live_messages).skip_while(move |message| message.sequence() < from)
     }
 
     /// All live messages, handed out or not, oldest first.
     pub(super) fn live_messages(&self) -> impl Iterator<Item = MessageRef> {
-        self.chunks.iter().flat_map(|chunk| &chunk.messages).copied().filter(|message| !message.is_dead())
+        self.chunks.iter().flat_map(Chunk::live_messages)
+    }
+
+    /// Live messages in a range of sequences, oldest first.
+    pub(super) fn live_in(&self, range: Range<u64>) -> impl Iterator<Item = MessageRef> {
+        let first = self.chunks.partition_point(|chunk| chunk.last_sequence() < range.start);
+        let (start, end) = (range.start, range.end);
+        self.chunks
+            .range(first..)
+            .take_while(move |chunk| chunk.first_sequence() < end)
+            .flat_map(Chunk::live_messages)
+            .filter(move |message| (start..end).contains(&message.sequence()))
     }
 
     /// The live message with this sequence.
-    pub(super) fn get(&self, sequence: u64) -> Option<MessageRef> {
+    pub(super) fn get(&mut self, sequence: u64) -> Option<MessageRef> {
         let place = self.find(sequence)?;
-        let message = self.chunks[(place.chunk - self.first_chunk) as usize].messages[place.offset];
+        let message = self.chunks[(place.chunk - self.first_chunk) as usize].open()[place.offset];
         (!message.is_dead()).then_some(message)
     }
 
-    fn find(&self, sequence: u64) -> Option<Place> {
+    /// Where the message with this sequence stands; its chunk is open then.
+    fn find(&mut self, sequence: u64) -> Option<Place> {
         if let Some(chunk) = self.hint.chunk.checked_sub(self.first_chunk)
             && let Some(chunk) = self.chunks.get(chunk as usize)
-            && chunk.messages.get(self.hint.offset).is_some_and(|message| message.sequence() == sequence)
+            && chunk.open().get(self.hint.offset).is_some_and(|message| message.sequence() == sequence)
         {
             return Some(self.hint);
         }
         let index = self.chunks.partition_point(|chunk| chunk.last_sequence() < sequence);
-        let chunk = self.chunks.get(index)?;
-        let offset = chunk.messages.binary_search_by_key(&sequence, |message| message.sequence()).ok()?;
+        self.unpack(index)?;
+        let messages = self.chunks[index].open();
+        let offset = messages.binary_search_by_key(&sequence, |message| message.sequence()).ok()?;
         Some(Place { chunk: self.first_chunk + index as u64, offset })
+    }
+
+    /// Opens a chunk; `None` if there is none.
+    fn unpack(&mut self, index: usize) -> Option<()> {
+        let chunk = self.chunks.get_mut(index)?;
+        if let Messages::Packed(packed) = &chunk.messages {
+            chunk.messages = Messages::Open(packed.unpack());
+            self.open += 1;
+            if self.open > OPEN_CHUNKS_MAX {
+                self.pack_all_but(index);
+            }
+        }
+        Some(())
+    }
+
+    /// Packs the chunk before the last one, if many are open and the cursor is far from it.
+    fn pack_before_end(&mut self) {
+        if self.open < OPEN_CHUNKS_MAX {
+            return;
+        }
+        let cursor = (self.cursor.chunk - self.first_chunk) as usize;
+        if let Some(index) = self.chunks.len().checked_sub(2).filter(|index| *index > cursor + 1)
+            && self.chunks[index].pack()
+        {
+            self.open -= 1;
+        }
+    }
+
+    /// Packs all chunks but this one, those at the cursor and the last one.
+    fn pack_all_but(&mut self, index: usize) {
+        let cursor = (self.cursor.chunk - self.first_chunk) as usize;
+        let last = self.chunks.len() - 1;
+        let far = |at: usize| at != index && at != last && !(cursor..=cursor + 1).contains(&at);
+        let chunks = self.chunks.iter_mut().enumerate().filter(|(at, _)| far(*at));
+        self.open -= chunks.map(|(_, chunk)| usize::from(chunk.pack())).sum::<usize>();
     }
 
     /// Gives the memory of a chunk's dead back, if it is worth it. The chunk takes no more messages.
     fn shrink(&mut self, index: usize) {
         let chunk = &self.chunks[index];
-        let (live, all) = (chunk.live as usize, chunk.messages.len());
+        let (live, all) = (chunk.live as usize, chunk.open().len());
         if live == 0 {
             self.drop_chunk(index);
-        } else if index > 0 && all >= PACK_MESSAGES_MIN && live <= all / 4 {
+        } else if index > 0 && all >= SHRINK_MESSAGES_MIN && live <= all / 4 {
             // Not the oldest: with consumers that settle in order it is about to go anyway.
-            self.pack(index);
+            self.forget_dead(index);
         }
     }
 
     /// Forgets a chunk whose messages are all dead. Those after it move down by one.
     fn drop_chunk(&mut self, index: usize) {
-        self.chunks.remove(index);
+        if let Some(Chunk { messages: Messages::Open(_), .. }) = self.chunks.remove(index) {
+            self.open -= 1;
+        }
         if index == 0 {
             self.first_chunk += 1;
             if self.cursor.chunk < self.first_chunk {
@@ -206,28 +318,68 @@ impl Backlog {
     }
 
     /// Forgets the dead of a chunk.
-    fn pack(&mut self, index: usize) {
-        let chunk = &mut self.chunks[index];
+    fn forget_dead(&mut self, index: usize) {
+        let Some(messages) = self.chunks[index].open_mut() else { return };
         if self.cursor.chunk == self.first_chunk + index as u64 {
-            let before = &chunk.messages[..self.cursor.offset];
+            let before = &messages[..self.cursor.offset];
             self.cursor.offset = before.iter().filter(|message| !message.is_dead()).count();
         }
-        chunk.messages.retain(|message| !message.is_dead());
-        chunk.messages.shrink_to_fit();
+        messages.retain(|message| !message.is_dead());
+        messages.shrink_to_fit();
     }
 
     /// Nothing is live: forget the dead, so that an idle queue holds no memory worth mentioning.
     fn clear(&mut self) {
-        if let Some(mut chunk) = self.chunks.pop_back() {
+        if let Some(chunk) = self.chunks.pop_back() {
             self.first_chunk += self.chunks.len() as u64 + 1;
             self.chunks.clear();
-            if chunk.messages.capacity() > IDLE_CAPACITY_MAX {
-                chunk.messages = Vec::with_capacity(FIRST_CAPACITY);
-            }
-            chunk.messages.clear();
-            self.chunks.push_back(chunk);
+            let mut messages = match chunk.messages {
+                Messages::Open(messages) if messages.capacity() <= IDLE_CAPACITY_MAX => messages,
+                _ => Vec::with_capacity(FIRST_CAPACITY),
+            };
+            messages.clear();
+            self.chunks.push_back(Chunk { messages: Messages::Open(messages), live: 0 });
+            self.open = 1;
         }
         self.cursor = Place { chunk: self.first_chunk, offset: 0 };
+    }
+
+    /// Writes all live messages for a checkpoint.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        encode_varint(self.last_sequence, out);
+        encode_varint(self.chunks.iter().filter(|chunk| chunk.live > 0).count() as u64, out);
+        let mut base = 0;
+        for chunk in self.chunks.iter().filter(|chunk| chunk.live > 0) {
+            let packed = match &chunk.messages {
+                Messages::Packed(packed) => Cow::Borrowed(packed),
+                Messages::Open(_) => Cow::Owned(Packed::pack(&chunk.live_messages().collect::<Vec<_>>())),
+            };
+            packed.encode(base, out);
+            base = packed.last_sequence();
+        }
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote, and gives each message's sequence to `check`. None was handed out.
+    pub(super) fn decode(rest: &mut &[u8], mut check: impl FnMut(u64)) -> Result<Self, String> {
+        let number =
+            |rest: &mut &[u8]| decode_varint(rest).map_err(|error| format!("a number of a queue: {error}"));
+        let mut backlog = Self { last_sequence: number(rest)?, ..Self::default() };
+        let mut base = 0;
+        for _ in 0..number(rest)? {
+            let mut highest = base;
+            let packed = Packed::decode(base, rest, |message| {
+                backlog.live_bytes += message.size_bytes();
+                highest = message.sequence();
+                check(highest);
+            })?;
+            if packed.first_sequence() <= base || highest > backlog.last_sequence {
+                return Err("the messages of a queue are not in their order".to_owned());
+            }
+            base = highest;
+            backlog.live += u64::from(packed.count());
+            backlog.chunks.push_back(Chunk { live: packed.count(), messages: Messages::Packed(packed) });
+        }
+        Ok(backlog)
     }
 }
 
@@ -285,8 +437,8 @@ mod tests {
                 backlog.remove(sequence).unwrap();
             }
         }
-        let room: usize = backlog.chunks.iter().map(|chunk| chunk.messages.capacity()).sum();
-        assert!(room <= 2 * CHUNK_MESSAGES + chunks as usize * PACK_MESSAGES_MIN, "{room}");
+        let room: usize = backlog.chunks.iter().map(|chunk| chunk.open().len()).sum();
+        assert!(room <= 2 * CHUNK_MESSAGES + chunks as usize * SHRINK_MESSAGES_MIN, "{room}");
         assert_eq!(take(&mut backlog), Some(1000));
         for sequence in (2..=backlog.last_sequence / 1000).rev().map(|n| n * 1000) {
             backlog.remove(sequence).unwrap();
@@ -296,6 +448,68 @@ mod tests {
         assert_eq!(take(&mut backlog), Some(backlog.last_sequence));
         backlog.remove(1).unwrap();
         assert_eq!(backlog.live_messages().count() as u64, backlog.live());
+    }
+
+    /// More chunks than are kept open.
+    const MANY: u64 = (OPEN_CHUNKS_MAX as u64 + 20) * CHUNK_MESSAGES as u64;
+
+    fn check_open(backlog: &Backlog) {
+        let open = backlog.chunks.iter().filter(|chunk| matches!(chunk.messages, Messages::Open(_))).count();
+        assert_eq!(open, backlog.open);
+        assert!(open <= OPEN_CHUNKS_MAX + 4, "{open} chunks are open");
+    }
+
+    #[test]
+    fn a_long_backlog_is_packed_and_comes_back_in_order() {
+        let mut backlog = filled(MANY);
+        check_open(&backlog);
+        assert_eq!(backlog.waiting().count() as u64, MANY);
+        for sequence in 1..=MANY {
+            assert_eq!(take(&mut backlog), Some(sequence));
+            if sequence % 3 != 0 {
+                backlog.remove(sequence).unwrap();
+            }
+        }
+        check_open(&backlog);
+        assert_eq!((backlog.live(), backlog.live_bytes()), (MANY / 3, MANY / 3 * 10));
+        assert!(backlog.handed_out(MANY / 3 * 3));
+        assert!(backlog.live_messages().map(MessageRef::sequence).eq((1..=MANY / 3).map(|n| n * 3)));
+        // In an order that has every chunk opened again and again.
+        for start in 1..=40 {
+            for sequence in (start..=MANY).step_by(CHUNK_MESSAGES).filter(|sequence| sequence % 3 == 0) {
+                assert!(backlog.get(sequence).is_some());
+                assert!(backlog.remove(sequence).is_some());
+                assert!(backlog.remove(sequence).is_none());
+            }
+            check_open(&backlog);
+        }
+        let rest: Vec<_> = backlog.live_messages().map(MessageRef::sequence).collect();
+        rest.into_iter().for_each(|sequence| assert!(backlog.remove(sequence).is_some()));
+        assert_eq!((backlog.live(), backlog.live_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_written_for_a_checkpoint_is_the_same_backlog() {
+        let mut backlog = filled(MANY);
+        (0..5000).for_each(|_| assert!(take(&mut backlog).is_some()));
+        (1..=MANY).filter(|sequence| sequence % 5 == 1 || *sequence < 4200).for_each(|sequence| {
+            backlog.remove(sequence).unwrap();
+        });
+        let mut bytes = Vec::new();
+        backlog.encode(&mut bytes);
+        let mut seen = Vec::new();
+        let mut restored = Backlog::decode(&mut &bytes[..], |sequence| seen.push(sequence)).unwrap();
+        assert!(backlog.live_messages().eq(restored.live_messages()));
+        assert!(seen.into_iter().eq(restored.live_messages().map(MessageRef::sequence)));
+        assert_eq!((restored.live(), restored.live_bytes()), (backlog.live(), backlog.live_bytes()));
+        assert_eq!(restored.last_sequence(), MANY);
+        assert_eq!(take(&mut restored), Some(4200), "nothing was handed out");
+        restored.push(MessageRef::new(BodySequence(MANY + 1), 10));
+        assert_eq!(restored.live_messages().last().unwrap().sequence(), MANY + 1);
+        check_open(&restored);
+        for length in 0..bytes.len().min(100) {
+            assert!(Backlog::decode(&mut &bytes[..length], |_| ()).is_err());
+        }
     }
 
     #[test]

@@ -26,6 +26,24 @@ impl MessageRef {
         Self(sequence.0 | u64::from(class) << SEQUENCE_BITS)
     }
 
+    /// What [`class`](Self::class) said of a live reference with this sequence.
+    pub(super) fn of_class(sequence: u64, class: u64) -> Result<Self, String> {
+        if sequence > SEQUENCE_MAX || class > SIZE_MASK {
+            return Err(format!("there is no message {sequence} of size class {class}"));
+        }
+        Ok(Self(sequence | class << SEQUENCE_BITS))
+    }
+
+    /// The size class.
+    pub(super) fn class(self) -> u64 {
+        self.0 >> SEQUENCE_BITS & SIZE_MASK
+    }
+
+    /// Whether it is the message right behind a live one, of the same size class.
+    pub(super) fn follows(self, other: Self) -> bool {
+        self.0 == other.0 + 1
+    }
+
     pub(super) fn sequence(self) -> u64 {
         self.0 & SEQUENCE_MAX
     }
@@ -33,7 +51,7 @@ impl MessageRef {
     /// Exact below 16 KiB, rounded down to 16 KiB above. The same reference always gives the same number, so sums
     /// return to zero.
     pub(super) fn size_bytes(self) -> u64 {
-        let class = (self.0 >> SEQUENCE_BITS & SIZE_MASK) as u32;
+        let class = self.class() as u32;
         if class < EXACT_BELOW { u64::from(class) } else { u64::from(class - EXACT_BELOW) << 14 }
     }
 

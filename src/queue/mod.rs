@@ -5,8 +5,10 @@
 //! `handle_*` methods, and what is to be done comes out as [`Effect`]s. Start reading at [`Queue`].
 
 mod backlog;
+mod checkpoint;
 mod consumer;
 mod message_ref;
+mod packed;
 mod queue;
 mod sequence_runs;
 

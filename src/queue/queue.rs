@@ -15,6 +15,7 @@
 //! below it after a crash is delivered with `redelivered = true`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use super::backlog::Backlog;
 use super::consumer::{Consumer, ConsumerKey, ConsumerLimits};
@@ -138,18 +139,18 @@ pub struct QueueCounts {
 #[derive(Debug)]
 pub struct Queue {
     options: QueueOptions,
-    backlog: Backlog,
+    pub(super) backlog: Backlog,
     /// Messages that were handed out and came back.
     returned: BTreeMap<u64, MessageRef>,
     /// How often a message came back. Only for those that did.
-    delivery_counts: HashMap<u64, u32, foldhash::fast::FixedState>,
+    pub(super) delivery_counts: HashMap<u64, u32, foldhash::fast::FixedState>,
     /// Handed out and neither settled nor returned.
     outstanding: u64,
     consumers: Vec<Consumer>,
     /// Whose turn it is.
     turn: usize,
     /// The logged mark.
-    mark: u64,
+    pub(super) mark: u64,
     /// A mark was asked for that `mark_durable` has not confirmed.
     mark_pending: bool,
     /// Nothing at or above is handed out.
@@ -390,14 +391,17 @@ impl Queue {
 
     /// Drops what is waiting; returns how many that were.
     pub fn purge(&mut self, effects: &mut Effects) -> u64 {
-        let mut waiting: Vec<u64> = self.returned.keys().copied().collect();
-        waiting.extend(self.backlog.waiting().map(MessageRef::sequence));
         let mut runs = SequenceRuns::default();
-        waiting.iter().for_each(|sequence| runs.push(BodySequence(*sequence)));
+        let mut count = 0;
+        let waiting = self.backlog.waiting().map(MessageRef::sequence);
+        self.returned.keys().copied().chain(waiting).for_each(|sequence| {
+            runs.push(BodySequence(sequence));
+            count += 1;
+        });
         if !runs.is_empty() {
             effects.push(Effect::Append(QueueCommand::Settle(runs)));
         }
-        waiting.len() as u64
+        count
     }
 
     /// All messages, held by consumers or not: the queue is about to be deleted.
@@ -405,6 +409,11 @@ impl Queue {
         let mut runs = SequenceRuns::default();
         self.backlog.live_messages().for_each(|message| runs.push(BodySequence(message.sequence())));
         runs
+    }
+
+    /// Messages in a range of sequences, held by consumers or not: sequence and size.
+    pub fn live_in(&self, range: Range<u64>) -> impl Iterator<Item = (u64, u64)> {
+        self.backlog.live_in(range).map(|message| (message.sequence(), message.size_bytes()))
     }
 
     /// Keys of all consumers.

@@ -20,6 +20,8 @@ use super::seat::Seat;
 use crate::broker::{Identity, Mailbox, Session, parse_plain};
 use crate::model::{Entity, Refusal, ReplyCode};
 use crate::protocol::{self, Action, Login};
+use crate::wire::pb::frame::Body as Cold;
+use crate::wire::{Body, WireError, WireFrame};
 
 /// No frame is taken while so many bytes wait to be written.
 const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
@@ -49,6 +51,8 @@ pub(super) struct Connection {
     shared: Arc<Shared>,
     protocol: protocol::Connection,
     inbox: Inbox,
+    /// A frame that comes after messages that wait for room.
+    held: Option<Result<WireFrame, WireError>>,
     outbox: Outbox,
     stage: Stage,
     /// The server stops.
@@ -106,6 +110,7 @@ impl Connection {
             peer,
             protocol: protocol::Connection::new(shared.options.limits),
             inbox: Inbox::default(),
+            held: None,
             outbox: Outbox::default(),
             stage: Stage::Greeting,
             stop: Box::pin(shared.stop.clone().cancelled_owned()),
@@ -274,7 +279,8 @@ impl Connection {
         let (description, disconnect) = broker.register(&who, login.name, self.peer, login.client, now_ms);
         let outlet = Arc::new(Mailbox::default());
         let session = Session::new(broker, who, Arc::clone(&outlet));
-        self.stage = Stage::Seated(Box::new(Seat::new(session, outlet, description, disconnect)));
+        let seat = Seat::new(session, outlet, description, disconnect, login.hears_blocked);
+        self.stage = Stage::Seated(Box::new(seat));
         self.set_alarm(self.tick_interval());
     }
 
@@ -286,8 +292,8 @@ impl Connection {
             self.drain(reason);
         }
         let (Stage::Seated(seat) | Stage::Draining { seat, .. }) = &mut self.stage else { return false };
-        seat.poll_memory(context);
-        let mut progress = seat.poll_answer(context, &mut self.outbox);
+        let mut progress = seat.poll_relief(context, &mut self.outbox);
+        progress |= seat.poll_answer(context, &mut self.outbox);
         match seat.poll_events(context, &self.protocol, &mut self.outbox) {
             Ok(told) => progress |= told,
             Err(fault) => {
@@ -326,6 +332,7 @@ impl Connection {
         }
         match &self.stage {
             Stage::Greeting | Stage::Leaving { .. } => true,
+            Stage::Seated(seat) if seat.is_parked() && self.held.is_some() => false,
             Stage::Seated(seat) => seat.takes_frames(),
             Stage::LoggingIn { .. } | Stage::Draining { .. } | Stage::HangingUp => false,
         }
@@ -350,9 +357,17 @@ impl Connection {
             if !self.takes_frames() {
                 return taken > 0;
             }
-            let Found::Frame(frame) = self.inbox.next(self.protocol.frame_bytes_max()) else {
-                return taken > 0;
+            let frame = match self.held.take() {
+                Some(frame) => frame,
+                None => match self.inbox.next(self.protocol.frame_bytes_max()) {
+                    Found::Frame(frame) => frame,
+                    _ => return taken > 0,
+                },
             };
+            if matches!(&self.stage, Stage::Seated(seat) if seat.is_parked()) && !may_come_meanwhile(&frame) {
+                self.held = Some(frame);
+                return taken > 0;
+            }
             let action = self.protocol.receive(frame, self.outbox.tail());
             self.act(action);
         }
@@ -457,6 +472,17 @@ impl Connection {
             seat.note(&self.protocol, self.inbox.read(), self.outbox.written());
         }
         Ok(true)
+    }
+}
+
+/// Whether a frame may be taken while messages that came earlier wait for room.
+fn may_come_meanwhile(frame: &Result<WireFrame, WireError>) -> bool {
+    let Ok(frame) = frame else { return false };
+    match &frame.body {
+        // A publish waits in line.
+        Body::Settle(_) | Body::Publish(_) => true,
+        Body::Other(body) => matches!(**body, Cold::Credit(_) | Cold::Heartbeat(_)),
+        Body::Confirm(_) | Body::Deliver(_) => false,
     }
 }
 

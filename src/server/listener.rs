@@ -131,7 +131,10 @@ fn turn_away(stream: &TcpStream, connections_max: usize) {
     )
     .about(Entity::Connection, "")
     .field("connections_max", format!("{connections_max} at most"), "one more")
-    .hint("close connections that are not needed, or raise connections_max in the broker's configuration")
+    .hint(
+        "close connections that are not needed, or raise connections_max in the broker's configuration, and the number of \
+         files that it may open",
+    )
     .retryable();
     let mut out = BytesMut::new();
     let close = pb::Close { error: Some((&refusal).into()) };

@@ -148,7 +148,7 @@ fn exchange_entry(exchange: &ExchangeDefinition, bindings: usize) -> pb::Exchang
 }
 
 fn queue_entry(queue: &QueueListing) -> pb::QueueEntry {
-    let QueueListing { definition, counts } = queue;
+    let QueueListing { definition, counts, fault } = queue;
     pb::QueueEntry {
         name: definition.name.to_string(),
         r#type: "classic".to_owned(),
@@ -164,6 +164,7 @@ fn queue_entry(queue: &QueueListing) -> pb::QueueEntry {
         published_total: counts.published,
         delivered_total: counts.delivered,
         accepted_total: counts.settled,
+        fault: fault.as_deref().unwrap_or_default().to_owned(),
     }
 }
 
@@ -195,6 +196,7 @@ fn connection_entry(connection: &ConnectionDescription) -> pb::ConnectionEntry {
         connected_at_ms: connection.connected_at_ms,
         received_bytes: meter.received_bytes.load(Ordering::Relaxed),
         sent_bytes: meter.sent_bytes.load(Ordering::Relaxed),
+        blocked: connection.blocked().unwrap_or_default(),
     }
 }
 

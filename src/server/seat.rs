@@ -1,6 +1,6 @@
 //! What a client that is logged in does, and what the broker tells it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::outbox::{Outbox, Receipt};
 use super::requests::carry_out;
 use crate::broker::{
     ConnectionDescription, ConsumeRequest, ConsumerKey, Delivery, Event, Outcome, Outlet, PublishFailed,
-    Session, SettleAnswer, SettleRequest, Settlement, TagRange, Target,
+    Session, SettleAnswer, SettleRequest, Settlement, Shortage, TagRange, Target,
 };
 use crate::model::{Entity, Refusal, ReplyCode};
 use crate::protocol::{self, Action, PublishTo, put_done, put_error, put_refused};
@@ -36,10 +36,37 @@ pub(super) struct Seat {
     /// The target that was last given in a publish itself.
     given: Option<Target>,
     waiting: Option<Waiting>,
-    /// The broker's memory has room for messages.
-    has_room: bool,
+    parked: Parked,
+    /// The client can be told that they do.
+    hears_blocked: bool,
     events: Vec<Event>,
     confirms: Confirms,
+}
+
+/// The messages of a frame, and where they go.
+struct Publishing {
+    channel: u32,
+    publisher: u32,
+    first_sequence: u64,
+    /// Where they go, if not to the target of their publisher.
+    target: Option<PublishTo>,
+    items: Items,
+}
+
+impl Publishing {
+    /// What it counts for while it waits: its messages, and about what it takes itself.
+    fn held_bytes(&self) -> usize {
+        self.items.run.bytes().len() + 4 * self.items.len() + 512
+    }
+}
+
+/// Messages that wait until there is room for them, in order.
+#[derive(Default)]
+struct Parked {
+    publishings: VecDeque<Publishing>,
+    bytes: usize,
+    /// What they wait for.
+    shortage: Option<Shortage>,
 }
 
 /// The one request that is under way. Later frames are taken when it is answered, so that requests are carried out
@@ -57,6 +84,7 @@ impl Seat {
         outlet: Outlet,
         description: Arc<ConnectionDescription>,
         disconnect: oneshot::Receiver<String>,
+        hears_blocked: bool,
     ) -> Self {
         Self {
             session,
@@ -66,7 +94,8 @@ impl Seat {
             targets: HashMap::default(),
             given: None,
             waiting: None,
-            has_room: true,
+            parked: Parked::default(),
+            hears_blocked,
             events: Vec::new(),
             confirms: Confirms::default(),
         }
@@ -74,12 +103,58 @@ impl Seat {
 
     /// Whether another frame may be taken now.
     pub(super) fn takes_frames(&self) -> bool {
-        self.waiting.is_none() && self.has_room && self.session.may_publish()
+        let room_to_park = self.session.broker().publish_bytes_max();
+        self.waiting.is_none() && self.session.may_publish() && self.parked.bytes < room_to_park
     }
 
-    /// Looks whether the broker's memory has room for what the client publishes.
-    pub(super) fn poll_memory(&mut self, context: &mut Context<'_>) {
-        self.has_room = self.session.poll_memory(context).is_ready();
+    /// Whether messages wait for room. Nothing that the client sends after them may overtake them, but for what is about
+    /// messages that it got.
+    pub(super) fn is_parked(&self) -> bool {
+        !self.parked.publishings.is_empty()
+    }
+
+    /// Publishes what has waited, if there is room now; `true` if there is.
+    pub(super) fn poll_relief(&mut self, context: &mut Context<'_>, outbox: &mut Outbox) -> bool {
+        if !self.is_parked() || !self.session.may_publish() {
+            return false;
+        }
+        if let Some(shortage) = self.parked.shortage {
+            if self.session.poll_relief(shortage, context).is_pending() {
+                return false;
+            }
+            self.parked.shortage = None;
+        }
+        while self.parked.shortage.is_none()
+            && self.session.may_publish()
+            && let Some(publishing) = self.parked.publishings.pop_front()
+        {
+            self.parked.bytes -= publishing.held_bytes();
+            self.publish(publishing, outbox);
+        }
+        if !self.is_parked() {
+            self.description.note_blocked(None);
+            if self.hears_blocked {
+                encode_frame(0, 0, &Body::Unblocked(pb::Unblocked {}), outbox.tail());
+            }
+        }
+        true
+    }
+
+    /// The first of the messages that wait has to wait for this.
+    fn park(&mut self, publishing: Publishing, shortage: Shortage, outbox: &mut Outbox) {
+        self.parked.bytes += publishing.held_bytes();
+        self.parked.publishings.push_front(publishing);
+        self.parked.shortage = Some(shortage);
+        let reason = self.session.shortage_reason(shortage);
+        if self.hears_blocked {
+            let shortage = match shortage {
+                Shortage::Memory => pb::Shortage::Memory,
+                Shortage::Disk => pb::Shortage::Disk,
+            };
+            let blocked = pb::Blocked { shortage: shortage.into(), reason: reason.clone() };
+            encode_frame(0, 0, &Body::Blocked(blocked), outbox.tail());
+        }
+        self.description.note_blocked(Some(reason));
     }
 
     /// Whether nothing is under way that the client waits for.
@@ -127,7 +202,13 @@ impl Seat {
         match action {
             Action::Nothing | Action::HangUp | Action::LogIn(_) => {}
             Action::Publish { channel, publisher, first_sequence, target, items } => {
-                self.publish(channel, publisher, first_sequence, target, &items, outbox);
+                let publishing = Publishing { channel, publisher, first_sequence, target, items };
+                if self.is_parked() {
+                    self.parked.bytes += publishing.held_bytes();
+                    self.parked.publishings.push_back(publishing);
+                } else {
+                    self.publish(publishing, outbox);
+                }
             }
             Action::Settle { channel, request, consumer, ranges } => {
                 self.settle(channel, request, consumer, ranges, outbox);
@@ -177,34 +258,33 @@ impl Seat {
         self.waiting = Some(Waiting::Answer { channel, request, answer });
     }
 
-    fn publish(
-        &mut self,
-        channel: u32,
-        publisher: u32,
-        first_sequence: u64,
-        given: Option<PublishTo>,
-        items: &Items,
-        outbox: &mut Outbox,
-    ) {
-        let target = match given {
+    /// The target that a publish brought along, for as long as publishes bring the same.
+    fn give_target(&mut self, to: &PublishTo) {
+        let same = |target: &mut Target| target.is(&to.exchange, &to.routing_key, to.mandatory, to.transient);
+        if let Some(other) = self.given.take_if(|target| !same(target)) {
+            self.session.forget_target(other);
+        }
+        self.given.get_or_insert_with(|| target_of(to.clone()));
+    }
+
+    fn publish(&mut self, publishing: Publishing, outbox: &mut Outbox) {
+        let Publishing { channel, publisher, first_sequence, target, items } = &publishing;
+        let (channel, publisher, first_sequence) = (*channel, *publisher, *first_sequence);
+        let target = match target {
             Some(to) => {
-                let same = |target: &mut Target| {
-                    target.is(&to.exchange, &to.routing_key, to.mandatory, to.transient)
-                };
-                if let Some(other) = self.given.take_if(|target| !same(target)) {
-                    self.session.forget_target(other);
-                }
-                self.given.get_or_insert_with(|| target_of(to))
+                self.give_target(to);
+                self.given.as_mut()
             }
-            None => match self.targets.get_mut(&(channel, publisher)) {
-                Some(target) => target,
-                None => {
-                    let refusal = no_such_publisher(publisher);
-                    let count = items.len() as u64;
-                    return put_refused(channel, publisher, first_sequence, count, &refusal, outbox.tail());
-                }
-            },
+            None => self.targets.get_mut(&(channel, publisher)),
         };
+        let Some(target) = target else {
+            let refusal = no_such_publisher(publisher);
+            let count = items.len() as u64;
+            return put_refused(channel, publisher, first_sequence, count, &refusal, outbox.tail());
+        };
+        if let Some(shortage) = self.session.shortage(target, items) {
+            return self.park(publishing, shortage, outbox);
+        }
         let report = self.session.publish(channel, publisher, first_sequence, target, items);
         for index in report.returned {
             let sequence = if first_sequence == 0 { 0 } else { first_sequence + index as u64 };

@@ -1,64 +1,110 @@
-//! Where the messages of a shard are: which bytes, in memory or in which batch of the log.
+//! Where the messages of a shard are: which bytes, in memory or in which batches of the log.
 //!
-//! Messages that came in together with the same exchange and key form a group. A group lives until every queue is
-//! done with every message of it. The newest groups stay in memory; older ones leave it if the log can give them back.
+//! Messages that came in together with the same exchange and key form a group, and the groups of some batches an extent.
+//! An extent lives until every queue is done with every message of it. The newest extents are in memory; of older ones
+//! only is known which batches they are, if the log can give them back. So what is in memory for a message far back is
+//! a small part of a byte, however the messages came in.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::encoding::encode_varint;
 
+use super::checkpoint::number;
 use super::command::Origin;
-use crate::model::message_ends;
 use crate::queue::SequenceRun;
-use crate::storage::LogIndex;
+use crate::storage::{LogIndex, Segment};
 
 /// Most messages in a group.
 const GROUP_MESSAGES_MAX: usize = 4096;
 /// Most bytes in a group that several publishes share.
 const GROUP_BYTES_MAX: usize = 256 * 1024;
-/// Bytes that one read brings back.
+/// An extent that has so many bytes takes no more batches. It is read back as a whole, and leaves memory as a whole.
+const EXTENT_BYTES_MIN: u64 = 256 * 1024;
+/// Bytes that one read brings back, unless a single extent has more.
 const READ_AHEAD_BYTES: u64 = 1024 * 1024;
 /// Bytes that were read back and not used up that are kept.
 const READ_BACK_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Dead groups that may stand between live ones before they are cleared away.
-const DEAD_GROUPS_MIN: usize = 1024;
+/// Dead extents that may stand between live ones before they are cleared away.
+const DEAD_EXTENTS_MIN: usize = 1024;
 
-#[derive(Debug)]
-struct Group {
-    first: u64,
-    count: u32,
-    origin: Arc<Origin>,
-    place: BodyPlace,
-    /// Queues times messages that still need it.
-    live: u64,
-    resident: Option<Resident>,
-}
-
-#[derive(Debug)]
-struct Resident {
-    bytes: Bytes,
-    ends: Vec<u32>,
-    /// It was in the log alone and came back for a consumer that is far behind.
-    read_back: bool,
-}
-
-/// Where a group's bytes are in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BodyPlace {
-    /// The batch.
-    pub(super) index: LogIndex,
-    /// First byte in its payload.
-    pub(super) offset: u32,
-    /// Number of bytes.
-    pub(super) len: u32,
-}
-
-/// A group to be read back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ColdGroup {
+/// Neighbouring messages of one batch with one origin, in memory.
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    /// Sequence of the first one; the others follow.
     pub(super) first: u64,
-    pub(super) place: BodyPlace,
+    pub(super) origin: Arc<Origin>,
+    pub(super) bytes: Bytes,
+    /// Where each message ends in the bytes.
+    pub(super) ends: Vec<u32>,
+}
+
+impl Group {
+    fn end(&self) -> u64 {
+        self.first + self.ends.len() as u64
+    }
+}
+
+/// A group of this turn, whose bytes are still being gathered.
+#[derive(Debug)]
+struct Fresh {
+    group: Group,
+    batch: LogIndex,
+    /// Where its bytes are in the batch's payload.
+    offset: u32,
+    len: u32,
+    live: u64,
+}
+
+/// Whole batches that follow each other.
+#[derive(Debug)]
+struct Extent {
+    /// Sequence of the first message, and the one after the last.
+    first: u64,
+    end: u64,
+    batches: Batches,
+    /// Bytes of all messages.
+    bytes: u64,
+    /// Queues times messages that needed it at first, and that still need it.
+    all: u64,
+    live: u64,
+    held: Held,
+}
+
+/// How much of a segment is needed, by estimate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// Bytes of messages.
+    pub(super) bytes: u64,
+    /// Queues times messages.
+    pub(super) messages: u64,
+}
+
+/// Which batches of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Batches {
+    pub(super) first: LogIndex,
+    pub(super) last: LogIndex,
+}
+
+/// What of an extent is in memory.
+#[derive(Debug)]
+enum Held {
+    /// Nothing: it has to be read back.
+    Nothing,
+    /// What came in.
+    Recent(Vec<Group>),
+    /// It was in the log alone and came back for a consumer that is far behind.
+    ReadBack(Vec<Group>),
+}
+
+/// An extent to be read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ColdExtent {
+    /// Sequence of its first message.
+    pub(super) first: u64,
+    pub(super) batches: Batches,
 }
 
 /// Messages of one group, in memory.
@@ -71,81 +117,204 @@ pub(super) struct Found {
 
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
-    groups: VecDeque<Group>,
-    /// Groups of this turn, whose bytes are still being gathered.
-    fresh: Vec<Group>,
+    extents: VecDeque<Extent>,
+    fresh: Vec<Fresh>,
     dead: usize,
-    /// Where the last lookup ended.
-    hint: usize,
-    resident_bytes: usize,
-    /// Groups that were read back, in that order; some may be gone.
+    /// Extent and group where the last lookup ended.
+    hint: (usize, usize),
+    recent_bytes: usize,
+    /// Extents that were read back, in that order; some may be gone.
     read_back: VecDeque<u64>,
     read_back_bytes: usize,
-    /// Groups before this sequence were made to leave memory.
+    /// Extents before this sequence were made to leave memory.
     evicted_below: u64,
 }
 
 impl Bodies {
-    /// Notes messages that were just copied behind those noted before. Their bytes come with [`Bodies::freeze`].
-    /// `live` 0: all their queues were deleted in the meantime, and nobody will ask for them.
+    /// Notes messages that were just copied behind those noted before, at `offset` of the payload of `batch`. Their
+    /// bytes come with [`Bodies::freeze`]. `live` 0: all their queues were deleted in the meantime, and nobody will ask
+    /// for them.
     pub(super) fn note(
         &mut self,
         first: u64,
         origin: &Arc<Origin>,
-        place: BodyPlace,
+        batch: LogIndex,
+        offset: u32,
         ends: Vec<u32>,
         live: u64,
     ) {
+        let len = ends.last().copied().unwrap_or(0);
         if live == 0 {
             return;
         }
-        let count = ends.len() as u32;
-        if let Some(group) = self.fresh.last_mut()
-            && (Arc::ptr_eq(&group.origin, origin) || group.origin == *origin)
-            && group.place.offset + group.place.len == place.offset
-            && group.count as usize + ends.len() <= GROUP_MESSAGES_MAX
-            && (group.place.len + place.len) as usize <= GROUP_BYTES_MAX
+        if let Some(last) = self.fresh.last_mut()
+            && (Arc::ptr_eq(&last.group.origin, origin) || last.group.origin == *origin)
+            && last.batch == batch
+            && last.offset + last.len == offset
+            && last.group.ends.len() + ends.len() <= GROUP_MESSAGES_MAX
+            && (last.len + len) as usize <= GROUP_BYTES_MAX
         {
-            let resident = group.resident.as_mut().expect("a fresh group is in memory");
-            resident.ends.extend(ends.into_iter().map(|end| end + group.place.len));
-            group.place.len += place.len;
-            group.count += count;
-            group.live += live;
+            last.group.ends.extend(ends.into_iter().map(|end| end + last.len));
+            last.len += len;
+            last.live += live;
             return;
         }
-        let resident = Some(Resident { bytes: Bytes::new(), ends, read_back: false });
-        self.fresh.push(Group { first, count, origin: Arc::clone(origin), place, live, resident });
+        let group = Group { first, origin: Arc::clone(origin), bytes: Bytes::new(), ends };
+        self.fresh.push(Fresh { group, batch, offset, len, live });
     }
 
     /// Gives the noted groups their bytes: `chunk` begins at `offset` of the batch's payload.
     pub(super) fn freeze(&mut self, chunk: &Bytes, offset: u32) {
-        for mut group in self.fresh.drain(..) {
-            let start = (group.place.offset - offset) as usize;
-            let resident = group.resident.as_mut().expect("a fresh group is in memory");
-            resident.bytes = chunk.slice(start..start + group.place.len as usize);
-            self.resident_bytes += resident.bytes.len();
-            self.groups.push_back(group);
+        for fresh in std::mem::take(&mut self.fresh) {
+            let Fresh { mut group, batch, offset: at, len, live } = fresh;
+            let start = (at - offset) as usize;
+            group.bytes = chunk.slice(start..start + len as usize);
+            self.recent_bytes += group.bytes.len();
+            let (first, end) = (group.first, group.end());
+            let extent = self.extent_for(first, end, batch, u64::from(len), live, true);
+            if let Held::Recent(groups) = &mut extent.held {
+                groups.push(group);
+            }
         }
     }
 
     /// Notes messages found in the log at recovery.
-    pub(super) fn recover(
+    pub(super) fn recover(&mut self, first: u64, count: u64, batch: LogIndex, bytes: u64, live: u64) {
+        if live > 0 {
+            self.extent_for(first, first + count, batch, bytes, live, false);
+        }
+        self.evicted_below = first + count;
+    }
+
+    /// The extent for messages at the end, which are counted in.
+    fn extent_for(
         &mut self,
         first: u64,
-        count: u32,
-        origin: Arc<Origin>,
-        place: BodyPlace,
+        end: u64,
+        batch: LogIndex,
+        bytes: u64,
         live: u64,
-    ) {
-        if live > 0 {
-            self.groups.push_back(Group { first, count, origin, place, live, resident: None });
+        recent: bool,
+    ) -> &mut Extent {
+        let fits = |last: &Extent| {
+            last.live > 0
+                && matches!(last.held, Held::Recent(_)) == recent
+                && (last.batches.last == batch
+                    || last.batches.last.next() == batch && last.bytes < EXTENT_BYTES_MIN)
+        };
+        if !self.extents.back().is_some_and(fits) {
+            let held = if recent { Held::Recent(Vec::new()) } else { Held::Nothing };
+            let batches = Batches { first: batch, last: batch };
+            self.extents.push_back(Extent { first, end: first, batches, bytes: 0, all: 0, live: 0, held });
         }
-        self.evicted_below = first + u64::from(count);
+        let extent = self.extents.back_mut().expect("there is one now");
+        extent.end = end;
+        extent.batches.last = batch;
+        extent.bytes += bytes;
+        extent.all += live;
+        extent.live += live;
+        extent
+    }
+
+    /// Writes for a checkpoint where the messages are that somebody still needs.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let live = || self.extents.iter().filter(|extent| extent.live > 0);
+        encode_varint(live().count() as u64, out);
+        let (mut end, mut last) = (0, LogIndex(0));
+        for extent in live() {
+            let Batches { first: first_batch, last: last_batch } = extent.batches;
+            let numbers = [
+                extent.first - end,
+                extent.end - extent.first,
+                first_batch.0 - last.0,
+                last_batch.0 - first_batch.0,
+                extent.bytes,
+                extent.all,
+            ];
+            numbers.into_iter().for_each(|number| encode_varint(number, out));
+            (end, last) = (extent.end, last_batch);
+        }
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote. Who needs the messages comes with [`count`](Self::count).
+    pub(super) fn decode(rest: &mut &[u8]) -> Result<Self, String> {
+        let mut bodies = Self::default();
+        let (mut end, mut last) = (0u64, 0u64);
+        for _ in 0..number(rest)? {
+            let [gap, messages, batch_gap, more_batches, bytes, all] =
+                [number(rest)?, number(rest)?, number(rest)?, number(rest)?, number(rest)?, number(rest)?];
+            let first = end.checked_add(gap);
+            let batch = last.checked_add(batch_gap);
+            let bounds = first.zip(batch).and_then(|(first, batch)| {
+                Some((first, first.checked_add(messages)?, batch, batch.checked_add(more_batches)?))
+            });
+            let (first, messages_end, batch, last_batch) =
+                bounds.ok_or("a place of messages is out of range")?;
+            let batches = Batches { first: LogIndex(batch), last: LogIndex(last_batch) };
+            bodies.extents.push_back(Extent {
+                first,
+                end: messages_end,
+                batches,
+                bytes,
+                all,
+                live: 0,
+                held: Held::Nothing,
+            });
+            (end, last) = (messages_end, last_batch);
+        }
+        bodies.evicted_below = end;
+        Ok(bodies)
+    }
+
+    /// A queue needs this message; `false` if there is none.
+    pub(super) fn count(&mut self, sequence: u64) -> bool {
+        let found = self.find(sequence);
+        if let Some(index) = found {
+            self.extents[index].live += 1;
+        }
+        found.is_some()
+    }
+
+    /// All queues have been counted.
+    pub(super) fn counted(&mut self) {
+        self.extents.retain(|extent| extent.live > 0);
+        self.hint = (0, 0);
+    }
+
+    /// The sequence after the last message.
+    pub(super) fn end(&self) -> u64 {
+        self.extents.back().map_or(0, |extent| extent.end)
+    }
+
+    /// Batches that hold messages which somebody still needs, in order.
+    pub(super) fn needed(&self) -> impl Iterator<Item = Batches> {
+        self.extents.iter().filter(|extent| extent.live > 0).map(|extent| extent.batches)
+    }
+
+    /// How much of each segment is needed. Both are in order.
+    pub(super) fn usage(&self, segments: &[Segment]) -> Vec<Usage> {
+        let mut usage = vec![Usage::default(); segments.len()];
+        let mut from = 0;
+        for extent in self.extents.iter().filter(|extent| extent.live > 0) {
+            let Batches { first, last } = extent.batches;
+            let share =
+                u128::from(extent.bytes) * u128::from(extent.live) / u128::from(extent.all.max(extent.live));
+            while segments.get(from).is_some_and(|segment| segment.end_index <= first) {
+                from += 1;
+            }
+            // An extent that lies in two counts in both.
+            let within = segments[from..].iter().take_while(|segment| segment.first_index <= last);
+            for (_, usage) in within.zip(&mut usage[from..]) {
+                usage.bytes += share as u64;
+                usage.messages += extent.live;
+            }
+        }
+        usage
     }
 
     /// Bytes in memory of messages that were not read back.
-    pub(super) fn resident_bytes(&self) -> usize {
-        self.resident_bytes
+    pub(super) fn recent_bytes(&self) -> usize {
+        self.recent_bytes
     }
 
     /// A queue is done with these messages.
@@ -154,99 +323,116 @@ impl Bodies {
         let mut sequence = run.first.0;
         while sequence < end {
             let Some(index) = self.find(sequence) else { return };
-            let group = &mut self.groups[index];
-            let group_end = (group.first + u64::from(group.count)).min(end);
-            group.live -= group_end - sequence;
-            sequence = group_end;
-            if group.live == 0 {
+            let extent = &mut self.extents[index];
+            let extent_end = extent.end.min(end);
+            extent.live -= extent_end - sequence;
+            sequence = extent_end;
+            if extent.live == 0 {
                 self.dead += 1;
-                let resident = group.resident.take();
-                self.subtract(resident);
+                self.drop_held(index);
             }
         }
         self.clear_dead();
     }
 
     fn clear_dead(&mut self) {
-        while self.groups.front().is_some_and(|group| group.live == 0) {
-            self.groups.pop_front();
+        while self.extents.front().is_some_and(|extent| extent.live == 0) {
+            self.extents.pop_front();
             self.dead -= 1;
-            self.hint = self.hint.saturating_sub(1);
+            self.hint.0 = self.hint.0.saturating_sub(1);
         }
-        if self.dead > DEAD_GROUPS_MIN && self.dead > self.groups.len() / 2 {
-            self.groups.retain(|group| group.live > 0);
+        if self.dead > DEAD_EXTENTS_MIN && self.dead > self.extents.len() / 2 {
+            self.extents.retain(|extent| extent.live > 0);
             self.dead = 0;
-            self.hint = 0;
+            self.hint = (0, 0);
         }
     }
 
     /// The longest beginning of `run` that lies in one group; `Err` if that group is not in memory.
     pub(super) fn look_up(&mut self, run: SequenceRun) -> Result<Found, Missing> {
-        let index = self.find(run.first.0).ok_or(Missing::Unknown)?;
-        let group = &self.groups[index];
-        let Some(resident) = &group.resident else { return Err(Missing::Cold) };
-        let skipped = (run.first.0 - group.first) as usize;
-        let count = run.count.min(u64::from(group.count) - skipped as u64);
-        let start = if skipped == 0 { 0 } else { resident.ends[skipped - 1] as usize };
-        let end = resident.ends[skipped + count as usize - 1] as usize;
-        Ok(Found { origin: Arc::clone(&group.origin), bytes: resident.bytes.slice(start..end), count })
+        let sequence = run.first.0;
+        let index = self.find(sequence).ok_or(Missing::Unknown)?;
+        let (Held::Recent(groups) | Held::ReadBack(groups)) = &self.extents[index].held else {
+            return Err(Missing::Cold);
+        };
+        let holds = |group: &Group| group.first <= sequence && sequence < group.end();
+        let near = [self.hint.1, self.hint.1 + 1];
+        let at = match near.into_iter().find(|at| groups.get(*at).is_some_and(holds)) {
+            Some(at) => at,
+            None => groups.partition_point(|group| group.end() <= sequence),
+        };
+        let group = groups.get(at).filter(|group| holds(group)).ok_or(Missing::Unknown)?;
+        self.hint.1 = at;
+        let skipped = (sequence - group.first) as usize;
+        let count = run.count.min(group.end() - sequence);
+        let start = if skipped == 0 { 0 } else { group.ends[skipped - 1] as usize };
+        let end = group.ends[skipped + count as usize - 1] as usize;
+        Ok(Found { origin: Arc::clone(&group.origin), bytes: group.bytes.slice(start..end), count })
     }
 
-    /// Groups from the one with this sequence on that should be read back together.
-    pub(super) fn cold_from(&mut self, sequence: u64) -> Vec<ColdGroup> {
+    /// Extents from the one with this sequence on that should be read back together.
+    pub(super) fn cold_from(&mut self, sequence: u64) -> Vec<ColdExtent> {
         let Some(index) = self.find(sequence) else { return Vec::new() };
         let mut bytes = 0u64;
-        self.groups
+        self.extents
             .range(index..)
-            .filter(|group| group.live > 0)
-            .take_while(|group| {
-                let more = group.resident.is_none() && (bytes == 0 || bytes < READ_AHEAD_BYTES);
-                bytes += u64::from(group.place.len);
+            .filter(|extent| extent.live > 0)
+            .take_while(|extent| {
+                let more = matches!(extent.held, Held::Nothing)
+                    && (bytes == 0 || bytes + extent.bytes <= READ_AHEAD_BYTES);
+                bytes += extent.bytes;
                 more
             })
-            .map(|group| ColdGroup { first: group.first, place: group.place })
+            .map(|extent| ColdExtent { first: extent.first, batches: extent.batches })
             .collect()
     }
 
-    /// Takes bytes that were read back. Those of a group that has gone in the meantime are dropped.
-    pub(super) fn install(&mut self, first: u64, bytes: Bytes) -> Result<(), String> {
-        let Some(index) = self.find(first) else { return Ok(()) };
-        let group = &mut self.groups[index];
-        if group.live == 0 {
+    /// Whether somebody still needs what was to be read back.
+    pub(super) fn is_cold(&mut self, cold: &ColdExtent) -> bool {
+        self.find(cold.first).is_some_and(|index| {
+            let extent = &self.extents[index];
+            extent.live > 0 && extent.first == cold.first && matches!(extent.held, Held::Nothing)
+        })
+    }
+
+    /// Takes the groups of an extent's batches, in order. Those that nobody needs any more are dropped, and those of a
+    /// neighbour that shares a batch.
+    pub(super) fn install(&mut self, cold: &ColdExtent, mut groups: Vec<Group>) -> Result<(), String> {
+        if !self.is_cold(cold) {
             return Ok(());
         }
-        let ends = message_ends(&bytes).filter(|ends| ends.len() == group.count as usize);
-        let ends = ends.ok_or_else(|| {
-            format!(
-                "batch {} holds other messages than {} at byte {}",
-                group.place.index, first, group.place.offset
-            )
-        })?;
-        let bytes_len = bytes.len();
-        let former = group.resident.replace(Resident { bytes, ends, read_back: true });
-        self.read_back.push_back(group.first);
-        self.read_back_bytes += bytes_len;
-        self.subtract(former);
+        let index = self.find(cold.first).expect("it was found a moment ago");
+        let extent = &mut self.extents[index];
+        groups.retain(|group| extent.first <= group.first && group.end() <= extent.end);
+        let bytes: usize = groups.iter().map(|group| group.bytes.len()).sum();
+        if !groups.is_sorted_by(|one, next| one.end() <= next.first) {
+            let Batches { first, last } = extent.batches;
+            return Err(format!("batches {first} to {last} hold messages in another order than theirs"));
+        }
+        extent.held = Held::ReadBack(groups);
+        self.read_back.push_back(extent.first);
+        self.read_back_bytes += bytes;
         Ok(())
     }
 
-    /// Makes the oldest groups leave memory until `bytes_max` is kept of what came in, and the rest of what was read
+    /// Makes the oldest extents leave memory until `bytes_max` is kept of what came in, and the rest of what was read
     /// back first until [`READ_BACK_BYTES_MAX`] is kept of that. The two do not compete: a consumer that is far
     /// behind needs the oldest messages, one that is not needs the newest. Only what is durable can be read back.
     pub(super) fn evict(&mut self, bytes_max: usize, durable: LogIndex) {
         self.evict_read_back();
-        if self.resident_bytes <= bytes_max {
+        if self.recent_bytes <= bytes_max {
             return;
         }
-        let mut index = self.groups.partition_point(|group| group.first < self.evicted_below);
-        while self.resident_bytes > bytes_max && index < self.groups.len() {
-            let group = &mut self.groups[index];
-            if group.place.index > durable {
+        let mut index = self.extents.partition_point(|extent| extent.first < self.evicted_below);
+        while self.recent_bytes > bytes_max && index < self.extents.len() {
+            let extent = &self.extents[index];
+            if extent.batches.last > durable {
                 break;
             }
-            self.evicted_below = group.first + u64::from(group.count);
-            let resident = group.resident.take_if(|resident| !resident.read_back);
-            self.subtract(resident);
+            self.evicted_below = extent.end;
+            if matches!(extent.held, Held::Recent(_)) {
+                self.drop_held(index);
+            }
             index += 1;
         }
     }
@@ -255,46 +441,47 @@ impl Bodies {
         while self.read_back_bytes > READ_BACK_BYTES_MAX
             && let Some(first) = self.read_back.pop_front()
         {
-            let index = self.groups.partition_point(|group| group.first < first);
-            if let Some(group) = self.groups.get_mut(index).filter(|group| group.first == first) {
-                let resident = group.resident.take_if(|resident| resident.read_back);
-                self.subtract(resident);
+            if let Some(index) = self.read_back_at(first) {
+                self.drop_held(index);
             }
         }
-        if self.read_back.len() > 8 * DEAD_GROUPS_MIN {
-            let groups = &self.groups;
-            self.read_back.retain(|first| {
-                let index = groups.partition_point(|group| group.first < *first);
-                groups.get(index).is_some_and(|group| {
-                    group.first == *first
-                        && group.resident.as_ref().is_some_and(|resident| resident.read_back)
-                })
-            });
+        if self.read_back.len() > 8 * DEAD_EXTENTS_MIN {
+            let mut read_back = std::mem::take(&mut self.read_back);
+            read_back.retain(|first| self.read_back_at(*first).is_some());
+            self.read_back = read_back;
         }
     }
 
-    fn subtract(&mut self, gone: Option<Resident>) {
-        match gone {
-            Some(Resident { bytes, read_back: true, .. }) => self.read_back_bytes -= bytes.len(),
-            Some(Resident { bytes, read_back: false, .. }) => self.resident_bytes -= bytes.len(),
-            None => {}
+    /// The extent that begins so, if it is there and was read back.
+    fn read_back_at(&self, first: u64) -> Option<usize> {
+        let index = self.extents.partition_point(|extent| extent.first < first);
+        let extent = self.extents.get(index).filter(|extent| extent.first == first)?;
+        matches!(extent.held, Held::ReadBack(_)).then_some(index)
+    }
+
+    fn drop_held(&mut self, index: usize) {
+        let bytes = |groups: Vec<Group>| groups.iter().map(|group| group.bytes.len()).sum::<usize>();
+        match std::mem::replace(&mut self.extents[index].held, Held::Nothing) {
+            Held::Nothing => {}
+            Held::Recent(groups) => self.recent_bytes -= bytes(groups),
+            Held::ReadBack(groups) => self.read_back_bytes -= bytes(groups),
         }
     }
 
     fn find(&mut self, sequence: u64) -> Option<usize> {
-        let holds =
-            |group: &Group| group.first <= sequence && sequence < group.first + u64::from(group.count);
-        for index in [self.hint, self.hint + 1] {
-            if self.groups.get(index).is_some_and(holds) {
-                self.hint = index;
-                return Some(index);
-            }
+        let holds = |extent: &Extent| extent.first <= sequence && sequence < extent.end;
+        let near = [self.hint.0, self.hint.0 + 1];
+        let index = match near.into_iter().find(|index| self.extents.get(*index).is_some_and(holds)) {
+            Some(index) => index,
+            None => self.extents.partition_point(|extent| extent.end <= sequence),
+        };
+        if !self.extents.get(index).is_some_and(holds) {
+            return None;
         }
-        let index = self.groups.partition_point(|group| group.first + u64::from(group.count) <= sequence);
-        self.groups.get(index).is_some_and(holds).then(|| {
-            self.hint = index;
-            index
-        })
+        if self.hint.0 != index {
+            self.hint = (index, 0);
+        }
+        Some(index)
     }
 }
 
@@ -322,21 +509,42 @@ mod tests {
         (0..count).flat_map(|n| [0x2a, 2, n as u8, 0]).collect()
     }
 
-    fn store(groups: &[(u64, usize)]) -> Bodies {
-        let mut bodies = Bodies::default();
+    fn origin(name: u64) -> Arc<Origin> {
+        Arc::new(Origin {
+            exchange: crate::model::ExchangeName::new(&name.to_string()).unwrap(),
+            routing_key: crate::model::RoutingKey::default(),
+        })
+    }
+
+    fn ends(count: usize) -> Vec<u32> {
+        (1..=count as u32).map(|n| n * 4).collect()
+    }
+
+    /// Groups of different origins, all in batch `batch`.
+    fn add(bodies: &mut Bodies, batch: u64, groups: &[(u64, usize)]) {
         let mut offset = 0;
         for (first, count) in groups {
-            let origin = Arc::new(Origin {
-                exchange: crate::model::ExchangeName::new(&first.to_string()).unwrap(),
-                routing_key: crate::model::RoutingKey::default(),
-            });
-            let len = (count * 4) as u32;
-            let ends = (1..=*count as u32).map(|n| n * 4).collect();
-            bodies.note(*first, &origin, BodyPlace { index: LogIndex(1), offset, len }, ends, *count as u64);
-            offset += len;
+            bodies.note(*first, &origin(*first), LogIndex(batch), offset, ends(*count), *count as u64);
+            offset += (count * 4) as u32;
         }
         bodies.freeze(&bytes(offset as usize / 4), 0);
+    }
+
+    fn store(groups: &[(u64, usize)]) -> Bodies {
+        let mut bodies = Bodies::default();
+        add(&mut bodies, 1, groups);
         bodies
+    }
+
+    /// As they are read back.
+    fn groups(groups: &[(u64, usize)]) -> Vec<Group> {
+        let group = |(first, count): &(u64, usize)| Group {
+            first: *first,
+            origin: origin(*first),
+            bytes: bytes(*count),
+            ends: ends(*count),
+        };
+        groups.iter().map(group).collect()
     }
 
     #[test]
@@ -350,51 +558,84 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_given_back_with_the_last_message_of_a_group() {
+    fn neighbours_of_one_origin_are_one_group() {
+        let mut bodies = Bodies::default();
+        let origin = origin(1);
+        bodies.note(1, &origin, LogIndex(1), 0, ends(2), 2);
+        bodies.note(3, &origin, LogIndex(1), 8, ends(3), 3);
+        bodies.note(6, &origin, LogIndex(2), 0, ends(1), 1);
+        bodies.freeze(&bytes(6), 0);
+        assert_eq!(bodies.look_up(run(2, 9)).unwrap().count, 4);
+        assert_eq!(bodies.look_up(run(6, 9)).unwrap().count, 1, "another batch");
+    }
+
+    #[test]
+    fn memory_is_given_back_with_the_last_message_of_an_extent() {
         let mut bodies = store(&[(1, 3), (4, 2)]);
         bodies.release(run(2, 3));
-        assert_eq!(bodies.resident_bytes, 20);
         bodies.release(run(5, 1));
-        assert_eq!(bodies.resident_bytes, 12);
+        assert_eq!(bodies.recent_bytes, 20);
         bodies.release(run(1, 1));
-        assert_eq!((bodies.resident_bytes, bodies.groups.len()), (0, 0));
+        assert_eq!((bodies.recent_bytes, bodies.extents.len()), (0, 0));
+    }
+
+    #[test]
+    fn an_extent_takes_batches_until_it_is_full() {
+        let mut bodies = Bodies::default();
+        let many = EXTENT_BYTES_MIN as usize / 4;
+        for (batch, count) in [(1, 10), (2, many), (3, 10), (4, 10), (6, 10)] {
+            let first = bodies.extents.back().map_or(1, |extent| extent.end);
+            add(&mut bodies, batch, &[(first, count)]);
+        }
+        let batches: Vec<_> =
+            bodies.extents.iter().map(|extent| (extent.batches.first.0, extent.batches.last.0)).collect();
+        assert_eq!(batches, [(1, 2), (3, 4), (6, 6)]);
+        // A large batch is not cut into pieces: it can only be read back as a whole.
+        let first = bodies.extents.back().unwrap().end;
+        add(&mut bodies, 7, &[(first, 2 * many)]);
+        add(&mut bodies, 7, &[(first + 2 * many as u64, 3)]);
+        assert_eq!(bodies.extents.len(), 4 - 1);
     }
 
     #[test]
     fn what_left_memory_comes_back_from_the_log() {
         let mut bodies = store(&[(1, 3), (4, 2)]);
+        let first = bodies.extents[0].end;
+        add(&mut bodies, 3, &[(first, 2)]);
         bodies.evict(8, LogIndex(1));
         assert_eq!(bodies.look_up(run(1, 1)).unwrap_err(), Missing::Cold);
-        assert!(bodies.look_up(run(4, 1)).is_ok());
-        let cold = bodies.cold_from(2);
-        assert_eq!(
-            cold,
-            [ColdGroup { first: 1, place: BodyPlace { index: LogIndex(1), offset: 0, len: 12 } }]
-        );
-        assert!(bodies.install(1, bytes(2)).is_err(), "another number of messages");
-        bodies.install(1, bytes(3)).unwrap();
+        assert!(bodies.look_up(run(6, 1)).is_ok());
+        let batches = Batches { first: LogIndex(1), last: LogIndex(1) };
+        let cold = ColdExtent { first: 1, batches };
+        assert_eq!(bodies.cold_from(2), [cold]);
+        assert!(bodies.install(&cold, groups(&[(4, 2), (1, 3)])).is_err(), "not in order");
+        bodies.install(&cold, groups(&[(1, 3), (4, 2), (6, 9)])).unwrap();
         assert_eq!(bodies.look_up(run(2, 2)).unwrap().bytes, bytes(3).slice(4..));
+        assert_eq!(bodies.read_back_bytes, 20);
+        bodies.release(run(1, 5));
+        assert_eq!((bodies.read_back_bytes, bodies.extents.len()), (0, 1));
     }
 
     #[test]
     fn messages_without_a_queue_are_not_kept() {
         let mut bodies = store(&[(1, 3)]);
-        let origin = Arc::clone(&bodies.groups[0].origin);
-        let place = BodyPlace { index: LogIndex(1), offset: 12, len: 4 };
-        bodies.note(4, &origin, place, vec![4], 0);
-        bodies.recover(5, 1, origin, place, 0);
+        bodies.note(4, &origin(4), LogIndex(1), 12, vec![4], 0);
+        bodies.recover(5, 1, LogIndex(1), 4, 0);
         bodies.freeze(&bytes(1), 12);
         bodies.release(run(1, 3));
-        assert_eq!((bodies.resident_bytes, bodies.groups.len(), bodies.dead), (0, 0, 0));
+        assert_eq!((bodies.recent_bytes, bodies.extents.len(), bodies.dead), (0, 0, 0));
     }
 
     #[test]
     fn what_comes_back_too_late_is_dropped() {
-        let mut bodies = store(&[(1, 3), (4, 2)]);
-        bodies.evict(0, LogIndex(1));
+        let mut bodies = store(&[(1, 3)]);
+        add(&mut bodies, 3, &[(4, 2)]);
+        bodies.evict(0, LogIndex(3));
+        let cold = bodies.cold_from(4)[0];
         bodies.release(run(4, 2));
-        bodies.install(4, bytes(2)).unwrap();
-        assert_eq!(bodies.resident_bytes, 0);
+        assert!(!bodies.is_cold(&cold));
+        bodies.install(&cold, groups(&[(4, 2)])).unwrap();
+        assert_eq!(bodies.read_back_bytes, 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::job::Done;
 use super::mailbox::Mailbox;
 use crate::model::{
     DeliveryTag, Durability, ExchangeName, MessageRun, QueueId, Refusal, RoutingKey, ShardId,
@@ -26,6 +27,12 @@ pub struct Origin {
     pub exchange: ExchangeName,
     /// Routing key of those that carry none of their own.
     pub routing_key: RoutingKey,
+}
+
+impl Origin {
+    pub(super) fn is(&self, exchange: &str, routing_key: &str) -> bool {
+        self.exchange.as_str() == exchange && self.routing_key.as_str() == routing_key
+    }
 }
 
 /// Messages of one frame that go to queues of this shard.
@@ -84,8 +91,8 @@ pub enum Command {
     Purge {
         /// Which queue.
         queue: QueueId,
-        /// The answer.
-        reply: oneshot::Sender<u64>,
+        /// The answer; a refusal if the shard cannot do it.
+        reply: oneshot::Sender<Result<u64, Box<Refusal>>>,
     },
     /// A consumer comes; answered by [`Event::Attached`] before its first delivery.
     Attach {
@@ -157,11 +164,8 @@ pub enum Command {
         /// The answer.
         reply: oneshot::Sender<Vec<QueueState>>,
     },
-    /// Bodies were read back from the log.
-    Loaded {
-        /// First sequence of each group of messages, with its bytes or what went wrong.
-        groups: Vec<(u64, Result<Bytes, String>)>,
-    },
+    /// A job was done.
+    Done(Done),
     /// The log has moved on.
     LogProgress,
     /// Put everything on disk and stop; answers when that is done, with what went wrong if something did.
@@ -196,6 +200,8 @@ pub enum DeleteRefusal {
     InUse,
     /// It has ready messages.
     NotEmpty,
+    /// Nobody can tell whether it is empty: its shard is out of service.
+    OutOfService,
 }
 
 /// A queue as lists show it.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use super::bodies::Missing;
 use super::command::{Delivery, Event, GET_HANDLE, GET_NO_ACK_HANDLE, Notice, Outlet, Piece};
 use super::durability::Waiting;
+use super::job::{Job, Work};
+use super::read_back::Loaded;
 use super::shard::Shard;
 use crate::model::{BodySequence, QueueId};
 use crate::queue::{ConsumerKey, Effect, QueueCommand, SequenceRun};
@@ -104,8 +106,18 @@ impl Shard {
                     });
                 }
                 Err(Missing::Unknown) => {
-                    tracing::error!(shard = %self.options.id, %queue, ?run, "messages without a body");
-                    return None;
+                    let first = run.first;
+                    let what =
+                        format!("message {first} of queue {queue} is not in the batch that it came with");
+                    self.fail(&what);
+                    return Some(Effect::Deliver {
+                        consumer,
+                        run,
+                        first_tag,
+                        redelivered,
+                        delivery_count,
+                        window_bytes,
+                    });
                 }
             };
             let delivery = Delivery {
@@ -133,14 +145,20 @@ impl Shard {
         let Some(slot) = self.queues.get_mut(&queue) else { return };
         if !slot.loading {
             slot.loading = true;
-            self.to_load.extend(self.bodies.cold_from(first.0));
+            let extents = self.bodies.cold_from(first.0);
+            self.jobs.push(Job(Work::ReadBack(extents)));
         }
     }
 
-    pub(super) fn loaded(&mut self, groups: Vec<(u64, Result<bytes::Bytes, String>)>) {
-        for (first, result) in groups {
-            if let Err(what) = result.and_then(|bytes| self.bodies.install(first, bytes)) {
+    pub(super) fn loaded(&mut self, loaded: Vec<Loaded>) {
+        for Loaded { extent, groups } in loaded {
+            if !self.bodies.is_cold(&extent) {
+                // All were settled in the meantime, and then their batches may be gone from the log.
+                continue;
+            }
+            if let Err(what) = groups.and_then(|groups| self.bodies.install(&extent, groups)) {
                 // Deliveries of this queue stay where they are: what cannot be read is not skipped.
+                let first = extent.first;
                 tracing::error!(shard = %self.options.id, first, what, "cannot read messages back from the log");
                 self.fail(&what);
             }

@@ -4,7 +4,7 @@ use super::command::{Event, Notice, Outlet};
 use super::shard::Shard;
 use crate::model::{Entity, QueueId, Refusal, ReplyCode, ShardId};
 use crate::queue::ConsumerKey;
-use crate::storage::LogIndex;
+use crate::storage::{LogIndex, LogRoom};
 
 /// While the log is busy, batches are handed over at the end of each turn as long as fewer than this are on their way.
 /// The log's writer finds them when it comes back from the disk and goes on at once, without asking for more; beyond
@@ -13,9 +13,6 @@ const BATCHES_AHEAD_MAX: usize = 16;
 
 /// A batch of this size is handed to the log even if many are on their way.
 pub(super) const BATCH_BYTES_MAX: usize = 1024 * 1024;
-
-/// A batch waits for the log to be idle all the same if more than this would be on its way to the disk.
-pub(super) const HANDED_OVER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Somebody who wants to know when a batch is durable.
 pub(super) enum Waiting {
@@ -28,15 +25,22 @@ impl Shard {
     /// Hands the batch to the log, unless enough is on its way and the batch is not large.
     pub(super) fn hand_over(&mut self) {
         self.freeze();
+        let worth_it = self.handed_over.len() < BATCHES_AHEAD_MAX || self.batch.len() >= BATCH_BYTES_MAX;
+        if self.failed.is_some() || worth_it || self.log().idle() {
+            self.hand_all_over();
+        }
+    }
+
+    /// Hands the batch to the log, if there is anything to do for it.
+    pub(super) fn hand_all_over(&mut self) {
+        self.freeze();
         if self.failed.is_some() {
             // Consumers go on settling: what nobody will write must not pile up.
             drop(self.batch.finish(self.now));
             let waiting = std::mem::take(&mut self.waiting);
             return self.refuse(waiting);
         }
-        let worth_it = self.handed_over.len() < BATCHES_AHEAD_MAX || self.batch.len() >= BATCH_BYTES_MAX;
-        let fits = self.log().pending_bytes() + self.batch.len() <= HANDED_OVER_BYTES_MAX;
-        if (self.batch.is_empty() && self.waiting.is_empty()) || !(self.log().idle() || worth_it && fits) {
+        if self.batch.is_empty() && self.waiting.is_empty() {
             return;
         }
         if self.logged && self.batch.is_empty() {
@@ -46,7 +50,13 @@ impl Shard {
             self.handed_over.push_back((index, waiting));
             return;
         }
+        self.hand_over_batch();
+    }
+
+    /// Hands the batch to the log, even if it is empty.
+    pub(super) fn hand_over_batch(&mut self) {
         let batch = self.batch.finish(self.now);
+        self.housekeeping.note_written(batch.payload_bytes());
         let log = self.log.as_mut().expect("the log was given at the start");
         match log.propose(batch) {
             Ok(index) => self.handed_over.push_back((index, std::mem::take(&mut self.waiting))),
@@ -79,6 +89,10 @@ impl Shard {
                 }
             }
         }
+        if progress.room != self.room && self.failed.is_none() {
+            self.disk.note_log(self.options.id, &progress.room);
+            self.room = progress.room;
+        }
         // What was durable before the failure is told as such.
         if let Some(failure) = &progress.failed {
             self.fail(&failure.to_string());
@@ -92,6 +106,9 @@ impl Shard {
         }
         tracing::error!(shard = %self.options.id, what, "the shard's log failed; publishes to it are refused from now on");
         self.failed = Some(what.to_owned());
+        // Nobody waits for room on a log that takes nothing any more.
+        self.room = LogRoom::Enough;
+        self.disk.note_log(self.options.id, &self.room);
         let _ = self.notices.push(Notice::LogFailed { shard: self.options.id, what: what.to_owned() });
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.extend(self.handed_over.drain(..).flat_map(|(_, waiting)| waiting));

@@ -1,22 +1,24 @@
 //! How much is nowhere but in memory, and who waits until it is less.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Bytes of messages that all volatile shards hold together, with a bound. Publishers look at it before they take more
-/// in; shards say what they hold.
+/// Bytes of messages that all volatile shards hold together, with a bound. Publishers look at it before they hand more
+/// over; shards say what they hold. Once it is full it stays so until a fifth is free: who waits is not to wait again for
+/// each message.
 #[derive(Debug)]
 pub struct MemoryGauge {
     used: AtomicU64,
     bytes_max: u64,
+    full: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
 }
 
 impl MemoryGauge {
     /// Nothing used, of so many bytes.
     pub fn new(bytes_max: u64) -> Self {
-        Self { used: AtomicU64::new(0), bytes_max, waiting: Mutex::default() }
+        Self { used: AtomicU64::new(0), bytes_max, full: AtomicBool::new(false), waiting: Mutex::default() }
     }
 
     /// Bytes in use.
@@ -24,14 +26,24 @@ impl MemoryGauge {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether there is room; if not, the task is woken when there is.
+    /// Bytes at most.
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    /// Whether there is no room.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::SeqCst)
+    }
+
+    /// Waits for room; the task is woken when there is.
     pub fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.used_bytes() < self.bytes_max {
+        if !self.is_full() {
             return Poll::Ready(());
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         // Again under the lock: whoever makes room from now on finds the waker.
-        if self.used.load(Ordering::SeqCst) < self.bytes_max {
+        if !self.is_full() {
             return Poll::Ready(());
         }
         if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
@@ -43,14 +55,44 @@ impl MemoryGauge {
     /// A shard holds `now` bytes after it held `before`.
     pub(super) fn change(&self, before: usize, now: usize) {
         if now >= before {
-            self.used.fetch_add((now - before) as u64, Ordering::SeqCst);
+            let more = (now - before) as u64;
+            let used = self.used.fetch_add(more, Ordering::SeqCst) + more;
+            if used >= self.bytes_max && !self.is_full() {
+                self.judge();
+            }
             return;
         }
         let less = (before - now) as u64;
-        let was = self.used.fetch_sub(less, Ordering::SeqCst);
-        if was >= self.bytes_max && was - less < self.bytes_max {
-            let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            waiting.into_iter().for_each(Waker::wake);
+        let used = self.used.fetch_sub(less, Ordering::SeqCst) - less;
+        if self.is_full() && used <= self.low_bytes() {
+            self.judge();
+        }
+    }
+
+    /// It is no longer full when no more than this is used.
+    fn low_bytes(&self) -> u64 {
+        self.bytes_max - self.bytes_max / 5
+    }
+
+    /// Under the lock, so that of two shards that change it at once the later one has the last word.
+    fn judge(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let (used, was_full) = (self.used.load(Ordering::SeqCst), self.is_full());
+        let full = if was_full { used > self.low_bytes() } else { used >= self.bytes_max };
+        self.full.store(full, Ordering::SeqCst);
+        let waiting = if full { Vec::new() } else { std::mem::take(&mut *waiting) };
+        waiting.into_iter().for_each(Waker::wake);
+        match (was_full, full) {
+            (false, true) => {
+                let bytes_max = self.bytes_max;
+                tracing::warn!(
+                    used,
+                    bytes_max,
+                    "memory is full of messages; publishers wait until a fifth is free"
+                );
+            }
+            (true, false) => tracing::info!(used, "there is memory for messages again; publishers go on"),
+            _ => {}
         }
     }
 }
@@ -83,11 +125,16 @@ mod tests {
         gauge.change(99, 150);
         assert!(gauge.poll_room(&mut context).is_pending());
         assert!(gauge.poll_room(&mut context).is_pending());
-        gauge.change(150, 100);
+        gauge.change(150, 81);
         assert_eq!(woken.0.load(Ordering::Relaxed), 0, "there is no room yet");
-        gauge.change(100, 99);
+        assert!(gauge.poll_room(&mut context).is_pending());
+        gauge.change(81, 80);
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
         assert!(gauge.poll_room(&mut context).is_ready());
-        assert_eq!(gauge.used_bytes(), 99);
+        assert_eq!(gauge.used_bytes(), 80);
+        gauge.change(80, 99);
+        assert!(gauge.poll_room(&mut context).is_ready(), "it is full again at its bound");
+        gauge.change(99, 100);
+        assert!(gauge.is_full());
     }
 }

@@ -6,13 +6,20 @@
 
 mod batch;
 mod bodies;
+mod checkpoint;
 mod command;
 mod consumers;
+mod disk_gauge;
 mod dispatch;
 mod durability;
+mod housekeeping;
+mod job;
 mod mailbox;
 mod memory;
+mod merge;
 mod operation;
+mod out_of_service;
+mod read_back;
 mod recovery;
 mod shard;
 mod task;
@@ -24,8 +31,10 @@ pub use command::{
     Command, DeleteRefusal, Delivery, Event, GET_HANDLE, GET_NO_ACK_HANDLE, Notice, Origin, Outlet, Piece,
     PublishBatch, QueueState, Segment, SettleReply, Settlement,
 };
+pub use disk_gauge::DiskGauge;
+pub use job::{Done, Job, LogAccess};
 pub use mailbox::Mailbox;
 pub use memory::MemoryGauge;
-pub use recovery::RecoveryFailure;
+pub use out_of_service::{out_of_service, spawn_out_of_service};
 pub use shard::{Shard, ShardOptions};
 pub use task::{ShardHandle, spawn};

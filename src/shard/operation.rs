@@ -13,9 +13,13 @@
 //!   3 requeue   the same
 //!   4 mark      queue, sequence
 //!   5 delete    queue
+//!   6 kept      exchange, routing key, bytes of messages, runs n, n x (gap to the end of the run before, messages,
+//!               queues q, q x queue)
 //! ```
 //!
-//! A publish takes its bytes from where the publish before it ended; its messages take the next body sequences.
+//! A publish takes its bytes from where the publish before it ended; its messages take the next body sequences. Where
+//! segments were merged, kept stands instead of publish, for the messages that some queue still needed and for these
+//! queues; the first gap counts from the first body sequence of the batch.
 
 use bytes::{Buf, BufMut, BytesMut};
 use prost::encoding::{decode_varint, encode_varint};
@@ -30,6 +34,7 @@ const SETTLE: u8 = 2;
 const REQUEUE: u8 = 3;
 const MARK: u8 = 4;
 const DELETE: u8 = 5;
+const KEPT: u8 = 6;
 
 /// A decoded operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +42,16 @@ pub(super) enum Operation<'a> {
     Publish { exchange: &'a str, routing_key: &'a str, bytes: usize, segments: Vec<(u64, Vec<QueueId>)> },
     Queue { queue: QueueId, command: QueueCommand },
     Delete { queue: QueueId },
+    Kept { exchange: &'a str, routing_key: &'a str, bytes: usize, runs: Vec<KeptRun> },
+}
+
+/// Messages that follow each other and are needed by the same queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeptRun {
+    /// Sequence of the first one, less the first body sequence of the batch.
+    pub(super) first: u64,
+    pub(super) count: u64,
+    pub(super) queues: Vec<QueueId>,
 }
 
 pub(super) fn encode_publish<'a>(
@@ -45,18 +60,44 @@ pub(super) fn encode_publish<'a>(
     segments: impl ExactSizeIterator<Item = (u64, &'a [QueueId])>,
     out: &mut BytesMut,
 ) {
-    out.put_u8(PUBLISH);
-    for text in [origin.exchange.as_str(), origin.routing_key.as_str()] {
+    encode_messages(PUBLISH, origin.exchange.as_str(), origin.routing_key.as_str(), bytes, out);
+    encode_varint(segments.len() as u64, out);
+    for (messages, queues) in segments {
+        encode_varint(messages, out);
+        encode_queues(queues, out);
+    }
+}
+
+pub(super) fn encode_kept(
+    exchange: &str,
+    routing_key: &str,
+    bytes: usize,
+    runs: &[KeptRun],
+    out: &mut BytesMut,
+) {
+    encode_messages(KEPT, exchange, routing_key, bytes, out);
+    encode_varint(runs.len() as u64, out);
+    let mut end = 0;
+    for run in runs {
+        encode_varint(run.first - end, out);
+        encode_varint(run.count, out);
+        encode_queues(&run.queues, out);
+        end = run.first + run.count;
+    }
+}
+
+fn encode_messages(kind: u8, exchange: &str, routing_key: &str, bytes: usize, out: &mut BytesMut) {
+    out.put_u8(kind);
+    for text in [exchange, routing_key] {
         encode_varint(text.len() as u64, out);
         out.put_slice(text.as_bytes());
     }
     encode_varint(bytes as u64, out);
-    encode_varint(segments.len() as u64, out);
-    for (messages, queues) in segments {
-        encode_varint(messages, out);
-        encode_varint(queues.len() as u64, out);
-        queues.iter().for_each(|queue| encode_varint(queue.0, out));
-    }
+}
+
+fn encode_queues(queues: &[QueueId], out: &mut BytesMut) {
+    encode_varint(queues.len() as u64, out);
+    queues.iter().for_each(|queue| encode_varint(queue.0, out));
 }
 
 pub(super) fn encode_command(queue: QueueId, command: &QueueCommand, out: &mut BytesMut) {
@@ -108,14 +149,23 @@ pub(super) fn decode<'a>(rest: &mut &'a [u8]) -> Result<Option<Operation<'a>>, S
             let bytes = number(rest)? as usize;
             let mut segments = Vec::new();
             for _ in 0..number(rest)? {
-                let messages = number(rest)?;
-                let mut queues = Vec::new();
-                for _ in 0..number(rest)? {
-                    queues.push(QueueId(number(rest)?));
-                }
-                segments.push((messages, queues));
+                segments.push((number(rest)?, queues(rest)?));
             }
             Operation::Publish { exchange, routing_key, bytes, segments }
+        }
+        KEPT => {
+            let (exchange, routing_key, bytes) = (text(rest)?, text(rest)?, number(rest)? as usize);
+            let mut runs = Vec::new();
+            let mut end = 0u64;
+            for _ in 0..number(rest)? {
+                let (gap, count, queues) = (number(rest)?, number(rest)?, queues(rest)?);
+                let first = end.checked_add(gap);
+                let bounds = first.and_then(|first| Some((first, first.checked_add(count)?)));
+                let (first, run_end) = bounds.ok_or("a run of messages is out of range")?;
+                runs.push(KeptRun { first, count, queues });
+                end = run_end;
+            }
+            Operation::Kept { exchange, routing_key, bytes, runs }
         }
         SETTLE => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Settle(runs(rest)?) },
         REQUEUE => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Requeue(runs(rest)?) },
@@ -132,6 +182,14 @@ fn number(rest: &mut &[u8]) -> Result<u64, String> {
 
 fn queue(rest: &mut &[u8]) -> Result<QueueId, String> {
     number(rest).map(QueueId)
+}
+
+fn queues(rest: &mut &[u8]) -> Result<Vec<QueueId>, String> {
+    let mut queues = Vec::new();
+    for _ in 0..number(rest)? {
+        queues.push(queue(rest)?);
+    }
+    Ok(queues)
 }
 
 fn text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, String> {

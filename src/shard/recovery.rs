@@ -1,45 +1,19 @@
 //! Recovery: the batches of the log, applied one after another, make the shard what it was.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::Arc;
 
 use super::batch::BatchBuilder;
-use super::bodies::BodyPlace;
-use super::command::Origin;
+use super::housekeeping::{Housekeeping, check_needed};
 use super::operation::{self, Operation};
+use super::read_back::{NO_MESSAGES, origin, publish_end};
 use super::shard::{Shard, Slot, sizes};
-use crate::model::{BodySequence, Durability, ExchangeName, QueueId, RoutingKey, message_ends};
+use crate::model::{BodySequence, Durability, QueueId, message_ends};
 use crate::queue::{Effect, QueueCommand, QueueOptions, SEQUENCE_MAX};
-use crate::storage::{LogIndex, RecoveredBatch, ShardLog};
-
-/// The log holds something that this shard cannot make sense of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecoveryFailure {
-    /// In which batch.
-    pub index: LogIndex,
-    /// What, in a sentence.
-    pub what: String,
-}
-
-impl fmt::Display for RecoveryFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "batch {}: {}", self.index, self.what)
-    }
-}
-
-impl std::error::Error for RecoveryFailure {}
+use crate::storage::{LogIndex, OpenFailure, RecoveredBatch, ShardLog};
 
 impl Shard {
-    /// Applies one recovered batch.
-    ///
-    /// # Errors
-    /// The batch is not one of a shard of this version; the shard must not be used.
-    pub fn replay(&mut self, batch: &RecoveredBatch) -> Result<(), RecoveryFailure> {
-        self.replay_payload(batch).map_err(|what| RecoveryFailure { index: batch.index, what })
-    }
-
-    pub(super) fn replay_payload(&mut self, batch: &RecoveredBatch) -> Result<(), String> {
+    /// Applies one recovered batch, or says what is wrong with it; then the shard must not be used.
+    pub(super) fn replay_batch(&mut self, batch: &RecoveredBatch) -> Result<(), String> {
         let (messages, mut operations) = operation::split_payload(&batch.payload)?;
         let mut sequence = self.batch.next_body().0;
         if batch.bodies > 0 {
@@ -54,20 +28,14 @@ impl Shard {
         while let Some(operation) = operation::decode(&mut operations)? {
             match operation {
                 Operation::Publish { exchange, routing_key, bytes, segments } => {
-                    let end = offset.checked_add(bytes).filter(|end| *end <= messages.len());
-                    let end = end.ok_or("a publish has more bytes than its batch")?;
-                    let run = &messages[offset..end];
-                    let name = |_| "a name of more than 255 bytes";
-                    let origin = Arc::new(Origin {
-                        exchange: ExchangeName::new(exchange).map_err(name)?,
-                        routing_key: RoutingKey::new(routing_key).map_err(name)?,
-                    });
-                    let ends = message_ends(run).ok_or("a publish holds bytes that are no messages")?;
+                    let end = publish_end(offset, bytes, messages)?;
+                    // Names that cannot be would keep the messages from being read back later.
+                    origin(exchange, routing_key)?;
+                    let ends = message_ends(&messages[offset..end]).ok_or(NO_MESSAGES)?;
                     if sequence - first + ends.len() as u64 > u64::from(batch.bodies) {
                         return Err(format!("it holds more than the {} messages that it says", batch.bodies));
                     }
-                    let place = BodyPlace { index: batch.index, offset: offset as u32, len: bytes as u32 };
-                    self.replay_publish(sequence, origin, place, &ends, &segments)?;
+                    self.replay_publish(sequence, batch.index, &ends, &segments)?;
                     sequence += ends.len() as u64;
                     offset = end;
                 }
@@ -78,6 +46,8 @@ impl Shard {
                     self.release_effects();
                 }
                 Operation::Delete { queue } => self.forget(queue),
+                // Merged segments lie behind every checkpoint, and are not replayed.
+                Operation::Kept { .. } => return Err("it is left over from a merge".to_owned()),
             }
         }
         if sequence - first != u64::from(batch.bodies) {
@@ -90,8 +60,7 @@ impl Shard {
     pub(super) fn replay_publish(
         &mut self,
         first: u64,
-        origin: Arc<Origin>,
-        place: BodyPlace,
+        batch: LogIndex,
         ends: &[u32],
         segments: &[(u64, Vec<QueueId>)],
     ) -> Result<(), String> {
@@ -115,24 +84,34 @@ impl Shard {
         if done != ends.len() {
             return Err(format!("a publish holds {} messages and says {done}", ends.len()));
         }
-        self.bodies.recover(first, ends.len() as u32, origin, place, live);
+        let bytes = ends.last().copied().unwrap_or(0);
+        self.bodies.recover(first, ends.len() as u64, batch, u64::from(bytes), live);
         Ok(())
     }
 
-    /// Takes the opened log and the queues that should be here. Queues that were never confirmed to their declarer
-    /// may be in the log without being in the catalog: they are dropped, since nobody can have published to them.
-    pub fn start(&mut self, log: Box<dyn ShardLog>, queues: &[(QueueId, QueueOptions)]) {
+    /// Takes the opened log and the queues that should be here. Others are dropped: their declaration was never
+    /// confirmed, or they were deleted while this shard was out of service.
+    ///
+    /// # Errors
+    /// [`OpenFailure::MissingBatches`]: a queue holds messages of batches that the log does not have.
+    pub fn start(
+        &mut self,
+        log: Box<dyn ShardLog>,
+        queues: &[(QueueId, QueueOptions)],
+    ) -> Result<(), OpenFailure> {
         self.logged = log.progress().durability != Durability::Memory;
         if !self.logged {
             self.batch = BatchBuilder::new(false, 1);
         }
         self.durable = log.progress().durable;
+        self.keeper = log.keeper();
+        self.housekeeping = Housekeeping::new(self.keeper.as_deref());
         self.log = Some(log);
         let known: HashMap<QueueId, QueueOptions> = queues.iter().copied().collect();
         let orphans: Vec<QueueId> =
             self.queues.keys().filter(|id| !known.contains_key(id)).copied().collect();
         for queue in orphans {
-            tracing::info!(shard = %self.options.id, %queue, "dropping a queue whose declaration was never confirmed");
+            tracing::info!(shard = %self.options.id, %queue, "dropping what is left of a queue that does not exist");
             self.forget(queue);
         }
         for (queue, options) in queues {
@@ -140,6 +119,8 @@ impl Shard {
         }
         let next = self.batch.next_body();
         self.queues.values_mut().for_each(|slot| slot.queue.recovered(next));
+        let segments = self.keeper.as_ref().map(|keeper| keeper.segments());
+        segments.map_or(Ok(()), |segments| check_needed(&segments, self.bodies.needed()))
     }
 
     pub(super) fn release_effects(&mut self) {

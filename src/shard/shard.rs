@@ -4,22 +4,29 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::batch::BatchBuilder;
-use super::bodies::{Bodies, BodyPlace, ColdGroup};
+use super::bodies::Bodies;
 use super::command::{
     Command, DeleteRefusal, Event, GET_HANDLE, GET_NO_ACK_HANDLE, Notice, Outlet, PublishBatch, QueueState,
 };
+use super::disk_gauge::DiskGauge;
 use super::durability::{BATCH_BYTES_MAX, Waiting, log_failed};
+use super::housekeeping::Housekeeping;
+use super::job::{Done, Job, Outcome as JobOutcome};
 use super::mailbox::Mailbox;
 use super::memory::MemoryGauge;
 use crate::model::{BodySequence, Durability, Entity, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
 use crate::queue::{ConsumerKey, Effect, Effects, Queue, QueueOptions};
-use crate::storage::{LogIndex, ShardLog};
+use crate::storage::{LogIndex, LogKeeper, LogRoom, ShardLog};
 
 /// Messages that need not be durable wait for the disk after all while so much is on its way to it.
 pub(super) const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// No publish is taken that would make the batch under construction larger: the disk has fallen too far behind.
-pub(super) const GATHERED_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// No publish is taken that would make what waits for the disk larger: it has fallen too far behind.
+pub(super) const BEHIND_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// The same while the disk has no room: settlements, which make room, are to pass. Few publishes come then, since their
+/// connections are not read.
+pub(super) const BEHIND_BYTES_MAX_WITHOUT_ROOM: usize = 1024 * 1024;
 
 /// What a shard needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +35,10 @@ pub struct ShardOptions {
     pub id: ShardId,
     /// Bytes of messages kept in memory if the log can give them back; newest first.
     pub resident_bytes_max: usize,
+    /// Length in bytes at which its log begins a new file.
+    pub segment_bytes: u64,
+    /// A checkpoint is made when so many bytes went into the log since the last one: a start reads little more.
+    pub checkpoint_bytes: u64,
 }
 
 /// Owner of one log and its queues.
@@ -41,6 +52,9 @@ pub struct Shard {
     pub(super) batch: BatchBuilder,
     /// Where it tells how much it holds, and what it told last.
     pub(super) gauge: Option<(Arc<MemoryGauge>, usize)>,
+    /// Where it tells whether its log has room, and what it told last.
+    pub(super) disk: Arc<DiskGauge>,
+    pub(super) room: LogRoom,
     /// Who waits for the batch under construction, and for those handed over.
     pub(super) waiting: Vec<Waiting>,
     pub(super) handed_over: VecDeque<(LogIndex, Vec<Waiting>)>,
@@ -52,8 +66,11 @@ pub struct Shard {
     pub(super) touched: Vec<Outlet>,
     pub(super) effects: Effects,
     pub(super) now: Timestamp,
-    /// Bodies that `task.rs` is to read back.
-    pub(super) to_load: Vec<ColdGroup>,
+    /// Work that blocks, to be done elsewhere.
+    pub(super) jobs: Vec<Job>,
+    /// What keeps the log small, if it grows.
+    pub(super) keeper: Option<Arc<dyn LogKeeper>>,
+    pub(super) housekeeping: Housekeeping,
     pub(super) notices: Arc<Mailbox<Notice>>,
 }
 
@@ -82,6 +99,8 @@ impl Shard {
             queues: HashMap::default(),
             bodies: Bodies::default(),
             gauge: None,
+            disk: Arc::default(),
+            room: LogRoom::Enough,
             batch: BatchBuilder::new(true, 1),
             waiting: Vec::new(),
             handed_over: VecDeque::new(),
@@ -91,7 +110,9 @@ impl Shard {
             touched: Vec::new(),
             effects: Vec::new(),
             now: Timestamp::default(),
-            to_load: Vec::new(),
+            jobs: Vec::new(),
+            keeper: None,
+            housekeeping: Housekeeping::default(),
             notices,
         }
     }
@@ -99,6 +120,11 @@ impl Shard {
     /// Tells from now on how many bytes of messages it holds in memory.
     pub fn count_in(&mut self, gauge: Arc<MemoryGauge>) {
         self.gauge = Some((gauge, 0));
+    }
+
+    /// Tells from now on whether its log has room.
+    pub fn watch_disk(&mut self, disk: Arc<DiskGauge>) {
+        self.disk = disk;
     }
 
     /// Its number.
@@ -123,9 +149,10 @@ impl Shard {
         }
         if self.logged {
             self.bodies.evict(self.options.resident_bytes_max, self.durable);
+            self.keep_house();
         }
         if let Some((gauge, told)) = &mut self.gauge {
-            let bytes = self.bodies.resident_bytes();
+            let bytes = self.bodies.recent_bytes();
             gauge.change(std::mem::replace(told, bytes), bytes);
         }
         for outlet in self.touched.drain(..) {
@@ -138,9 +165,9 @@ impl Shard {
         !self.dirty.is_empty()
     }
 
-    /// Bodies that have to be read back before deliveries go on.
-    pub(super) fn take_loads(&mut self) -> Vec<ColdGroup> {
-        std::mem::take(&mut self.to_load)
+    /// Work that has come up. Whoever runs the shard has it done, anywhere, and gives the shard what comes of it.
+    pub fn take_jobs(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.jobs)
     }
 
     pub(super) fn log(&self) -> &dyn ShardLog {
@@ -152,8 +179,23 @@ impl Shard {
         self.failed.is_some() || (self.batch.is_empty() && self.handed_over.is_empty() && self.log().idle())
     }
 
+    /// A checkpoint is to be made, or being made.
+    pub(super) fn is_keeping_house(&self) -> bool {
+        self.housekeeping.is_busy()
+    }
+
     pub(super) fn failure(&self) -> Option<&str> {
         self.failed.as_deref()
+    }
+
+    /// What it cannot put on a disk that is full, in a sentence; `None` if nothing waits for room.
+    pub(super) fn stuck(&self) -> Option<String> {
+        let LogRoom::None(error) = &self.room else { return None };
+        let bytes = self.log().pending_bytes();
+        Some(format!(
+            "{bytes} bytes of shard {} could not be written, none of them confirmed: the disk is full ({error})",
+            self.options.id
+        ))
     }
 
     /// Ends all consumers and logs exactly what was delivered, so that the next start knows it.
@@ -186,12 +228,7 @@ impl Shard {
                 let _ = reply.send(self.delete(queue, if_unused, if_empty));
             }
             Command::Purge { queue, reply } => {
-                let count = match self.queues.get_mut(&queue) {
-                    Some(slot) => slot.queue.purge(&mut self.effects),
-                    None => 0,
-                };
-                self.run_effects(queue);
-                let _ = reply.send(count);
+                let _ = reply.send(self.purge(queue));
             }
             Command::Attach { queue, key, limits, outlet } => self.attach(queue, key, limits, outlet),
             Command::Cancel { queue, key } => self.cancel(queue, key),
@@ -224,7 +261,8 @@ impl Shard {
             Command::Inspect { queues, reply } => {
                 let _ = reply.send(queues.iter().filter_map(|queue| self.inspect(*queue)).collect());
             }
-            Command::Loaded { groups } => self.loaded(groups),
+            Command::Done(Done(JobOutcome::ReadBack(loaded))) => self.loaded(loaded),
+            Command::Done(Done(JobOutcome::Checkpoint(kept))) => self.kept(*kept),
             // The turn looks at the log anyway.
             Command::LogProgress => {}
             Command::Close { .. } => unreachable!("the task keeps this one for itself"),
@@ -238,8 +276,13 @@ impl Shard {
             let refusal = Box::new(log_failed(self.options.id, what));
             return self.send(&outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
         }
-        if self.logged && self.batch.len() + run.bytes().len() > GATHERED_BYTES_MAX {
-            let refusal = Box::new(too_far_behind(self.options.id));
+        let behind = self.log().pending_bytes() + self.batch.len() + run.bytes().len();
+        let behind_max = if self.room.is_enough() { BEHIND_BYTES_MAX } else { BEHIND_BYTES_MAX_WITHOUT_ROOM };
+        if self.logged && behind > behind_max {
+            let refusal = Box::new(match self.room.is_enough() {
+                true => too_far_behind(self.options.id),
+                false => no_room(self.options.id, &self.disk),
+            });
             return self.send(&outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
         }
         let (first, offset) = self.batch.publish(&origin, &run, &segments);
@@ -264,7 +307,7 @@ impl Shard {
             sequence += part.len() as u64;
         }
         let index = self.log().next_index();
-        self.bodies.note(first, &origin, BodyPlace { index, offset, len: written }, ends, live);
+        self.bodies.note(first, &origin, index, offset, ends, live);
         if self.logged && (wait_durable || self.log().pending_bytes() > PENDING_BYTES_MAX) {
             self.send_taken(&outlet, taken_bytes);
             self.waiting.push(Waiting::Publish { outlet, ticket });
@@ -275,6 +318,18 @@ impl Shard {
         if self.batch.len() >= BATCH_BYTES_MAX {
             self.hand_over();
         }
+    }
+
+    fn purge(&mut self, queue: QueueId) -> Result<u64, Box<Refusal>> {
+        if let Some(what) = &self.failed {
+            return Err(Box::new(log_failed(self.options.id, what)));
+        }
+        let count = match self.queues.get_mut(&queue) {
+            Some(slot) => slot.queue.purge(&mut self.effects),
+            None => 0,
+        };
+        self.run_effects(queue);
+        Ok(count)
     }
 
     pub(super) fn create(&mut self, queue: QueueId, options: QueueOptions) {
@@ -345,8 +400,12 @@ impl Shard {
 
 impl Slot {
     pub(super) fn new(options: QueueOptions) -> Self {
+        Self::of(Queue::new(options))
+    }
+
+    pub(super) fn of(queue: Queue) -> Self {
         Self {
-            queue: Queue::new(options),
+            queue,
             dirty: false,
             outlets: Vec::new(),
             stalled: VecDeque::new(),
@@ -370,7 +429,15 @@ pub(super) fn queue_deleted() -> Refusal {
     Refusal::new(ReplyCode::NotFound, "the queue was deleted a moment ago").about(Entity::Queue, "")
 }
 
-pub(super) fn too_far_behind(shard: ShardId) -> Refusal {
+pub(super) fn no_room(shard: ShardId, disk: &DiskGauge) -> Refusal {
+    let reason = disk.reason().unwrap_or_else(|| "the disk is full".to_owned());
+    Refusal::new(ReplyCode::ResourceError, format!("shard {shard} has no room for more messages: {reason}"))
+        .about(Entity::Queue, "")
+        .hint("consume what is there, or free space on the broker's disk")
+        .retryable()
+}
+
+fn too_far_behind(shard: ShardId) -> Refusal {
     Refusal::new(
         ReplyCode::ResourceError,
         format!("the disk of shard {shard} does not keep up with what is published"),

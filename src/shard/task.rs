@@ -1,17 +1,19 @@
-//! The loop around a shard: waits for commands, runs turns, has bodies read back.
+//! The loop around a shard: waits for commands, runs turns, has jobs done.
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
-use super::bodies::ColdGroup;
 use super::command::Command;
+use super::job::LogAccess;
 use super::mailbox::Mailbox;
 use super::shard::Shard;
 use crate::model::{ShardId, Timestamp};
-use crate::storage::BodyRead;
 
 /// The way to a running shard.
 #[derive(Debug, Clone)]
@@ -21,6 +23,10 @@ pub struct ShardHandle {
 }
 
 impl ShardHandle {
+    pub(super) fn new(id: ShardId, commands: Arc<Mailbox<Command>>) -> Self {
+        Self { id, commands }
+    }
+
     /// Its number.
     pub fn id(&self) -> ShardId {
         self.id
@@ -46,43 +52,57 @@ impl ShardHandle {
 
 /// Runs a shard whose mailbox is `commands`: the same that its log was told to report progress to.
 pub fn spawn(shard: Shard, commands: Arc<Mailbox<Command>>) -> ShardHandle {
-    let handle = ShardHandle { id: shard.id(), commands: Arc::clone(&commands) };
+    let handle = ShardHandle::new(shard.id(), Arc::clone(&commands));
     tokio::spawn(run(shard, commands));
     handle
 }
 
 async fn run(mut shard: Shard, mailbox: Arc<Mailbox<Command>>) {
-    let reader = shard.log().reader();
+    let log = LogAccess::of(shard.log());
     let mut commands = Vec::new();
     let closing = loop {
-        if shard.has_work() {
-            // Work that is left over goes on with whatever has come in the meantime.
-            poll_fn(|context| {
-                let _ = mailbox.poll_take(context, &mut commands);
-                std::task::Poll::Ready(())
-            })
-            .await;
-        } else {
-            poll_fn(|context| mailbox.poll_take(context, &mut commands)).await;
-        }
+        let idle_for = if shard.has_work() { Some(0) } else { shard.wakes_in() };
+        wait(idle_for, &mailbox, &mut commands).await;
         let close = take_close(&mut commands);
         shard.turn(now(), &mut commands);
-        load(&mut shard, &reader, &mailbox);
+        start_jobs(&mut shard, &log, &mailbox);
         if close.is_some() {
             break close;
         }
     };
     shard.prepare_stop(now());
-    while !shard.is_settled() {
+    while !shard.is_settled() && shard.stuck().is_none() || shard.is_keeping_house() {
         poll_fn(|context| mailbox.poll_take(context, &mut commands)).await;
         shard.turn(now(), &mut commands);
+        start_jobs(&mut shard, &log, &mailbox);
     }
     mailbox.close();
-    let result = shard.failure().map_or(Ok(()), |what| Err(what.to_owned()));
+    if let Some(job) = shard.closing_checkpoint() {
+        // It tells of a panic itself.
+        commands.extend(spawn_blocking(move || job.run(&log)).await);
+        shard.turn(now(), &mut commands);
+    }
+    let result = match shard.failure().map(str::to_owned).or(shard.stuck()) {
+        None => Ok(()),
+        Some(what) => Err(what),
+    };
     // Dropping the log waits for its writer, which has nothing left to do.
     drop(shard);
     if let Some(reply) = closing {
         let _ = reply.send(result);
+    }
+}
+
+/// Waits for commands, for so many milliseconds at most. With none to wait it takes what has come in the meantime.
+async fn wait(millis: Option<u64>, mailbox: &Mailbox<Command>, commands: &mut Vec<Command>) {
+    let arrived = poll_fn(|context| match mailbox.poll_take(context, commands) {
+        Poll::Pending if millis != Some(0) => Poll::Pending,
+        _ => Poll::Ready(()),
+    });
+    match millis {
+        None | Some(0) => arrived.await,
+        // Over time or not, a turn follows.
+        Some(millis) => drop(timeout(Duration::from_millis(millis), arrived).await),
     }
 }
 
@@ -94,22 +114,14 @@ fn take_close(commands: &mut Vec<Command>) -> Option<oneshot::Sender<Result<(), 
     }
 }
 
-fn load(shard: &mut Shard, reader: &Arc<dyn BodyRead>, mailbox: &Arc<Mailbox<Command>>) {
-    let groups = shard.take_loads();
-    if groups.is_empty() {
-        return;
+fn start_jobs(shard: &mut Shard, log: &LogAccess, mailbox: &Arc<Mailbox<Command>>) {
+    for job in shard.take_jobs() {
+        let log = log.clone();
+        let mailbox = Arc::clone(mailbox);
+        spawn_blocking(move || {
+            let _ = mailbox.push(job.run(&log));
+        });
     }
-    let reader = Arc::clone(reader);
-    let mailbox = Arc::clone(mailbox);
-    tokio::task::spawn_blocking(move || {
-        let groups = groups.into_iter().map(|group| (group.first, read(&*reader, group))).collect();
-        let _ = mailbox.push(Command::Loaded { groups });
-    });
-}
-
-fn read(reader: &dyn BodyRead, group: ColdGroup) -> Result<bytes::Bytes, String> {
-    let place = group.place;
-    reader.read(place.index, place.offset, place.len).map_err(|failure| failure.to_string())
 }
 
 fn now() -> Timestamp {

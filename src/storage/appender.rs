@@ -1,7 +1,8 @@
 //! Writing frames: one group of batches, one gathered write, one sync.
 //!
 //! The appender works in the caller's thread and blocks on the disk; `writer.rs` gives it a thread of its own.
-//! After any error it must not be used again: what the disk holds is known only after recovery.
+//! After an error it must not be used again, since what the disk holds is known only after recovery; but for one that
+//! says that the disk is full, before any sync: then the same batches may be tried again.
 
 use std::{
     io::{self, IoSlice},
@@ -10,12 +11,13 @@ use std::{
 };
 
 use super::{
-    Batch, Disk, DiskAction, DiskError, DiskFile, LogIndex, Term,
+    Batch, Disk, DiskAction, DiskError, DiskFile, LogIndex, LogRoom, Term,
     disk::write_all_at,
     frame::{
         EncodedHeader, FRAME_HEADER_BYTES, FrameHeader, FrameKind, PADDING, body_crc, frame_bytes,
         padding_bytes,
     },
+    reserve::Reserve,
     segment::{Chain, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path, unfinished_path},
     segment_table::{SegmentTable, Written},
 };
@@ -41,6 +43,8 @@ pub(super) struct Appender {
     pub(super) chain: Chain,
     /// Every entry below this is durable.
     pub(super) durable_end: LogIndex,
+    /// What is given up when the disk is full.
+    pub(super) reserve: Reserve,
     /// The disk had no room for a mark; none is tried again before something else was written.
     pub(super) mark_given_up: bool,
 }
@@ -67,6 +71,11 @@ impl Appender {
             rest = later;
         }
         Ok(())
+    }
+
+    /// Whether there is more room than what is kept for a full disk.
+    pub(super) fn room(&self) -> LogRoom {
+        if self.reserve.is_held() { LogRoom::Enough } else { LogRoom::ReserveInUse }
     }
 
     /// Whether [`mark`](Self::mark) has something to say.
@@ -183,6 +192,7 @@ impl Appender {
     /// so its presence proves that the segments before it are complete.
     fn roll(&mut self) -> Result<(), DiskError> {
         self.file.set_len(self.end).map_err(|error| self.error(DiskAction::Truncate, &error))?;
+        self.zeroed_to = self.end;
         self.sync()?;
         let header = SegmentHeader {
             log_id: self.log_id,
@@ -191,6 +201,7 @@ impl Appender {
             first_body: self.chain.bodies_end,
             term: self.chain.term,
             previous_crc: self.chain.previous_crc,
+            merged: false,
         };
         let created = create_segment(&*self.disk, &self.directory, &header, &[])?;
         self.table.begin(&created.path, &header, SEGMENT_HEADER_BYTES as u64);
@@ -227,7 +238,7 @@ impl Frames {
         Self { headers: Vec::new(), written: Vec::new(), chain, end, durable_end }
     }
 
-    fn push_batch(&mut self, batch: &Batch) {
+    pub(super) fn push_batch(&mut self, batch: &Batch) {
         let body = FrameHeader {
             // `propose` lets no batch pass that is longer than BATCH_BYTES_MAX.
             body_bytes: batch.payload_bytes() as u32,
@@ -299,12 +310,19 @@ pub(super) fn create_segment(
         let unfinished = &unfinished;
         move |error: io::Error| DiskError::new(action, unfinished, &error)
     };
-    let file = disk.create(&unfinished).map_err(failed(DiskAction::Create))?;
     let header = header.encode();
-    let mut pieces = [IoSlice::new(&header), IoSlice::new(content)];
-    let end = write_all_at(&*file, &mut pieces, 0, 0).map_err(failed(DiskAction::Write))?;
-    file.sync_data().map_err(failed(DiskAction::Sync))?;
-    disk.rename(&unfinished, &path).map_err(failed(DiskAction::Rename))?;
+    let create = || {
+        let file = disk.create(&unfinished).map_err(failed(DiskAction::Create))?;
+        let mut pieces = [IoSlice::new(&header), IoSlice::new(content)];
+        let end = write_all_at(&*file, &mut pieces, 0, 0).map_err(failed(DiskAction::Write))?;
+        file.sync_data().map_err(failed(DiskAction::Sync))?;
+        disk.rename(&unfinished, &path).map_err(failed(DiskAction::Rename))?;
+        Ok((file, end))
+    };
+    let (file, end) = create().inspect_err(|_| {
+        // It may be tried again. What is not removed now a start removes.
+        let _ = disk.remove(&unfinished);
+    })?;
     disk.sync_directory(directory).map_err(|error| DiskError::new(DiskAction::Sync, directory, &error))?;
     Ok(CreatedSegment { path, file, end })
 }

@@ -13,6 +13,11 @@ impl BodiesEnd {
         Self(end)
     }
 
+    /// The lowest sequence that the next body may have.
+    pub(super) fn end(self) -> BodySequence {
+        self.0
+    }
+
     /// Where the numbering stands after a batch, if its bodies come after all bodies before.
     pub(super) fn after(self, first: BodySequence, bodies: u32) -> Result<Self, LogFailure> {
         if bodies == 0 {

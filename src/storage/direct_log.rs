@@ -1,16 +1,21 @@
 //! The log of one node on its own disk.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use super::{
     BATCH_BYTES_MAX, Batch, BodyRead, DirectoryLock, Disk, DiskAction, DiskError, LogFailure, LogIndex,
-    NodeId, OnProgress, OpenFailure, Progress, RecoveryReport, Replay, Segment, ShardLog,
+    LogKeeper, LogOwner, LogPosition, NodeId, OnProgress, OpenFailure, Progress, RaftState, RecoveryReport,
+    Segment, ShardLog,
     appender::{Appender, ZERO_AHEAD_BYTES_MAX},
     bodies_end::BodiesEnd,
     body_reader::BodyReader,
     handover::Handover,
-    recovery::recover,
-    segment_table::SegmentTable,
+    keeper::DirectKeeper,
+    recovery::{Recovered, recover},
     writer::Writer,
 };
 
@@ -27,6 +32,8 @@ pub struct DirectLogOptions {
     /// After so many milliseconds without work the log notes on the disk that everything is durable. The note lets
     /// recovery tell damage to the last batches from a write that a crash interrupted.
     pub mark_after_ms: u64,
+    /// Room that is kept on the disk for when it is full, so that settlements can be written then; 0: none.
+    pub reserve_bytes: u64,
     /// The node in whose name a new log is created. An existing log keeps its own.
     pub node: NodeId,
     /// Whether a log that does not exist is created; if not, [`OpenFailure::Missing`] is returned.
@@ -40,6 +47,7 @@ impl Default for DirectLogOptions {
             zero_ahead_bytes: ZERO_AHEAD_BYTES_MAX as u64,
             pending_bytes_max: 2 * BATCH_BYTES_MAX,
             mark_after_ms: 50,
+            reserve_bytes: 0,
             node: NodeId(1),
             create_if_missing: true,
         }
@@ -72,8 +80,8 @@ pub struct DirectLog {
 }
 
 impl DirectLog {
-    /// Opens the log in `directory`, or creates it there. Hands each batch that is still there to `replay`, in
-    /// order, and returns when all of them are durable. `on_progress` is called from the log's own thread after each
+    /// Opens the log in `directory`, or creates it there. Hands `owner` the state of the newest checkpoint, if there is
+    /// one, and then each batch behind it, in order, and returns when all of them are durable. `on_progress` is called from the log's own thread after each
     /// group of batches became durable, and when the log failed; it must return soon and must not panic.
     ///
     /// # Errors
@@ -83,10 +91,10 @@ impl DirectLog {
         directory: &Path,
         options: DirectLogOptions,
         on_progress: OnProgress,
-        replay: Replay<'_>,
+        owner: &mut dyn LogOwner,
     ) -> Result<Self, OpenFailure> {
         let quiet = Duration::from_millis(options.mark_after_ms);
-        let (core, appender) = LogCore::open(disk, directory, &options, on_progress, replay)?;
+        let (core, appender) = LogCore::open(disk, directory, &options, on_progress, owner)?;
         let writer = Writer::start(appender, Arc::clone(&core.handover), quiet)
             .map_err(|error| DiskError::new(DiskAction::Open, directory, &error))?;
         Ok(Self { core, writer: Some(writer) })
@@ -106,9 +114,14 @@ impl DirectLog {
         &self.core.report
     }
 
-    /// The segments, in order: what checkpoints and the reclaiming of space will be built on.
+    /// What Raft keeps of it beside its entries.
+    pub fn raft_state(&self) -> RaftState {
+        self.core.raft_state.clone()
+    }
+
+    /// The segments, in order.
     pub fn segments(&self) -> Vec<Segment> {
-        self.core.table.list()
+        self.core.keeper.segments()
     }
 
     fn finish(&mut self) {
@@ -149,6 +162,14 @@ impl ShardLog for DirectLog {
     fn reader(&self) -> Arc<dyn BodyRead> {
         Arc::clone(&self.core.reader)
     }
+
+    fn position(&self) -> LogPosition {
+        self.core.position()
+    }
+
+    fn keeper(&self) -> Option<Arc<dyn LogKeeper>> {
+        Some(Arc::clone(&self.core.keeper))
+    }
 }
 
 /// The owner's side of a log on a disk, whoever runs the writer's side.
@@ -156,9 +177,10 @@ pub(super) struct LogCore {
     pub(super) handover: Arc<Handover>,
     pub(super) next_index: LogIndex,
     bodies_end: BodiesEnd,
+    raft_state: RaftState,
     pending_bytes_max: usize,
-    pub(super) table: Arc<SegmentTable>,
     pub(super) reader: Arc<dyn BodyRead>,
+    pub(super) keeper: Arc<dyn LogKeeper>,
     pub(super) report: RecoveryReport,
     _lock: DirectoryLock,
 }
@@ -169,7 +191,7 @@ impl LogCore {
         directory: &Path,
         options: &DirectLogOptions,
         on_progress: OnProgress,
-        replay: Replay<'_>,
+        owner: &mut dyn LogOwner,
     ) -> Result<(Self, Appender), OpenFailure> {
         options.check()?;
         if options.create_if_missing {
@@ -177,14 +199,30 @@ impl LogCore {
                 .map_err(|error| DiskError::new(DiskAction::Create, directory, &error))?;
         }
         let lock = DirectoryLock::acquire_on(&*disk, directory).map_err(OpenFailure::Locked)?;
-        let (appender, report) = recover(&disk, directory, options, replay)?;
+        let Recovered { appender, report, identity, checkpoints } =
+            recover(&disk, directory, options, owner)?;
+        let raft_state = identity.raft_state(appender.chain.term);
+        let handover = Arc::new(Handover::new(appender.durable_end, on_progress));
+        handover.set_room(appender.room());
+        let reader = Arc::new(BodyReader::new(Arc::clone(&disk), Arc::clone(&appender.table)));
+        let keeper = DirectKeeper {
+            disk,
+            directory: directory.to_path_buf(),
+            log_id: appender.log_id,
+            identity,
+            table: Arc::clone(&appender.table),
+            reader: Arc::clone(&reader),
+            handover: Arc::clone(&handover),
+            checkpoints: Mutex::new(checkpoints),
+        };
         let core = Self {
-            handover: Arc::new(Handover::new(appender.durable_end, on_progress)),
+            handover,
             next_index: appender.chain.next_index,
             bodies_end: BodiesEnd::at(appender.chain.bodies_end),
+            raft_state,
             pending_bytes_max: options.pending_bytes_max,
-            reader: Arc::new(BodyReader::new(disk, Arc::clone(&appender.table))),
-            table: Arc::clone(&appender.table),
+            reader,
+            keeper: Arc::new(keeper),
             report,
             _lock: lock,
         };
@@ -209,6 +247,10 @@ impl LogCore {
         let index = self.next_index;
         self.next_index = index.next();
         Ok(index)
+    }
+
+    pub(super) fn position(&self) -> LogPosition {
+        LogPosition { index: LogIndex(self.next_index.0 - 1), bodies_end: self.bodies_end.end() }
     }
 
     pub(super) fn is_idle(&self) -> bool {

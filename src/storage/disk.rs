@@ -41,6 +41,18 @@ pub trait Disk: Send + Sync {
 
     /// A number that nobody can guess and that is not used twice.
     fn salt(&self) -> io::Result<u64>;
+
+    /// How much room there is where a directory is.
+    fn room(&self, directory: &Path) -> io::Result<DiskRoom>;
+}
+
+/// Room on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskRoom {
+    /// Bytes that this process may still write.
+    pub free_bytes: u64,
+    /// Bytes that the disk has, used or not.
+    pub total_bytes: u64,
 }
 
 /// One open file. All calls may block; any thread may make them.
@@ -57,6 +69,9 @@ pub trait DiskFile: Send + Sync {
 
     /// Cuts the file, or extends it with zeros.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
+
+    /// Extends the file to so many bytes, zeros, and takes the room for them. After an error it may have any length.
+    fn allocate(&self, bytes: u64) -> io::Result<()>;
 
     /// Length of the file in bytes.
     fn len(&self) -> io::Result<u64>;
@@ -214,6 +229,14 @@ impl Disk for RealDisk {
     fn salt(&self) -> io::Result<u64> {
         getrandom::u64().map_err(io::Error::other)
     }
+
+    fn room(&self, directory: &Path) -> io::Result<DiskRoom> {
+        let disk = rustix::fs::statvfs(directory)?;
+        Ok(DiskRoom {
+            free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+            total_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
+        })
+    }
 }
 
 /// Whether a directory's names cannot be synced because it is somebody else's: where this process may not open or
@@ -228,6 +251,11 @@ const FILE_MODE: u32 = 0o640;
 
 /// A holder's name is short; whatever else the file holds is not worth showing.
 const LOCK_OWNER_BYTES_MAX: u64 = 256;
+
+fn write_zeros(mut file: &File, bytes: u64) -> io::Result<()> {
+    io::copy(&mut io::repeat(0).take(bytes), &mut file)?;
+    Ok(())
+}
 
 struct RealFile(File);
 
@@ -252,6 +280,14 @@ impl DiskFile for RealFile {
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.0.set_len(bytes)
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+            // Some file systems only take room for what is written.
+            Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(&self.0, bytes),
+            other => Ok(other?),
+        }
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -281,6 +317,19 @@ mod tests {
         assert_eq!(back, expected.as_bytes());
         let past_end = read_exact_at(&*file, &mut back, 6).unwrap_err();
         assert_eq!(past_end.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn room_that_is_taken_is_gone_before_it_is_written_to() {
+        use std::os::unix::fs::MetadataExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = RealDisk.create(&path).unwrap();
+        file.allocate(1024 * 1024).unwrap();
+        assert_eq!(file.len().unwrap(), 1024 * 1024);
+        assert!(std::fs::metadata(&path).unwrap().blocks() * 512 >= 1024 * 1024);
+        let room = RealDisk.room(folder.path()).unwrap();
+        assert!(room.free_bytes > 0 && room.free_bytes < room.total_bytes, "{room:?}");
     }
 
     #[test]

@@ -41,10 +41,12 @@ pub(super) enum FrameKind {
     Membership,
     /// Nothing but the word, in the header, that everything before is durable. Not an entry.
     Mark,
+    /// The end of a segment that was made of others, and what it stands for. Not an entry.
+    End,
 }
 
 impl FrameKind {
-    const ALL: [Self; 4] = [Self::Batch, Self::Vote, Self::Membership, Self::Mark];
+    const ALL: [Self; 5] = [Self::Batch, Self::Vote, Self::Membership, Self::Mark, Self::End];
 
     fn code(self) -> u8 {
         match self {
@@ -52,6 +54,7 @@ impl FrameKind {
             Self::Vote => 2,
             Self::Membership => 3,
             Self::Mark => 4,
+            Self::End => 5,
         }
     }
 

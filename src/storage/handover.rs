@@ -2,10 +2,10 @@
 
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
-use super::{Batch, LogFailure, LogIndex, Progress, appender::Appender};
+use super::{Batch, DiskAction, DiskError, LogFailure, LogIndex, LogRoom, Progress, appender::Appender};
 use crate::model::Durability;
 
 /// Called after each change of a log's progress, in the thread that writes: wake somebody and return.
@@ -21,7 +21,19 @@ pub(super) struct Handover {
     /// [`Batch::waiting_bytes`] of what was handed over and is not durable yet.
     pending_bytes: AtomicUsize,
     failure: OnceLock<LogFailure>,
+    /// Looked at before `room`, which is nearly always [`LogRoom::Enough`].
+    has_room: AtomicBool,
+    room: Mutex<LogRoom>,
     on_progress: OnProgress,
+}
+
+/// What became of a group of batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Committed {
+    /// All of it is durable.
+    All,
+    /// The disk has no room for what is left of it.
+    Waits,
 }
 
 /// What the writer has not taken yet.
@@ -42,6 +54,8 @@ impl Handover {
             durable_end: AtomicU64::new(durable_end.0),
             pending_bytes: AtomicUsize::new(0),
             failure: OnceLock::new(),
+            has_room: AtomicBool::new(true),
+            room: Mutex::default(),
             on_progress,
         }
     }
@@ -89,7 +103,30 @@ impl Handover {
         let failed = self.failure.get().cloned();
         // A log is created with entry 0, its membership, so there is one below the end.
         let durable = LogIndex(self.durable_end().0.saturating_sub(1));
-        Progress { durable, durability: Durability::Synced, failed }
+        Progress { durable, durability: Durability::Synced, failed, room: self.room() }
+    }
+
+    fn room(&self) -> LogRoom {
+        match self.has_room.load(Ordering::Acquire) {
+            true => LogRoom::Enough,
+            false => self.room.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// The writer's side.
+    pub(super) fn set_room(&self, room: LogRoom) {
+        let enough = room.is_enough();
+        if enough && self.has_room.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *state != room;
+        *state = room;
+        self.has_room.store(enough, Ordering::Release);
+        drop(state);
+        if changed {
+            (self.on_progress)();
+        }
     }
 
     /// The writer's side.
@@ -97,20 +134,37 @@ impl Handover {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The writer's side: makes one group of batches durable. After an error the log has failed.
-    pub(super) fn commit(&self, appender: &mut Appender, group: &mut Vec<Batch>) -> Result<(), LogFailure> {
-        let bytes: usize = group.iter().map(Batch::waiting_bytes).sum();
-        let count = group.len() as u64;
-        let end = appender.durable_end.0 + count;
-        let result = appender.append(group, &mut |durable_end| {
-            if durable_end.0 == end {
+    /// The writer's side: makes one group of batches durable. What the disk has no room for stays in the group, to be
+    /// tried again, if need be with the log's reserve. After an error the log has failed.
+    pub(super) fn commit(
+        &self,
+        appender: &mut Appender,
+        group: &mut Vec<Batch>,
+    ) -> Result<Committed, LogFailure> {
+        loop {
+            let start = appender.durable_end.0;
+            let mut done = 0;
+            let result = appender.append(group, &mut |durable_end| {
+                let done_before = std::mem::replace(&mut done, (durable_end.0 - start) as usize);
+                let bytes = group[done_before..done].iter().map(Batch::waiting_bytes).sum();
                 self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                self.durable_end.store(durable_end.0, Ordering::Release);
+                (self.on_progress)();
+            });
+            group.drain(..done);
+            match result {
+                Ok(()) => {
+                    self.set_room(appender.room());
+                    return Ok(Committed::All);
+                }
+                Err(error) if can_wait(&error) && appender.reserve.release() => {}
+                Err(error) if can_wait(&error) => {
+                    self.set_room(LogRoom::None(error));
+                    return Ok(Committed::Waits);
+                }
+                Err(error) => return Err(self.fail(error.into())),
             }
-            self.durable_end.store(durable_end.0, Ordering::Release);
-            (self.on_progress)();
-        });
-        group.clear();
-        result.map_err(|error| self.fail(error.into()))
+        }
     }
 
     /// The writer's side: nothing will become durable any more. Returns the reason, which is that of the first call.
@@ -121,4 +175,10 @@ impl Handover {
         (self.on_progress)();
         failure
     }
+}
+
+/// Whether nothing but a lack of room keeps a group from being written. After a sync, whatever its answer, nobody knows
+/// what the disk has.
+fn can_wait(error: &DiskError) -> bool {
+    error.is_full() && error.action != DiskAction::Sync
 }

@@ -38,3 +38,14 @@ impl fmt::Display for NodeId {
         self.0.fmt(f)
     }
 }
+
+/// What Raft keeps of a log beside its entries: enough, with the entries, to go on as the leader of a group of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RaftState {
+    /// The term of the last frame.
+    pub term: Term,
+    /// The node that this log's node voted for in that term.
+    pub voted_for: NodeId,
+    /// The members that vote, by the last membership in the log.
+    pub voters: Vec<NodeId>,
+}

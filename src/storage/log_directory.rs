@@ -5,15 +5,20 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
+
 use super::{
     Access, Damage, DirectLogOptions, Disk, DiskAction, DiskError, DiskFile, LogIndex, OpenFailure,
     SEGMENT_VERSION, SegmentFault, Term,
     appender::{Appender, Frames, create_segment, fresh_salt},
     frame::{FRAME_HEADER_BYTES, FrameKind},
     lock::LOCK_FILE,
+    merge::read_end_of,
+    recovery::Identity,
+    reserve::{RESERVE_FILE, Reserve},
     scan::Scan,
     segment::{Chain, NameOf, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path},
-    segment_table::SegmentTable,
+    segment_table::{Segment, SegmentTable},
 };
 use crate::model::BodySequence;
 
@@ -23,23 +28,38 @@ pub(super) struct Names {
     pub(super) segments: Vec<LogIndex>,
     /// Segments whose creation was interrupted.
     pub(super) unfinished: Vec<(PathBuf, LogIndex)>,
+    /// Indices of the checkpoints, rising.
+    pub(super) checkpoints: Vec<LogIndex>,
+    /// Checkpoints and merged segments whose writing was interrupted.
+    unfinished_others: Vec<PathBuf>,
 }
 
 impl Names {
     pub(super) fn list(disk: &dyn Disk, directory: &Path) -> Result<Self, OpenFailure> {
         let entries =
             disk.list(directory).map_err(|error| DiskError::new(DiskAction::List, directory, &error))?;
-        let mut names = Self { segments: Vec::new(), unfinished: Vec::new() };
+        let mut names = Self {
+            segments: Vec::new(),
+            unfinished: Vec::new(),
+            checkpoints: Vec::new(),
+            unfinished_others: Vec::new(),
+        };
         for entry in entries {
             let path = directory.join(&entry.name);
             match NameOf::read(&entry.name) {
                 NameOf::Segment(first) if entry.is_file => names.segments.push(first),
-                NameOf::Unfinished(first) if entry.is_file => names.unfinished.push((path, first)),
-                NameOf::Nothing if entry.is_file && entry.name == LOCK_FILE => {}
+                NameOf::UnfinishedSegment(first) if entry.is_file => names.unfinished.push((path, first)),
+                NameOf::Checkpoint(index) if entry.is_file => names.checkpoints.push(index),
+                NameOf::UnfinishedCheckpoint | NameOf::UnfinishedMerge if entry.is_file => {
+                    names.unfinished_others.push(path);
+                }
+                NameOf::Nothing
+                    if entry.is_file && [LOCK_FILE, RESERVE_FILE].iter().any(|name| entry.name == *name) => {}
                 _ => return Err(OpenFailure::ForeignFile { path }),
             }
         }
         names.segments.sort_unstable();
+        names.checkpoints.sort_unstable();
         Ok(names)
     }
 
@@ -58,8 +78,15 @@ impl Names {
         Ok(())
     }
 
-    pub(super) fn remove_unfinished(&self, disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
-        for (path, _) in &self.unfinished {
+    /// Removes what was never finished, and `others`.
+    pub(super) fn remove_with_unfinished(
+        &self,
+        disk: &dyn Disk,
+        directory: &Path,
+        others: &[PathBuf],
+    ) -> Result<(), DiskError> {
+        let segments = self.unfinished.iter().map(|(path, _)| path);
+        for path in segments.chain(&self.unfinished_others).chain(others) {
             disk.remove(path).map_err(|error| DiskError::new(DiskAction::Remove, path, &error))?;
         }
         // Also makes durable what an earlier life renamed and did not live to sync.
@@ -72,7 +99,7 @@ pub(super) fn create_log(
     disk: &Arc<dyn Disk>,
     directory: &Path,
     options: &DirectLogOptions,
-) -> Result<Appender, DiskError> {
+) -> Result<(Appender, Identity), DiskError> {
     let header = SegmentHeader {
         log_id: fresh_salt(&**disk, directory)?,
         salt: fresh_salt(&**disk, directory)?,
@@ -80,6 +107,7 @@ pub(super) fn create_log(
         first_body: BodySequence(0),
         term: Term(0),
         previous_crc: 0,
+        merged: false,
     };
     let mut frames = Frames::new(Chain::at(&header), SEGMENT_HEADER_BYTES as u64, LogIndex(0));
     let vote: [u8; VOTE_BYTES] = options.node.0.to_le_bytes();
@@ -95,7 +123,7 @@ pub(super) fn create_log(
     let table = Arc::<SegmentTable>::default();
     table.begin(&created.path, &header, SEGMENT_HEADER_BYTES as u64);
     table.extend(&frames.written);
-    Ok(Appender {
+    let appender = Appender {
         disk: Arc::clone(disk),
         directory: directory.to_path_buf(),
         table,
@@ -108,9 +136,12 @@ pub(super) fn create_log(
         end: frames.end,
         zeroed_to: frames.end,
         durable_end: frames.chain.next_index,
+        reserve: Reserve::open(disk, directory, options.reserve_bytes)?,
         mark_given_up: false,
         chain: frames.chain,
-    })
+    };
+    let identity = Identity { voted_for: options.node, membership: Bytes::copy_from_slice(&membership) };
+    Ok((appender, identity))
 }
 
 /// Body of a vote: the node.
@@ -128,6 +159,14 @@ const FIRST_TERM: Term = Term(1);
 pub(super) struct SegmentFile {
     pub(super) path: PathBuf,
     pub(super) header: SegmentHeader,
+    /// What it stands for, if it was made of others.
+    pub(super) merged: Option<Segment>,
+}
+
+/// The segments of a directory, and the paths of those in whose place is a merged one.
+pub(super) struct SegmentFiles {
+    pub(super) segments: Vec<SegmentFile>,
+    pub(super) superseded: Vec<PathBuf>,
 }
 
 /// Reads all segment headers, so that a file of another format or another log is found before anything is replayed.
@@ -135,8 +174,9 @@ pub(super) fn read_headers(
     disk: &dyn Disk,
     directory: &Path,
     firsts: &[LogIndex],
-) -> Result<Vec<SegmentFile>, OpenFailure> {
+) -> Result<SegmentFiles, OpenFailure> {
     let mut segments: Vec<SegmentFile> = Vec::with_capacity(firsts.len());
+    let mut superseded = Vec::new();
     for first in firsts {
         let path = segment_path(directory, *first);
         let header = Scan::new(open(disk, &path, Access::Read)?, &path)?.segment_header()?;
@@ -151,7 +191,15 @@ pub(super) fn read_headers(
             }
         });
         match header {
-            Ok(header) => segments.push(SegmentFile { path, header }),
+            Ok(header) => {
+                let last = segments.last().and_then(|last| last.merged.as_ref());
+                if last.is_some_and(|merged| header.first_index < merged.end_index) {
+                    superseded.push(path);
+                    continue;
+                }
+                let merged = header.merged.then(|| read_end_of(disk, &path, &header)).transpose()?;
+                segments.push(SegmentFile { path, header, merged });
+            }
             Err(SegmentFault::Unsupported { version }) => {
                 return Err(OpenFailure::UnknownVersion {
                     file: path,
@@ -165,17 +213,7 @@ pub(super) fn read_headers(
             }
         }
     }
-    // No segment is ever deleted yet, so the first one is the one the log was created with.
-    match segments.first() {
-        Some(SegmentFile { path, header }) if header.first_index > LogIndex(0) => {
-            Err(OpenFailure::MissingBatches {
-                first: LogIndex(0),
-                end: header.first_index,
-                file: path.clone(),
-            })
-        }
-        _ => Ok(segments),
-    }
+    Ok(SegmentFiles { segments, superseded })
 }
 
 pub(super) fn open(disk: &dyn Disk, path: &Path, access: Access) -> Result<Arc<dyn DiskFile>, DiskError> {

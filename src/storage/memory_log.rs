@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::{
-    BATCH_BYTES_MAX, Batch, BodyRead, LogFailure, LogIndex, Progress, ReadFailure, ShardLog,
-    bodies_end::BodiesEnd,
+    BATCH_BYTES_MAX, Batch, BodyRead, LogFailure, LogIndex, LogKeeper, LogPosition, LogRoom, Progress,
+    ReadFailure, RecoveredBatch, ShardLog, bodies_end::BodiesEnd,
 };
 use crate::model::{BodySequence, Durability};
 
@@ -50,7 +48,7 @@ impl ShardLog for MemoryLog {
     }
 
     fn progress(&self) -> Progress {
-        Progress { durable: self.last, durability: Durability::Memory, failed: None }
+        Progress { durable: self.last, durability: Durability::Memory, failed: None, room: LogRoom::Enough }
     }
 
     fn idle(&self) -> bool {
@@ -64,12 +62,20 @@ impl ShardLog for MemoryLog {
     fn reader(&self) -> Arc<dyn BodyRead> {
         Arc::new(NothingToRead)
     }
+
+    fn position(&self) -> LogPosition {
+        LogPosition { index: self.last, bodies_end: self.bodies_end.end() }
+    }
+
+    fn keeper(&self) -> Option<Arc<dyn LogKeeper>> {
+        None
+    }
 }
 
 struct NothingToRead;
 
 impl BodyRead for NothingToRead {
-    fn read(&self, _index: LogIndex, _offset: u32, _len: u32) -> Result<Bytes, ReadFailure> {
+    fn read(&self, _first: LogIndex, _end: LogIndex) -> Result<Vec<RecoveredBatch>, ReadFailure> {
         Err(ReadFailure::NothingKept)
     }
 }
@@ -101,7 +107,12 @@ mod tests {
         assert_eq!(log.propose(batch(3, 1)), Ok(LogIndex(2)));
         assert_eq!(
             log.progress(),
-            Progress { durable: LogIndex(2), durability: Durability::Memory, failed: None }
+            Progress {
+                durable: LogIndex(2),
+                durability: Durability::Memory,
+                failed: None,
+                room: LogRoom::Enough
+            }
         );
         assert!(log.idle());
         assert_eq!(log.pending_bytes(), 0);
@@ -111,7 +122,7 @@ mod tests {
     fn nothing_can_be_read_back() {
         let mut log = MemoryLog::new();
         let index = log.propose(batch(0, 1)).unwrap();
-        assert_eq!(log.reader().read(index, 0, 1), Err(ReadFailure::NothingKept));
+        assert_eq!(log.reader().read(index, index.next()).err(), Some(ReadFailure::NothingKept));
     }
 
     #[test]

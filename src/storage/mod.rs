@@ -6,24 +6,30 @@
 //! Start reading at [`ShardLog`], what an owner may ask of its log; then `appender.rs` for the way in, `recovery.rs`
 //! for the way back. The format is drawn in `docs/LOG.md`.
 //!
-//! Deliberately absent: checkpoints, deletion and merging of segments (they will start from [`Segment`]), a cache of
-//! recent batches (the owner still holds what it handed over), and any retry of a failed write.
+//! [`LogKeeper`] keeps it small.
+//!
+//! Deliberately absent: a cache of recent batches (the owner still holds what it handed over), and
+//! any retry of a failed write.
 
 mod appender;
 mod batch;
 mod bodies_end;
 mod body_reader;
+mod checkpoint;
 mod data_directory;
 mod direct_log;
 mod disk;
 mod frame;
 mod handover;
 mod ids;
+mod keeper;
 mod lock;
 mod log_directory;
 mod memory_log;
+mod merge;
 mod open_failure;
 mod recovery;
+mod reserve;
 mod scan;
 mod segment;
 mod segment_table;
@@ -32,16 +38,19 @@ pub mod testing;
 mod writer;
 
 pub use batch::{Batch, RecoveredBatch};
+pub use checkpoint::{CHECKPOINT_VERSION, CheckpointFault, STATE_BYTES_MAX};
 pub use data_directory::{DataDirectory, DataDirectoryFailure};
 pub use direct_log::{DirectLog, DirectLogOptions};
-pub use disk::{Access, DirectoryEntry, Disk, DiskFile, LockAttempt, PIECES_MAX, RealDisk};
+pub use disk::{Access, DirectoryEntry, Disk, DiskFile, DiskRoom, LockAttempt, PIECES_MAX, RealDisk};
 pub use frame::{BATCH_BYTES_MAX, FrameFault};
 pub use handover::OnProgress;
-pub use ids::{LogIndex, NodeId, Term};
+pub use ids::{LogIndex, NodeId, RaftState, Term};
+pub use keeper::{KeepFailure, LogKeeper, LogPosition};
 pub use lock::{DirectoryLock, LockRefused};
 pub use memory_log::MemoryLog;
-pub use open_failure::{Cut, Damage, OpenFailure, RecoveryReport};
-pub use recovery::Replay;
+pub use merge::{Kept, Merged, Selection};
+pub use open_failure::{Cut, Damage, OpenFailure, RecoveryReport, UnusableCheckpoint};
+pub use recovery::LogOwner;
 pub use segment::{SEGMENT_VERSION, SegmentFault};
 pub use segment_table::Segment;
-pub use shard_log::{BodyRead, DiskAction, DiskError, LogFailure, Progress, ReadFailure, ShardLog};
+pub use shard_log::{BodyRead, DiskAction, DiskError, LogFailure, LogRoom, Progress, ReadFailure, ShardLog};

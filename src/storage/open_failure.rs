@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, path::PathBuf};
 
-use super::{DiskError, FrameFault, LockRefused, LogIndex, SegmentFault};
+use super::{CheckpointFault, DiskAction, DiskError, FrameFault, LockRefused, LogIndex, SegmentFault};
 
 /// Why a log was not opened. Whatever the reason, no file was cut or overwritten unless it is [`Self::Disk`], and
 /// then only bytes that were never confirmed.
@@ -42,9 +42,19 @@ pub enum OpenFailure {
         /// The segment that begins after them.
         file: PathBuf,
     },
-    /// The segment was written by a program with another format.
+    /// No checkpoint can be read, and the batches before the first segment are gone because a checkpoint stood for
+    /// them.
+    NoCheckpoint {
+        /// The oldest checkpoint.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: CheckpointFault,
+        /// The first batch that is there.
+        first: LogIndex,
+    },
+    /// The segment or checkpoint was written by a program with another format.
     UnknownVersion {
-        /// The segment file.
+        /// The file.
         file: PathBuf,
         /// Its version.
         found: u32,
@@ -115,6 +125,13 @@ impl fmt::Display for OpenFailure {
                 end.0.saturating_sub(1),
                 file.display()
             ),
+            Self::NoCheckpoint { file, why, first } => write!(
+                f,
+                "{} cannot be used: {why}. The batches before {first} were deleted because it stands for them, so \
+                 without it nobody knows which messages are left. No file was changed. Copy the directory before \
+                 doing anything else, check the disk, then restore the file from a backup",
+                file.display()
+            ),
             Self::UnknownVersion { file, found, known } => {
                 // The same version with kinds or flags that are unknown here is from a newer program, too.
                 let advice = if found < known {
@@ -144,6 +161,26 @@ impl fmt::Display for OpenFailure {
     }
 }
 
+impl OpenFailure {
+    /// Whether the log itself is at fault: stored data is gone or is not what was written. Everything else is about
+    /// how the program was started, and goes away when it is started in another way.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Missing { .. }
+            | Self::Damaged { .. }
+            | Self::MissingBatches { .. }
+            | Self::NoCheckpoint { .. }
+            | Self::Replay { .. } => true,
+            // Sectors that cannot be read.
+            Self::Disk(error) => error.action == DiskAction::Read,
+            Self::BadOption { .. }
+            | Self::Locked(_)
+            | Self::UnknownVersion { .. }
+            | Self::ForeignFile { .. } => false,
+        }
+    }
+}
+
 impl Error for OpenFailure {}
 
 /// What recovery found and did.
@@ -153,14 +190,34 @@ pub struct RecoveryReport {
     pub created: bool,
     /// Number of segments.
     pub segments: usize,
+    /// Up to where a checkpoint made reading the log unnecessary.
+    pub checkpoint: Option<LogIndex>,
+    /// Checkpoints that were passed over, the newest first. They cost time, no data.
+    pub unusable_checkpoints: Vec<UnusableCheckpoint>,
     /// Number of batches replayed.
     pub batches: u64,
     /// Bytes of segments read, zeros written ahead not counted.
     pub bytes: u64,
     /// What was cut off the end, if anything.
     pub cut: Option<Cut>,
-    /// Number of segments removed whose creation a crash interrupted; nothing was ever stored in them.
-    pub unfinished_removed: usize,
+    /// Number of files removed that a crash left behind: segments whose creation it interrupted, in which nothing was
+    /// ever stored, and segments that nobody needed any more, whose removal it undid.
+    pub leftovers_removed: usize,
+}
+
+/// A checkpoint that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusableCheckpoint {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub why: CheckpointFault,
+}
+
+impl fmt::Display for UnusableCheckpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cannot be used: {}; reading more of the log instead", self.file.display(), self.why)
+    }
 }
 
 /// The end of a log that a crash left incomplete. None of it was ever reported durable.

@@ -1,66 +1,143 @@
-//! Opening what an earlier life left: check everything, replay, cut what was never durable, and nothing else.
+//! Opening what an earlier life left: begin at the newest checkpoint, check everything behind it, replay, cut what was
+//! never durable, and nothing else.
 //!
 //! Until the scan has passed no file is touched. The judgement on a bad frame is in [`Recovery::judge`].
 
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use bytes::Bytes;
 
 use super::{
-    Access, Cut, Damage, DirectLogOptions, Disk, DiskAction, DiskError, DiskFile, FrameFault, LogIndex,
-    OpenFailure, RecoveredBatch, RecoveryReport, SegmentFault,
+    Access, CHECKPOINT_VERSION, CheckpointFault, Cut, Damage, DirectLogOptions, Disk, DiskAction, DiskError,
+    DiskFile, FrameFault, LogIndex, NodeId, OpenFailure, RaftState, RecoveredBatch, RecoveryReport,
+    SegmentFault, Term, UnusableCheckpoint,
     appender::Appender,
+    checkpoint::Checkpoint,
     disk::write_all_at,
     frame::{FRAME_VERSION, FrameHeader, FrameKind, read_u64},
-    log_directory::{MEMBERSHIP_BYTES, Names, SegmentFile, VOTE_BYTES, create_log, open, read_headers},
+    log_directory::{
+        MEMBERSHIP_BYTES, Names, SegmentFile, SegmentFiles, VOTE_BYTES, create_log, open, read_headers,
+    },
+    reserve::Reserve,
     scan::{Found, Scan},
-    segment::{Chain, SEGMENT_HEADER_BYTES, SegmentHeader},
+    segment::{Chain, SEGMENT_HEADER_BYTES, SegmentHeader, checkpoint_path},
     segment_table::{SegmentTable, Written},
 };
 
-/// What the owner does with each batch that is still there.
-pub type Replay<'a> = &'a mut dyn FnMut(RecoveredBatch) -> Result<(), String>;
+/// Who makes something of a log when it is opened.
+///
+/// A closure that takes batches is one, of a log that never has a checkpoint.
+pub trait LogOwner {
+    /// Becomes what it was when it gave this state to a checkpoint. Called at most once, before any batch; what was
+    /// there before is void.
+    ///
+    /// # Errors
+    /// Why it cannot make sense of the state, in a sentence. The log is not opened then.
+    fn restore(&mut self, state: Bytes) -> Result<(), String>;
+
+    /// Takes the next batch.
+    ///
+    /// # Errors
+    /// Why it cannot make sense of the batch, in a sentence. The log is not opened then.
+    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), String>;
+}
+
+impl<F: FnMut(RecoveredBatch) -> Result<(), String>> LogOwner for F {
+    fn restore(&mut self, _state: Bytes) -> Result<(), String> {
+        Err("there is a checkpoint, and nobody here writes any".to_owned())
+    }
+
+    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), String> {
+        self(batch)
+    }
+}
+
+/// What recovery makes of a directory.
+pub(super) struct Recovered {
+    pub(super) appender: Appender,
+    pub(super) report: RecoveryReport,
+    pub(super) identity: Identity,
+    /// Indices of the checkpoints that can be used, rising.
+    pub(super) checkpoints: Vec<LogIndex>,
+}
+
+/// What Raft keeps about the log's node beside the entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) voted_for: NodeId,
+    /// The body of the last membership entry.
+    pub(super) membership: Bytes,
+}
+
+impl Identity {
+    /// All of it, for a log whose last frame has this term.
+    pub(super) fn raft_state(&self, term: Term) -> RaftState {
+        let voters = self.membership.chunks_exact(8).skip(1);
+        let voters = voters.map(|voter| NodeId(read_u64(voter, 0))).collect();
+        RaftState { term, voted_for: self.voted_for, voters }
+    }
+}
 
 /// Opens the log in `directory`, which exists and is locked, or creates one.
 pub(super) fn recover(
     disk: &Arc<dyn Disk>,
     directory: &Path,
     options: &DirectLogOptions,
-    replay: Replay<'_>,
-) -> Result<(Appender, RecoveryReport), OpenFailure> {
+    owner: &mut dyn LogOwner,
+) -> Result<Recovered, OpenFailure> {
     let names = Names::list(&**disk, directory)?;
     names.check_unfinished(&**disk)?;
-    let report = RecoveryReport { unfinished_removed: names.unfinished.len(), ..RecoveryReport::default() };
+    let report = RecoveryReport { leftovers_removed: names.unfinished.len(), ..RecoveryReport::default() };
     if names.segments.is_empty() {
+        if let Some(index) = names.checkpoints.last() {
+            let file = checkpoint_path(directory, *index);
+            return Err(OpenFailure::MissingBatches { first: *index, end: index.next(), file });
+        }
         if !options.create_if_missing {
             return Err(OpenFailure::Missing { directory: directory.to_path_buf() });
         }
-        names.remove_unfinished(&**disk, directory)?;
-        let appender = create_log(disk, directory, options)?;
-        return Ok((appender, RecoveryReport { created: true, segments: 1, ..report }));
+        names.remove_with_unfinished(&**disk, directory, &[])?;
+        let (appender, identity) = create_log(disk, directory, options)?;
+        let report = RecoveryReport { created: true, segments: 1, ..report };
+        return Ok(Recovered { appender, report, identity, checkpoints: Vec::new() });
     }
-    let segments = read_headers(&**disk, directory, &names.segments)?;
+    let SegmentFiles { segments, superseded } = read_headers(&**disk, directory, &names.segments)?;
+    let chosen = choose_checkpoint(&**disk, directory, &names.checkpoints, &segments)?;
+    let checkpoints = chosen.usable;
     let mut recovery = Recovery {
         disk: &**disk,
         chain: Chain::at(&segments[0].header),
         table: Arc::default(),
-        report: RecoveryReport { segments: segments.len(), ..report },
-        replay,
+        report: RecoveryReport {
+            segments: names.segments.len(),
+            checkpoint: chosen.newest.as_ref().map(|checkpoint| checkpoint.index),
+            unusable_checkpoints: chosen.unusable,
+            ..report
+        },
+        owner,
+        identity: Identity { voted_for: options.node, membership: Bytes::new() },
+        removed: superseded,
         unproven: VecDeque::new(),
         proven: FrameEnd::of_header(&segments[0].header),
     };
     let (last, before) = segments.split_last().expect("there is a segment");
-    for segment in before {
-        recovery.scan(segment, false)?;
+    let (first_scanned, mut from) = match chosen.newest {
+        Some(checkpoint) => recovery.resume(checkpoint, &segments)?,
+        None => (recovery.begin_at_the_beginning(&segments)?, None),
+    };
+    for segment in &before[first_scanned.min(before.len())..] {
+        recovery.scan(segment, from.take(), false)?;
     }
-    let tail = recovery.scan(last, true)?;
+    let tail = recovery.scan(last, from, true)?;
     let file = recovery.settle(last, &tail)?;
-    names.remove_unfinished(&**disk, directory)?;
+    recovery.report.leftovers_removed += recovery.removed.len();
+    recovery.report.segments -= recovery.removed.len();
+    names.remove_with_unfinished(&**disk, directory, &recovery.removed)?;
     let appender = Appender {
         disk: Arc::clone(disk),
         directory: directory.to_path_buf(),
@@ -74,10 +151,47 @@ pub(super) fn recover(
         end: tail.end,
         zeroed_to: tail.file_bytes,
         durable_end: recovery.chain.next_index,
+        reserve: Reserve::open(disk, directory, options.reserve_bytes)?,
         mark_given_up: false,
         chain: recovery.chain,
     };
-    Ok((appender, recovery.report))
+    Ok(Recovered { appender, report: recovery.report, identity: recovery.identity, checkpoints })
+}
+
+/// The checkpoints of a directory.
+struct Chosen {
+    newest: Option<Checkpoint>,
+    usable: Vec<LogIndex>,
+    unusable: Vec<UnusableCheckpoint>,
+}
+
+/// Reads checkpoints, the newest first, until one can be used; those before it are only looked at when they are needed.
+fn choose_checkpoint(
+    disk: &dyn Disk,
+    directory: &Path,
+    indices: &[LogIndex],
+    segments: &[SegmentFile],
+) -> Result<Chosen, OpenFailure> {
+    let mut chosen = Chosen { newest: None, usable: indices.to_vec(), unusable: Vec::new() };
+    while let Some(index) = chosen.usable.last() {
+        let fault = match Checkpoint::read(disk, directory, *index)? {
+            Ok(checkpoint) => match checkpoint.check_segments(segments) {
+                Ok(()) => {
+                    chosen.newest = Some(checkpoint);
+                    break;
+                }
+                Err(fault) => fault,
+            },
+            Err(fault) => fault,
+        };
+        let file = checkpoint_path(directory, *index);
+        if let CheckpointFault::Unsupported { version } = fault {
+            return Err(OpenFailure::UnknownVersion { file, found: version, known: CHECKPOINT_VERSION });
+        }
+        chosen.unusable.push(UnusableCheckpoint { file, why: fault });
+        chosen.usable.pop();
+    }
+    Ok(chosen)
 }
 
 /// Where the frames of a segment end.
@@ -93,7 +207,10 @@ struct Recovery<'a> {
     chain: Chain,
     table: Arc<SegmentTable>,
     report: RecoveryReport,
-    replay: Replay<'a>,
+    owner: &'a mut dyn LogOwner,
+    identity: Identity,
+    /// Segments that a checkpoint says were removed.
+    removed: Vec<PathBuf>,
     /// Entries of this segment that no later frame has called durable yet: what the last group commits wrote.
     unproven: VecDeque<(LogIndex, FrameEnd)>,
     /// The last frame in this segment that a later frame called durable.
@@ -114,12 +231,78 @@ impl FrameEnd {
 }
 
 impl Recovery<'_> {
-    /// Checks and replays one segment.
-    fn scan(&mut self, segment: &SegmentFile, is_last: bool) -> Result<Tail, OpenFailure> {
-        self.enter(segment)?;
+    /// Without a checkpoint all segments must be there, and all are read: begins with the first.
+    fn begin_at_the_beginning(&self, segments: &[SegmentFile]) -> Result<usize, OpenFailure> {
+        let merged = segments.iter().find_map(|segment| segment.merged.as_ref());
+        let SegmentFile { path, header, .. } = &segments[0];
+        if header.first_index == LogIndex(0) && merged.is_none() {
+            return Ok(0);
+        }
+        Err(match self.report.unusable_checkpoints.last() {
+            Some(UnusableCheckpoint { file, why }) => {
+                OpenFailure::NoCheckpoint { file: file.clone(), why: *why, first: header.first_index }
+            }
+            None => OpenFailure::MissingBatches {
+                first: LogIndex(0),
+                end: merged.map_or(header.first_index, |merged| merged.end_index),
+                file: path.clone(),
+            },
+        })
+    }
+
+    /// Gives the owner the checkpoint's state. Returns which segment goes on behind it, and where.
+    fn resume(
+        &mut self,
+        checkpoint: Checkpoint,
+        segments: &[SegmentFile],
+    ) -> Result<(usize, Option<FrameEnd>), OpenFailure> {
+        let at = segments.partition_point(|segment| segment.header.first_index < checkpoint.segment);
+        for SegmentFile { path, header, merged } in &segments[..at] {
+            if let Some(merged) = merged {
+                self.table.begin_unread(header, merged);
+                continue;
+            }
+            let known = checkpoint.segments.iter().find(|known| known.first_index == header.first_index);
+            let Some(known) = known else {
+                // It was removed before the checkpoint was made, and its name came back in a crash.
+                self.removed.push(path.clone());
+                continue;
+            };
+            let bytes = Scan::new(open(self.disk, path, Access::Read)?, path)?.bytes();
+            if bytes < known.bytes {
+                return Err(self.damaged(path, bytes, FrameFault::EndsEarly));
+            }
+            self.table.begin_unread(header, known);
+        }
+        let state = checkpoint.state.into_iter().next().unwrap_or_default();
+        self.owner.restore(state).map_err(|why| OpenFailure::Replay { index: checkpoint.index, why })?;
+        self.identity = Identity { voted_for: checkpoint.voted_for, membership: checkpoint.membership };
+        Ok((at, Some(FrameEnd { offset: checkpoint.offset, chain: checkpoint.chain })))
+    }
+
+    /// Checks and replays one segment, or what is behind `from`, which a checkpoint vouches for.
+    fn scan(
+        &mut self,
+        segment: &SegmentFile,
+        from: Option<FrameEnd>,
+        is_last: bool,
+    ) -> Result<Tail, OpenFailure> {
         let path = &segment.path;
         let mut scan = Scan::new(open(self.disk, path, Access::Read)?, path)?;
-        let mut end = SEGMENT_HEADER_BYTES as u64;
+        let start = match from {
+            Some(from) => {
+                self.enter_at(segment, from);
+                from.offset
+            }
+            None => {
+                self.enter(segment)?;
+                SEGMENT_HEADER_BYTES as u64
+            }
+        };
+        if scan.bytes() < start {
+            return Err(self.damaged(path, scan.bytes(), FrameFault::EndsEarly));
+        }
+        let mut end = start;
         let mut file_bytes = scan.bytes();
         loop {
             match scan.frame(end, &self.chain)? {
@@ -142,13 +325,13 @@ impl Recovery<'_> {
             // Vote and membership were durable before the first segment had its name.
             return Err(self.damaged(path, end, FrameFault::EndsEarly));
         }
-        self.report.bytes += end;
+        self.report.bytes += end - start;
         Ok(Tail { end, file_bytes })
     }
 
     /// Whether a segment follows the one before.
     fn enter(&mut self, segment: &SegmentFile) -> Result<(), OpenFailure> {
-        let SegmentFile { path, header } = segment;
+        let SegmentFile { path, header, .. } = segment;
         let chain = &self.chain;
         if header.first_index > chain.next_index {
             let (first, end) = (chain.next_index, header.first_index);
@@ -173,6 +356,14 @@ impl Recovery<'_> {
         Ok(())
     }
 
+    /// Enters a segment behind a checkpoint. What is before was durable when the checkpoint was made.
+    fn enter_at(&mut self, segment: &SegmentFile, from: FrameEnd) {
+        self.chain = from.chain;
+        self.unproven.clear();
+        self.proven = from;
+        self.table.begin_behind(&segment.path, &segment.header, &from.chain, from.offset);
+    }
+
     /// Takes a good frame: replays it if it is a batch.
     fn take(
         &mut self,
@@ -187,6 +378,8 @@ impl Recovery<'_> {
             FrameKind::Vote => body.len() == VOTE_BYTES,
             FrameKind::Membership => body.len() == MEMBERSHIP_BYTES && read_u64(body, 0) == 1,
             FrameKind::Mark => body.is_empty(),
+            // What was merged is behind every checkpoint, and is not replayed.
+            FrameKind::End => false,
         };
         if !in_place {
             return Err(self.damaged(path, offset, FrameFault::Contradiction));
@@ -199,8 +392,13 @@ impl Recovery<'_> {
                 recorded_at: header.recorded_at,
                 payload: Bytes::copy_from_slice(body),
             };
-            (self.replay)(batch).map_err(|why| OpenFailure::Replay { index: header.index, why })?;
+            self.owner.replay(batch).map_err(|why| OpenFailure::Replay { index: header.index, why })?;
             self.report.batches += 1;
+        }
+        match header.kind {
+            FrameKind::Vote => self.identity.voted_for = NodeId(read_u64(body, 0)),
+            FrameKind::Membership => self.identity.membership = Bytes::copy_from_slice(body),
+            FrameKind::Batch | FrameKind::Mark | FrameKind::End => {}
         }
         self.table.extend(&[Written { header: *header, offset }]);
         Ok(())

@@ -1,7 +1,7 @@
 //! A segment file: its name, its header, and the order in which frames must follow each other in it.
 //!
 //! ```text
-//!  0 magic "LVTSEGM\n"                 8 version            12 flags
+//!  0 magic "LVTSEGM\n"                 8 version            12 flags: 1 merged
 //! 16 log id                           24 salt
 //! 32 first index                      40 first body
 //! 48 term                             56 crc of the frame before    60 header crc32c
@@ -24,6 +24,10 @@ const SEGMENT_MAGIC: [u8; 8] = *b"LVTSEGM\n";
 pub const SEGMENT_VERSION: u32 = 1;
 /// A segment under this ending is not part of the log yet: it gets its name when it is complete.
 const UNFINISHED: &str = ".new";
+/// A segment that is being made of others.
+const MERGING: &str = ".merging";
+const SEGMENT_ENDING: &str = ".log";
+const CHECKPOINT_ENDING: &str = ".checkpoint";
 
 /// What a segment says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +44,18 @@ pub(super) struct SegmentHeader {
     pub(super) term: Term,
     /// Header checksum of the last frame before; 0 if there is none.
     pub(super) previous_crc: u32,
+    /// It was made of others: entries may be missing in it.
+    pub(super) merged: bool,
 }
+
+const MERGED: u32 = 1;
 
 impl SegmentHeader {
     pub(super) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         bytes[0..8].copy_from_slice(&SEGMENT_MAGIC);
         bytes[8..12].copy_from_slice(&SEGMENT_VERSION.to_le_bytes());
+        bytes[12..16].copy_from_slice(&u32::from(self.merged).to_le_bytes());
         bytes[16..24].copy_from_slice(&self.log_id.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.salt.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.first_index.0.to_le_bytes());
@@ -66,7 +75,8 @@ impl SegmentHeader {
             return Err(SegmentFault::HeaderChecksum);
         }
         let version = read_u32(bytes, 8);
-        if version != SEGMENT_VERSION || read_u32(bytes, 12) != 0 {
+        let flags = read_u32(bytes, 12);
+        if version != SEGMENT_VERSION || flags & !MERGED != 0 {
             return Err(SegmentFault::Unsupported { version });
         }
         Ok(Self {
@@ -76,6 +86,7 @@ impl SegmentHeader {
             first_body: BodySequence(read_u64(bytes, 40)),
             term: Term(read_u64(bytes, 48)),
             previous_crc: read_u32(bytes, 56),
+            merged: flags & MERGED != 0,
         })
     }
 }
@@ -132,13 +143,25 @@ impl fmt::Display for SegmentFault {
 
 /// The path of the segment that begins at `first_index`.
 pub(super) fn segment_path(directory: &Path, first_index: LogIndex) -> PathBuf {
-    directory.join(format!("{:020}.log", first_index.0))
+    directory.join(format!("{:020}{SEGMENT_ENDING}", first_index.0))
 }
 
-/// The path of a segment while it is being created.
-pub(super) fn unfinished_path(segment: &Path) -> PathBuf {
-    let mut path = segment.as_os_str().to_owned();
+/// The path of the checkpoint up to `index`.
+pub(super) fn checkpoint_path(directory: &Path, index: LogIndex) -> PathBuf {
+    directory.join(format!("{:020}{CHECKPOINT_ENDING}", index.0))
+}
+
+/// The path of a segment or checkpoint while it is being created.
+pub(super) fn unfinished_path(finished: &Path) -> PathBuf {
+    let mut path = finished.as_os_str().to_owned();
     path.push(UNFINISHED);
+    path.into()
+}
+
+/// The path of a segment while it is made of others, the first of which is at `first`.
+pub(super) fn merging_path(first: &Path) -> PathBuf {
+    let mut path = first.as_os_str().to_owned();
+    path.push(MERGING);
     path.into()
 }
 
@@ -146,25 +169,39 @@ pub(super) fn unfinished_path(segment: &Path) -> PathBuf {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NameOf {
     Segment(LogIndex),
-    Unfinished(LogIndex),
+    UnfinishedSegment(LogIndex),
+    UnfinishedMerge,
+    Checkpoint(LogIndex),
+    UnfinishedCheckpoint,
     Nothing,
 }
 
 impl NameOf {
     pub(super) fn read(name: &OsStr) -> Self {
         let Some(name) = name.to_str() else { return Self::Nothing };
+        if let Some(name) = name.strip_suffix(MERGING) {
+            let is_segment = matches!(Self::read(name.as_ref()), Self::Segment(_));
+            return if is_segment { Self::UnfinishedMerge } else { Self::Nothing };
+        }
         let (name, unfinished) = match name.strip_suffix(UNFINISHED) {
             Some(name) => (name, true),
             None => (name, false),
         };
-        let Some(digits) = name.strip_suffix(".log") else { return Self::Nothing };
+        let (digits, is_segment) =
+            match (name.strip_suffix(SEGMENT_ENDING), name.strip_suffix(CHECKPOINT_ENDING)) {
+                (Some(digits), _) => (digits, true),
+                (_, Some(digits)) => (digits, false),
+                _ => return Self::Nothing,
+            };
         if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return Self::Nothing;
         }
-        match digits.parse() {
-            Ok(first) if unfinished => Self::Unfinished(LogIndex(first)),
-            Ok(first) => Self::Segment(LogIndex(first)),
-            Err(_) => Self::Nothing,
+        match (digits.parse().map(LogIndex), is_segment, unfinished) {
+            (Ok(first), true, false) => Self::Segment(first),
+            (Ok(first), true, true) => Self::UnfinishedSegment(first),
+            (Ok(index), false, false) => Self::Checkpoint(index),
+            (Ok(_), false, true) => Self::UnfinishedCheckpoint,
+            (Err(_), ..) => Self::Nothing,
         }
     }
 }
@@ -187,6 +224,8 @@ pub(super) struct Chain {
     pub(super) bodies_end: BodySequence,
     /// Every entry below this is durable, by the word of the last frame.
     pub(super) stated_durable_end: LogIndex,
+    /// Entries may be missing.
+    pub(super) gaps: bool,
 }
 
 impl Chain {
@@ -199,6 +238,7 @@ impl Chain {
             term: header.term,
             bodies_end: header.first_body,
             stated_durable_end: header.first_index,
+            gaps: header.merged,
         }
     }
 
@@ -210,7 +250,7 @@ impl Chain {
         if frame.previous_crc != self.previous_crc {
             return Err(FrameFault::OtherHistory);
         }
-        if frame.index != self.next_index {
+        if frame.index < self.next_index || frame.index > self.next_index && !self.gaps {
             return Err(FrameFault::WrongIndex { got: frame.index, expected: self.next_index });
         }
         let bodies_fit = frame.bodies == 0

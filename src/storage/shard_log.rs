@@ -7,9 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
-
-use super::{Batch, LogIndex};
+use super::{Batch, LogIndex, LogKeeper, LogPosition, RecoveredBatch};
 use crate::model::{BodySequence, Durability};
 
 /// An append-only log with one owner, who proposes batches and asks how far they are safe.
@@ -40,6 +38,13 @@ pub trait ShardLog: Send {
 
     /// A reader of this log's batches, for any thread.
     fn reader(&self) -> Arc<dyn BodyRead>;
+
+    /// The place behind the batch that was proposed last: what the owner knows now, if it knows of nothing that it
+    /// has not proposed, is what a checkpoint at this place may say.
+    fn position(&self) -> LogPosition;
+
+    /// What keeps this log small, for any thread; `None` if it keeps nothing.
+    fn keeper(&self) -> Option<Arc<dyn LogKeeper>>;
 }
 
 /// How far a log has come.
@@ -51,18 +56,38 @@ pub struct Progress {
     pub durability: Durability,
     /// Why nothing more will become durable, if so.
     pub failed: Option<LogFailure>,
+    /// Whether the disk has room for more.
+    pub room: LogRoom,
 }
 
-/// Reads back parts of batches. Calls block on the disk: use a pool of threads that may block.
+/// Whether a log's disk has room.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum LogRoom {
+    /// It has.
+    #[default]
+    Enough,
+    /// What is written now takes what was kept for a full disk.
+    ReserveInUse,
+    /// It has none. What was handed over waits, and is written as soon as there is room: the log looks for it twice a
+    /// second.
+    None(DiskError),
+}
+
+impl LogRoom {
+    /// Whether more than what cannot wait may be written.
+    pub fn is_enough(&self) -> bool {
+        *self == Self::Enough
+    }
+}
+
+/// Reads batches back. Calls block on the disk: use a pool of threads that may block.
 pub trait BodyRead: Send + Sync {
-    /// Reads `len` bytes at `offset` of the payload of batch `index`, which must be written already.
-    ///
-    /// The frame header is checked on each read; the payload checksum only when the whole payload is read, since it
-    /// covers all of it. Whoever stores messages gives each its own checksum.
+    /// Reads the batches from `first` to before `end`, which must be written already. All checksums are checked. Ask
+    /// for about as much as you want in memory at once: neighbours share the memory that they were read into.
     ///
     /// # Errors
     /// See [`ReadFailure`]; reading never changes the log.
-    fn read(&self, index: LogIndex, offset: u32, len: u32) -> Result<Bytes, ReadFailure>;
+    fn read(&self, first: LogIndex, end: LogIndex) -> Result<Vec<RecoveredBatch>, ReadFailure>;
 }
 
 /// What was asked of the disk when it failed.
@@ -164,7 +189,7 @@ pub enum LogFailure {
         /// The sequence it was given.
         got: BodySequence,
     },
-    /// The disk has no room. Final for this log until it is opened again.
+    /// The disk had no room to the end. Final for this log until it is opened again.
     DiskFull(DiskError),
     /// A write or sync failed. Final: what the disk holds is known again only after a restart.
     Disk(DiskError),
@@ -234,17 +259,6 @@ pub enum ReadFailure {
         /// The batch asked for.
         index: LogIndex,
     },
-    /// The range reaches past the end of the batch's payload.
-    OutOfRange {
-        /// The batch asked for.
-        index: LogIndex,
-        /// First byte asked for.
-        offset: u32,
-        /// Number of bytes asked for.
-        len: u32,
-        /// Length of the payload.
-        payload_bytes: u32,
-    },
     /// What is on the disk is not what was written.
     Damaged {
         /// The segment file.
@@ -263,10 +277,6 @@ impl fmt::Display for ReadFailure {
         match self {
             Self::NothingKept => f.write_str("a log in memory keeps nothing to read back"),
             Self::NoSuchBatch { index } => write!(f, "the log holds no batch {index}"),
-            Self::OutOfRange { index, offset, len, payload_bytes } => write!(
-                f,
-                "batch {index} has {payload_bytes} bytes; {len} bytes at {offset} reach past its end"
-            ),
             Self::Damaged { path, offset, why } => {
                 write!(f, "{} is damaged at byte {offset}: {why}", path.display())
             }

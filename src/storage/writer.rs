@@ -7,10 +7,14 @@ use std::{
     io,
     sync::{Arc, PoisonError},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::{Batch, LogFailure, appender::Appender, handover::Handover};
+use super::{
+    Batch, LogFailure, LogRoom,
+    appender::Appender,
+    handover::{Committed, Handover},
+};
 
 /// A running writer. It ends when the handover is closed and everything in it is durable, or when the log fails.
 pub(super) struct Writer(JoinHandle<()>);
@@ -47,21 +51,75 @@ impl Drop for StoppedUnasked<'_> {
 /// the disk works, the next group piles up.
 fn run(mut appender: Appender, handover: &Handover, quiet: Duration) -> Result<(), LogFailure> {
     let mut group = Vec::new();
+    let mut looked_for_room = Instant::now();
     loop {
-        match next(handover, &mut group, appender.mark_is_due().then_some(quiet)) {
-            Next::Commit => handover.commit(&mut appender, &mut group)?,
-            Next::Mark => appender.mark().map_err(|error| handover.fail(error.into()))?,
+        let patience = match (appender.mark_is_due(), appender.reserve.is_held()) {
+            (true, _) => Some(quiet),
+            (false, false) => Some(LOOK_FOR_ROOM),
+            (false, true) => None,
+        };
+        match next(handover, &mut group, patience) {
+            Next::Commit => {
+                while handover.commit(&mut appender, &mut group)? == Committed::Waits {
+                    let closing = wait_for_room(handover);
+                    if closing {
+                        return give_up(&mut appender, handover, &mut group);
+                    }
+                }
+            }
+            Next::Quiet => appender.mark().map_err(|error| handover.fail(error.into()))?,
             Next::End => break,
+        }
+        // Also while there is always something to write: settlements come all the time, and others wait for this.
+        if !appender.reserve.is_held() && looked_for_room.elapsed() >= LOOK_FOR_ROOM {
+            looked_for_room = Instant::now();
+            appender.reserve.renew();
+            handover.set_room(appender.room());
         }
     }
     appender.mark_durably().map_err(|error| handover.fail(error.into()))
+}
+
+/// How often a log looks whether a disk that was full has room again.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(500);
+
+/// Sleeps until it is time to look again, or the log is to be closed; then `true`.
+fn wait_for_room(handover: &Handover) -> bool {
+    let mut waiting = handover.lock();
+    let until = Instant::now() + LOOK_FOR_ROOM;
+    while !waiting.closing {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        waiting.writer_sleeps = true;
+        (waiting, _) = handover.wake.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner);
+        waiting.writer_sleeps = false;
+    }
+    waiting.closing
+}
+
+/// The last try of a log that is closed while the disk is full: there will be nobody to wait for room.
+fn give_up(appender: &mut Appender, handover: &Handover, group: &mut Vec<Batch>) -> Result<(), LogFailure> {
+    loop {
+        if handover.commit(appender, group)? == Committed::Waits {
+            return match handover.progress().room {
+                LogRoom::None(error) => Err(handover.fail(LogFailure::DiskFull(error))),
+                LogRoom::Enough | LogRoom::ReserveInUse => Err(handover.fail(LogFailure::WriterStopped)),
+            };
+        }
+        std::mem::swap(&mut handover.lock().batches, group);
+        if group.is_empty() {
+            return appender.mark_durably().map_err(|error| handover.fail(error.into()));
+        }
+    }
 }
 
 enum Next {
     /// There are batches, now in the group.
     Commit,
     /// Nothing came for a while.
-    Mark,
+    Quiet,
     /// Nothing will come.
     End,
 }
@@ -89,7 +147,7 @@ fn next(handover: &Handover, group: &mut Vec<Batch>, quiet: Option<Duration>) ->
         };
         waiting.writer_sleeps = false;
         if timed_out && waiting.batches.is_empty() && !waiting.closing {
-            return Next::Mark;
+            return Next::Quiet;
         }
     }
 }

@@ -85,6 +85,8 @@ pub(super) fn kind(number: u32) -> Option<Kind> {
         53 => ("DeleteUser", Client),
         54 => ("PutVhost", Client),
         55 => ("DeleteVhost", Client),
+        56 => ("Blocked", Server),
+        57 => ("Unblocked", Server),
         _ => return None,
     };
     Some(Kind { name, sender })

@@ -4,8 +4,12 @@
 mod access;
 mod consume;
 mod crash;
+mod damage;
 mod explain;
+#[cfg(target_os = "linux")]
+mod full_disk;
 mod get;
+mod open_files;
 mod perf;
 mod publish;
 mod standalone;

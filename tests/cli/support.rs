@@ -105,6 +105,7 @@ pub(crate) struct Broker {
     child: Child,
     address: String,
     data: TempDir,
+    flags: Vec<String>,
 }
 
 impl Broker {
@@ -117,16 +118,43 @@ impl Broker {
     #[track_caller]
     pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data = TempDir::new().unwrap();
-        let (child, address) = serve(&data, "127.0.0.1:0", flags);
-        Self { child, address, data }
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let (child, address) = serve(&data, "127.0.0.1:0", &flags);
+        Self { child, address, data, flags }
     }
 
     /// Kills it without warning and starts it again with the same data on the same port.
     #[track_caller]
     pub(crate) fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart();
+    }
+
+    /// Kills it without warning.
+    #[track_caller]
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        (self.child, self.address) = serve(&self.data, &self.address, &[]);
+    }
+
+    /// Starts it after its end, and kills it again after a while.
+    #[track_caller]
+    pub(crate) fn kill_while_starting(&mut self, after: Duration) {
+        let mut child = serve_command(&self.data, &self.address, &self.flags).spawn().unwrap();
+        std::thread::sleep(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// The directory with its catalog and its shards.
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.data.path().join("data")
+    }
+
+    /// Starts it again after its end, with the same data on the same port.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        (self.child, self.address) = serve(&self.data, &self.address, &self.flags);
     }
 
     /// The URL of its default vhost, as its first user.
@@ -186,11 +214,15 @@ impl Drop for Broker {
     }
 }
 
-#[track_caller]
-fn serve(data: &TempDir, listen: &str, flags: &[&str]) -> (Child, String) {
-    let directory = data.path().join("data");
+fn serve_command(data: &TempDir, listen: &str, flags: &[String]) -> Command {
     let mut command = leveret(&["serve", "--listen", listen, "--log-level", "warn", "--data"]);
-    let mut child = command.arg(directory).args(flags).stderr(Stdio::inherit()).spawn().unwrap();
+    command.arg(data.path().join("data")).args(flags).stderr(Stdio::inherit());
+    command
+}
+
+#[track_caller]
+fn serve(data: &TempDir, listen: &str, flags: &[String]) -> (Child, String) {
+    let mut child = serve_command(data, listen, flags).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let ready = lines.next().expect("a broker says that it is ready").unwrap();
     let address = ready.strip_prefix("listening on ").expect(&ready).to_owned();

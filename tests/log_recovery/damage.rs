@@ -54,7 +54,7 @@ fn an_end_that_is_cut_off_anywhere_is_cut_reported_and_appended_to() {
             rig.stop();
             rig.disk.put(&path, &content[..len as usize]).unwrap();
             let (log, replayed) = super::support::open(&rig.disk, &rig.options).unwrap();
-            assert_eq!(replayed.len(), 2);
+            assert_eq!(replayed.batches.len(), 2);
             match &log.recovery().cut {
                 None => assert_eq!(len, start, "nothing of the frame is left"),
                 Some(cut) => {
@@ -132,7 +132,11 @@ fn check_rot(proven: &mut Proven, path: &Path, offset: usize, mask: u8) {
     let (log, replayed) = super::support::open(&rig.disk, &rig.options).unwrap();
     let cut = log.recovery().cut.as_ref().expect("rot in the end is cut, and that is reported");
     assert!(cut.offset <= offset as u64 && cut.file == path);
-    assert!(replayed.len() >= *proven_batches, "{} of {proven_batches} batches", replayed.len());
+    assert!(
+        replayed.batches.len() >= *proven_batches,
+        "{} of {proven_batches} batches",
+        replayed.batches.len()
+    );
     drop(log);
     for (path, content) in before {
         rig.disk.put(&path, &content).unwrap();
@@ -189,7 +193,7 @@ fn whole_frames_behind_a_torn_one_of_their_group_do_not_make_it_damage() {
     rig.stop();
     change(&rig, &path, |content| content[start as usize..][..FRAME_HEADER_BYTES].fill(0));
     let (log, replayed) = super::support::open(&rig.disk, &rig.options).unwrap();
-    assert_eq!(replayed.len(), 1);
+    assert_eq!(replayed.batches.len(), 1);
     assert_eq!(log.recovery().cut.as_ref().map(|cut| (cut.offset, cut.frames_behind)), Some((start, 2)));
 }
 
@@ -214,7 +218,7 @@ fn formats_of_later_versions_are_refused_and_said_to_be_newer() {
     let frame = SEGMENT_HEADER_BYTES;
     for (at, value, start, crc_at, found) in [
         (8, 2, 0, 60, 2),
-        (12, 1, 0, 60, 1),
+        (12, 2, 0, 60, 1),
         (frame + 4, 2, frame, 84, 2),
         (frame + 5, 9, frame, 84, 1),
         (frame + 7, 1, frame, 84, 1),
@@ -357,7 +361,7 @@ fn a_frame_that_does_not_follow_is_not_taken() {
             reseal(content, start as usize, 84);
         });
         let (log, replayed) = super::support::open(&rig.disk, &rig.options).unwrap();
-        assert_eq!(replayed.len(), 1);
+        assert_eq!(replayed.batches.len(), 1);
         assert_eq!(log.recovery().cut.as_ref().map(|cut| (cut.offset, cut.why)), Some((start, fault)));
     }
 }
@@ -413,7 +417,7 @@ fn a_segment_that_was_never_finished_is_removed_unless_it_holds_data() {
     let unfinished = segment(4).with_extension("log.new");
     rig.disk.put(&unfinished, b"LVTSEGM").unwrap();
     let report = rig.start().unwrap();
-    assert_eq!(report.unfinished_removed, 1);
+    assert_eq!(report.leftovers_removed, 1);
     rig.stop();
     assert!(rig.disk.content(&unfinished).is_err());
 
@@ -435,10 +439,14 @@ fn a_batch_that_its_owner_refuses_stops_the_opening_and_changes_nothing() {
     rig.stop();
     let before = rig.files();
     let disk = std::sync::Arc::new(rig.disk.clone());
-    let failure =
-        leveret::storage::testing::SteppedLog::open(disk, Path::new(DIRECTORY), &rig.options, &mut |batch| {
+    let failure = leveret::storage::testing::SteppedLog::open(
+        disk,
+        Path::new(DIRECTORY),
+        &rig.options,
+        &mut |batch: leveret::storage::RecoveredBatch| {
             if batch.index == LogIndex(2) { Err("what is this?".to_owned()) } else { Ok(()) }
-        });
+        },
+    );
     let failure = failure.err().unwrap();
     assert_eq!(failure, OpenFailure::Replay { index: LogIndex(2), why: "what is this?".to_owned() });
     assert!(before == rig.files());
@@ -450,15 +458,14 @@ fn reading_notices_what_rotted_since_the_start() {
     let (path, start) = rig.last_segment();
     rig.append(100);
     let reader = rig.log().reader();
-    assert!(reader.read(LogIndex(1), 0, 101).is_err(), "past the end");
-    assert!(reader.read(LogIndex(0), 0, 1).is_err(), "the log's own entry");
-    assert!(reader.read(LogIndex(2), 0, 1).is_err(), "not written yet");
+    let read = |first, end| reader.read(LogIndex(first), LogIndex(end));
+    assert_eq!(read(1, 2).unwrap().len(), 1);
+    assert!(read(0, 1).unwrap().is_empty(), "the log's own entry");
+    assert!(read(2, 3).is_err() && read(1, 3).is_err(), "not written yet");
     rig.disk.rot(&path, start as usize + FRAME_HEADER_BYTES + 50, 4).unwrap();
-    assert!(reader.read(LogIndex(1), 0, 100).unwrap_err().to_string().contains("checksum of the frame body"));
+    assert!(read(1, 2).unwrap_err().to_string().contains("checksum of the frame body"));
     rig.disk.rot(&path, start as usize + 40, 4).unwrap();
-    assert!(
-        reader.read(LogIndex(1), 0, 10).unwrap_err().to_string().contains("checksum of the frame header")
-    );
+    assert!(read(1, 2).unwrap_err().to_string().contains("checksum of the frame header"));
 }
 
 /// Whatever lies in the directory: an answer, and no panic.
@@ -476,12 +483,15 @@ fn arbitrary_bytes_are_refused_or_cut() {
         });
         match super::support::open(&rig.disk, &rig.options) {
             Ok((log, replayed)) => {
-                assert!(log.recovery().cut.is_some() && replayed.len() == 2 || replayed.len() == 3)
+                assert!(
+                    log.recovery().cut.is_some() && replayed.batches.len() == 2
+                        || replayed.batches.len() == 3
+                )
             }
             Err(failure) => assert!(failure.to_string().contains("damaged"), "{failure}"),
         }
         rig.disk.restore_power(PowerLoss::KeepsAll, 0);
     }
     let nothing = MemoryDisk::new();
-    assert!(super::support::open(&nothing, &options(1024, 0)).unwrap().1.is_empty());
+    assert!(super::support::open(&nothing, &options(1024, 0)).unwrap().1.batches.is_empty());
 }

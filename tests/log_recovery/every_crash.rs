@@ -1,11 +1,14 @@
 //! One fixed run, with the power cut at every single change to the disk, and again at every change of the recovery.
 
-use leveret::storage::{LogFailure, testing::PowerLoss};
+use leveret::storage::testing::PowerLoss;
+
+use std::error::Error;
 
 use super::support::{Rig, options};
 
-/// Appends, groups, a roll, a batch larger than a segment, a mark.
-fn script(rig: &mut Rig) -> Result<(), LogFailure> {
+/// Appends, groups, a roll, a batch larger than a segment, a mark; checkpoints, and the segments that they made
+/// unnecessary merged, merged again and removed.
+fn script(rig: &mut Rig) -> Result<(), Box<dyn Error>> {
     for payload_bytes in [100, 700] {
         rig.propose(payload_bytes)?;
         rig.step()?;
@@ -14,10 +17,30 @@ fn script(rig: &mut Rig) -> Result<(), LogFailure> {
         rig.propose(payload_bytes)?;
     }
     rig.step()?;
+    rig.checkpoint()?;
     rig.log().rest()?;
     rig.propose(2500)?;
     rig.propose(10)?;
-    rig.step()
+    rig.step()?;
+    rig.checkpoint()?;
+    rig.propose(900)?;
+    rig.step()?;
+    rig.checkpoint()?;
+    let merged = rig.merge()?;
+    assert!(merged.bytes_before > 3000 && merged.bytes_after < 1500, "{merged:?}");
+    rig.propose(60)?;
+    rig.step()?;
+    rig.propose(1200)?;
+    rig.step()?;
+    rig.checkpoint()?;
+    rig.merge()?;
+    rig.propose(60)?;
+    rig.step()?;
+    rig.checkpoint()?;
+    assert!(rig.trim()? > 1000, "the segments before the second checkpoint are gone");
+    rig.propose(60)?;
+    rig.step()?;
+    Ok(())
 }
 
 fn outages() -> impl Iterator<Item = (PowerLoss, u64)> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use leveret::storage::{
-    BATCH_BYTES_MAX, LogFailure, LogIndex, MemoryLog, OpenFailure, ShardLog,
+    BATCH_BYTES_MAX, DirectLogOptions, LogFailure, LogIndex, LogRoom, MemoryLog, OpenFailure, ShardLog,
     testing::{Fault, PowerLoss},
 };
 
@@ -66,53 +66,147 @@ fn a_failed_sync_during_recovery_fails_the_opening_and_the_next_one_does_all_aga
     assert_eq!(rig.durable(), 2);
 }
 
-fn room_left(rig: &Rig, bytes: usize) {
-    let used: usize = rig.files().iter().map(|(_, content)| content.len()).sum();
-    rig.disk.set_capacity(Some(used + bytes));
+#[test]
+fn a_full_disk_takes_what_fits_and_the_rest_waits_for_room() {
+    let mut rig = Rig::started(options(1 << 20, 4096));
+    rig.append(100);
+    rig.limit_room(Some(0));
+    rig.append(500);
+    assert_eq!(rig.room(), LogRoom::Enough, "the zeros written ahead had room for one more");
+    rig.propose(5000).unwrap();
+    rig.propose(10).unwrap();
+    for _ in 0..3 {
+        rig.step().unwrap();
+        assert!(matches!(rig.room(), LogRoom::None(error) if error.is_full()));
+        assert_eq!(rig.durable(), 2);
+    }
+    rig.propose(20).unwrap();
+    rig.disk.set_capacity(None);
+    rig.step().unwrap();
+    assert_eq!((rig.durable(), rig.room()), (5, LogRoom::Enough));
+    rig.disk.restore_power(PowerLoss::LosesAll, 0);
+    assert_eq!(rig.start().unwrap().cut, None);
+    assert_eq!(rig.durable(), 5);
 }
 
 #[test]
-fn a_full_disk_takes_what_fits_and_keeps_what_was_durable() {
+fn what_a_full_disk_took_of_a_batch_is_cut_without_any_room() {
     let mut rig = Rig::started(options(1 << 20, 4096));
     rig.append(100);
-    room_left(&rig, 0);
-    rig.append(500);
+    rig.limit_room(Some(300));
     rig.propose(5000).unwrap();
-    let failure = rig.step().unwrap_err();
-    assert!(matches!(failure, LogFailure::DiskFull(_)) && failure.is_final(), "{failure}");
-    assert!(failure.to_string().contains("Free some space"), "{failure}");
-    assert_eq!(rig.durable(), 2, "the zeros written ahead had room for one more");
-
+    rig.step().unwrap();
     rig.stop();
     rig.disk.kill_process();
-    let report = rig.start().unwrap();
-    assert!(report.cut.is_some(), "half a batch is cut without any room");
+    assert!(rig.start().unwrap().cut.is_some());
+    assert_eq!(rig.durable(), 1);
     rig.disk.set_capacity(None);
     rig.append(5000);
 }
 
 #[test]
-fn a_log_that_cannot_begin_a_segment_for_lack_of_room_opens_again() {
+fn a_segment_that_has_no_room_to_begin_waits_for_it() {
     for room in [0, 10, 64] {
         let mut rig = Rig::started(options(1024, 0));
         rig.append(700);
-        room_left(&rig, room);
+        rig.limit_room(Some(room));
         rig.propose(700).unwrap();
-        assert!(matches!(rig.step(), Err(LogFailure::DiskFull(_))));
-        rig.stop();
-        rig.disk.kill_process();
-        let report = rig.start().unwrap();
-        assert_eq!((report.cut, report.unfinished_removed), (None, usize::from(room < 64)));
+        rig.step().unwrap();
+        assert!(matches!(rig.room(), LogRoom::None(_)));
         rig.disk.set_capacity(None);
-        rig.append(700);
+        rig.step().unwrap();
+        assert_eq!((rig.durable(), rig.log().segments().len()), (2, 3));
+        assert!(rig.files().iter().all(|(path, _)| path.extension().unwrap() == "log"));
+        rig.disk.restore_power(PowerLoss::LosesAll, 0);
+        assert_eq!(rig.start().unwrap().leftovers_removed, 0);
     }
+}
+
+#[test]
+fn the_reserve_has_room_for_what_cannot_wait() {
+    let mut rig = Rig::new(DirectLogOptions { reserve_bytes: 4096, ..options(1 << 20, 0) });
+    rig.start().unwrap();
+    let reserve = Path::new(DIRECTORY).join("reserve");
+    rig.append(100);
+    rig.limit_room(Some(50));
+    assert_eq!(rig.room(), LogRoom::Enough);
+    for _ in 0..10 {
+        rig.append(300);
+        assert_eq!(rig.room(), LogRoom::ReserveInUse);
+    }
+    assert!(rig.disk.content(&reserve).is_err());
+    rig.propose(2000).unwrap();
+    rig.step().unwrap();
+    assert!(matches!(rig.room(), LogRoom::None(_)));
+
+    rig.limit_room(Some(2500));
+    rig.step().unwrap();
+    rig.log().rest().unwrap();
+    assert_eq!(rig.room(), LogRoom::ReserveInUse, "there is not enough room for it and for more");
+    rig.limit_room(Some(3 * 4096));
+    rig.log().rest().unwrap();
+    assert_eq!(rig.room(), LogRoom::Enough);
+    assert_eq!(rig.disk.content(&reserve).unwrap().len(), 4096);
+    rig.disk.restore_power(PowerLoss::KeepsAll, 0);
+    rig.start().unwrap();
+    assert_eq!((rig.durable(), rig.room()), (12, LogRoom::Enough));
+}
+
+#[test]
+fn a_log_opens_without_a_byte_of_room() {
+    for reserve_bytes in [0, 4096] {
+        let mut rig = Rig::new(DirectLogOptions { reserve_bytes, ..options(2000, 600) });
+        rig.start().unwrap();
+        for payload_bytes in [10, 900, 400, 1700] {
+            rig.append(payload_bytes);
+        }
+        rig.checkpoint().unwrap();
+        rig.propose(300).unwrap();
+        rig.limit_room(Some(0));
+        for loss in [PowerLoss::LosesAll, PowerLoss::Tears, PowerLoss::KeepsAll] {
+            rig.disk.restore_power(loss, 3);
+            rig.start().unwrap();
+            assert!(rig.durable() >= 4);
+        }
+        rig.propose(800).unwrap();
+        rig.step().unwrap();
+        assert_eq!(matches!(rig.room(), LogRoom::None(_)), reserve_bytes == 0);
+    }
+}
+
+#[test]
+fn room_may_be_missing_at_any_moment() {
+    let mut full = 0;
+    for change in 0.. {
+        let mut rig = Rig::started(options(1500, 300));
+        let before = rig.disk.changes();
+        rig.disk.fail_at(before + change, Fault::Full);
+        let mut failed = false;
+        for payload_bytes in [100, 700, 300, 900, 40, 1300, 200] {
+            failed |= rig.propose(payload_bytes).is_err() || rig.step().is_err();
+            full += u32::from(matches!(rig.room(), LogRoom::None(_)));
+        }
+        let over = rig.disk.changes() - before <= change;
+        // What a sync says about room is no better than any other error of a sync.
+        if !failed {
+            rig.step().unwrap();
+            assert_eq!((rig.durable(), rig.room()), (7, LogRoom::Enough));
+        }
+        rig.disk.restore_power(PowerLoss::LosesAll, change);
+        rig.start().unwrap();
+        rig.append(100);
+        if over {
+            break;
+        }
+    }
+    assert!(full > 10, "{full} calls that had no room are too few");
 }
 
 #[test]
 fn no_room_for_a_mark_does_not_end_a_log() {
     let mut rig = Rig::started(options(1 << 20, 0));
     rig.append(100);
-    room_left(&rig, 30);
+    rig.limit_room(Some(30));
     rig.log().rest().unwrap();
     let changes = rig.disk.changes();
     rig.log().rest().unwrap();

@@ -55,8 +55,8 @@ fn what_is_drawn_can_be_read() {
     disk.create_directory(Path::new(DIRECTORY)).unwrap();
     disk.put(Path::new(SEGMENT), &drawn()).unwrap();
     let (log, replayed) = open(&disk, &options(1 << 20, 0)).unwrap();
-    assert_eq!(replayed.len(), 1);
-    assert_same(&replayed[0], &hello(), 1);
+    assert_eq!(replayed.batches.len(), 1);
+    assert_same(&replayed.batches[0], &hello(), 1);
     assert_eq!(log.recovery().cut, None);
-    assert_eq!(log.reader().read(LogIndex(1), 1, 3).unwrap(), "ell");
+    assert_eq!(log.reader().read(LogIndex(1), LogIndex(2)).unwrap()[0].payload, "hello");
 }

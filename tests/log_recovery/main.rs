@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod checkpoints;
 mod damage;
 mod every_crash;
 mod failures;

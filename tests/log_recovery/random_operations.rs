@@ -1,7 +1,7 @@
 //! Any sequence of appends, syncs, faults and crashes, with crashes and faults during recovery too.
 
 use leveret::storage::{
-    OpenFailure,
+    DirectLogOptions, OpenFailure,
     testing::{Fault, PowerLoss},
 };
 use proptest::prelude::*;
@@ -15,6 +15,11 @@ enum Operation {
     },
     Step,
     Rest,
+    Checkpoint,
+    /// Segments that checkpoints made unnecessary go.
+    Trim,
+    /// Or a part of what is in them.
+    Merge,
     /// One of the next changes to the disk fails.
     Fail {
         after: u64,
@@ -26,6 +31,10 @@ enum Operation {
     },
     WriteShort {
         seed: u64,
+    },
+    /// The disk has room for so many bytes more, or for any number.
+    Room {
+        bytes: Option<usize>,
     },
     Restart(Restart),
 }
@@ -64,9 +73,13 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (700..5000usize).prop_map(|payload_bytes| Operation::Propose { payload_bytes }),
         6 => Just(Operation::Step),
         2 => Just(Operation::Rest),
+        2 => Just(Operation::Checkpoint),
+        1 => Just(Operation::Trim),
+        2 => Just(Operation::Merge),
         1 => (0..12u64, fault).prop_map(|(after, fault)| Operation::Fail { after, fault }),
         1 => (0..12u64).prop_map(|after| Operation::CutPower { after }),
         1 => any::<u64>().prop_map(|seed| Operation::WriteShort { seed }),
+        2 => proptest::option::of(0..3000usize).prop_map(|bytes| Operation::Room { bytes }),
         3 => restart(),
     ]
 }
@@ -103,7 +116,9 @@ fn restart_rig(rig: &mut Rig, restart: &Restart, faults: &mut usize) {
 }
 
 fn run(segment_bytes: u64, zero_ahead_bytes: u64, operations: &[Operation]) {
-    let mut rig = Rig::started(options(segment_bytes, zero_ahead_bytes));
+    let reserve_bytes = if segment_bytes.is_multiple_of(2) { 2048 } else { 0 };
+    let mut rig =
+        Rig::started(DirectLogOptions { reserve_bytes, ..options(segment_bytes, zero_ahead_bytes) });
     let mut faults = 0;
     for operation in operations {
         match operation {
@@ -111,6 +126,9 @@ fn run(segment_bytes: u64, zero_ahead_bytes: u64, operations: &[Operation]) {
             Operation::Propose { payload_bytes } => _ = rig.propose(*payload_bytes),
             Operation::Step => _ = rig.step(),
             Operation::Rest => _ = rig.log().rest(),
+            Operation::Checkpoint => _ = rig.checkpoint(),
+            Operation::Trim => _ = rig.trim(),
+            Operation::Merge => _ = rig.merge(),
             Operation::Fail { after, fault } => {
                 rig.disk.fail_at(rig.disk.changes() + after, *fault);
                 faults += 1;
@@ -120,12 +138,15 @@ fn run(segment_bytes: u64, zero_ahead_bytes: u64, operations: &[Operation]) {
                 faults += 1;
             }
             Operation::WriteShort { seed } => rig.disk.write_short(*seed),
+            Operation::Room { bytes } if !rig.disk.is_powered_off() => rig.limit_room(*bytes),
+            Operation::Room { .. } => {}
             Operation::Restart(restart) => restart_rig(&mut rig, restart, &mut faults),
         }
     }
     let outage = Outage { loss: PowerLoss::Tears, seed: 1 };
     restart_rig(&mut rig, &Restart { only_the_process: false, outage, again: None }, &mut faults);
     // And whatever happened, it goes on.
+    rig.limit_room(None);
     rig.append(300);
     rig.append(3000);
     let durable = rig.durable();

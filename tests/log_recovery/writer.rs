@@ -10,7 +10,7 @@ use std::{
 };
 
 use leveret::storage::{
-    DirectLog, DirectLogOptions, LogFailure, LogIndex, RealDisk, RecoveredBatch, ShardLog,
+    DirectLog, DirectLogOptions, LogFailure, LogIndex, LogRoom, RealDisk, RecoveredBatch, ShardLog,
     testing::{Fault, MemoryDisk},
 };
 
@@ -134,7 +134,44 @@ fn on_a_real_disk_everything_comes_back() {
     let reader = log.reader();
     for (index, (got, given)) in (1..).zip(replayed.iter().zip(&batches)) {
         assert_same(got, given, index);
-        let payload = given.payload.concat();
-        assert_eq!(reader.read(LogIndex(index), 0, payload.len() as u32).unwrap(), payload);
+        assert_same(&reader.read(LogIndex(index), LogIndex(index + 1)).unwrap()[0], given, index);
     }
+}
+
+fn fill(disk: &MemoryDisk) {
+    disk.set_capacity(Some(0));
+}
+
+#[test]
+fn what_a_full_disk_has_no_room_for_is_written_as_soon_as_there_is() {
+    let disk = MemoryDisk::new();
+    let (mut log, reports) = open(&disk, DirectLogOptions { zero_ahead_bytes: 0, ..patient() });
+    fill(&disk);
+    for number in 1..=3 {
+        log.propose(batch(number, 100, number, 1)).unwrap();
+    }
+    while log.progress().room.is_enough() {
+        reports.recv().unwrap();
+    }
+    assert!(matches!(log.progress().room, LogRoom::None(_)));
+    assert!(log.propose(batch(4, 100, 4, 1)).is_ok(), "it waits with the others");
+    disk.set_capacity(None);
+    while log.progress().durable < LogIndex(4) || !log.progress().room.is_enough() {
+        reports.recv().unwrap();
+    }
+    assert_eq!((log.pending_bytes(), log.close()), (0, Ok(())));
+}
+
+#[test]
+fn a_log_that_is_closed_while_the_disk_is_full_says_so() {
+    let disk = MemoryDisk::new();
+    let (mut log, reports) = open(&disk, DirectLogOptions { zero_ahead_bytes: 0, ..patient() });
+    fill(&disk);
+    log.propose(batch(1, 100, 1, 1)).unwrap();
+    while log.progress().room.is_enough() {
+        reports.recv().unwrap();
+    }
+    let failure = log.close().unwrap_err();
+    assert!(matches!(failure, LogFailure::DiskFull(_)) && failure.is_final(), "{failure}");
+    assert!(failure.to_string().contains("Free some space"), "{failure}");
 }

@@ -1,6 +1,7 @@
 //! The server as its clients see it, frame by frame: the protocol's rules, and what does not keep to them.
 #![allow(clippy::unwrap_used)]
 
+mod blocking;
 mod bounds;
 mod channels;
 mod consuming;

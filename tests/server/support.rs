@@ -113,6 +113,9 @@ fn broker(settings: &Settings) -> Broker {
     open(BrokerOptions {
         data: None,
         shards: 1,
+        segment_bytes: 64 * 1024 * 1024,
+        checkpoint_bytes: 256 * 1024 * 1024,
+        disk_free_bytes_min: 0,
         resident_bytes_max: 1024 * 1024,
         message_bytes_max: MESSAGE_BYTES_MAX,
         publish_bytes_max: settings.publish_bytes_max,
@@ -307,12 +310,23 @@ impl Client {
         target: Option<&pb::PublishTarget>,
         items: &[pb::PublishItem],
     ) {
-        let mut run = BytesMut::new();
-        items.iter().for_each(|item| prost::encoding::message::encode(5, item, &mut run));
-        let mut out = BytesMut::new();
-        encode_publish_head(1, publisher, first_sequence, target, run.len(), &mut out);
-        out.extend_from_slice(&run);
-        self.send_bytes(&out);
+        self.send_bytes(&publish_frame(publisher, first_sequence, target, items));
+    }
+
+    /// Publishes, unless the socket takes nothing for so long; then nothing more can be sent.
+    pub(crate) fn publishes_within(
+        &mut self,
+        patience: Duration,
+        first_sequence: u64,
+        target: &pb::PublishTarget,
+        items: &[pb::PublishItem],
+    ) -> bool {
+        self.stream.set_write_timeout(Some(patience)).unwrap();
+        match self.stream.write_all(&publish_frame(0, first_sequence, Some(target), items)) {
+            Ok(()) => true,
+            Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => false,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// The next frame, which must be a confirm.
@@ -395,6 +409,20 @@ pub(crate) struct Delivered {
     pub(crate) bodies: Vec<Vec<u8>>,
     /// Redelivered flag and delivery count of each.
     pub(crate) again: Vec<(bool, u32)>,
+}
+
+fn publish_frame(
+    publisher: u32,
+    first_sequence: u64,
+    target: Option<&pb::PublishTarget>,
+    items: &[pb::PublishItem],
+) -> BytesMut {
+    let mut run = BytesMut::new();
+    items.iter().for_each(|item| prost::encoding::message::encode(5, item, &mut run));
+    let mut out = BytesMut::new();
+    encode_publish_head(1, publisher, first_sequence, target, run.len(), &mut out);
+    out.extend_from_slice(&run);
+    out
 }
 
 pub(crate) fn settle(consumer: u32, first: u64, last: u64, outcome: pb::Outcome) -> Cold {

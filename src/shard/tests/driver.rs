@@ -11,13 +11,21 @@ use crate::model::{
 };
 use crate::queue::SequenceRun;
 use crate::shard::bodies::Missing;
+use crate::shard::read_back::read_back;
 use crate::shard::*;
 use crate::storage::testing::{MemoryDisk, SteppedLog};
 use crate::storage::{
-    Batch, BodyRead, DirectLogOptions, LogFailure, LogIndex, MemoryLog, Progress, RecoveredBatch, ShardLog,
+    Batch, BodyRead, DirectLogOptions, LogFailure, LogIndex, LogKeeper, LogPosition, MemoryLog, OpenFailure,
+    Progress, ShardLog,
 };
 
 pub(super) const DIRECTORY: &str = "/shard";
+
+/// Small, so that there are many.
+const SEGMENT_BYTES: u64 = 8 * 1024;
+
+/// How long a turn takes.
+const TURN_MILLIS: u64 = 1000;
 
 pub(super) const UNLIMITED: ConsumerLimits = ConsumerLimits {
     prefetch: 0,
@@ -56,6 +64,14 @@ impl ShardLog for SharedLog {
     fn reader(&self) -> Arc<dyn BodyRead> {
         self.0.lock().unwrap().reader()
     }
+
+    fn position(&self) -> LogPosition {
+        self.0.lock().unwrap().position()
+    }
+
+    fn keeper(&self) -> Option<Arc<dyn LogKeeper>> {
+        self.0.lock().unwrap().keeper()
+    }
 }
 
 pub(super) struct Driver {
@@ -63,58 +79,108 @@ pub(super) struct Driver {
     pub(super) log: Option<SharedLog>,
     pub(super) outlet: Outlet,
     pub(super) notices: Arc<Mailbox<Notice>>,
+    now: Timestamp,
     reader: Arc<dyn BodyRead>,
+    access: LogAccess,
     last_ticket: u64,
+    hold_reads: bool,
+    held: Vec<Job>,
 }
 
 impl Driver {
     /// A shard whose queues do not survive.
     pub(super) fn in_memory(queues: &[QueueId]) -> Self {
         let (mut shard, notices) = new_shard(usize::MAX);
-        shard.start(Box::new(MemoryLog::new()), &options_of(queues));
+        shard.start(Box::new(MemoryLog::new()), &options_of(queues)).unwrap();
         Self::around(shard, notices, None)
     }
 
     /// A shard on what the disk has.
     pub(super) fn open(disk: &MemoryDisk, resident_bytes_max: usize, queues: &[QueueId]) -> Self {
+        Self::try_open(disk, resident_bytes_max, queues).unwrap()
+    }
+
+    pub(super) fn try_open(
+        disk: &MemoryDisk,
+        resident_bytes_max: usize,
+        queues: &[QueueId],
+    ) -> Result<Self, OpenFailure> {
         let (mut shard, notices) = new_shard(resident_bytes_max);
-        let options = DirectLogOptions { segment_bytes: 16 * 1024, ..DirectLogOptions::default() };
-        let mut replay = |batch: RecoveredBatch| shard.replay(&batch).map_err(|failure| failure.to_string());
-        let log =
-            SteppedLog::open(Arc::new(disk.clone()), Path::new(DIRECTORY), &options, &mut replay).unwrap();
+        let options = DirectLogOptions { segment_bytes: SEGMENT_BYTES, ..DirectLogOptions::default() };
+        let log = SteppedLog::open(Arc::new(disk.clone()), Path::new(DIRECTORY), &options, &mut shard)?;
         let log = SharedLog(Arc::new(Mutex::new(log)));
-        shard.start(Box::new(log.clone()), &options_of(queues));
-        Self::around(shard, notices, Some(log))
+        shard.start(Box::new(log.clone()), &options_of(queues))?;
+        Ok(Self::around(shard, notices, Some(log)))
+    }
+
+    /// Time passes in which nothing happens but what the disk still does.
+    pub(super) fn wake_after(&mut self, millis: u64) {
+        self.now.0 += millis;
+        self.turn(Vec::new());
+        if !self.shard.log().idle() {
+            self.step();
+        }
+    }
+
+    /// A clean stop.
+    pub(super) fn stop(&mut self) {
+        self.shard.prepare_stop(self.now);
+        self.settle_down();
+        if let Some(job) = self.shard.closing_checkpoint() {
+            self.command(job.run(&self.access));
+        }
     }
 
     fn around(shard: Shard, notices: Arc<Mailbox<Notice>>, log: Option<SharedLog>) -> Self {
         let reader = shard.log().reader();
-        Self { shard, log, outlet: Arc::default(), notices, reader, last_ticket: 0 }
+        let access = LogAccess::of(shard.log());
+        Self {
+            shard,
+            log,
+            outlet: Arc::default(),
+            notices,
+            now: Timestamp(0),
+            reader,
+            access,
+            last_ticket: 0,
+            hold_reads: false,
+            held: Vec::new(),
+        }
     }
 
     /// Lets the shard do these things, with all that follows without the log's help; returns what it tells.
     pub(super) fn turn(&mut self, commands: Vec<Command>) -> Vec<Event> {
         let mut commands = commands;
         loop {
-            self.shard.turn(Timestamp(1), &mut commands);
-            let groups: Vec<_> =
-                self.shard.take_loads().into_iter().map(|group| (group.first, group.place)).collect();
-            if groups.is_empty() && !self.shard.has_work() {
+            self.now.0 += TURN_MILLIS;
+            self.shard.turn(self.now, &mut commands);
+            let (held, jobs): (Vec<Job>, Vec<Job>) =
+                self.shard.take_jobs().into_iter().partition(|job| self.hold_reads && job.reads_back());
+            self.held.extend(held);
+            if jobs.is_empty() && !self.shard.has_work() {
                 break;
             }
-            if !groups.is_empty() {
-                let read = |place: crate::shard::bodies::BodyPlace| {
-                    self.reader
-                        .read(place.index, place.offset, place.len)
-                        .map_err(|failure| failure.to_string())
-                };
-                let groups = groups.into_iter().map(|(first, place)| (first, read(place))).collect();
-                commands.push(Command::Loaded { groups });
-            }
+            commands.extend(jobs.into_iter().map(|job| job.run(&self.access)));
         }
         let mut events = Vec::new();
         self.outlet.update(|waiting| events.append(waiting));
         events
+    }
+
+    /// From now on messages are not read back, until [`release_reads`](Self::release_reads).
+    pub(super) fn hold_reads(&mut self) {
+        self.hold_reads = true;
+    }
+
+    /// Messages are read back from there.
+    pub(super) fn read_through(&mut self, reader: Arc<dyn BodyRead>) {
+        self.access.reader = reader;
+    }
+
+    pub(super) fn release_reads(&mut self) -> Vec<Event> {
+        self.hold_reads = false;
+        let done = self.held.drain(..).map(|job| job.run(&self.access)).collect();
+        self.turn(done)
     }
 
     pub(super) fn command(&mut self, command: Command) -> Vec<Event> {
@@ -191,10 +257,11 @@ impl Driver {
         self.command(Command::Settle { queue, key: key(handle), settlements, reply })
     }
 
-    pub(super) fn purge(&mut self, queue: QueueId) -> (u64, Vec<Event>) {
+    /// How many were dropped; `None`: the log has failed.
+    pub(super) fn purge(&mut self, queue: QueueId) -> (Option<u64>, Vec<Event>) {
         let (reply, mut purged) = tokio::sync::oneshot::channel();
         let events = self.command(Command::Purge { queue, reply });
-        (purged.try_recv().unwrap(), events)
+        (purged.try_recv().unwrap().ok(), events)
     }
 
     pub(super) fn delete(&mut self, queue: QueueId) -> (u64, Vec<Event>) {
@@ -213,7 +280,13 @@ impl Driver {
 
 fn new_shard(resident_bytes_max: usize) -> (Shard, Arc<Mailbox<Notice>>) {
     let notices = Arc::new(Mailbox::default());
-    (Shard::new(ShardOptions { id: ShardId(0), resident_bytes_max }, Arc::clone(&notices)), notices)
+    let options = ShardOptions {
+        id: ShardId(0),
+        resident_bytes_max,
+        segment_bytes: SEGMENT_BYTES,
+        checkpoint_bytes: 20 * 1024,
+    };
+    (Shard::new(options, Arc::clone(&notices)), notices)
 }
 
 pub(super) fn options_of(queues: &[QueueId]) -> Vec<(QueueId, QueueOptions)> {
@@ -309,10 +382,8 @@ impl Driver {
                 Ok(found) => return ids_in(&found.bytes)[0],
                 Err(why) => assert_eq!(why, Missing::Cold),
             }
-            for group in self.shard.bodies.cold_from(sequence) {
-                let place = group.place;
-                let bytes = self.reader.read(place.index, place.offset, place.len).unwrap();
-                self.shard.bodies.install(group.first, bytes).unwrap();
+            for loaded in read_back(&*self.reader, self.shard.bodies.cold_from(sequence)) {
+                self.shard.bodies.install(&loaded.extent, loaded.groups.unwrap()).unwrap();
             }
         }
     }

@@ -26,9 +26,11 @@ fn batch(first_body: u64, bodies: u32, messages: &[u8], operations: &[u8]) -> Re
 }
 
 fn replay(batch: &RecoveredBatch) -> Result<(), String> {
-    let mut shard =
-        Shard::new(ShardOptions { id: ShardId(0), resident_bytes_max: 0 }, Mailbox::default().into());
-    shard.replay(batch).map_err(|failure| failure.to_string())
+    let mut shard = Shard::new(
+        ShardOptions { id: ShardId(0), resident_bytes_max: 0, segment_bytes: 8192, checkpoint_bytes: 0 },
+        Mailbox::default().into(),
+    );
+    shard.replay_batch(batch)
 }
 
 /// So many messages, and their queues.

@@ -15,7 +15,12 @@ const Q: QueueId = QueueId(3);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn open(disk: &MemoryDisk) -> (Shard, mpsc::Receiver<()>) {
-    let options = ShardOptions { id: ShardId(0), resident_bytes_max: 1024 };
+    let options = ShardOptions {
+        id: ShardId(0),
+        resident_bytes_max: 1024,
+        segment_bytes: 8192,
+        checkpoint_bytes: 1 << 20,
+    };
     let mut shard = Shard::new(options, Arc::default());
     let (progress, made_progress) = mpsc::channel();
     let log = DirectLog::open(
@@ -26,9 +31,9 @@ fn open(disk: &MemoryDisk) -> (Shard, mpsc::Receiver<()>) {
             // Nobody listens any more when the test is over.
             let _ = progress.send(());
         }),
-        &mut |batch| shard.replay(&batch).map_err(|failure| failure.to_string()),
+        &mut shard,
     );
-    shard.start(Box::new(log.unwrap()), &options_of(&[Q]));
+    shard.start(Box::new(log.unwrap()), &options_of(&[Q])).unwrap();
     (shard, made_progress)
 }
 
@@ -75,7 +80,7 @@ fn what_its_writer_confirmed_survives_a_power_cut() {
     assert_eq!(state(&mut shard).ready, 40);
     let (reply, mut purged) = tokio::sync::oneshot::channel();
     shard.turn(Timestamp(1), &mut vec![Command::Purge { queue: Q, reply }]);
-    assert_eq!(purged.try_recv(), Ok(40));
+    assert_eq!(purged.try_recv(), Ok(Ok(40)));
     while !shard.is_settled() {
         progress.recv_timeout(PATIENCE).expect("the log makes progress");
         shard.turn(Timestamp(1), &mut Vec::new());

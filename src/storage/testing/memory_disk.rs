@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Seeded, memory_file::MemoryFile};
-use crate::storage::{Access, DirectoryEntry, Disk, DiskFile, LockAttempt};
+use crate::storage::{Access, DirectoryEntry, Disk, DiskFile, DiskRoom, LockAttempt};
 
 /// A disk in memory. Clones share it.
 ///
@@ -414,6 +414,13 @@ impl Disk for MemoryDisk {
         state.salts += 1;
         Ok(Seeded::new(state.salts).number())
     }
+
+    fn room(&self, _directory: &Path) -> io::Result<DiskRoom> {
+        let state = self.state();
+        state.check_power()?;
+        let total_bytes = state.capacity_bytes.map_or(u64::MAX, |bytes| bytes as u64);
+        Ok(DiskRoom { free_bytes: state.room() as u64, total_bytes })
+    }
 }
 
 struct MemoryLock {
@@ -512,6 +519,17 @@ impl DiskFile for MemoryHandle {
         }
         state.files[self.file].set_len(bytes as usize);
         outcome.all_or_nothing()
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let mut state = self.state_to_change()?;
+        state.change()?.all_or_nothing()?;
+        let bytes = bytes as usize;
+        if bytes > state.files[self.file].cached.len().saturating_add(state.room()) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        state.files[self.file].set_len(bytes);
+        Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {

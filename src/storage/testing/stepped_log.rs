@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use crate::storage::{
-    Batch, BodyRead, DirectLogOptions, Disk, LogFailure, LogIndex, OpenFailure, Progress, RecoveryReport,
-    Replay, Segment, ShardLog, appender::Appender, direct_log::LogCore,
+    Batch, BodyRead, DirectLogOptions, Disk, LogFailure, LogIndex, LogKeeper, LogOwner, LogPosition,
+    OpenFailure, Progress, RecoveryReport, Segment, ShardLog, appender::Appender, direct_log::LogCore,
 };
 
 /// A [`DirectLog`](crate::storage::DirectLog) without its thread: batches pile up until [`step`](Self::step) makes
@@ -12,6 +12,8 @@ use crate::storage::{
 pub struct SteppedLog {
     core: LogCore,
     appender: Appender,
+    /// What the disk had no room for.
+    group: Vec<Batch>,
 }
 
 impl SteppedLog {
@@ -23,13 +25,14 @@ impl SteppedLog {
         disk: Arc<dyn Disk>,
         directory: &Path,
         options: &DirectLogOptions,
-        replay: Replay<'_>,
+        owner: &mut dyn LogOwner,
     ) -> Result<Self, OpenFailure> {
-        let (core, appender) = LogCore::open(disk, directory, options, Arc::new(|| {}), replay)?;
-        Ok(Self { core, appender })
+        let (core, appender) = LogCore::open(disk, directory, options, Arc::new(|| {}), owner)?;
+        Ok(Self { core, appender, group: Vec::new() })
     }
 
-    /// One round of the writer: makes everything that was proposed durable.
+    /// One round of the writer: makes everything that was proposed durable, or as much as the disk has room for; then
+    /// [`Progress::room`] says so, and the next step goes on.
     ///
     /// # Errors
     /// Why the log failed, in this step or an earlier one.
@@ -37,11 +40,13 @@ impl SteppedLog {
         if let Some(failure) = self.core.handover.progress().failed {
             return Err(failure);
         }
-        let mut group = std::mem::take(&mut self.core.handover.lock().batches);
-        self.core.handover.commit(&mut self.appender, &mut group)
+        let waited = std::mem::take(&mut self.core.handover.lock().batches);
+        self.group.extend(waited);
+        self.core.handover.commit(&mut self.appender, &mut self.group).map(|_| ())
     }
 
-    /// What the writer does when nothing came for a while: notes that everything is durable.
+    /// What the writer does when nothing came for a while: notes that everything is durable, and takes back the room
+    /// that it gave away.
     ///
     /// # Errors
     /// Why the log failed, in this step or an earlier one.
@@ -49,7 +54,10 @@ impl SteppedLog {
         if let Some(failure) = self.core.handover.progress().failed {
             return Err(failure);
         }
-        self.appender.mark().map_err(|error| self.core.handover.fail(error.into()))
+        self.appender.mark().map_err(|error| self.core.handover.fail(error.into()))?;
+        self.appender.reserve.renew();
+        self.core.handover.set_room(self.appender.room());
+        Ok(())
     }
 
     /// What opening it found and did.
@@ -59,7 +67,7 @@ impl SteppedLog {
 
     /// The segments, in order.
     pub fn segments(&self) -> Vec<Segment> {
-        self.core.table.list()
+        self.core.keeper.segments()
     }
 }
 
@@ -86,5 +94,13 @@ impl ShardLog for SteppedLog {
 
     fn reader(&self) -> Arc<dyn BodyRead> {
         Arc::clone(&self.core.reader)
+    }
+
+    fn position(&self) -> LogPosition {
+        self.core.position()
+    }
+
+    fn keeper(&self) -> Option<Arc<dyn LogKeeper>> {
+        Some(Arc::clone(&self.core.keeper))
     }
 }

@@ -1,0 +1,48 @@
+//! A queue as a checkpoint holds it: what it would be after a crash.
+//!
+//! ```text
+//! queue = delivery mark, messages, how often which of them came back
+//! ```
+
+use prost::encoding::{decode_varint, encode_varint};
+
+use super::backlog::Backlog;
+use super::queue::{Queue, QueueOptions};
+
+impl Queue {
+    /// Writes what the queue holds. What its consumers have is theirs only as long as they live, so it is waiting there.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        encode_varint(self.mark, out);
+        self.backlog.encode(out);
+        let mut counts: Vec<(u64, u32)> =
+            self.delivery_counts.iter().map(|(sequence, count)| (*sequence, *count)).collect();
+        counts.sort_unstable();
+        encode_varint(counts.len() as u64, out);
+        let mut before = 0;
+        for (sequence, count) in counts {
+            encode_varint(sequence - before, out);
+            encode_varint(count.into(), out);
+            before = sequence;
+        }
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote, and gives the sequence of each message to `check`, lowest first.
+    ///
+    /// # Errors
+    /// Why this is no queue, in a sentence.
+    pub fn decode(options: QueueOptions, rest: &mut &[u8], check: impl FnMut(u64)) -> Result<Self, String> {
+        let number =
+            |rest: &mut &[u8]| decode_varint(rest).map_err(|error| format!("a number of a queue: {error}"));
+        let mut queue = Self::new(options);
+        queue.mark = number(rest)?;
+        queue.backlog = Backlog::decode(rest, check)?;
+        let mut sequence = 0u64;
+        for _ in 0..number(rest)? {
+            let next = sequence.checked_add(number(rest)?);
+            sequence = next.ok_or("a message that came back is out of range")?;
+            let count = u32::try_from(number(rest)?).map_err(|_| "a message came back too often")?;
+            queue.delivery_counts.insert(sequence, count);
+        }
+        Ok(queue)
+    }
+}

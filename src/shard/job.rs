@@ -1,0 +1,85 @@
+//! Work of a shard that blocks on the disk: done beside its loop, by whoever runs it, and told with a command.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::bodies::ColdExtent;
+use super::command::Command;
+use super::housekeeping::{CheckpointJob, Kept};
+use super::read_back::{Loaded, read_back};
+use crate::storage::{BodyRead, LogKeeper, ShardLog};
+
+/// What is to be done. A shard has at most one checkpoint and, for each queue, one read under way.
+#[derive(Debug)]
+pub struct Job(pub(super) Work);
+
+#[derive(Debug)]
+pub(super) enum Work {
+    ReadBack(Vec<ColdExtent>),
+    Checkpoint(CheckpointJob),
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub struct Done(pub(super) Outcome);
+
+#[derive(Debug)]
+pub(super) enum Outcome {
+    ReadBack(Vec<Loaded>),
+    Checkpoint(Box<Kept>),
+}
+
+/// The parts of a log that jobs work with.
+#[derive(Clone)]
+pub struct LogAccess {
+    pub(super) reader: Arc<dyn BodyRead>,
+    keeper: Option<Arc<dyn LogKeeper>>,
+}
+
+impl LogAccess {
+    /// Those of this log.
+    pub fn of(log: &dyn ShardLog) -> Self {
+        Self { reader: log.reader(), keeper: log.keeper() }
+    }
+}
+
+impl fmt::Debug for LogAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogAccess").field("keeper", &self.keeper.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with a job that panicked; the panic itself has been reported.
+const PANICKED: &str = "the program failed over it";
+
+impl Job {
+    #[cfg(test)]
+    pub(super) fn reads_back(&self) -> bool {
+        matches!(self.0, Work::ReadBack(_))
+    }
+
+    /// Does it. Blocks. The shard must be given the command, whatever came of the job.
+    pub fn run(self, log: &LogAccess) -> Command {
+        let lost = self.lost();
+        // A shard that is never told waits for ever, and cannot stop.
+        let done = catch_unwind(AssertUnwindSafe(|| match self.0 {
+            Work::ReadBack(extents) => Outcome::ReadBack(read_back(&*log.reader, extents)),
+            Work::Checkpoint(job) => Outcome::Checkpoint(Box::new(job.run(log.keeper.as_deref()))),
+        }));
+        Command::Done(Done(done.unwrap_or(lost)))
+    }
+
+    /// What is told if it does not come to its end.
+    fn lost(&self) -> Outcome {
+        match &self.0 {
+            Work::ReadBack(extents) => Outcome::ReadBack(
+                extents
+                    .iter()
+                    .map(|extent| Loaded { extent: *extent, groups: Err(PANICKED.to_owned()) })
+                    .collect(),
+            ),
+            Work::Checkpoint(job) => Outcome::Checkpoint(Box::new(job.lost(PANICKED))),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Which segments are worth merging, and what is kept of them.
+//!
+//! A message that stays keeps its whole segment. So segments of which little is needed are rewritten with just that. What
+//! is needed is what queues hold at the checkpoint that is made together with it: the older of the two that are kept
+//! then stands before everything that made the rest unnecessary, all of it durable.
+
+use std::cmp::Reverse;
+use std::ops::Range;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::bodies::Usage;
+use super::operation::{self, KeptRun, Operation};
+use super::read_back::publish_end;
+use super::shard::{Shard, Slot};
+use crate::model::{QueueId, message_ends};
+use crate::queue::Effect;
+use crate::storage::{KeepFailure, Kept, LogIndex, LogKeeper, Merged, RecoveredBatch, Segment, Selection};
+
+/// Most bytes of segments that one merge reads.
+const READ_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Most bytes that it keeps, by estimate.
+const KEPT_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Most messages times queues that it keeps: what has to be known of them is in memory while it works.
+const KEPT_MESSAGES_MAX: u64 = 1 << 18;
+/// A segment that is no more than this above twice of what is needed in it stays as it is.
+const SLACK_BYTES: u64 = 4 * 1024;
+/// Segments that are this part of a full one, or less, are merged with others once there are [`SMALL_SEGMENTS_MIN`] of them
+/// in a row.
+const SMALL_PART: u64 = 16;
+const SMALL_SEGMENTS_MIN: usize = 8;
+
+/// Segments to be merged, and what to keep.
+#[derive(Debug)]
+pub(super) struct MergePlan {
+    /// Their first indices.
+    segments: Vec<LogIndex>,
+    /// Messages that are needed, and by whom, in order.
+    needed: Vec<(u64, QueueId)>,
+}
+
+impl MergePlan {
+    pub(super) fn run(&self, keeper: &dyn LogKeeper) -> Result<Merged, KeepFailure> {
+        keeper.merge_segments(&self.segments, &mut Needed(&self.needed))
+    }
+
+    /// The segment that it leaves, and how much is needed of that.
+    pub(super) fn left(&self) -> Option<(LogIndex, u64)> {
+        self.segments.first().map(|first| (*first, self.needed.len() as u64))
+    }
+}
+
+/// What of it no batch has held so far.
+struct Needed<'a>(&'a [(u64, QueueId)]);
+
+impl Selection for Needed<'_> {
+    fn keep(&mut self, batch: &RecoveredBatch) -> Result<Option<Kept>, String> {
+        keep(batch, &mut self.0)
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((sequence, queue)) => {
+                Err(format!("no batch holds message {sequence}, which queue {queue} needs"))
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// The segments that one merge should take, of those that end at or before `below`.
+    pub(super) fn merge_run<'a>(&self, segments: &'a [Segment], below: LogIndex) -> &'a [Segment] {
+        let usage = self.bodies.usage(segments);
+        let small = self.options.segment_bytes / SMALL_PART;
+        let may = |at: usize| {
+            let Segment { first_index, end_index, bytes, .. } = segments[at];
+            let Usage { bytes: needed, messages } = usage[at];
+            let known = self.housekeeping.full.get(&first_index).is_some_and(|then| messages > then / 2);
+            messages > 0 && end_index <= below && !known && (is_sparse(bytes, needed) || bytes <= small)
+        };
+        let mut start = 0;
+        while start < segments.len() {
+            let (mut end, mut total) = (start, Total::default());
+            while end < segments.len() && may(end) && total.add(segments[end].bytes, usage[end]) {
+                end += 1;
+            }
+            if is_sparse(total.bytes, total.needed) || end - start >= SMALL_SEGMENTS_MIN {
+                return &segments[start..end];
+            }
+            start = end.max(start + 1);
+        }
+        &[]
+    }
+
+    /// What to keep of them; `None` if it is most of it after all.
+    pub(super) fn plan_merge(&mut self, run: &[Segment]) -> Option<MergePlan> {
+        let (first, last) = (run.first()?, run.last()?);
+        let range = first.first_body.0..last.bodies_end.0;
+        let mut needed = Vec::new();
+        for (id, slot) in &self.queues {
+            let held = slot.queue.live_in(range.clone());
+            needed.extend(held.map(|(sequence, bytes)| (sequence, *id, bytes)));
+            // Without acknowledgements they have left the queue, and wait here to be read back.
+            needed.extend(on_their_way(slot, &range).map(|sequence| (sequence, *id, 0)));
+        }
+        // Where both are, the one with its size comes first.
+        needed.sort_unstable_by_key(|(sequence, id, bytes)| (*sequence, *id, Reverse(*bytes)));
+        needed.dedup_by_key(|(sequence, id, _)| (*sequence, *id));
+        let mut bytes = 0;
+        let mut last_sequence = None;
+        for (sequence, _, message_bytes) in &needed {
+            if last_sequence.replace(*sequence) != Some(*sequence) {
+                bytes += message_bytes;
+            }
+        }
+        let total = run.iter().map(|segment| segment.bytes).sum();
+        if !is_sparse(total, bytes) && run.len() < SMALL_SEGMENTS_MIN {
+            // Messages that are needed by few of their queues look like few messages.
+            let usage = self.bodies.usage(run);
+            let known = run.iter().zip(usage).map(|(segment, usage)| (segment.first_index, usage.messages));
+            self.housekeeping.full.extend(known);
+            return None;
+        }
+        let needed = needed.into_iter().map(|(sequence, queue, _)| (sequence, queue)).collect();
+        Some(MergePlan { segments: run.iter().map(|segment| segment.first_index).collect(), needed })
+    }
+}
+
+/// Messages of a range that were handed out and have not gone out.
+fn on_their_way(slot: &Slot, range: &Range<u64>) -> impl Iterator<Item = u64> {
+    let runs = slot.stalled.iter().filter_map(|effect| match effect {
+        Effect::Deliver { run, .. } => Some(run.first.0..run.first.0 + run.count),
+        Effect::Append(_) | Effect::Release(_) | Effect::Unused => None,
+    });
+    runs.flat_map(|run| run.start.max(range.start)..run.end.min(range.end))
+}
+
+fn is_sparse(bytes: u64, needed: u64) -> bool {
+    bytes > 2 * needed + SLACK_BYTES
+}
+
+/// What a run of segments comes to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Total {
+    bytes: u64,
+    needed: u64,
+    messages: u64,
+}
+
+impl Total {
+    /// Adds a segment, if there is room for it.
+    fn add(&mut self, bytes: u64, usage: Usage) -> bool {
+        let sum = Self {
+            bytes: self.bytes + bytes,
+            needed: self.needed + usage.bytes,
+            messages: self.messages + usage.messages,
+        };
+        let first = self.bytes == 0;
+        let fits = sum.bytes <= READ_BYTES_MAX || first;
+        if !fits || sum.needed > KEPT_BYTES_MAX || sum.messages > KEPT_MESSAGES_MAX {
+            return false;
+        }
+        *self = sum;
+        true
+    }
+}
+
+/// What is needed of a batch. `needed` is shortened to what comes behind it.
+fn keep(batch: &RecoveredBatch, needed: &mut &[(u64, QueueId)]) -> Result<Option<Kept>, String> {
+    let behind = batch.first_body.0 + u64::from(batch.bodies);
+    let count = needed.partition_point(|(sequence, _)| *sequence < behind);
+    let (here, after) = needed.split_at(count);
+    if batch.bodies == 0 || here.is_empty() {
+        return Ok(None);
+    }
+    *needed = after;
+    let (messages, mut operations) = operation::split_payload(&batch.payload)?;
+    let mut sieve = Sieve {
+        needed: here,
+        first_body: batch.first_body.0,
+        messages: BytesMut::new(),
+        operations: BytesMut::new(),
+        count: 0,
+    };
+    let (mut sequence, mut offset) = (batch.first_body.0, 0);
+    while let Some(operation) = operation::decode(&mut operations)? {
+        let (exchange, routing_key, bytes, runs) = match operation {
+            Operation::Publish { exchange, routing_key, bytes, segments } => {
+                let count = segments.iter().map(|(count, _)| count).sum();
+                let run = KeptRun { first: sequence - batch.first_body.0, count, queues: Vec::new() };
+                sequence += count;
+                (exchange, routing_key, bytes, vec![run])
+            }
+            Operation::Kept { exchange, routing_key, bytes, runs } => (exchange, routing_key, bytes, runs),
+            Operation::Queue { .. } | Operation::Delete { .. } => continue,
+        };
+        let end = publish_end(offset, bytes, messages)?;
+        sieve.add(exchange, routing_key, &runs, &messages[offset..end])?;
+        offset = end;
+    }
+    if sieve.needed.is_empty() {
+        Ok(Some(sieve.finish()))
+    } else {
+        Err(format!("it does not hold message {}, which a queue needs", sieve.needed[0].0))
+    }
+}
+
+/// Lets through what is needed of a batch.
+struct Sieve<'a> {
+    needed: &'a [(u64, QueueId)],
+    first_body: u64,
+    messages: BytesMut,
+    operations: BytesMut,
+    count: u32,
+}
+
+impl Sieve<'_> {
+    fn add(
+        &mut self,
+        exchange: &str,
+        routing_key: &str,
+        runs: &[KeptRun],
+        messages: &[u8],
+    ) -> Result<(), String> {
+        let ends = message_ends(messages).ok_or("a publish holds bytes that are no messages")?;
+        if ends.len() as u64 != runs.iter().map(|run| run.count).sum::<u64>() {
+            return Err("a publish holds another number of messages than it says".to_owned());
+        }
+        let mut kept: Vec<KeptRun> = Vec::new();
+        let before = self.messages.len();
+        let mut number = 0usize;
+        for run in runs {
+            for relative in run.first..run.first + run.count {
+                let (start, end) = (number.checked_sub(1).map_or(0, |last: usize| ends[last]), ends[number]);
+                number += 1;
+                let queues = self.take(self.first_body + relative);
+                if queues.is_empty() {
+                    continue;
+                }
+                self.messages.put_slice(&messages[start as usize..end as usize]);
+                match kept.last_mut() {
+                    Some(last) if last.first + last.count == relative && last.queues == queues => {
+                        last.count += 1
+                    }
+                    _ => kept.push(KeptRun { first: relative, count: 1, queues }),
+                }
+            }
+        }
+        if !kept.is_empty() {
+            let bytes = self.messages.len() - before;
+            operation::encode_kept(exchange, routing_key, bytes, &kept, &mut self.operations);
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    /// The queues that need a message.
+    fn take(&mut self, sequence: u64) -> Vec<QueueId> {
+        let count = self.needed.iter().take_while(|(needed, _)| *needed == sequence).count();
+        let (here, after) = self.needed.split_at(count);
+        self.needed = after;
+        here.iter().map(|(_, queue)| *queue).collect()
+    }
+
+    fn finish(mut self) -> Kept {
+        let length = self.operations.len() as u32;
+        self.operations.put_u32_le(length);
+        let payload: Vec<Bytes> = vec![self.messages.freeze(), self.operations.freeze()];
+        Kept { payload, operations: self.count }
+    }
+}

@@ -1,0 +1,110 @@
+//! Messages that left memory, read back from the log. Blocks on the disk.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::bodies::{ColdExtent, Group};
+use super::command::Origin;
+use super::operation::{self, KeptRun, Operation};
+use crate::model::{ExchangeName, RoutingKey, message_ends};
+use crate::storage::{BodyRead, RecoveredBatch};
+
+/// An extent with what was found of it, or what went wrong.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) extent: ColdExtent,
+    pub(super) groups: Result<Vec<Group>, String>,
+}
+
+/// Reads extents back.
+pub(super) fn read_back(reader: &dyn BodyRead, extents: Vec<ColdExtent>) -> Vec<Loaded> {
+    extents.into_iter().map(|extent| Loaded { extent, groups: read_extent(reader, &extent) }).collect()
+}
+
+fn read_extent(reader: &dyn BodyRead, extent: &ColdExtent) -> Result<Vec<Group>, String> {
+    let batches = reader.read(extent.batches.first, extent.batches.last.next());
+    let mut groups = Vec::new();
+    for batch in batches.map_err(|failure| failure.to_string())? {
+        add_groups(&batch, &mut groups).map_err(|what| format!("batch {}: {what}", batch.index))?;
+    }
+    Ok(groups)
+}
+
+/// Adds the messages that came in with a batch, a group for each publish.
+fn add_groups(batch: &RecoveredBatch, groups: &mut Vec<Group>) -> Result<(), String> {
+    let (messages, mut operations) = operation::split_payload(&batch.payload)?;
+    let (mut first, mut offset) = (batch.first_body.0, 0);
+    while let Some(operation) = operation::decode(&mut operations)? {
+        let (exchange, routing_key, bytes, runs) = match operation {
+            Operation::Publish { exchange, routing_key, bytes, .. } => (exchange, routing_key, bytes, None),
+            Operation::Kept { exchange, routing_key, bytes, runs } => {
+                (exchange, routing_key, bytes, Some(runs))
+            }
+            Operation::Queue { .. } | Operation::Delete { .. } => continue,
+        };
+        let end = publish_end(offset, bytes, messages)?;
+        let ends = message_ends(&messages[offset..end]).ok_or(NO_MESSAGES)?;
+        let origin = match groups.last() {
+            Some(last) if last.origin.is(exchange, routing_key) => Arc::clone(&last.origin),
+            _ => Arc::new(origin(exchange, routing_key)?),
+        };
+        let bytes = batch.payload.slice(offset..end);
+        offset = end;
+        if let Some(runs) = runs {
+            add_kept(batch.first_body.0, &runs, &origin, &bytes, &ends, groups)?;
+            continue;
+        }
+        let count = ends.len() as u64;
+        groups.push(Group { first, origin, bytes, ends });
+        first += count;
+    }
+    Ok(())
+}
+
+/// Adds what a merge left of a publish, a group for each run.
+fn add_kept(
+    first_body: u64,
+    runs: &[KeptRun],
+    origin: &Arc<Origin>,
+    bytes: &Bytes,
+    ends: &[u32],
+    groups: &mut Vec<Group>,
+) -> Result<(), String> {
+    let (mut number, mut start) = (0usize, 0);
+    for run in runs {
+        let first = first_body.checked_add(run.first);
+        let here =
+            usize::try_from(run.count).ok().and_then(|count| ends.get(number..number.checked_add(count)?));
+        let (Some(first), Some(here)) = (first, here.filter(|here| !here.is_empty())) else {
+            return Err("what was kept of a publish has another number of messages than it says".to_owned());
+        };
+        let end = here[here.len() - 1];
+        groups.push(Group {
+            first,
+            origin: Arc::clone(origin),
+            bytes: bytes.slice(start as usize..end as usize),
+            ends: here.iter().map(|end| end - start).collect(),
+        });
+        (number, start) = (number + here.len(), end);
+    }
+    Ok(())
+}
+
+/// Where the bytes of a publish end that begin at `offset` of a batch's messages.
+pub(super) fn publish_end(offset: usize, bytes: usize, messages: &[u8]) -> Result<usize, String> {
+    let end = offset.checked_add(bytes).filter(|end| *end <= messages.len());
+    end.ok_or_else(|| "a publish has more bytes than its batch".to_owned())
+}
+
+/// The origin that a publish was written with.
+pub(super) fn origin(exchange: &str, routing_key: &str) -> Result<Origin, String> {
+    let name = |_| "a name of more than 255 bytes";
+    Ok(Origin {
+        exchange: ExchangeName::new(exchange).map_err(name)?,
+        routing_key: RoutingKey::new(routing_key).map_err(name)?,
+    })
+}
+
+/// What is wrong with a publish whose bytes do not consist of messages.
+pub(super) const NO_MESSAGES: &str = "a publish holds bytes that are no messages";
