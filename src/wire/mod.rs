@@ -23,10 +23,10 @@ mod tests;
 mod text;
 mod varint;
 
-/// The protocol's messages, generated from `proto/` by prost.
+/// The protocol's messages, generated from `proto/` by prost and held to it by a test.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod pb {
-    include!(concat!(env!("OUT_DIR"), "/leveret.v1.rs"));
+    include!("../../proto/generated/leveret.v1.rs");
 }
 
 pub use codec::{CodecError, FrameCodec, split_frame};

@@ -1,0 +1,15 @@
+//! The `leveret` command as people and scripts use it: the real binary, its output and its exit status.
+
+mod access;
+mod consume;
+mod crash;
+mod damage;
+mod explain;
+#[cfg(target_os = "linux")]
+mod full_disk;
+mod get;
+mod open_files;
+mod perf;
+mod publish;
+mod standalone;
+mod topology;

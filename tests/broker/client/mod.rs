@@ -1,0 +1,25 @@
+//! The client library against a real broker: what a program sees, also when the broker dies under it.
+
+mod consuming;
+mod kills;
+mod publishing;
+mod reconnecting;
+
+use std::time::Duration;
+
+use crate::support::Broker;
+use leveret::client::{Backoff, Channel, ConnectOptions, Connection};
+
+/// What takes longer is broken.
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), work).await.expect("it takes too long")
+}
+
+/// A connection that comes back quickly, and a channel.
+async fn connect(broker: &Broker) -> (Connection, Channel) {
+    let options: ConnectOptions = broker.url().parse().unwrap();
+    let quick = Backoff { delay_max: Duration::from_millis(100), ..Backoff::default() };
+    let connection = soon(Connection::connect(options.reconnect(quick))).await.unwrap();
+    let channel = soon(connection.channel()).await.unwrap();
+    (connection, channel)
+}

@@ -1,0 +1,8 @@
+//! The whole broker: over sockets, with the client library, by the command line, and with the examples.
+#![allow(clippy::unwrap_used)]
+
+mod cli;
+mod client;
+mod examples;
+mod server;
+mod support;

@@ -1,0 +1,12 @@
+//! The server as its clients see it, frame by frame: the protocol's rules, and what does not keep to them.
+
+mod blocking;
+mod bounds;
+mod channels;
+mod consuming;
+mod hostile;
+mod login;
+mod publishing;
+mod stopping;
+mod support;
+mod topology;

@@ -1,0 +1,543 @@
+//! A queue against a model that is too simple to be wrong: sets of sequences, and the rules as they are written down.
+//!
+//! The harness does what a shard does: it logs and applies what the queue asks for, says when the log is durable, and
+//! after a crash builds the queue again from a beginning of the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use leveret::model::{BodySequence, ConnectionId};
+use leveret::queue::{
+    AttachRefusal, ConsumerKey, ConsumerLimits, Effect, Effects, Outcome, Queue, QueueCommand, QueueCounts,
+    QueueOptions, SequenceRuns, TagRange,
+};
+use proptest::prelude::*;
+
+/// Slots for consumers; the two after them are readers of single messages.
+const CONSUMERS: u32 = 4;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// `gap`: sequences that other queues of the shard took in between.
+    Enqueue {
+        gap: u64,
+        count: u64,
+    },
+    Attach {
+        slot: u32,
+        limits: ConsumerLimits,
+    },
+    Cancel(u32),
+    Detach(u32),
+    Credit(u32, u32),
+    Written(u32),
+    /// The two numbers choose tags among those ever given out, 0 and some that were not.
+    Settle {
+        slot: u32,
+        first: u64,
+        last: u64,
+        outcome: Outcome,
+    },
+    Get {
+        no_ack: bool,
+    },
+    Deliver,
+    Purge,
+    /// The log is durable up to here.
+    Sync,
+    /// What is not durable survives up to a point that the number chooses.
+    Crash(usize),
+    CleanStop,
+    Delete,
+}
+
+#[derive(Debug, Clone)]
+enum Logged {
+    Enqueue { first: u64, count: u64 },
+    Command(QueueCommand),
+}
+
+fn size_of(sequence: u64) -> u32 {
+    if sequence.is_multiple_of(97) { 40_000 } else { (sequence % 50) as u32 + 2 }
+}
+
+/// A queue counts exactly below 16 KiB and in steps of it above.
+fn counted_size(sequence: u64) -> u64 {
+    let size = u64::from(size_of(sequence));
+    if size < 16_384 { size } else { size & !16_383 }
+}
+
+#[derive(Debug)]
+struct ModelConsumer {
+    limits: ConsumerLimits,
+    cancelled: bool,
+    in_flight: u64,
+    next_tag: u64,
+    unsettled: BTreeMap<u64, u64>,
+}
+
+impl ModelConsumer {
+    fn has_room(&self) -> bool {
+        let prefetch = u64::from(self.limits.prefetch);
+        !self.cancelled
+            && self.in_flight < self.limits.window_bytes
+            && self.limits.credit != Some(0)
+            && (self.limits.no_ack || prefetch == 0 || (self.unsettled.len() as u64) < prefetch)
+    }
+}
+
+#[derive(Debug)]
+struct Harness {
+    options: QueueOptions,
+    queue: Queue,
+    log: Vec<Logged>,
+    /// Length of the part of the log that is durable.
+    durable: usize,
+    next: u64,
+    /// Highest mark whose record is durable in this life; nothing at or above may be delivered.
+    mark: u64,
+    /// Messages below it were there before the last crash.
+    old_below: u64,
+    /// Messages of the queue and how often they came back.
+    held: BTreeMap<u64, u32>,
+    ready: BTreeSet<u64>,
+    /// Delivered in any life.
+    delivered: BTreeSet<u64>,
+    consumers: BTreeMap<u32, ModelConsumer>,
+    counts: QueueCounts,
+}
+
+fn key(slot: u32) -> ConsumerKey {
+    ConsumerKey { connection: ConnectionId(1), channel: 1, handle: slot }
+}
+
+impl Harness {
+    fn new(options: QueueOptions) -> Self {
+        Self {
+            options,
+            queue: Queue::new(options),
+            log: Vec::new(),
+            durable: 0,
+            next: 1,
+            mark: if options.recoverable { 0 } else { u64::MAX },
+            old_below: 0,
+            held: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            delivered: BTreeSet::new(),
+            consumers: BTreeMap::new(),
+            counts: QueueCounts::default(),
+        }
+    }
+
+    fn run(&mut self, step: Step) {
+        match step {
+            Step::Enqueue { gap, count } => self.enqueue(gap, count),
+            Step::Attach { slot, limits } => self.attach(slot, limits),
+            Step::Cancel(slot) => self.leave(slot, Queue::cancel, true),
+            Step::Detach(slot) => self.leave(slot, Queue::detach, false),
+            Step::Credit(slot, add) => {
+                self.queue.add_credit(key(slot), add);
+                if let Some(consumer) = self.consumers.get_mut(&slot) {
+                    consumer.limits.credit = Some(consumer.limits.credit.unwrap_or(0) + add);
+                }
+            }
+            Step::Written(slot) => {
+                if let Some(consumer) = self.consumers.get_mut(&slot) {
+                    self.queue.written(key(slot), consumer.in_flight);
+                    consumer.in_flight = 0;
+                }
+            }
+            Step::Settle { slot, first, last, outcome } => self.settle(slot, first, last, outcome),
+            Step::Get { no_ack } => self.get_one(no_ack),
+            Step::Deliver => self.deliver(),
+            Step::Purge => self.purge(),
+            Step::Sync => self.sync(),
+            Step::Crash(kept) => {
+                let lost = self.log.len() - self.durable;
+                self.restart(self.durable + kept % (lost + 1));
+            }
+            Step::CleanStop => self.clean_stop(),
+            Step::Delete => {
+                let held: Vec<u64> = self.held.keys().copied().collect();
+                assert_eq!(self.queue.contents().sequences().collect::<Vec<_>>(), held);
+                *self = Self { next: self.next, ..Self::new(self.options) };
+            }
+        }
+        self.check();
+    }
+
+    fn enqueue(&mut self, gap: u64, count: u64) {
+        let first = self.next + gap;
+        self.next = first + count;
+        self.queue.enqueue(BodySequence(first), (first..self.next).map(size_of));
+        self.log.push(Logged::Enqueue { first, count });
+        self.counts.published += count;
+        for sequence in first..self.next {
+            self.held.insert(sequence, 0);
+            self.ready.insert(sequence);
+        }
+    }
+
+    fn attach(&mut self, slot: u32, limits: ConsumerLimits) {
+        let mut active =
+            self.consumers.values().filter(|consumer| !consumer.cancelled && !consumer.limits.single);
+        let expected = if self.consumers.contains_key(&slot) {
+            Err(AttachRefusal::KeyInUse)
+        } else if limits.exclusive && active.next().is_some() {
+            Err(AttachRefusal::OthersPresent)
+        } else if active.any(|consumer| consumer.limits.exclusive) {
+            Err(AttachRefusal::ExclusiveInUse)
+        } else {
+            Ok(())
+        };
+        assert_eq!(self.queue.attach(key(slot), limits), expected);
+        if expected.is_ok() {
+            self.insert_consumer(slot, limits);
+        }
+    }
+
+    fn insert_consumer(&mut self, slot: u32, limits: ConsumerLimits) {
+        let consumer =
+            ModelConsumer { limits, cancelled: false, in_flight: 0, next_tag: 1, unsettled: BTreeMap::new() };
+        self.consumers.insert(slot, consumer);
+    }
+
+    fn leave(&mut self, slot: u32, how: fn(&mut Queue, ConsumerKey, &mut Effects), may_settle: bool) {
+        let mut effects = Vec::new();
+        how(&mut self.queue, key(slot), &mut effects);
+        let was_active =
+            self.consumers.get(&slot).is_some_and(|consumer| !consumer.cancelled && slot < CONSUMERS);
+        let mut back: Vec<u64> = Vec::new();
+        if let Some(consumer) = self.consumers.get_mut(&slot) {
+            consumer.cancelled = true;
+            if !may_settle || consumer.unsettled.is_empty() {
+                back = self.consumers.remove(&slot).unwrap().unsettled.into_values().collect();
+            }
+        }
+        let unused = self.options.auto_delete && was_active && self.active() == 0;
+        assert_eq!(effects.iter().filter(|effect| **effect == Effect::Unused).count(), usize::from(unused));
+        self.expect_back(&back);
+        self.carry_out(effects);
+    }
+
+    fn active(&self) -> u32 {
+        self.consumers.iter().filter(|(slot, consumer)| **slot < CONSUMERS && !consumer.cancelled).count()
+            as u32
+    }
+
+    /// These are to be waiting again.
+    fn expect_back(&mut self, sequences: &[u64]) {
+        for sequence in sequences {
+            assert!(self.ready.insert(*sequence));
+            *self.held.get_mut(sequence).unwrap() += 1;
+        }
+    }
+
+    fn settle(&mut self, slot: u32, first: u64, last: u64, outcome: Outcome) {
+        let range_of =
+            |next_tag: u64| TagRange { first: first % (next_tag + 2), last: last % (next_tag + 2) };
+        let Some(consumer) = self.consumers.get_mut(&slot) else {
+            let range = range_of(3);
+            let unknown = if range.first == 0 { range.last } else { range.first };
+            let mut effects = Vec::new();
+            let refused = self.queue.settle_tags(key(slot), range, outcome, &mut effects).unwrap_err();
+            assert_eq!((refused.0.0, effects.is_empty()), (unknown, true));
+            return;
+        };
+        let range = range_of(consumer.next_tag);
+        let (from, to) = match (range.first, range.last) {
+            (0, 0) => (1, consumer.next_tag - 1),
+            (0, last) => (1, last),
+            (first, 0) => (first, first),
+            both => both,
+        };
+        let held = |tag: &u64| consumer.unsettled.contains_key(tag);
+        let unknown = match range.first {
+            0 => (to >= consumer.next_tag).then_some(consumer.next_tag),
+            _ if to < from => Some(from),
+            _ => (from..=to).find(|tag| !held(tag)),
+        };
+        let tags: Vec<u64> = (from..=to).filter(held).collect();
+        let settled: Vec<u64> = tags.iter().map(|tag| consumer.unsettled.remove(tag).unwrap()).collect();
+        if consumer.cancelled && consumer.unsettled.is_empty() {
+            self.consumers.remove(&slot);
+        }
+        if outcome == Outcome::Requeued {
+            self.expect_back(&settled);
+        } else {
+            self.expect_gone(&settled);
+        }
+        let mut effects = Vec::new();
+        let result = self.queue.settle_tags(key(slot), range, outcome, &mut effects);
+        assert_eq!(result.err().map(|unknown| unknown.0.0), unknown, "{range:?}");
+        let released = self.carry_out(effects);
+        assert_eq!(released, if outcome == Outcome::Requeued { vec![] } else { settled });
+    }
+
+    fn expect_gone(&mut self, sequences: &[u64]) {
+        for sequence in sequences {
+            assert!(self.held.remove(sequence).is_some());
+            self.ready.remove(sequence);
+            self.counts.settled += 1;
+        }
+    }
+
+    fn purge(&mut self) {
+        let ready: Vec<u64> = self.ready.iter().copied().collect();
+        let mut effects = Vec::new();
+        assert_eq!(self.queue.purge(&mut effects), ready.len() as u64);
+        self.expect_gone(&ready);
+        assert_eq!(self.carry_out(effects), ready);
+    }
+
+    fn get_one(&mut self, no_ack: bool) {
+        let slot = CONSUMERS + u32::from(no_ack);
+        if !self.consumers.contains_key(&slot) {
+            let limits = ConsumerLimits { no_ack, credit: Some(0), single: true, ..UNLIMITED };
+            self.queue.attach(key(slot), limits).unwrap();
+            self.insert_consumer(slot, limits);
+        }
+        let consumer = self.consumers.get_mut(&slot).unwrap();
+        let oldest = self.ready.first().copied();
+        let expected = oldest.filter(|oldest| *oldest < self.mark && !consumer.cancelled);
+        if !consumer.cancelled {
+            consumer.limits.credit = Some(1);
+        }
+        let mut effects = Vec::new();
+        assert_eq!(self.queue.take_one(key(slot), &mut effects), expected.is_some());
+        assert_eq!(
+            self.queue.waits_for_mark(),
+            self.ready_after(expected).is_some_and(|next| next >= self.mark)
+        );
+        self.carry_out(effects);
+        self.consumers.get_mut(&slot).unwrap().limits.credit = Some(0);
+    }
+
+    fn ready_after(&self, taken: Option<u64>) -> Option<u64> {
+        self.ready.iter().copied().find(|sequence| Some(*sequence) != taken)
+    }
+
+    fn deliver(&mut self) {
+        let mut effects = Vec::new();
+        self.queue.deliver(&mut effects);
+        self.carry_out(effects);
+        let deliverable = self.ready.first().is_some_and(|oldest| *oldest < self.mark);
+        let room = self.consumers.values().any(ModelConsumer::has_room);
+        assert!(!(deliverable && room), "a message waits although a consumer has room");
+    }
+
+    /// Does what a shard does with effects; returns what was released.
+    fn carry_out(&mut self, effects: Effects) -> Vec<u64> {
+        let mut released = Vec::new();
+        let mut effects = std::collections::VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
+            match effect {
+                Effect::Append(command) => {
+                    self.log.push(Logged::Command(command.clone()));
+                    let mut more = Vec::new();
+                    self.queue.apply(&command, &mut more);
+                    more.into_iter().rev().for_each(|effect| effects.push_front(effect));
+                }
+                Effect::Deliver { consumer, run, first_tag, redelivered, delivery_count, window_bytes } => {
+                    let sequences: Vec<u64> = (run.first.0..run.first.0 + run.count).collect();
+                    assert_eq!(
+                        window_bytes,
+                        sequences.iter().map(|sequence| counted_size(*sequence)).sum::<u64>()
+                    );
+                    for (tag, sequence) in (first_tag.0..).zip(sequences) {
+                        self.expect_delivery(consumer.handle, tag, sequence, redelivered, delivery_count);
+                    }
+                }
+                Effect::Release(run) => released.extend(run.first.0..run.first.0 + run.count),
+                Effect::Unused => {}
+            }
+        }
+        released
+    }
+
+    fn expect_delivery(&mut self, slot: u32, tag: u64, sequence: u64, redelivered: bool, count: u32) {
+        assert_eq!(self.ready.pop_first(), Some(sequence), "the oldest goes first");
+        assert!(sequence < self.mark, "{sequence} went out before its mark was durable");
+        assert_eq!(count, self.held[&sequence]);
+        let first_time = self.delivered.insert(sequence);
+        assert!(first_time || redelivered, "{sequence} had been delivered");
+        assert!(!redelivered || !first_time || sequence < self.old_below, "{sequence} is new");
+        self.counts.delivered += 1;
+        let consumer = self.consumers.get_mut(&slot).unwrap();
+        assert!(consumer.has_room(), "{slot} has no room");
+        assert_eq!(tag, consumer.next_tag);
+        consumer.next_tag += 1;
+        consumer.in_flight += counted_size(sequence);
+        if let Some(credit) = &mut consumer.limits.credit {
+            *credit -= 1;
+        }
+        if consumer.limits.no_ack {
+            self.expect_gone(&[sequence]);
+        } else {
+            consumer.unsettled.insert(tag, sequence);
+        }
+    }
+
+    fn sync(&mut self) {
+        for logged in &self.log[self.durable..] {
+            if let Logged::Command(QueueCommand::DeliveryMark(mark)) = logged {
+                self.queue.mark_durable(*mark);
+                self.mark = *mark;
+            }
+        }
+        self.durable = self.log.len();
+    }
+
+    fn clean_stop(&mut self) {
+        for slot in 0..CONSUMERS + 2 {
+            self.leave(slot, Queue::detach, false);
+        }
+        if let Some(mark) = self.queue.closing_mark() {
+            self.carry_out(vec![Effect::Append(mark)]);
+            // What is delivered after all, before the end, must not be called new by the next process.
+            self.attach(0, UNLIMITED);
+            let mut effects = Vec::new();
+            self.queue.deliver(&mut effects);
+            self.carry_out(effects);
+        }
+        self.sync();
+        let old_below = self.old_below;
+        self.restart(self.log.len());
+        if self.options.recoverable {
+            // An exact mark: what counts as delivered was, unless an earlier crash left it in doubt.
+            self.old_below = old_below;
+        }
+    }
+
+    /// A new process reads the first `kept` records.
+    fn restart(&mut self, kept: usize) {
+        if !self.options.recoverable {
+            return;
+        }
+        self.log.truncate(kept);
+        self.durable = kept;
+        self.queue = Queue::new(self.options);
+        self.consumers.clear();
+        self.held.clear();
+        self.mark = 0;
+        self.next = 1;
+        let log = std::mem::take(&mut self.log);
+        for logged in &log {
+            match logged {
+                Logged::Enqueue { first, count } => {
+                    self.next = first + count;
+                    self.queue.enqueue(BodySequence(*first), (*first..self.next).map(size_of));
+                    self.held.extend((*first..self.next).map(|sequence| (sequence, 0)));
+                }
+                Logged::Command(command) => {
+                    self.queue.apply(command, &mut Vec::new());
+                    self.replay(command);
+                }
+            }
+        }
+        self.log = log;
+        self.queue.recovered(BodySequence(self.next));
+        self.ready = self.held.keys().copied().collect();
+        // Sequences of lost messages are given out again.
+        let _ = self.delivered.split_off(&self.next);
+        self.old_below = self.next;
+        self.counts = QueueCounts::default();
+    }
+
+    fn replay(&mut self, command: &QueueCommand) {
+        let each = |runs: &SequenceRuns| runs.sequences().collect::<Vec<_>>();
+        match command {
+            QueueCommand::Settle(runs) => each(runs).iter().for_each(|sequence| {
+                self.held.remove(sequence);
+            }),
+            QueueCommand::Requeue(runs) => each(runs).iter().for_each(|sequence| {
+                self.held.entry(*sequence).and_modify(|count| *count += 1);
+            }),
+            QueueCommand::DeliveryMark(mark) => self.mark = *mark,
+        }
+    }
+
+    fn check(&mut self) {
+        let unsettled = self.consumers.values().map(|consumer| consumer.unsettled.len() as u64).sum();
+        let expected = QueueCounts {
+            ready: self.ready.len() as u64,
+            unsettled,
+            bytes: self.held.keys().map(|sequence| counted_size(*sequence)).sum(),
+            consumers: self.active(),
+            ..self.counts
+        };
+        assert_eq!(self.queue.counts(), expected);
+        assert_eq!(expected.ready + unsettled, self.held.len() as u64, "the model lost count");
+        for (slot, consumer) in &self.consumers {
+            let (_, held) = self.queue.consumer_state(key(*slot)).unwrap();
+            assert_eq!(held, consumer.unsettled.len() as u64);
+        }
+        assert_eq!(self.queue.consumers().count(), self.consumers.len());
+    }
+}
+
+const UNLIMITED: ConsumerLimits = ConsumerLimits {
+    prefetch: 0,
+    no_ack: false,
+    exclusive: false,
+    credit: None,
+    window_bytes: u64::MAX,
+    single: false,
+};
+
+fn limits() -> impl Strategy<Value = ConsumerLimits> {
+    let credit = prop_oneof![3 => Just(None), 1 => (0u32..6).prop_map(Some)];
+    let window_bytes = prop_oneof![2 => Just(u64::MAX), 1 => 1u64..200];
+    (0u32..8, prop::bool::weighted(0.2), prop::bool::weighted(0.1), credit, window_bytes).prop_map(
+        |(prefetch, no_ack, exclusive, credit, window_bytes)| ConsumerLimits {
+            prefetch,
+            no_ack,
+            exclusive,
+            credit,
+            window_bytes,
+            single: false,
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let gap = prop_oneof![8 => Just(0u64), 4 => 1u64..9, 1 => Just(200_000u64)];
+    let count = prop_oneof![60 => 1u64..9, 2 => 200u64..400, 1 => 4000u64..5000];
+    let outcome =
+        prop_oneof![3 => Just(Outcome::Accepted), 2 => Just(Outcome::Requeued), 1 => Just(Outcome::Rejected)];
+    let slot = || 0..CONSUMERS;
+    let any_slot = 0..CONSUMERS + 2;
+    let tag = || prop_oneof![1 => Just(0u64), 3 => any::<u64>(), 2 => 0u64..20];
+    prop_oneof![
+        12 => (gap, count).prop_map(|(gap, count)| Step::Enqueue { gap, count }),
+        8 => (slot(), limits()).prop_map(|(slot, limits)| Step::Attach { slot, limits }),
+        2 => slot().prop_map(Step::Cancel),
+        2 => (0..CONSUMERS + 2).prop_map(Step::Detach),
+        4 => (slot(), 0u32..5).prop_map(|(slot, add)| Step::Credit(slot, add)),
+        6 => slot().prop_map(Step::Written),
+        24 => (any_slot, tag(), tag(), outcome)
+            .prop_map(|(slot, first, last, outcome)| Step::Settle { slot, first, last, outcome }),
+        4 => any::<bool>().prop_map(|no_ack| Step::Get { no_ack }),
+        20 => Just(Step::Deliver),
+        1 => Just(Step::Purge),
+        8 => Just(Step::Sync),
+        2 => any::<usize>().prop_map(Step::Crash),
+        1 => Just(Step::CleanStop),
+        1 => Just(Step::Delete),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_queue_that_survives_crashes(auto_delete: bool, steps in prop::collection::vec(step(), 1..120)) {
+        let mut harness = Harness::new(QueueOptions { recoverable: true, auto_delete });
+        steps.into_iter().for_each(|step| harness.run(step));
+    }
+
+    #[test]
+    fn a_queue_in_memory(auto_delete: bool, steps in prop::collection::vec(step(), 1..120)) {
+        let mut harness = Harness::new(QueueOptions { recoverable: false, auto_delete });
+        steps.into_iter().for_each(|step| harness.run(step));
+    }
+}

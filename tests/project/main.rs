@@ -1,0 +1,5 @@
+//! What holds the project together: its layers, and its pages.
+#![allow(clippy::unwrap_used)]
+
+mod architecture;
+mod docs;
