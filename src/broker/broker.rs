@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use tokio::sync::{Semaphore, oneshot};
 
-use super::catalog::no_such_vhost;
-use super::catalog_task::CatalogCommand;
+use super::catalog::{
+    Answer, CatalogCommand, DeclaredQueue, FIRST_VOLATILE_SHARD, QueueDeclaration, Request, Stopped,
+    UserChange, check_owner, no_such_vhost,
+};
 use super::login::Identity;
-use super::request::{Answer, DeclaredQueue, QueueDeclaration, Request, UserChange};
 use super::vhost::{QueueDefinition, Vhost};
 use crate::auth::{LoginCache, Password, SALT_BYTES, User, hash_password};
 use crate::model::{
@@ -19,10 +20,10 @@ use crate::model::{
 };
 use crate::routing::{Binding, ExchangeDefinition, Explanation, RouteError, no_such_queue};
 use crate::shard::{
-    Command, ConsumerKey, DiskGauge, Mailbox, MemoryGauge, QueueCounts, QueueState, ShardHandle,
-    out_of_service,
+    Command, ConsumerKey, DiskGauge, Mailbox, MemoryGauge, QueueCounts, QueueState, SealConditions,
+    ShardHandle, out_of_service,
 };
-use crate::storage::DataDirectory;
+use crate::storage::{DataDirectory, Disk, KnownLog};
 
 /// What a broker needs to know.
 #[derive(Debug, Clone)]
@@ -75,7 +76,7 @@ pub(super) struct Shared {
     pub(super) gauges: Gauges,
     pub(super) catalog: Arc<Mailbox<CatalogCommand>>,
     /// Dropped or sent to: the catalog stops. What it is sent hears when it has.
-    pub(super) stop_catalog: Mutex<Option<oneshot::Sender<oneshot::Sender<()>>>>,
+    pub(super) stop_catalog: Mutex<Option<oneshot::Sender<oneshot::Sender<Stopped>>>>,
     vhosts: RwLock<BTreeMap<VhostName, Arc<Vhost>>>,
     users: RwLock<BTreeMap<UserName, Arc<User>>>,
     pub(super) logins: Mutex<LoginCache>,
@@ -86,8 +87,15 @@ pub(super) struct Shared {
     consumer_tags: Mutex<HashMap<ConsumerKey, Arc<str>>>,
     /// Shards that do not work, and why.
     faults: Mutex<BTreeMap<ShardId, Arc<str>>>,
+    place: Option<Place>,
+}
+
+/// Where the broker keeps everything.
+#[derive(Debug)]
+pub(super) struct Place {
     /// Locked as long as the broker lives.
-    _directory: Option<DataDirectory>,
+    pub(super) directory: DataDirectory,
+    pub(super) disk: Arc<dyn Disk>,
 }
 
 /// A connection as lists show it.
@@ -152,9 +160,9 @@ impl Shared {
         shards: BTreeMap<ShardId, ShardHandle>,
         gauges: Gauges,
         catalog: Arc<Mailbox<CatalogCommand>>,
-        stop_catalog: oneshot::Sender<oneshot::Sender<()>>,
+        stop_catalog: oneshot::Sender<oneshot::Sender<Stopped>>,
         logins: LoginCache,
-        directory: Option<DataDirectory>,
+        place: Option<Place>,
     ) -> Self {
         let login_permits = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
         Self {
@@ -171,7 +179,7 @@ impl Shared {
             next_connection: AtomicU64::new(1),
             consumer_tags: Mutex::default(),
             faults: Mutex::default(),
-            _directory: directory,
+            place,
         }
     }
 
@@ -317,12 +325,11 @@ impl Broker {
         &self,
         who: &Identity,
         name: String,
-        if_unused: bool,
-        if_empty: bool,
+        conditions: SealConditions,
     ) -> Result<u64, Refusal> {
         let vhost = who.vhost_name();
-        self.count(Request::DeleteQueue { vhost, connection: who.connection, name, if_unused, if_empty })
-            .await
+        let request = Request::DeleteQueue { vhost, connection: who.connection, name, conditions };
+        Ok(self.ask(request).await?.message_count().await)
     }
 
     /// Drops the ready messages of a queue; answers with their number.
@@ -380,19 +387,47 @@ impl Broker {
     /// What could not be put on disk, a sentence for each shard.
     pub async fn close(&self) -> Result<(), Vec<String>> {
         let stop = self.shared.stop_catalog.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(stop) = stop {
-            let (stopped, has_stopped) = oneshot::channel();
-            // The catalog may have stopped by itself.
-            let _ = stop.send(stopped);
-            let _ = has_stopped.await;
-        }
+        // It takes no more requests, so that a shard that stops does not look like queues without consumers.
+        let catalog = match stop {
+            None => None,
+            Some(stop) => {
+                let (stopped, has_stopped) = oneshot::channel();
+                // The catalog may have stopped by itself.
+                let _ = stop.send(stopped);
+                has_stopped.await.ok()
+            }
+        };
         let mut problems = Vec::new();
+        let mut ends = Vec::new();
         for shard in self.shared.shards.values() {
-            if let Err(what) = shard.close().await {
-                problems.push(format!("shard {}: {what}", shard.id()));
+            match shard.close().await {
+                Ok(Some(log)) if shard.id().0 < FIRST_VOLATILE_SHARD => ends.push((shard.id(), log)),
+                Ok(_) => {}
+                Err(what) => problems.push(format!("shard {}: {what}", shard.id())),
+            }
+        }
+        if let Some(catalog) = catalog {
+            match catalog.close(ends).await {
+                Ok(Some(log)) => self.note_end(log).await,
+                Ok(None) => {}
+                Err(what) => problems.push(what),
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// What was stopped cleanly can be held to it at the next start. Without the note there is only less to hold it to.
+    async fn note_end(&self, catalog: KnownLog) {
+        let shared = Arc::clone(&self.shared);
+        let noted = tokio::task::spawn_blocking(move || {
+            let place = shared.place.as_ref();
+            place.map_or(Ok(()), |place| place.directory.note_catalog(&*place.disk, catalog))
+        });
+        match noted.await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => tracing::warn!(%failure, "the end of the catalog's log could not be noted"),
+            Err(panic) => tracing::error!(%panic, "the end of the catalog's log could not be noted"),
+        }
     }
 
     async fn hash(&self, password: Password) -> Result<crate::auth::PasswordHash, Refusal> {
@@ -411,7 +446,7 @@ impl Broker {
     /// The queue of this name, if this connection may use it.
     pub(super) fn queue(&self, who: &Identity, name: &str) -> Result<Arc<QueueDefinition>, Refusal> {
         let queue = who.vhost.queue(name).ok_or_else(|| no_such_queue(name, &who.vhost.name))?;
-        super::queue_checks::check_owner(&queue, who.connection, &who.vhost.name)?;
+        check_owner(&queue, who.connection, &who.vhost.name)?;
         Ok(queue)
     }
 
@@ -441,13 +476,6 @@ impl Broker {
 
     async fn done(&self, request: Request) -> Result<(), Refusal> {
         self.ask(request).await.map(|_| ())
-    }
-
-    async fn count(&self, request: Request) -> Result<u64, Refusal> {
-        match self.ask(request).await? {
-            Answer::MessageCount(count) => Ok(count),
-            other => unreachable!("the catalog answers a deletion with a count, not {other:?}"),
-        }
     }
 
     /// Has the catalog delete what only this connection may use. Nobody waits.

@@ -2,20 +2,15 @@
 //!
 //! Owns the catalog (what exists), placement (which queue lives on which shard) and sessions (what one connection has
 //! under way). Must never know a protocol or a socket. Start reading at [`Broker`] for what a front end may ask and at
-//! [`Session`] for the way of a message; `catalog.rs` is the state machine behind all declarations.
+//! [`Session`] for the way of a message; `catalog/` is the state machine behind all declarations.
 
 mod broker;
 mod catalog;
-mod catalog_checkpoint;
-mod catalog_task;
 mod gets;
 mod inspect;
 mod login;
 mod open;
 mod publish;
-mod queue_checks;
-mod record;
-mod request;
 mod session;
 mod shortage;
 mod vhost;
@@ -25,14 +20,14 @@ pub use crate::routing::{
     Binding, Destination, ExchangeDefinition, ExchangeKind, Explanation, ReachedBy, Routed,
 };
 pub use crate::shard::{
-    ConsumerKey, ConsumerLimits, Delivery, Event, Mailbox, Origin, Outcome, Outlet, Piece, Settlement,
-    TagRange,
+    ConsumerKey, ConsumerLimits, Delivery, Event, Mailbox, Origin, Outcome, Outlet, Piece, SealConditions,
+    Settlement, TagRange,
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
+pub use catalog::{DeclaredQueue, QueueDeclaration, UserChange};
 pub use inspect::{ConsumerListing, Page, QueueListing};
 pub use login::Identity;
-pub use open::{OpenFailure, open};
+pub use open::{OpenFailure, open, open_on};
 pub use publish::{Confirmation, ConfirmedRun, Publication, PublishFailed, PublishReport, Target};
-pub use request::{Answer, DeclaredQueue, QueueDeclaration, UserChange};
 pub use session::{CONSUMERS_MAX, ConsumeRequest, Session, SettleAnswer, SettleRequest};
 pub use shortage::Shortage;

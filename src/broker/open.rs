@@ -5,37 +5,32 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use prost::Message;
 use tokio::sync::{Notify, oneshot};
 
-use super::broker::{Broker, BrokerOptions, Gauges, Shared};
-use super::catalog::{Catalog, Changes, FIRST_VOLATILE_SHARD};
-use super::catalog_checkpoint::CatalogKeeper;
-use super::catalog_task::CatalogTask;
-use super::record::{Change, Record, Records};
+use super::broker::{Broker, BrokerOptions, Gauges, Place, Shared};
+use super::catalog::{
+    Catalog, CatalogKeeper, CatalogTask, FIRST_VOLATILE_SHARD, Incomplete, NewBroker, OpenedLog,
+    Surroundings, VOLATILE_SHARDS, open_log,
+};
 use super::shortage::watch_disk;
 use super::vhost::Vhost;
 use crate::auth::{KEY_BYTES, LoginCache, SALT_BYTES, hash_password};
-use crate::model::{BodySequence, QueueId, ShardId, Timestamp, VhostName};
+use crate::model::{QueueId, ShardId};
 use crate::shard::{
     Command, DiskGauge, Mailbox, MemoryGauge, Notice, QueueOptions, Shard, ShardHandle, ShardOptions, spawn,
     spawn_out_of_service,
 };
 use crate::storage::{
-    Batch, DataDirectory, DirectLog, DirectLogOptions, MemoryLog, OpenFailure as LogOpenFailure, RealDisk,
-    ShardLog,
+    DataDirectory, DirectLog, DirectLogOptions, Disk, KnownLog, LogIndex, MemoryLog,
+    OpenFailure as LogOpenFailure, RealDisk, ShardLog,
 };
 
 /// Successful logins that are remembered.
 const LOGINS_MAX: usize = 10_000;
-/// The catalog's folder in the data directory.
-const CATALOG_DIRECTORY: &str = "catalog";
+/// Beginning of the names of the shards' folders in the data directory.
+const SHARD_DIRECTORY_PREFIX: &str = "shard-";
 /// Room that each durable shard's log keeps for when the disk is full: what is on its way then, and settlements.
 const SHARD_RESERVE_BYTES: u64 = 8 * 1024 * 1024;
-/// The same for the catalog's log.
-const CATALOG_RESERVE_BYTES: u64 = 1024 * 1024;
-/// The vhost that every broker has.
-const DEFAULT_VHOST: &str = "/";
 
 /// Why a broker did not start. Nothing was changed but what recovery mends: a torn end of a log is cut.
 #[derive(Debug)]
@@ -72,31 +67,53 @@ impl std::error::Error for OpenFailure {}
 /// # Errors
 /// See [`OpenFailure`].
 pub fn open(options: BrokerOptions) -> Result<Broker, OpenFailure> {
-    let directory = options.data.as_deref().map(DataDirectory::open).transpose();
+    open_on(options, Arc::new(RealDisk))
+}
+
+/// As [`open`], on any disk.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_on(options: BrokerOptions, disk: Arc<dyn Disk>) -> Result<Broker, OpenFailure> {
+    let directory = options.data.as_deref().map(|data| DataDirectory::open_on(&*disk, data)).transpose();
     let directory = directory.map_err(|failure| OpenFailure::Directory(failure.to_string()))?;
     let progress = Arc::new(Notify::new());
     let mut catalog = Catalog::default();
-    let mut log = open_catalog_log(options.data.as_deref(), &progress, &mut catalog)?;
-    catalog.recovered();
-    catalog.name_key = getrandom::u64().map_err(|error| no_randomness(&error))?;
-
-    let notices = Arc::new(Mailbox::default());
-    let disk = Arc::new(DiskGauge::default());
-    let mut shards = match &options.data {
-        Some(data) => start_durable_shards(data, &options, &mut catalog, &notices, &disk)?,
-        None => BTreeMap::new(),
+    let has_shards = match directory.as_ref().map(|directory| has_shards(&*disk, directory.path())) {
+        None => false,
+        Some(listed) => listed.map_err(|failure| OpenFailure::Directory(failure.to_string()))?,
     };
-    complete(&mut catalog, &options, &mut *log)?;
-    let memory = Arc::new(MemoryGauge::new(options.memory_bytes_max));
-    for number in 0..catalog.volatile_shards() {
-        let handle = start_volatile_shard(
-            ShardId(FIRST_VOLATILE_SHARD + number),
-            &options,
-            &catalog,
-            &notices,
-            &memory,
-        );
-        shards.insert(handle.id(), handle);
+    let opened = open_log(&disk, directory.as_ref(), has_shards, &progress, &mut catalog);
+    let OpenedLog { mut log, told } =
+        opened.map_err(|failure| OpenFailure::Log { what: "the catalog".to_owned(), failure })?;
+    tell("the catalog", &told);
+    if let (Some(directory), Some(known)) = (&directory, log.known())
+        && directory.catalog().is_none()
+    {
+        let known = KnownLog { end: LogIndex(0), ..known };
+        directory
+            .note_catalog(&*disk, known)
+            .map_err(|failure| OpenFailure::Directory(failure.to_string()))?;
+    }
+
+    let mut surroundings = Surroundings {
+        name_key: getrandom::u64().map_err(|error| no_randomness(&error))?,
+        failed_shards: BTreeMap::new(),
+    };
+    let notices = Arc::new(Mailbox::default());
+    let gauges = Gauges {
+        memory: Arc::new(MemoryGauge::new(options.memory_bytes_max)),
+        disk: Arc::new(DiskGauge::default()),
+    };
+    let world = World { options: &options, disk: &disk, notices: &notices, gauges: &gauges };
+    let mut started = match &directory {
+        Some(directory) => start_durable_shards(&world, directory, &catalog, &mut surroundings)?,
+        None => StartedShards::default(),
+    };
+    complete(&mut catalog, &options, started.logs, &mut *log)?;
+    for number in 0..VOLATILE_SHARDS {
+        let id = ShardId(FIRST_VOLATILE_SHARD + number);
+        started.handles.insert(id, start_volatile_shard(&world, id));
     }
 
     let mut key = [0; KEY_BYTES];
@@ -106,160 +123,149 @@ pub fn open(options: BrokerOptions) -> Result<Broker, OpenFailure> {
     let logins = LoginCache::new(key, LOGINS_MAX);
     let shared = Arc::new(Shared::new(
         options,
-        shards,
-        Gauges { memory, disk: Arc::clone(&disk) },
+        started.handles,
+        gauges,
         Arc::clone(&commands),
         stop_catalog,
         logins,
-        directory,
+        directory.map(|directory| Place { directory, disk: Arc::clone(&disk) }),
     ));
-    catalog.failed_shards.iter().for_each(|(shard, what)| shared.note_fault(*shard, what));
+    surroundings.failed_shards.iter().for_each(|(shard, what)| shared.note_fault(*shard, what));
     publish_catalog(&shared, &catalog);
     let keeper = CatalogKeeper::new(log.keeper());
-    let shared_too = Arc::clone(&shared);
     let task = CatalogTask {
-        catalog,
+        decided: catalog.clone(),
+        applied: catalog,
+        surroundings,
         log,
+        failed: None,
         keeper,
         progress,
         commands,
         notices,
-        shared: shared_too,
+        shared: Arc::clone(&shared),
         stop,
-        stopped: None,
+        stopping: None,
     };
     tokio::spawn(task.run());
     if let (Some(data), bytes_min @ 1..) = (shared.options.data.clone(), shared.options.disk_free_bytes_min) {
-        tokio::spawn(watch_disk(data, bytes_min, Arc::downgrade(&disk)));
+        tokio::spawn(watch_disk(disk, data, bytes_min, Arc::downgrade(&shared.gauges.disk)));
     }
     Ok(Broker { shared })
 }
 
-fn open_catalog_log(
-    data: Option<&Path>,
-    progress: &Arc<Notify>,
-    catalog: &mut Catalog,
-) -> Result<Box<dyn ShardLog>, OpenFailure> {
-    let Some(data) = data else { return Ok(Box::new(MemoryLog::new())) };
-    let progress = Arc::clone(progress);
-    // Shards are made after the catalog: where there are shards, it must be there, too.
-    let has_shards = data.join(shard_directory(ShardId(0))).exists();
-    let log = DirectLog::open(
-        Arc::new(RealDisk),
-        &data.join(CATALOG_DIRECTORY),
-        DirectLogOptions {
-            create_if_missing: !has_shards,
-            reserve_bytes: CATALOG_RESERVE_BYTES,
-            ..DirectLogOptions::default()
-        },
-        Arc::new(move || progress.notify_waiters()),
-        catalog,
-    );
-    let log = log.map_err(|failure| OpenFailure::Log { what: "the catalog".to_owned(), failure })?;
-    tell_recovery("the catalog", &log);
-    Ok(Box::new(log))
+/// Whether the directory holds a log of any shard.
+fn has_shards(disk: &dyn Disk, data: &Path) -> std::io::Result<bool> {
+    let entries = disk.list(data)?;
+    Ok(entries.iter().any(|entry| entry.name.to_string_lossy().starts_with(SHARD_DIRECTORY_PREFIX)))
 }
 
-/// Gives a new broker its vhost, its first user and its number of shards.
+/// Gives a new broker its vhost, its first user and its shards.
 fn complete(
     catalog: &mut Catalog,
     options: &BrokerOptions,
+    shard_logs: BTreeMap<ShardId, KnownLog>,
     log: &mut dyn ShardLog,
 ) -> Result<(), OpenFailure> {
-    let mut changes = Changes::default();
-    if options.data.is_some() && catalog.durable_shards == 0 {
-        catalog.durable_shards = options.shards.max(1);
-        changes.records.push(Record::from(Change::Shards(catalog.durable_shards.into())));
-    } else if options.data.is_some() && catalog.durable_shards != options.shards {
+    if options.data.is_some() && ![0, options.shards].contains(&catalog.durable_shards) {
         tracing::warn!(
             configured = options.shards,
             used = catalog.durable_shards,
             "the number of shards of a data directory is fixed when it is made"
         );
     }
-    let vhost = VhostName::new(DEFAULT_VHOST).expect("the name is short");
-    if catalog.vhosts.is_empty() {
-        catalog.put_vhost(&vhost, &mut changes);
-    }
-    if catalog.users.is_empty()
-        && let Some((name, password)) = &options.first_user
-    {
-        let mut salt = [0; SALT_BYTES];
-        getrandom::fill(&mut salt).map_err(|error| no_randomness(&error))?;
-        let hash =
-            hash_password(password, &salt).map_err(|error| OpenFailure::Security(error.to_string()))?;
-        catalog
-            .put_user(name.clone(), Some(hash), true, vec![vhost], &mut changes)
-            .map_err(|refusal| OpenFailure::Security(refusal.to_string()))?;
-    }
-    if changes.records.is_empty() {
-        return Ok(());
-    }
-    let batch = Batch {
-        first_body: BodySequence(0),
-        bodies: 0,
-        operations: changes.records.len() as u32,
-        recorded_at: Timestamp::default(),
-        payload: vec![Records { records: changes.records }.encode_to_vec().into()],
+    let first_user = match &options.first_user {
+        Some((name, password)) if catalog.users.is_empty() => {
+            let mut salt = [0; SALT_BYTES];
+            getrandom::fill(&mut salt).map_err(|error| no_randomness(&error))?;
+            let hash = hash_password(password, &salt);
+            Some((name.clone(), hash.map_err(|error| OpenFailure::Security(error.to_string()))?))
+        }
+        _ => None,
     };
-    // Later batches follow in the same log, so whoever waits for one of them waits for this one too.
-    log.propose(batch).map(|_| ()).map_err(|failure| OpenFailure::Catalog(failure.to_string()))
+    let new = NewBroker {
+        durable_shards: options.data.is_some().then_some(options.shards.max(1)),
+        shard_logs,
+        first_user,
+    };
+    new.complete(catalog, log).map_err(|incomplete| match incomplete {
+        Incomplete::Refused(refusal) => OpenFailure::Security(refusal.to_string()),
+        Incomplete::Log(failure) => OpenFailure::Catalog(failure.to_string()),
+    })
+}
+
+/// What all shards have in common.
+struct World<'a> {
+    options: &'a BrokerOptions,
+    disk: &'a Arc<dyn Disk>,
+    notices: &'a Arc<Mailbox<Notice>>,
+    gauges: &'a Gauges,
+}
+
+#[derive(Default)]
+struct StartedShards {
+    handles: BTreeMap<ShardId, ShardHandle>,
+    /// Which logs they have.
+    logs: BTreeMap<ShardId, KnownLog>,
 }
 
 /// Starts the durable shards. One whose log is damaged stays out of service, with its fault told, as long as another
 /// one works: the damage is in its queues alone.
 fn start_durable_shards(
-    data: &Path,
-    options: &BrokerOptions,
-    catalog: &mut Catalog,
-    notices: &Arc<Mailbox<Notice>>,
-    disk: &Arc<DiskGauge>,
-) -> Result<BTreeMap<ShardId, ShardHandle>, OpenFailure> {
+    world: &World<'_>,
+    directory: &DataDirectory,
+    catalog: &Catalog,
+    surroundings: &mut Surroundings,
+) -> Result<StartedShards, OpenFailure> {
     // The catalog tells the number of shards only once all of them are there: from then on one that is missing
     // is a loss, and before that it is a start that was interrupted.
     let is_new = catalog.durable_shards == 0;
-    let count = if is_new { options.shards.max(1) } else { catalog.durable_shards };
-    let mut shards = BTreeMap::new();
+    let count = if is_new { world.options.shards.max(1) } else { catalog.durable_shards };
+    let mut started = StartedShards::default();
     for id in (0..count).map(ShardId) {
-        let handle = match start_durable_shard(id, data, is_new, options, catalog, notices, disk) {
+        let handle = match start_durable_shard(world, id, directory, is_new, catalog) {
             Err(OpenFailure::Log { what, failure })
-                if failure.is_damage() && !is_new && catalog.failed_shards.len() + 1 < usize::from(count) =>
+                if failure.is_damage()
+                    && !is_new
+                    && surroundings.failed_shards.len() + 1 < usize::from(count) =>
             {
                 tracing::error!(
                     shard = %id,
                     queues = queues_on(catalog, id).len(),
                     "{what} cannot be recovered and stays out of service with its queues; the other shards run: {failure}"
                 );
-                catalog.failed_shards.insert(id, failure.to_string());
+                surroundings.failed_shards.insert(id, failure.to_string());
                 spawn_out_of_service(id)
             }
-            started => started?,
+            Err(failure) => return Err(failure),
+            Ok((handle, log)) => {
+                started.logs.insert(id, log);
+                handle
+            }
         };
-        shards.insert(id, handle);
+        started.handles.insert(id, handle);
     }
-    Ok(shards)
+    Ok(started)
 }
 
 fn start_durable_shard(
+    world: &World<'_>,
     id: ShardId,
-    data: &Path,
+    directory: &DataDirectory,
     is_new: bool,
-    options: &BrokerOptions,
     catalog: &Catalog,
-    notices: &Arc<Mailbox<Notice>>,
-    disk: &Arc<DiskGauge>,
-) -> Result<ShardHandle, OpenFailure> {
+) -> Result<(ShardHandle, KnownLog), OpenFailure> {
     let mailbox = Arc::new(Mailbox::default());
-    let shard_options = shard_options(id, options);
-    let mut shard = Shard::new(shard_options, Arc::clone(notices));
+    let mut shard = Shard::new(shard_options(id, world.options), Arc::clone(world.notices));
     let wake = Arc::clone(&mailbox);
     let log = DirectLog::open(
-        Arc::new(RealDisk),
-        &data.join(shard_directory(id)),
+        Arc::clone(world.disk),
+        &directory.log_directory(&format!("{SHARD_DIRECTORY_PREFIX}{id}")),
         DirectLogOptions {
             create_if_missing: is_new,
-            segment_bytes: options.segment_bytes,
+            segment_bytes: world.options.segment_bytes,
             reserve_bytes: SHARD_RESERVE_BYTES,
+            known: catalog.shard_logs.get(&id).copied(),
             ..DirectLogOptions::default()
         },
         Arc::new(move || {
@@ -271,23 +277,18 @@ fn start_durable_shard(
     let what = format!("shard {id}");
     let failed = |failure| OpenFailure::Log { what: what.clone(), failure };
     let log = log.map_err(failed)?;
-    tell_recovery(&what, &log);
-    shard.watch_disk(Arc::clone(disk));
-    shard.start(Box::new(log), &queues_on(catalog, id)).map_err(failed)?;
-    Ok(spawn(shard, mailbox))
+    tell(&what, &log.recovery().told());
+    let known = log.known();
+    shard.watch_disk(Arc::clone(&world.gauges.disk));
+    shard.start(Box::new(log), &queues_on(catalog, id), catalog.last_numbered()).map_err(failed)?;
+    let known = known.expect("a log on a disk has an id");
+    Ok((spawn(shard, mailbox), known))
 }
 
-fn start_volatile_shard(
-    id: ShardId,
-    options: &BrokerOptions,
-    catalog: &Catalog,
-    notices: &Arc<Mailbox<Notice>>,
-    memory: &Arc<MemoryGauge>,
-) -> ShardHandle {
-    let shard_options = shard_options(id, options);
-    let mut shard = Shard::new(shard_options, Arc::clone(notices));
-    shard.count_in(Arc::clone(memory));
-    let started = shard.start(Box::new(MemoryLog::new()), &queues_on(catalog, id));
+fn start_volatile_shard(world: &World<'_>, id: ShardId) -> ShardHandle {
+    let mut shard = Shard::new(shard_options(id, world.options), Arc::clone(world.notices));
+    shard.count_in(Arc::clone(&world.gauges.memory));
+    let started = shard.start(Box::new(MemoryLog::new()), &[], QueueId(0));
     debug_assert!(started.is_ok(), "a log in memory misses nothing");
     spawn(shard, Arc::new(Mailbox::default()))
 }
@@ -297,17 +298,9 @@ fn shard_options(id: ShardId, options: &BrokerOptions) -> ShardOptions {
     ShardOptions { id, resident_bytes_max, segment_bytes, checkpoint_bytes }
 }
 
-fn shard_directory(id: ShardId) -> String {
-    format!("shard-{id}")
-}
-
-/// What a crash cost, if anything; never something that was confirmed.
-fn tell_recovery(what: &str, log: &DirectLog) {
-    let report = log.recovery();
-    tracing::debug!(log = what, batches = report.batches, bytes = report.bytes, "recovered");
-    if let Some(cut) = &report.cut {
-        tracing::warn!(log = what, %cut, "recovered from a crash");
-    }
+/// What a crash cost, if anything.
+fn tell(log: &str, told: &[String]) {
+    told.iter().for_each(|what| tracing::warn!(log, "{what}"));
 }
 
 fn queues_on(catalog: &Catalog, shard: ShardId) -> Vec<(QueueId, QueueOptions)> {

@@ -1,14 +1,14 @@
 //! What the broker may run short of, and publishes that have to wait for it.
 
 use std::path::PathBuf;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::publish::{Publication, Target};
 use super::session::Session;
 use crate::shard::DiskGauge;
-use crate::storage::{Disk as _, DiskRoom, RealDisk};
+use crate::storage::{Disk, DiskRoom};
 
 /// What there is too little of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +61,16 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOK_CLOSELY: Duration = Duration::from_millis(200);
 
 /// Tells the gauge how much is free where the data is, as long as there is a broker.
-pub(super) async fn watch_disk(data: PathBuf, free_bytes_min: u64, gauge: Weak<DiskGauge>) {
+pub(super) async fn watch_disk(
+    disk: Arc<dyn Disk>,
+    data: PathBuf,
+    free_bytes_min: u64,
+    gauge: Weak<DiskGauge>,
+) {
     let mut low = false;
     loop {
-        let place = data.clone();
-        let looked = tokio::task::spawn_blocking(move || RealDisk.room(&place)).await;
+        let (disk, place) = (Arc::clone(&disk), data.clone());
+        let looked = tokio::task::spawn_blocking(move || disk.room(&place)).await;
         let Some(gauge) = gauge.upgrade() else { return };
         let mut pause = LOOK;
         match looked {

@@ -4,7 +4,7 @@ use super::explain::explain;
 use super::lists::list;
 use crate::broker::{
     Binding, Broker, Destination, ExchangeDefinition, ExchangeKind, Identity, Password, QueueDeclaration,
-    UserChange,
+    SealConditions, UserChange,
 };
 use crate::model::{
     Entity, ExchangeName, FieldTable, NameTooLong, QueueName, Refusal, ReplyCode, RoutingKey, UserName,
@@ -34,7 +34,8 @@ pub(super) async fn carry_out(broker: &Broker, who: &Identity, body: Body) -> Re
         }
         Body::DeclareQueue(declare) => declare_queue(broker, who, declare).await,
         Body::DeleteQueue(delete) => {
-            let count = broker.delete_queue(who, delete.name, delete.if_unused, delete.if_empty).await?;
+            let conditions = SealConditions { if_unused: delete.if_unused, if_empty: delete.if_empty };
+            let count = broker.delete_queue(who, delete.name, conditions).await?;
             Ok(Body::MessageCount(pb::MessageCount { count }))
         }
         Body::PurgeQueue(purge) => {

@@ -11,6 +11,7 @@ use crate::model::{
     DeliveryTag, Durability, ExchangeName, MessageRun, QueueId, Refusal, RoutingKey, ShardId,
 };
 use crate::queue::{ConsumerKey, ConsumerLimits, Outcome, QueueCounts, QueueOptions, TagRange};
+use crate::storage::KnownLog;
 
 /// Handle number of the reader behind single requests with acknowledgements.
 pub const GET_HANDLE: u32 = 0;
@@ -76,16 +77,26 @@ pub enum Command {
         /// What it is.
         options: QueueOptions,
     },
+    /// Take no more consumers for a queue, if these conditions hold: it is about to be deleted, when that is recorded.
+    Seal {
+        /// Its number.
+        queue: QueueId,
+        /// What must hold.
+        conditions: SealConditions,
+        /// The answer.
+        reply: oneshot::Sender<Result<(), DeleteRefusal>>,
+    },
+    /// The queue is not deleted after all.
+    Unseal {
+        /// Its number.
+        queue: QueueId,
+    },
     /// Delete a queue with its messages; answers with the number of ready messages.
     DeleteQueue {
         /// Its number.
         queue: QueueId,
-        /// Refuse if it has consumers.
-        if_unused: bool,
-        /// Refuse if it has ready messages.
-        if_empty: bool,
         /// The answer.
-        reply: oneshot::Sender<Result<u64, DeleteRefusal>>,
+        reply: oneshot::Sender<u64>,
     },
     /// Drop ready messages; answers with their number.
     Purge {
@@ -168,10 +179,10 @@ pub enum Command {
     Done(Done),
     /// The log has moved on.
     LogProgress,
-    /// Put everything on disk and stop; answers when that is done, with what went wrong if something did.
+    /// Put everything on disk and stop; answers when that is done, with how far the log reaches, or what went wrong.
     Close {
         /// The answer.
-        reply: oneshot::Sender<Result<(), String>>,
+        reply: oneshot::Sender<Result<Option<KnownLog>, String>>,
     },
 }
 
@@ -191,6 +202,15 @@ pub struct SettleReply {
     pub request: u64,
     /// Where the answer goes, even if the queue is gone.
     pub outlet: Outlet,
+}
+
+/// On what a queue is deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SealConditions {
+    /// Only if it has no consumers.
+    pub if_unused: bool,
+    /// Only if it has no ready messages.
+    pub if_empty: bool,
 }
 
 /// Why a queue was not deleted.

@@ -17,8 +17,8 @@ impl Shard {
         outlet: Outlet,
     ) {
         let result = match self.queues.get_mut(&queue) {
-            Some(slot) => slot.queue.attach(key, limits).map_err(attach_refusal),
-            None => Err(queue_deleted()),
+            Some(slot) if !slot.sealed => slot.queue.attach(key, limits).map_err(attach_refusal),
+            _ => Err(queue_deleted()),
         };
         if result.is_ok()
             && let Some(slot) = self.queues.get_mut(&queue)

@@ -29,7 +29,7 @@ mod tests;
 pub use crate::queue::{ConsumerKey, ConsumerLimits, Outcome, QueueCounts, QueueOptions, TagRange};
 pub use command::{
     Command, DeleteRefusal, Delivery, Event, GET_HANDLE, GET_NO_ACK_HANDLE, Notice, Origin, Outlet, Piece,
-    PublishBatch, QueueState, Segment, SettleReply, Settlement,
+    PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement,
 };
 pub use disk_gauge::DiskGauge;
 pub use job::{Done, Job, LogAccess};

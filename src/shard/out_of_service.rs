@@ -25,7 +25,7 @@ async fn run(id: ShardId, mailbox: Arc<Mailbox<Command>>) {
             if let Command::Close { reply } = command {
                 mailbox.close();
                 // Nothing was taken, so nothing is lost.
-                let _ = reply.send(Ok(()));
+                let _ = reply.send(Ok(None));
                 return;
             }
             answer(command, &refusal);
@@ -41,10 +41,11 @@ fn answer(command: Command, refusal: &Refusal) {
             let (ticket, taken_bytes) = (publish.ticket, publish.run.bytes().len());
             tell(&publish.outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
         }
-        Command::DeleteQueue { if_empty, reply, .. } => {
-            // What the log still holds of a queue that the catalog forgot is dropped when the log is opened again.
-            let _ = reply.send(if if_empty { Err(DeleteRefusal::OutOfService) } else { Ok(0) });
+        Command::Seal { conditions, reply, .. } => {
+            let _ = reply.send(if conditions.if_empty { Err(DeleteRefusal::OutOfService) } else { Ok(()) });
         }
+        // What the log still holds of a queue that the catalog forgot is dropped when the log is opened again.
+        Command::DeleteQueue { reply, .. } => drop(reply.send(0)),
         Command::Purge { reply, .. } => drop(reply.send(Err(refusal))),
         Command::Attach { key, outlet, .. } => {
             tell(&outlet, Event::Attached { key, result: Err(refusal) });
@@ -60,6 +61,7 @@ fn answer(command: Command, refusal: &Refusal) {
         // Nobody is attached, and no log moves.
         Command::Settle { reply: None, .. }
         | Command::CreateQueue { .. }
+        | Command::Unseal { .. }
         | Command::Cancel { .. }
         | Command::Detach { .. }
         | Command::Credit { .. }

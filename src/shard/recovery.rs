@@ -89,15 +89,19 @@ impl Shard {
         Ok(())
     }
 
-    /// Takes the opened log and the queues that should be here. Others are dropped: their declaration was never
-    /// confirmed, or they were deleted while this shard was out of service.
+    /// Takes the opened log and the queues that should be here. Others are dropped: they were deleted a moment before the
+    /// broker stopped, or while this shard was out of service. `last_numbered` is the highest number of all queues that
+    /// there ever were.
     ///
     /// # Errors
     /// [`OpenFailure::MissingBatches`]: a queue holds messages of batches that the log does not have.
+    /// [`OpenFailure::Replay`]: it holds messages of a queue that never was, so something of the data directory is older than
+    /// the rest.
     pub fn start(
         &mut self,
         log: Box<dyn ShardLog>,
         queues: &[(QueueId, QueueOptions)],
+        last_numbered: QueueId,
     ) -> Result<(), OpenFailure> {
         self.logged = log.progress().durability != Durability::Memory;
         if !self.logged {
@@ -111,7 +115,20 @@ impl Shard {
         let orphans: Vec<QueueId> =
             self.queues.keys().filter(|id| !known.contains_key(id)).copied().collect();
         for queue in orphans {
-            tracing::info!(shard = %self.options.id, %queue, "dropping what is left of a queue that does not exist");
+            let messages = self.queues.get(&queue).map_or(0, |slot| slot.queue.counts().ready);
+            if messages > 0 && queue > last_numbered {
+                let why = format!(
+                    "it holds {messages} messages of queue {queue}, and the catalog has made {last_numbered} queues: the \
+                     catalog has lost its end, or is older than this log"
+                );
+                return Err(OpenFailure::Replay { index: self.durable, why });
+            }
+            if messages > 0 {
+                tracing::warn!(
+                    shard = %self.options.id, %queue, messages,
+                    "dropping the messages of a queue that was deleted before the broker stopped"
+                );
+            }
             self.forget(queue);
         }
         for (queue, options) in queues {

@@ -7,6 +7,7 @@ use super::batch::BatchBuilder;
 use super::bodies::Bodies;
 use super::command::{
     Command, DeleteRefusal, Event, GET_HANDLE, GET_NO_ACK_HANDLE, Notice, Outlet, PublishBatch, QueueState,
+    SealConditions,
 };
 use super::disk_gauge::DiskGauge;
 use super::durability::{BATCH_BYTES_MAX, Waiting, log_failed};
@@ -77,6 +78,8 @@ pub struct Shard {
 pub(super) struct Slot {
     pub(super) queue: Queue,
     pub(super) dirty: bool,
+    /// It is about to be deleted and takes no more consumers.
+    pub(super) sealed: bool,
     pub(super) outlets: Vec<(ConsumerKey, Outlet)>,
     /// Effects that wait, in order, for bodies to be read back.
     pub(super) stalled: VecDeque<Effect>,
@@ -223,9 +226,15 @@ impl Shard {
         match command {
             Command::Publish(publish) => self.publish(publish),
             Command::CreateQueue { queue, options } => self.create(queue, options),
-            Command::DeleteQueue { queue, if_unused, if_empty, reply } => {
+            Command::Seal { queue, conditions, reply } => {
+                if reply.send(self.seal(queue, conditions)).is_err() {
+                    self.unseal(queue);
+                }
+            }
+            Command::Unseal { queue } => self.unseal(queue),
+            Command::DeleteQueue { queue, reply } => {
                 // A dropped receiver means that the asker is gone; the queue is deleted all the same.
-                let _ = reply.send(self.delete(queue, if_unused, if_empty));
+                let _ = reply.send(self.delete(queue));
             }
             Command::Purge { queue, reply } => {
                 let _ = reply.send(self.purge(queue));
@@ -338,20 +347,29 @@ impl Shard {
         slot.queue.set_auto_delete(options.auto_delete);
     }
 
-    pub(super) fn delete(
-        &mut self,
-        queue: QueueId,
-        if_unused: bool,
-        if_empty: bool,
-    ) -> Result<u64, DeleteRefusal> {
-        let Some(slot) = self.queues.get_mut(&queue) else { return Ok(0) };
+    /// A queue that is gone already can be deleted, too.
+    fn seal(&mut self, queue: QueueId, conditions: SealConditions) -> Result<(), DeleteRefusal> {
+        let Some(slot) = self.queues.get_mut(&queue) else { return Ok(()) };
         let counts = slot.queue.counts();
-        if if_unused && counts.consumers > 0 {
+        if conditions.if_unused && counts.consumers > 0 {
             return Err(DeleteRefusal::InUse);
         }
-        if if_empty && counts.ready > 0 {
+        if conditions.if_empty && counts.ready > 0 {
             return Err(DeleteRefusal::NotEmpty);
         }
+        slot.sealed = true;
+        Ok(())
+    }
+
+    fn unseal(&mut self, queue: QueueId) {
+        if let Some(slot) = self.queues.get_mut(&queue) {
+            slot.sealed = false;
+        }
+    }
+
+    pub(super) fn delete(&mut self, queue: QueueId) -> u64 {
+        let Some(slot) = self.queues.get_mut(&queue) else { return 0 };
+        let ready = slot.queue.counts().ready;
         let consumers: Vec<ConsumerKey> = slot.queue.consumers().collect();
         for key in consumers {
             if let Some(outlet) = self.outlet(queue, key)
@@ -365,7 +383,7 @@ impl Shard {
         }
         self.batch.delete(queue);
         self.forget(queue);
-        Ok(counts.ready)
+        ready
     }
 
     /// Drops a queue and all that it holds.
@@ -407,6 +425,7 @@ impl Slot {
         Self {
             queue,
             dirty: false,
+            sealed: false,
             outlets: Vec::new(),
             stalled: VecDeque::new(),
             loading: false,

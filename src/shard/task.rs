@@ -14,6 +14,7 @@ use super::job::LogAccess;
 use super::mailbox::Mailbox;
 use super::shard::Shard;
 use crate::model::{ShardId, Timestamp};
+use crate::storage::KnownLog;
 
 /// The way to a running shard.
 #[derive(Debug, Clone)]
@@ -37,14 +38,14 @@ impl ShardHandle {
         let _ = self.commands.push(command);
     }
 
-    /// Puts everything on disk and stops the shard.
+    /// Puts everything on disk and stops the shard. Returns how far its log reaches, if it has one on disk.
     ///
     /// # Errors
     /// What could not be put on disk, in a sentence.
-    pub async fn close(&self) -> Result<(), String> {
+    pub async fn close(&self) -> Result<Option<KnownLog>, String> {
         let (reply, closed) = oneshot::channel();
         if self.commands.push(Command::Close { reply }).is_err() {
-            return Ok(());
+            return Ok(None);
         }
         closed.await.unwrap_or_else(|_| Err(format!("shard {} stopped by itself", self.id)))
     }
@@ -83,7 +84,7 @@ async fn run(mut shard: Shard, mailbox: Arc<Mailbox<Command>>) {
         shard.turn(now(), &mut commands);
     }
     let result = match shard.failure().map(str::to_owned).or(shard.stuck()) {
-        None => Ok(()),
+        None => Ok(shard.log().known()),
         Some(what) => Err(what),
     };
     // Dropping the log waits for its writer, which has nothing left to do.
@@ -106,7 +107,7 @@ async fn wait(millis: Option<u64>, mailbox: &Mailbox<Command>, commands: &mut Ve
     }
 }
 
-fn take_close(commands: &mut Vec<Command>) -> Option<oneshot::Sender<Result<(), String>>> {
+fn take_close(commands: &mut Vec<Command>) -> Option<oneshot::Sender<Result<Option<KnownLog>, String>>> {
     let index = commands.iter().position(|command| matches!(command, Command::Close { .. }))?;
     match commands.remove(index) {
         Command::Close { reply } => Some(reply),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Access, DirectoryLock, Disk, DiskAction, DiskError, LockRefused, RealDisk,
+    Access, DirectoryLock, Disk, DiskAction, DiskError, KnownLog, LockRefused, LogIndex, RealDisk,
     disk::{read_exact_at, write_all_at},
     lock::LOCK_FILE,
 };
@@ -23,11 +23,13 @@ const FORMAT_FILE_BYTES_MAX: u64 = 4096;
 
 /// A broker's data folder, locked for this process until this is dropped.
 ///
-/// Its file `FORMAT` holds two lines, `leveret data directory` and `format 1`. It is written first and durably, so a
-/// folder without it holds nothing of ours.
+/// Its file `FORMAT` holds the lines `leveret data directory` and `format 1`, and a third one since there is a catalog:
+/// `catalog 0123456789abcdef 17`, the id of its log and the index behind the last entry that was durable when the broker
+/// last stopped. It is written first and durably, so a folder without it holds nothing of ours.
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
+    catalog: Option<KnownLog>,
     _lock: DirectoryLock,
 }
 
@@ -50,12 +52,26 @@ impl DataDirectory {
         let marked = is_marked(disk, path)?;
         let lock = DirectoryLock::acquire_on(disk, path).map_err(DataDirectoryFailure::Locked)?;
         // Whoever had the lock a moment ago may have written the mark since.
-        if marked || is_marked(disk, path)? {
-            check_mark(disk, path)?;
+        let catalog = if marked || is_marked(disk, path)? {
+            read_mark(disk, path)?
         } else {
-            write_mark(disk, path)?;
-        }
-        Ok(Self { path: path.to_path_buf(), _lock: lock })
+            write_mark(disk, path, None)?;
+            None
+        };
+        Ok(Self { path: path.to_path_buf(), catalog, _lock: lock })
+    }
+
+    /// What was noted about the catalog's log; `None` if there never was one, or only under a version that did not note it.
+    pub fn catalog(&self) -> Option<KnownLog> {
+        self.catalog
+    }
+
+    /// Notes which log the catalog has, and how far it is durable.
+    ///
+    /// # Errors
+    /// The disk's; then what was noted before holds.
+    pub fn note_catalog(&self, disk: &dyn Disk, catalog: KnownLog) -> Result<(), DiskError> {
+        write_mark(disk, &self.path, Some(catalog))
     }
 
     /// The folder.
@@ -83,7 +99,7 @@ fn is_marked(disk: &dyn Disk, path: &Path) -> Result<bool, DataDirectoryFailure>
     }
 }
 
-fn check_mark(disk: &dyn Disk, directory: &Path) -> Result<(), DataDirectoryFailure> {
+fn read_mark(disk: &dyn Disk, directory: &Path) -> Result<Option<KnownLog>, DataDirectoryFailure> {
     let path = directory.join(FORMAT_FILE);
     let read = || {
         let file = disk.open(&path, Access::Read)?;
@@ -101,7 +117,10 @@ fn check_mark(disk: &dyn Disk, directory: &Path) -> Result<(), DataDirectoryFail
         _ => None,
     };
     match version {
-        Some(FORMAT_VERSION) => Ok(()),
+        Some(FORMAT_VERSION) => match lines.next() {
+            None => Ok(None),
+            Some(line) => catalog_of(line).map(Some).ok_or(DataDirectoryFailure::Unreadable { path }),
+        },
         Some(found) => Err(DataDirectoryFailure::OtherFormat {
             path: directory.to_path_buf(),
             found,
@@ -111,8 +130,13 @@ fn check_mark(disk: &dyn Disk, directory: &Path) -> Result<(), DataDirectoryFail
     }
 }
 
+fn catalog_of(line: &str) -> Option<KnownLog> {
+    let (id, end) = line.strip_prefix("catalog ")?.split_once(' ')?;
+    Some(KnownLog { id: u64::from_str_radix(id, 16).ok()?, end: LogIndex(end.parse().ok()?) })
+}
+
 /// Writes the mark so that it is there whole or not at all.
-fn write_mark(disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
+fn write_mark(disk: &dyn Disk, directory: &Path, catalog: Option<KnownLog>) -> Result<(), DiskError> {
     let unfinished = directory.join(FORMAT_FILE_UNFINISHED);
     let failed = |action| {
         let unfinished = &unfinished;
@@ -122,7 +146,10 @@ fn write_mark(disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
     if left_over.iter().any(|entry| entry.name == FORMAT_FILE_UNFINISHED) {
         disk.remove(&unfinished).map_err(failed(DiskAction::Remove))?;
     }
-    let text = format!("{FORMAT_FIRST_LINE}\nformat {FORMAT_VERSION}\n");
+    let mut text = format!("{FORMAT_FIRST_LINE}\nformat {FORMAT_VERSION}\n");
+    if let Some(KnownLog { id, end }) = catalog {
+        text += &format!("catalog {id:016x} {end}\n");
+    }
     let file = disk.create(&unfinished).map_err(failed(DiskAction::Create))?;
     write_all_at(&*file, &mut [IoSlice::new(text.as_bytes())], 0, 0).map_err(failed(DiskAction::Write))?;
     file.sync_data().map_err(failed(DiskAction::Sync))?;
@@ -188,8 +215,8 @@ impl fmt::Display for DataDirectoryFailure {
             Self::Unreadable { path } => write!(
                 f,
                 "{} should say `{FORMAT_FIRST_LINE}` and, on the second line, the format, and does not. Restore it \
-                 from a backup; if nothing else in the folder is damaged, it reads `{FORMAT_FIRST_LINE}`, \
-                 `format {FORMAT_VERSION}`",
+                 from a backup; if nothing else in the folder is damaged, it may read `{FORMAT_FIRST_LINE}`, \
+                 `format {FORMAT_VERSION}`, and no more",
                 path.display()
             ),
             Self::Disk(error) => write!(f, "the data directory cannot be used: {error}"),
@@ -221,6 +248,17 @@ mod tests {
         );
         drop(data);
         DataDirectory::open(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_noted_about_the_catalog_is_there_at_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(folder.path()).unwrap();
+        assert_eq!(data.catalog(), None);
+        let known = KnownLog { id: 0x12, end: LogIndex(7) };
+        data.note_catalog(&RealDisk, known).unwrap();
+        drop(data);
+        assert_eq!(DataDirectory::open(folder.path()).unwrap().catalog(), Some(known));
     }
 
     #[test]
@@ -259,6 +297,7 @@ mod tests {
         check(b"leveret data directory\nformat 0\n", "older version");
         check(b"leveret data directory\n", "Restore it");
         check(b"leveret data directory\nformat 1 or so\n", "Restore it");
+        check(b"leveret data directory\nformat 1\ncatalog 12\n", "Restore it");
         check(b"", "Restore it");
         check(&[0xff; 10_000], "Restore it");
     }

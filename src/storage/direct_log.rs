@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::{
-    BATCH_BYTES_MAX, Batch, BodyRead, DirectoryLock, Disk, DiskAction, DiskError, LogFailure, LogIndex,
-    LogKeeper, LogOwner, LogPosition, NodeId, OnProgress, OpenFailure, Progress, RaftState, RecoveryReport,
-    Segment, ShardLog,
+    BATCH_BYTES_MAX, Batch, BodyRead, DirectoryLock, Disk, DiskAction, DiskError, KnownLog, LogFailure,
+    LogIndex, LogKeeper, LogOwner, LogPosition, NodeId, OnProgress, OpenFailure, Progress, RaftState,
+    RecoveryReport, Segment, ShardLog,
     appender::{Appender, ZERO_AHEAD_BYTES_MAX},
     bodies_end::BodiesEnd,
     body_reader::BodyReader,
@@ -38,6 +38,9 @@ pub struct DirectLogOptions {
     pub node: NodeId,
     /// Whether a log that does not exist is created; if not, [`OpenFailure::Missing`] is returned.
     pub create_if_missing: bool,
+    /// What is known about a log that exists; another one is refused ([`OpenFailure::OtherLog`]), and one that ends
+    /// earlier, too ([`OpenFailure::EndMissing`]).
+    pub known: Option<KnownLog>,
 }
 
 impl Default for DirectLogOptions {
@@ -50,6 +53,7 @@ impl Default for DirectLogOptions {
             reserve_bytes: 0,
             node: NodeId(1),
             create_if_missing: true,
+            known: None,
         }
     }
 }
@@ -167,6 +171,10 @@ impl ShardLog for DirectLog {
         self.core.position()
     }
 
+    fn known(&self) -> Option<KnownLog> {
+        Some(self.core.known())
+    }
+
     fn keeper(&self) -> Option<Arc<dyn LogKeeper>> {
         Some(Arc::clone(&self.core.keeper))
     }
@@ -176,6 +184,7 @@ impl ShardLog for DirectLog {
 pub(super) struct LogCore {
     pub(super) handover: Arc<Handover>,
     pub(super) next_index: LogIndex,
+    log_id: u64,
     bodies_end: BodiesEnd,
     raft_state: RaftState,
     pending_bytes_max: usize,
@@ -218,6 +227,7 @@ impl LogCore {
         let core = Self {
             handover,
             next_index: appender.chain.next_index,
+            log_id: appender.log_id,
             bodies_end: BodiesEnd::at(appender.chain.bodies_end),
             raft_state,
             pending_bytes_max: options.pending_bytes_max,
@@ -251,6 +261,10 @@ impl LogCore {
 
     pub(super) fn position(&self) -> LogPosition {
         LogPosition { index: LogIndex(self.next_index.0 - 1), bodies_end: self.bodies_end.end() }
+    }
+
+    pub(super) fn known(&self) -> KnownLog {
+        KnownLog { id: self.log_id, end: self.handover.durable_end() }
     }
 
     pub(super) fn is_idle(&self) -> bool {

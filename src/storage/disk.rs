@@ -46,6 +46,12 @@ pub trait Disk: Send + Sync {
     fn room(&self, directory: &Path) -> io::Result<DiskRoom>;
 }
 
+impl std::fmt::Debug for dyn Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Disk")
+    }
+}
+
 /// Room on a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskRoom {

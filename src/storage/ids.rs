@@ -19,6 +19,15 @@ impl fmt::Display for LogIndex {
     }
 }
 
+/// What somebody else knows about a log, so that another one in its place, or one that has lost its end, is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownLog {
+    /// Random, the same in all files of a log.
+    pub id: u64,
+    /// Every entry below this index was durable.
+    pub end: LogIndex,
+}
+
 /// A Raft term. A log of one voter stays in the term in which it was created.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Term(pub u64);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    BATCH_BYTES_MAX, Batch, BodyRead, LogFailure, LogIndex, LogKeeper, LogPosition, LogRoom, Progress,
-    ReadFailure, RecoveredBatch, ShardLog, bodies_end::BodiesEnd,
+    BATCH_BYTES_MAX, Batch, BodyRead, KnownLog, LogFailure, LogIndex, LogKeeper, LogPosition, LogRoom,
+    Progress, ReadFailure, RecoveredBatch, ShardLog, bodies_end::BodiesEnd,
 };
 use crate::model::{BodySequence, Durability};
 
@@ -65,6 +65,10 @@ impl ShardLog for MemoryLog {
 
     fn position(&self) -> LogPosition {
         LogPosition { index: self.last, bodies_end: self.bodies_end.end() }
+    }
+
+    fn known(&self) -> Option<KnownLog> {
+        None
     }
 
     fn keeper(&self) -> Option<Arc<dyn LogKeeper>> {

@@ -44,7 +44,7 @@ pub use direct_log::{DirectLog, DirectLogOptions};
 pub use disk::{Access, DirectoryEntry, Disk, DiskFile, DiskRoom, LockAttempt, PIECES_MAX, RealDisk};
 pub use frame::{BATCH_BYTES_MAX, FrameFault};
 pub use handover::OnProgress;
-pub use ids::{LogIndex, NodeId, RaftState, Term};
+pub use ids::{KnownLog, LogIndex, NodeId, RaftState, Term};
 pub use keeper::{KeepFailure, LogKeeper, LogPosition};
 pub use lock::{DirectoryLock, LockRefused};
 pub use memory_log::MemoryLog;

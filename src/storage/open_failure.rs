@@ -42,6 +42,24 @@ pub enum OpenFailure {
         /// The segment that begins after them.
         file: PathBuf,
     },
+    /// It is not the log that was here.
+    OtherLog {
+        /// The log's directory.
+        directory: PathBuf,
+        /// The id of the log that belongs here.
+        known: u64,
+        /// The id of the one that is here.
+        found: u64,
+    },
+    /// The log ends before entries that were durable.
+    EndMissing {
+        /// The last segment.
+        file: PathBuf,
+        /// Every entry below this index was durable.
+        known: LogIndex,
+        /// The first one that is not there.
+        found: LogIndex,
+    },
     /// No checkpoint can be read, and the batches before the first segment are gone because a checkpoint stood for
     /// them.
     NoCheckpoint {
@@ -125,6 +143,22 @@ impl fmt::Display for OpenFailure {
                 end.0.saturating_sub(1),
                 file.display()
             ),
+            Self::OtherLog { directory, known, found } => write!(
+                f,
+                "{} holds log {found:016x}, and log {known:016x} belongs there: it was exchanged with another shard's \
+                 folder, or comes from another data directory. No file was changed. Put the right folder there, or \
+                 restore the whole data directory from one backup",
+                directory.display()
+            ),
+            Self::EndMissing { file, known, found } => write!(
+                f,
+                "the log ends with batch {} in {}, and batches up to {} were on the disk when the broker stopped: \
+                 confirmed messages may have been among them. No file was changed. Copy the directory before doing \
+                 anything else, check the disk, then restore what is missing from a backup",
+                found.0.saturating_sub(1),
+                file.display(),
+                known.0.saturating_sub(1)
+            ),
             Self::NoCheckpoint { file, why, first } => write!(
                 f,
                 "{} cannot be used: {why}. The batches before {first} were deleted because it stands for them, so \
@@ -169,12 +203,14 @@ impl OpenFailure {
             Self::Missing { .. }
             | Self::Damaged { .. }
             | Self::MissingBatches { .. }
+            | Self::EndMissing { .. }
             | Self::NoCheckpoint { .. }
             | Self::Replay { .. } => true,
             // Sectors that cannot be read.
             Self::Disk(error) => error.action == DiskAction::Read,
             Self::BadOption { .. }
             | Self::Locked(_)
+            | Self::OtherLog { .. }
             | Self::UnknownVersion { .. }
             | Self::ForeignFile { .. } => false,
         }
@@ -205,6 +241,14 @@ pub struct RecoveryReport {
     pub leftovers_removed: usize,
 }
 
+impl RecoveryReport {
+    /// What the operator should know of it, a sentence each: what a crash cost, if anything.
+    pub fn told(&self) -> Vec<String> {
+        let checkpoints = self.unusable_checkpoints.iter().map(ToString::to_string);
+        checkpoints.chain(self.cut.as_ref().map(ToString::to_string)).collect()
+    }
+}
+
 /// A checkpoint that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnusableCheckpoint {
@@ -220,7 +264,7 @@ impl fmt::Display for UnusableCheckpoint {
     }
 }
 
-/// The end of a log that a crash left incomplete. None of it was ever reported durable.
+/// The end of a log that a crash left incomplete. No frame says that any of it was durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
     /// The segment file.
@@ -241,8 +285,8 @@ impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: cut {} bytes at {}, from batch {} on, whose writing a crash interrupted ({}). Nothing in them was \
-             confirmed",
+            "{}: cut {} bytes at {}, from batch {} on ({}). They look like a write that a crash interrupted, of which \
+             nothing was confirmed; if the broker was stopped and not killed, the file was damaged since",
             self.file.display(),
             self.bytes,
             self.offset,

@@ -107,6 +107,10 @@ pub(super) fn recover(
         return Ok(Recovered { appender, report, identity, checkpoints: Vec::new() });
     }
     let SegmentFiles { segments, superseded } = read_headers(&**disk, directory, &names.segments)?;
+    if let Some(known) = options.known.filter(|known| known.id != segments[0].header.log_id) {
+        let (directory, found) = (directory.to_path_buf(), segments[0].header.log_id);
+        return Err(OpenFailure::OtherLog { directory, known: known.id, found });
+    }
     let chosen = choose_checkpoint(&**disk, directory, &names.checkpoints, &segments)?;
     let checkpoints = chosen.usable;
     let mut recovery = Recovery {
@@ -134,6 +138,10 @@ pub(super) fn recover(
         recovery.scan(segment, from.take(), false)?;
     }
     let tail = recovery.scan(last, from, true)?;
+    if let Some(known) = options.known.filter(|known| recovery.chain.next_index < known.end) {
+        let (file, found) = (last.path.clone(), recovery.chain.next_index);
+        return Err(OpenFailure::EndMissing { file, known: known.end, found });
+    }
     let file = recovery.settle(last, &tail)?;
     recovery.report.leftovers_removed += recovery.removed.len();
     recovery.report.segments -= recovery.removed.len();

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Batch, LogIndex, LogKeeper, LogPosition, RecoveredBatch};
+use super::{Batch, KnownLog, LogIndex, LogKeeper, LogPosition, RecoveredBatch};
 use crate::model::{BodySequence, Durability};
 
 /// An append-only log with one owner, who proposes batches and asks how far they are safe.
@@ -42,6 +42,9 @@ pub trait ShardLog: Send {
     /// The place behind the batch that was proposed last: what the owner knows now, if it knows of nothing that it
     /// has not proposed, is what a checkpoint at this place may say.
     fn position(&self) -> LogPosition;
+
+    /// Which log this is, and how far it is durable; `None` if it is in memory.
+    fn known(&self) -> Option<KnownLog>;
 
     /// What keeps this log small, for any thread; `None` if it keeps nothing.
     fn keeper(&self) -> Option<Arc<dyn LogKeeper>>;

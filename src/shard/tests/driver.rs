@@ -15,8 +15,8 @@ use crate::shard::read_back::read_back;
 use crate::shard::*;
 use crate::storage::testing::{MemoryDisk, SteppedLog};
 use crate::storage::{
-    Batch, BodyRead, DirectLogOptions, LogFailure, LogIndex, LogKeeper, LogPosition, MemoryLog, OpenFailure,
-    Progress, ShardLog,
+    Batch, BodyRead, DirectLogOptions, KnownLog, LogFailure, LogIndex, LogKeeper, LogPosition, MemoryLog,
+    OpenFailure, Progress, ShardLog,
 };
 
 pub(super) const DIRECTORY: &str = "/shard";
@@ -69,10 +69,17 @@ impl ShardLog for SharedLog {
         self.0.lock().unwrap().position()
     }
 
+    fn known(&self) -> Option<KnownLog> {
+        self.0.lock().unwrap().known()
+    }
+
     fn keeper(&self) -> Option<Arc<dyn LogKeeper>> {
         self.0.lock().unwrap().keeper()
     }
 }
+
+/// Whatever number a queue has, it may have existed.
+pub(super) const LAST_NUMBERED: QueueId = QueueId(u64::MAX);
 
 pub(super) struct Driver {
     pub(super) shard: Shard,
@@ -91,7 +98,7 @@ impl Driver {
     /// A shard whose queues do not survive.
     pub(super) fn in_memory(queues: &[QueueId]) -> Self {
         let (mut shard, notices) = new_shard(usize::MAX);
-        shard.start(Box::new(MemoryLog::new()), &options_of(queues)).unwrap();
+        shard.start(Box::new(MemoryLog::new()), &options_of(queues), LAST_NUMBERED).unwrap();
         Self::around(shard, notices, None)
     }
 
@@ -109,7 +116,7 @@ impl Driver {
         let options = DirectLogOptions { segment_bytes: SEGMENT_BYTES, ..DirectLogOptions::default() };
         let log = SteppedLog::open(Arc::new(disk.clone()), Path::new(DIRECTORY), &options, &mut shard)?;
         let log = SharedLog(Arc::new(Mutex::new(log)));
-        shard.start(Box::new(log.clone()), &options_of(queues))?;
+        shard.start(Box::new(log.clone()), &options_of(queues), LAST_NUMBERED)?;
         Ok(Self::around(shard, notices, Some(log)))
     }
 
@@ -266,8 +273,8 @@ impl Driver {
 
     pub(super) fn delete(&mut self, queue: QueueId) -> (u64, Vec<Event>) {
         let (reply, mut deleted) = tokio::sync::oneshot::channel();
-        let events = self.command(Command::DeleteQueue { queue, if_unused: false, if_empty: false, reply });
-        (deleted.try_recv().unwrap().unwrap(), events)
+        let events = self.command(Command::DeleteQueue { queue, reply });
+        (deleted.try_recv().unwrap(), events)
     }
 
     pub(super) fn inspect(&mut self, queue: QueueId) -> QueueState {

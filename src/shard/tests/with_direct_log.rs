@@ -33,7 +33,7 @@ fn open(disk: &MemoryDisk) -> (Shard, mpsc::Receiver<()>) {
         }),
         &mut shard,
     );
-    shard.start(Box::new(log.unwrap()), &options_of(&[Q])).unwrap();
+    shard.start(Box::new(log.unwrap()), &options_of(&[Q]), LAST_NUMBERED).unwrap();
     (shard, made_progress)
 }
 

@@ -3,8 +3,9 @@
 use std::{path::Path, sync::Arc};
 
 use crate::storage::{
-    Batch, BodyRead, DirectLogOptions, Disk, LogFailure, LogIndex, LogKeeper, LogOwner, LogPosition,
-    OpenFailure, Progress, RecoveryReport, Segment, ShardLog, appender::Appender, direct_log::LogCore,
+    Batch, BodyRead, DirectLogOptions, Disk, KnownLog, LogFailure, LogIndex, LogKeeper, LogOwner,
+    LogPosition, OpenFailure, Progress, RecoveryReport, Segment, ShardLog, appender::Appender,
+    direct_log::LogCore,
 };
 
 /// A [`DirectLog`](crate::storage::DirectLog) without its thread: batches pile up until [`step`](Self::step) makes
@@ -98,6 +99,10 @@ impl ShardLog for SteppedLog {
 
     fn position(&self) -> LogPosition {
         self.core.position()
+    }
+
+    fn known(&self) -> Option<KnownLog> {
+        Some(self.core.known())
     }
 
     fn keeper(&self) -> Option<Arc<dyn LogKeeper>> {

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use prost::{Message, Oneof};
 
 use crate::auth::User;
-use crate::model::{ExchangeName, FieldTable, FieldValue, NameTooLong, QueueName, RoutingKey};
+use crate::broker::vhost::QueueDefinition;
+use crate::model::{
+    ExchangeName, FieldTable, FieldValue, NameTooLong, QueueId, QueueName, RoutingKey, ShardId, VhostName,
+};
 use crate::routing::{Binding, Destination, ExchangeDefinition, ExchangeKind};
 
 /// The changes of one batch.
@@ -17,7 +20,7 @@ pub(super) struct Records {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub(super) change: Option<Change>,
 }
 
@@ -49,6 +52,20 @@ pub(super) enum Change {
     /// Numbers of queues up to this one have been given; a checkpoint says so, since the last ones may be deleted.
     #[prost(uint64, tag = "12")]
     NextQueue(u64),
+    /// Which log a shard has, and how far it reached; written when it is made and at a clean stop.
+    #[prost(message, tag = "13")]
+    ShardLog(StoredLog),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredLog {
+    #[prost(uint32, tag = "1")]
+    pub(super) shard: u32,
+    #[prost(fixed64, tag = "2")]
+    pub(super) log_id: u64,
+    /// Index behind the last entry.
+    #[prost(uint64, tag = "3")]
+    pub(super) end: u64,
 }
 
 /// A name, within a vhost where it needs one.
@@ -217,6 +234,20 @@ impl StoredExchange {
     }
 }
 
+impl StoredQueue {
+    pub(super) fn definition(self) -> Result<QueueDefinition, String> {
+        Ok(QueueDefinition {
+            id: QueueId(self.id),
+            name: QueueName::new(&self.name).map_err(too_long)?,
+            durable: true,
+            owner: None,
+            auto_delete: self.auto_delete,
+            arguments: self.arguments.map(FieldTable::from).unwrap_or_default(),
+            shard: ShardId(u16::try_from(self.shard).map_err(|_| format!("shard {}", self.shard))?),
+        })
+    }
+}
+
 impl StoredBinding {
     pub(super) fn new(vhost: &str, binding: &Binding) -> Self {
         Self {
@@ -240,6 +271,17 @@ impl StoredBinding {
             key: RoutingKey::new(&self.key).map_err(too_long)?,
             arguments: self.arguments.map(FieldTable::from).unwrap_or_default(),
         })
+    }
+}
+
+pub(super) fn stored_queue(vhost: &VhostName, queue: &QueueDefinition) -> StoredQueue {
+    StoredQueue {
+        vhost: vhost.to_string(),
+        name: queue.name.to_string(),
+        id: queue.id.0,
+        shard: queue.shard.0.into(),
+        auto_delete: queue.auto_delete,
+        arguments: Some(StoredTable::from(&queue.arguments)),
     }
 }
 

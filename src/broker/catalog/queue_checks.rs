@@ -1,7 +1,7 @@
 //! What a declaration of a queue must keep to, and who may use a queue.
 
 use super::request::QueueDeclaration;
-use super::vhost::QueueDefinition;
+use crate::broker::vhost::QueueDefinition;
 use crate::model::{ConnectionId, Entity, FieldValue, Refusal, ReplyCode, VhostName};
 
 const QUEUE_TYPE: &str = "x-queue-type";
@@ -31,7 +31,7 @@ const ARGUMENTS_TO_COME: [&str; 20] = [
 ];
 
 /// An exclusive queue is seen by its connection alone (RabbitMQ: 405 RESOURCE_LOCKED).
-pub(super) fn check_owner(
+pub(in crate::broker) fn check_owner(
     queue: &QueueDefinition,
     connection: ConnectionId,
     vhost: &VhostName,

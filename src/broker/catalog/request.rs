@@ -1,8 +1,14 @@
 //! What front ends ask of the catalog, and its answers.
 
-use crate::auth::Password;
-use crate::model::{ConnectionId, FieldTable, QueueId, QueueName, UserName, VhostName};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::auth::{Password, PasswordHash};
+use crate::broker::vhost::QueueDefinition;
+use crate::model::{ConnectionId, FieldTable, QueueName, UserName, VhostName};
 use crate::routing::{Binding, ExchangeDefinition};
+use crate::shard::SealConditions;
 
 /// A queue to be made or checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +51,7 @@ pub struct UserChange {
 
 /// A change of the catalog.
 #[derive(Debug, Clone)]
-pub(super) enum Request {
+pub(in crate::broker) enum Request {
     DeclareExchange {
         vhost: VhostName,
         definition: ExchangeDefinition,
@@ -74,11 +80,12 @@ pub(super) enum Request {
         vhost: VhostName,
         connection: ConnectionId,
         name: String,
-        if_unused: bool,
-        if_empty: bool,
+        conditions: SealConditions,
     },
-    DeleteUnusedQueue {
-        queue: QueueId,
+    /// Its shard has looked whether the conditions hold, and takes no more consumers for it.
+    DeleteSealed {
+        vhost: VhostName,
+        queue: Arc<QueueDefinition>,
     },
     CloseConnection {
         vhost: VhostName,
@@ -86,7 +93,7 @@ pub(super) enum Request {
     },
     PutUser {
         name: UserName,
-        password_hash: Option<crate::auth::PasswordHash>,
+        password_hash: Option<PasswordHash>,
         administrator: bool,
         vhosts: Vec<VhostName>,
     },
@@ -101,13 +108,13 @@ pub(super) enum Request {
     },
 }
 
-/// What the catalog answers to a change that it carried out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+/// What the catalog answers to a request that it carried out.
+#[derive(Debug)]
+pub(in crate::broker) enum Answer {
     /// Done.
     Done,
     /// A queue is there.
     Queue(QueueName),
-    /// So many ready messages went with it.
-    MessageCount(u64),
+    /// A queue is gone; its shard tells how many ready messages went with it. `None`: there was no such queue.
+    Deleted(Option<oneshot::Receiver<u64>>),
 }

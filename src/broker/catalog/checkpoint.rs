@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
-use super::catalog::{Catalog, VhostState, stored_queue};
-use super::record::{Change, Record, Records, StoredBinding, StoredExchange, StoredName, StoredUser};
+use super::catalog::{Catalog, Changed, VhostState};
+use super::entry::Entry;
+use super::record::Records;
 use crate::model::VhostName;
-use crate::routing::{Binding, Destination, RoutingTable};
+use crate::routing::{Binding, Destination, ExchangeDefinition, RoutingTable};
 use crate::storage::{KeepFailure, LogKeeper, LogOwner, LogPosition, RecoveredBatch};
 
 /// With less in its log a catalog does not need a checkpoint: a start reads this in no time.
@@ -17,36 +18,48 @@ const CHECKPOINT_BYTES_MIN: u64 = 1024 * 1024;
 impl Catalog {
     /// Records that make a new catalog what this one will be after a restart.
     pub(super) fn records(&self) -> Records {
-        let mut changes = vec![Change::NextQueue(self.next_queue)];
+        let mut entries = vec![Entry::NextQueue(self.next_queue)];
         if self.durable_shards > 0 {
-            changes.push(Change::Shards(self.durable_shards.into()));
+            entries.push(Entry::Shards(self.durable_shards));
         }
+        entries.extend(self.shard_logs.iter().map(|(shard, log)| Entry::ShardLog(*shard, *log)));
         for (name, state) in &self.vhosts {
-            changes.push(Change::PutVhost(StoredName::new("", name)));
-            state.add_records(name, &mut changes);
+            entries.push(Entry::PutVhost(name.clone()));
+            state.add_entries(name, &mut entries);
         }
-        changes.extend(self.users.values().map(|user| Change::PutUser(StoredUser::new(user))));
-        Records { records: changes.into_iter().map(Record::from).collect() }
+        entries.extend(self.users.values().cloned().map(Entry::PutUser));
+        Records { records: entries.iter().filter_map(Entry::record).collect() }
     }
 
     fn replay_records(&mut self, records: Bytes) -> Result<(), String> {
         let records = Records::decode(records).map_err(|error| error.to_string())?;
-        records.records.into_iter().try_for_each(|record| self.replay(record))
+        let mut changed = Changed::default();
+        for record in records.records {
+            let entry = Entry::of(record)?;
+            if let Some(vhost) = entry.needs_vhost().filter(|vhost| !self.vhosts.contains_key(*vhost)) {
+                return Err(format!("a record for vhost '{vhost}', which does not exist"));
+            }
+            self.apply(&entry, &mut changed);
+        }
+        Ok(())
     }
 }
 
 impl VhostState {
-    fn add_records(&self, vhost: &VhostName, changes: &mut Vec<Change>) {
+    fn add_entries(&self, vhost: &VhostName, entries: &mut Vec<Entry>) {
         let predeclared = RoutingTable::new(vhost.clone());
         let exchanges = self.table.exchanges(None).map(|entry| entry.definition());
-        let declared = exchanges
-            .filter(|definition| definition.durable && predeclared.exchange(&definition.name).is_none());
-        changes
-            .extend(declared.map(|definition| Change::PutExchange(StoredExchange::new(vhost, definition))));
-        let queues = self.queues.values().filter(|queue| queue.durable);
-        changes.extend(queues.map(|queue| Change::PutQueue(stored_queue(vhost, queue))));
-        let bindings = self.table.bindings(None).filter(|binding| self.is_durable(binding));
-        changes.extend(bindings.map(|binding| Change::Bind(StoredBinding::new(vhost, binding))));
+        let declared = exchanges.filter(|definition| predeclared.exchange(&definition.name).is_none());
+        entries.extend(
+            declared
+                .map(|definition| Entry::PutExchange(vhost.clone(), ExchangeDefinition::clone(definition))),
+        );
+        entries.extend(self.queues.values().map(|queue| Entry::PutQueue(vhost.clone(), Arc::clone(queue))));
+        entries.extend(self.table.bindings(None).map(|binding| Entry::Bind {
+            vhost: vhost.clone(),
+            binding: Binding::clone(binding),
+            durable: self.is_durable(binding),
+        }));
     }
 
     /// A binding outlives the process if both its ends do.
@@ -72,7 +85,7 @@ impl LogOwner for Catalog {
 }
 
 /// When the catalog's log gets a checkpoint.
-pub(super) struct CatalogKeeper {
+pub(in crate::broker) struct CatalogKeeper {
     keeper: Option<Arc<dyn LogKeeper>>,
     /// Bytes that went into the log since the last checkpoint, and that one's size.
     bytes_since: u64,
@@ -80,7 +93,7 @@ pub(super) struct CatalogKeeper {
 }
 
 impl CatalogKeeper {
-    pub(super) fn new(keeper: Option<Arc<dyn LogKeeper>>) -> Self {
+    pub(in crate::broker) fn new(keeper: Option<Arc<dyn LogKeeper>>) -> Self {
         Self { keeper, bytes_since: 0, state_bytes: 0 }
     }
 
@@ -124,14 +137,14 @@ fn write_and_trim(keeper: &dyn LogKeeper, position: LogPosition, state: Bytes) -
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::*;
-    use crate::auth::{Password, SALT_BYTES, hash_password};
-    use crate::broker::catalog::Changes;
-    use crate::broker::request::QueueDeclaration;
-    use crate::model::{ConnectionId, ExchangeName, FieldTable, QueueName, RoutingKey, UserName};
-    use crate::routing::{ExchangeDefinition, ExchangeKind};
+    use std::collections::BTreeSet;
 
-    const CONNECTION: ConnectionId = ConnectionId(1);
+    use super::*;
+    use crate::auth::{Password, SALT_BYTES, User, hash_password};
+    use crate::broker::vhost::QueueDefinition;
+    use crate::model::{ExchangeName, FieldTable, QueueId, QueueName, RoutingKey, ShardId, UserName};
+    use crate::routing::ExchangeKind;
+    use crate::storage::{KnownLog, LogIndex};
 
     fn exchange(name: &str, durable: bool) -> ExchangeDefinition {
         ExchangeDefinition {
@@ -144,14 +157,16 @@ mod tests {
         }
     }
 
-    fn declaration(name: &str, durable: bool) -> QueueDeclaration {
-        QueueDeclaration {
+    fn queue(id: u64, name: &str, durable: bool) -> Arc<QueueDefinition> {
+        Arc::new(QueueDefinition {
+            id: QueueId(id),
             name: QueueName::new(name).unwrap(),
             durable,
-            exclusive: false,
+            owner: None,
             auto_delete: false,
             arguments: FieldTable::default(),
-        }
+            shard: ShardId(0),
+        })
     }
 
     fn binding(source: &str, destination: Destination) -> Binding {
@@ -164,30 +179,37 @@ mod tests {
     }
 
     fn filled() -> Catalog {
-        let mut catalog = Catalog::default();
-        catalog.durable_shards = 3;
-        let changes = &mut Changes::default();
         let vhost = VhostName::new("shop").unwrap();
-        catalog.put_vhost(&vhost, changes);
-        for (name, durable) in [("stays", true), ("goes", false)] {
-            catalog.declare_exchange(&vhost, exchange(name, durable), changes).unwrap();
-            catalog.declare_queue(&vhost, CONNECTION, declaration(name, durable), changes).unwrap();
-        }
-        catalog.declare_queue(&vhost, CONNECTION, declaration("deleted", true), changes).unwrap();
-        let deleted = Arc::clone(&catalog.vhosts[&vhost].queues["deleted"]);
-        catalog.remove_queue(&vhost, &deleted, changes);
+        let known = KnownLog { id: 5, end: LogIndex(9) };
+        let mut entries = vec![
+            Entry::Shards(3),
+            Entry::ShardLog(ShardId(1), known),
+            Entry::PutVhost(vhost.clone()),
+            Entry::PutExchange(vhost.clone(), exchange("stays", true)),
+            Entry::PutExchange(vhost.clone(), exchange("goes", false)),
+            Entry::PutQueue(vhost.clone(), queue(1, "stays", true)),
+            Entry::PutQueue(vhost.clone(), queue(2, "goes", false)),
+            Entry::PutQueue(vhost.clone(), queue(3, "deleted", true)),
+        ];
+        let name = QueueName::new("deleted").unwrap();
+        entries.push(Entry::DeleteQueue { vhost: vhost.clone(), name, durable: true });
         let queue = |name| Destination::Queue(QueueName::new(name).unwrap());
         let stays = Destination::Exchange(ExchangeName::new("stays").unwrap());
-        for (source, destination) in [
-            ("stays", queue("stays")),
-            ("stays", queue("goes")),
-            ("goes", queue("stays")),
-            ("amq.topic", stays),
+        for (source, destination, durable) in [
+            ("stays", queue("stays"), true),
+            ("stays", queue("goes"), false),
+            ("goes", queue("stays"), false),
+            ("amq.topic", stays, true),
         ] {
-            catalog.bind(&vhost, CONNECTION, binding(source, destination), changes).unwrap();
+            let binding = binding(source, destination);
+            entries.push(Entry::Bind { vhost: vhost.clone(), binding, durable });
         }
-        let hash = hash_password(&Password::new("secret").unwrap(), &[7; SALT_BYTES]).unwrap();
-        catalog.put_user(UserName::new("ann").unwrap(), Some(hash), true, vec![vhost], changes).unwrap();
+        let password = hash_password(&Password::new("secret").unwrap(), &[7; SALT_BYTES]).unwrap();
+        let vhosts = BTreeSet::from([vhost]);
+        let user = User { name: UserName::new("ann").unwrap(), password, administrator: true, vhosts };
+        entries.push(Entry::PutUser(Arc::new(user)));
+        let mut catalog = Catalog::default();
+        entries.iter().for_each(|entry| catalog.apply(entry, &mut Changed::default()));
         catalog
     }
 
@@ -203,7 +225,8 @@ mod tests {
         assert!(state.table.exchange("goes").is_none());
         assert_eq!(state.table.bindings_count(), 2);
         assert_eq!(restored.users.len(), 1);
-        assert_eq!((restored.next_queue, restored.durable_shards), (catalog.next_queue, 3));
+        assert_eq!((restored.next_queue, restored.durable_shards), (3, 3));
+        assert_eq!(restored.shard_logs, catalog.shard_logs);
         assert!(Catalog::default().restore(Bytes::from_static(b"\x0a\x02\xff")).is_err());
     }
 }

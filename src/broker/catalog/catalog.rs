@@ -1,0 +1,178 @@
+//! What exists: vhosts, users, exchanges, bindings, queues and where they live.
+//!
+//! A state machine. [`Catalog::apply`] is the only way in which it changes, live and at recovery; what may be, the
+//! files `decide_*.rs` say, which look and change nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::entry::Entry;
+use crate::auth::User;
+use crate::broker::vhost::QueueDefinition;
+use crate::model::{
+    ConnectionId, Entity, QueueId, QueueName, Refusal, ReplyCode, ShardId, UserName, VhostName,
+};
+use crate::routing::{QueueTarget, RoutingTable};
+use crate::storage::KnownLog;
+
+/// Volatile shards are counted from here, so that their numbers never meet those of durable ones.
+pub(in crate::broker) const FIRST_VOLATILE_SHARD: u16 = 1024;
+/// What has no disk to wait for gains nothing from being split on a machine of few cores.
+pub(in crate::broker) const VOLATILE_SHARDS: u16 = 1;
+
+/// Everything that exists.
+#[derive(Debug, Clone, Default)]
+pub(in crate::broker) struct Catalog {
+    pub(in crate::broker) vhosts: BTreeMap<VhostName, VhostState>,
+    pub(in crate::broker) users: BTreeMap<UserName, Arc<User>>,
+    /// The last number that was given to a queue; none is given twice.
+    pub(super) next_queue: u64,
+    /// How many durable shards the data directory has; 0: not known yet.
+    pub(in crate::broker) durable_shards: u16,
+    pub(in crate::broker) shard_logs: BTreeMap<ShardId, KnownLog>,
+    /// Queues per shard, to place new ones.
+    pub(super) load: BTreeMap<ShardId, u64>,
+}
+
+/// One vhost.
+#[derive(Debug, Clone)]
+pub(in crate::broker) struct VhostState {
+    pub(in crate::broker) table: RoutingTable,
+    pub(in crate::broker) queues: BTreeMap<QueueName, Arc<QueueDefinition>>,
+}
+
+/// What entries changed, for those who look at it.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    pub(super) created: Vec<(VhostName, Arc<QueueDefinition>)>,
+    pub(super) removed: Vec<(VhostName, Arc<QueueDefinition>)>,
+    /// Vhosts whose routing table changed.
+    pub(super) routed: BTreeSet<VhostName>,
+    /// Users were made, changed or deleted.
+    pub(super) users: bool,
+}
+
+impl Catalog {
+    /// Lets one thing happen. An entry about a vhost that is not there changes nothing.
+    pub(super) fn apply(&mut self, entry: &Entry, changed: &mut Changed) {
+        match entry {
+            Entry::PutVhost(name) => {
+                self.vhosts.entry(name.clone()).or_insert_with(|| VhostState::new(name));
+                changed.routed.insert(name.clone());
+            }
+            Entry::DeleteVhost(name) => {
+                let Some(state) = self.vhosts.remove(name) else { return };
+                for queue in state.queues.into_values() {
+                    self.unload(queue.shard);
+                    changed.removed.push((name.clone(), queue));
+                }
+                changed.routed.insert(name.clone());
+            }
+            Entry::PutUser(user) => {
+                self.users.insert(user.name.clone(), Arc::clone(user));
+                changed.users = true;
+            }
+            Entry::DeleteUser(name) => {
+                self.users.remove(name);
+                changed.users = true;
+            }
+            Entry::PutQueue(vhost, queue) => self.put_queue(vhost, queue, changed),
+            Entry::DeleteQueue { vhost, name, .. } => self.delete_queue(vhost, name, changed),
+            Entry::PutExchange(vhost, definition) => {
+                let Some(table) = self.changed_table(vhost, changed) else { return };
+                table.insert_exchange(definition.clone());
+            }
+            // What becomes unused by this is removed by entries of its own.
+            Entry::DeleteExchange { vhost, name, .. } => {
+                let Some(table) = self.changed_table(vhost, changed) else { return };
+                table.remove_exchange(name);
+            }
+            Entry::Bind { vhost, binding, .. } => {
+                let Some(table) = self.changed_table(vhost, changed) else { return };
+                table.bind(binding.clone());
+            }
+            Entry::Unbind { vhost, binding, .. } => {
+                let Some(table) = self.changed_table(vhost, changed) else { return };
+                table.unbind(binding);
+            }
+            Entry::Shards(count) => self.durable_shards = *count,
+            Entry::NextQueue(number) => self.next_queue = self.next_queue.max(*number),
+            Entry::ShardLog(shard, log) => {
+                self.shard_logs.insert(*shard, *log);
+            }
+        }
+    }
+
+    fn put_queue(&mut self, vhost: &VhostName, queue: &Arc<QueueDefinition>, changed: &mut Changed) {
+        self.next_queue = self.next_queue.max(queue.id.0);
+        let Some(state) = self.vhosts.get_mut(vhost) else { return };
+        let target = QueueTarget { id: queue.id, shard: queue.shard };
+        state.table.insert_queue(queue.name.clone(), target);
+        let former = state.queues.insert(queue.name.clone(), Arc::clone(queue));
+        *self.load.entry(queue.shard).or_default() += 1;
+        if let Some(former) = former {
+            self.unload(former.shard);
+        }
+        changed.created.push((vhost.clone(), Arc::clone(queue)));
+        changed.routed.insert(vhost.clone());
+    }
+
+    fn delete_queue(&mut self, vhost: &VhostName, name: &QueueName, changed: &mut Changed) {
+        let Some(state) = self.vhosts.get_mut(vhost) else { return };
+        state.table.remove_queue(name);
+        let Some(queue) = state.queues.remove(name) else { return };
+        self.unload(queue.shard);
+        changed.removed.push((vhost.clone(), queue));
+        changed.routed.insert(vhost.clone());
+    }
+
+    fn changed_table(&mut self, vhost: &VhostName, changed: &mut Changed) -> Option<&mut RoutingTable> {
+        let state = self.vhosts.get_mut(vhost)?;
+        changed.routed.insert(vhost.clone());
+        Some(&mut state.table)
+    }
+
+    fn unload(&mut self, shard: ShardId) {
+        if let Some(count) = self.load.get_mut(&shard) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Numbers that were given stay given, also those of a catalog that came to nothing.
+    pub(super) fn never_again(&mut self, other: &Self) {
+        self.next_queue = self.next_queue.max(other.next_queue);
+    }
+
+    /// The highest number that a queue ever had.
+    pub(in crate::broker) fn last_numbered(&self) -> QueueId {
+        QueueId(self.next_queue)
+    }
+
+    pub(super) fn vhost(&self, name: &VhostName) -> Result<&VhostState, Refusal> {
+        self.vhosts.get(name).ok_or_else(|| no_such_vhost(name))
+    }
+
+    /// The queue with this number.
+    pub(super) fn find_queue(&self, id: QueueId) -> Option<(VhostName, Arc<QueueDefinition>)> {
+        self.vhosts.iter().find_map(|(vhost, state)| {
+            let queue = state.queues.values().find(|queue| queue.id == id)?;
+            Some((vhost.clone(), Arc::clone(queue)))
+        })
+    }
+
+    /// Queues that only this connection may use.
+    pub(super) fn queues_of(&self, vhost: &VhostName, connection: ConnectionId) -> Vec<Arc<QueueDefinition>> {
+        let queues = self.vhosts.get(vhost).into_iter().flat_map(|state| state.queues.values());
+        queues.filter(|queue| queue.owner == Some(connection)).cloned().collect()
+    }
+}
+
+impl VhostState {
+    fn new(name: &VhostName) -> Self {
+        Self { table: RoutingTable::new(name.clone()), queues: BTreeMap::new() }
+    }
+}
+
+pub(in crate::broker) fn no_such_vhost(name: &str) -> Refusal {
+    Refusal::new(ReplyCode::NotAllowed, format!("vhost '{name}' does not exist")).about(Entity::Vhost, name)
+}

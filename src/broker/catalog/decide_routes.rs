@@ -1,0 +1,121 @@
+//! Which exchanges and bindings may be.
+
+use super::catalog::{Catalog, VhostState};
+use super::entry::Entry;
+use super::queue_checks::check_owner;
+use crate::model::{ConnectionId, Refusal, VhostName};
+use crate::routing::{
+    Binding, Destination, ExchangeDefinition, Removed, RoutingTable, check_binding, check_declare,
+    check_delete, check_equivalent, exchange_in_use, no_such_exchange, no_such_queue,
+};
+
+impl Catalog {
+    pub(super) fn decide_declare_exchange(
+        &self,
+        vhost: &VhostName,
+        definition: &ExchangeDefinition,
+    ) -> Result<Vec<Entry>, Refusal> {
+        let state = self.vhost(vhost)?;
+        if let Some(current) = state.table.exchange(&definition.name) {
+            return check_equivalent(current.definition(), definition, vhost).map(|()| Vec::new());
+        }
+        check_declare(definition, vhost)?;
+        Ok(vec![Entry::PutExchange(vhost.clone(), definition.clone())])
+    }
+
+    pub(super) fn decide_delete_exchange(
+        &self,
+        vhost: &VhostName,
+        name: &str,
+        if_unused: bool,
+    ) -> Result<Vec<Entry>, Refusal> {
+        check_delete(name, vhost)?;
+        let table = &self.vhost(vhost)?.table;
+        let Some(exchange) = table.exchange(name) else { return Ok(Vec::new()) };
+        if if_unused && exchange.bindings_count() > 0 {
+            return Err(exchange_in_use(name, vhost));
+        }
+        let definition = exchange.definition();
+        let entry = Entry::DeleteExchange {
+            vhost: vhost.clone(),
+            name: definition.name.clone(),
+            durable: definition.durable,
+        };
+        Ok(with_unused(vhost, table, entry, |table| table.remove_exchange(name)))
+    }
+
+    pub(super) fn decide_bind(
+        &self,
+        vhost: &VhostName,
+        connection: ConnectionId,
+        binding: &Binding,
+    ) -> Result<Vec<Entry>, Refusal> {
+        let state = self.vhost(vhost)?;
+        let durable = state.check_ends(binding, connection, vhost)?;
+        if state.table.has_binding(binding) {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Entry::Bind { vhost: vhost.clone(), binding: binding.clone(), durable }])
+    }
+
+    pub(super) fn decide_unbind(
+        &self,
+        vhost: &VhostName,
+        connection: ConnectionId,
+        binding: &Binding,
+    ) -> Result<Vec<Entry>, Refusal> {
+        let state = self.vhost(vhost)?;
+        let durable = state.check_ends(binding, connection, vhost)?;
+        if !state.table.has_binding(binding) {
+            return Ok(Vec::new());
+        }
+        let entry = Entry::Unbind { vhost: vhost.clone(), binding: binding.clone(), durable };
+        Ok(with_unused(vhost, &state.table, entry, |table| table.unbind(binding)))
+    }
+}
+
+impl VhostState {
+    /// Checks both ends of a binding; tells whether it is durable: if both of them are.
+    fn check_ends(
+        &self,
+        binding: &Binding,
+        connection: ConnectionId,
+        vhost: &VhostName,
+    ) -> Result<bool, Refusal> {
+        let source =
+            self.table.exchange(&binding.source).ok_or_else(|| no_such_exchange(&binding.source, vhost))?;
+        check_binding(binding, source.definition().kind)?;
+        let destination_durable = match &binding.destination {
+            Destination::Queue(name) => {
+                let queue = self.queues.get(name).ok_or_else(|| no_such_queue(name, vhost))?;
+                check_owner(queue, connection, vhost)?;
+                queue.durable
+            }
+            Destination::Exchange(name) => {
+                let exchange = self.table.exchange(name).ok_or_else(|| no_such_exchange(name, vhost))?;
+                exchange.definition().durable
+            }
+        };
+        Ok(source.definition().durable && destination_durable)
+    }
+}
+
+/// The entry, and behind it the removal of auto-delete exchanges that thereby lose their last binding, and of those
+/// that this makes unused in turn. Tried out on a copy of the table, which costs nothing.
+pub(super) fn with_unused(
+    vhost: &VhostName,
+    table: &RoutingTable,
+    entry: Entry,
+    remove: impl FnOnce(&mut RoutingTable) -> Option<Removed>,
+) -> Vec<Entry> {
+    let mut entries = vec![entry];
+    let mut table = table.clone();
+    let mut unused = remove(&mut table).map(|removed| removed.unused_exchanges).unwrap_or_default();
+    while let Some(name) = unused.pop() {
+        let Some(exchange) = table.exchange(&name) else { continue };
+        let durable = exchange.definition().durable;
+        unused.extend(table.remove_exchange(&name).into_iter().flat_map(|removed| removed.unused_exchanges));
+        entries.push(Entry::DeleteExchange { vhost: vhost.clone(), name, durable });
+    }
+    entries
+}

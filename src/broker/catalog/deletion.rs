@@ -1,0 +1,99 @@
+//! Deletions on a condition: the queue's shard looks, and takes no consumers from then on; the catalog goes on with
+//! other things meanwhile, and hears of it as of any other request.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::request::{Answer, Request};
+use super::task::{CatalogCommand, CatalogTask, Reply};
+use crate::broker::broker::stopping;
+use crate::broker::vhost::QueueDefinition;
+use crate::model::{Entity, QueueId, Refusal, ReplyCode, VhostName};
+use crate::shard::{Command, DeleteRefusal, SealConditions, out_of_service};
+
+impl CatalogTask {
+    /// The command, if it can be carried out by what the catalog knows. If not, its shard is asked.
+    pub(super) fn without_condition(&self, command: CatalogCommand) -> Option<CatalogCommand> {
+        let Request::DeleteQueue { vhost, connection, name, conditions } = &command.request else {
+            return Some(command);
+        };
+        if *conditions == SealConditions::default() {
+            return Some(command);
+        }
+        match self.applied.queue_to_delete(vhost, *connection, name) {
+            Ok(Some(queue)) => {
+                self.seal(vhost.clone(), queue, *conditions, command.reply);
+                None
+            }
+            Ok(None) => Some(command),
+            Err(refusal) => {
+                // Who asked may be gone.
+                let _ = command.reply.map(|reply| reply.send(Err(refusal)));
+                None
+            }
+        }
+    }
+
+    /// A consumer may have come in the meantime: then the queue stays, and will say again when it is unused.
+    pub(super) fn delete_if_unused(&self, queue: QueueId) {
+        if let Some((vhost, queue)) = self.applied.find_queue(queue) {
+            self.seal(vhost, queue, SealConditions { if_unused: true, if_empty: false }, None);
+        }
+    }
+
+    fn seal(
+        &self,
+        vhost: VhostName,
+        queue: Arc<QueueDefinition>,
+        conditions: SealConditions,
+        reply: Option<Reply>,
+    ) {
+        let Some(shard) = self.shared.shard(queue.shard) else { return };
+        let (sealed, is_sealed) = oneshot::channel();
+        shard.send(Command::Seal { queue: queue.id, conditions, reply: sealed });
+        let commands = Arc::clone(&self.commands);
+        tokio::spawn(async move {
+            let refusal = match is_sealed.await {
+                Ok(Ok(())) => {
+                    let request = Request::DeleteSealed { vhost, queue };
+                    // A broker that has stopped deletes nothing, and whoever asked hears that it is gone.
+                    let _ = commands.push(CatalogCommand { request, reply });
+                    return;
+                }
+                Ok(Err(why)) => refused(&vhost, &queue, why),
+                Err(_) => stopping(),
+            };
+            // Who asked may be gone.
+            let _ = reply.map(|reply| reply.send(Err(refusal)));
+        });
+    }
+
+    /// Its deletion could not be recorded: it goes on.
+    pub(super) fn unseal(&self, queue: &QueueDefinition) {
+        if let Some(shard) = self.shared.shard(queue.shard) {
+            shard.send(Command::Unseal { queue: queue.id });
+        }
+    }
+}
+
+fn refused(vhost: &VhostName, queue: &QueueDefinition, why: DeleteRefusal) -> Refusal {
+    let why = match why {
+        DeleteRefusal::InUse => "in use",
+        DeleteRefusal::NotEmpty => "not empty",
+        DeleteRefusal::OutOfService => return out_of_service(queue.shard),
+    };
+    Refusal::new(ReplyCode::PreconditionFailed, format!("queue '{}' in vhost '{vhost}' {why}", queue.name))
+        .about(Entity::Queue, queue.name.as_str())
+}
+
+impl Answer {
+    /// How many ready messages went with a queue that was deleted; waits for its shard.
+    pub(in crate::broker) async fn message_count(self) -> u64 {
+        match self {
+            // A shard that has stopped holds no queue any more.
+            Self::Deleted(Some(count)) => count.await.unwrap_or(0),
+            Self::Deleted(None) | Self::Done | Self::Queue(_) => 0,
+        }
+    }
+}

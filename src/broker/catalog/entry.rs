@@ -1,0 +1,173 @@
+//! What can happen to the catalog: the only input of [`Catalog::apply`](super::Catalog::apply), live and at recovery.
+
+use std::sync::Arc;
+
+use super::record::{self, Change, Record, StoredBinding, StoredExchange, StoredLog, StoredName, StoredUser};
+use crate::auth::{PasswordHash, User};
+use crate::broker::vhost::QueueDefinition;
+use crate::model::{ExchangeName, QueueName, ShardId, UserName, VhostName};
+use crate::routing::{Binding, ExchangeDefinition};
+use crate::storage::{KnownLog, LogIndex};
+
+/// One change. What does not outlive the process has no record, and goes the same way otherwise.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Entry {
+    PutVhost(VhostName),
+    /// With all that is in it.
+    DeleteVhost(VhostName),
+    PutUser(Arc<User>),
+    DeleteUser(UserName),
+    PutExchange(VhostName, ExchangeDefinition),
+    /// With its bindings.
+    DeleteExchange {
+        vhost: VhostName,
+        name: ExchangeName,
+        durable: bool,
+    },
+    PutQueue(VhostName, Arc<QueueDefinition>),
+    /// With its bindings.
+    DeleteQueue {
+        vhost: VhostName,
+        name: QueueName,
+        durable: bool,
+    },
+    Bind {
+        vhost: VhostName,
+        binding: Binding,
+        durable: bool,
+    },
+    Unbind {
+        vhost: VhostName,
+        binding: Binding,
+        durable: bool,
+    },
+    /// How many durable shards there are; once.
+    Shards(u16),
+    /// Numbers of queues up to this one have been given.
+    NextQueue(u64),
+    /// Which log a shard has, and how far it reached when that was last known.
+    ShardLog(ShardId, KnownLog),
+}
+
+impl Entry {
+    /// What of it goes into the catalog's log; `None` if it goes with the process.
+    pub(super) fn record(&self) -> Option<Record> {
+        let change = match self {
+            Self::PutVhost(name) => Change::PutVhost(StoredName::new("", name)),
+            Self::DeleteVhost(name) => Change::DeleteVhost(StoredName::new("", name)),
+            Self::PutUser(user) => Change::PutUser(StoredUser::new(user)),
+            Self::DeleteUser(name) => Change::DeleteUser(StoredName::new("", name)),
+            Self::PutExchange(vhost, definition) if definition.durable => {
+                Change::PutExchange(StoredExchange::new(vhost, definition))
+            }
+            Self::DeleteExchange { vhost, name, durable: true } => {
+                Change::DeleteExchange(StoredName::new(vhost, name))
+            }
+            Self::PutQueue(vhost, queue) if queue.durable => {
+                Change::PutQueue(record::stored_queue(vhost, queue))
+            }
+            Self::DeleteQueue { vhost, name, durable: true } => {
+                Change::DeleteQueue(StoredName::new(vhost, name))
+            }
+            Self::Bind { vhost, binding, durable: true } => Change::Bind(StoredBinding::new(vhost, binding)),
+            Self::Unbind { vhost, binding, durable: true } => {
+                Change::Unbind(StoredBinding::new(vhost, binding))
+            }
+            Self::Shards(count) => Change::Shards((*count).into()),
+            Self::NextQueue(number) => Change::NextQueue(*number),
+            Self::ShardLog(shard, log) => {
+                Change::ShardLog(StoredLog { shard: shard.0.into(), log_id: log.id, end: log.end.0 })
+            }
+            Self::PutExchange(..)
+            | Self::PutQueue(..)
+            | Self::DeleteExchange { .. }
+            | Self::DeleteQueue { .. }
+            | Self::Bind { .. }
+            | Self::Unbind { .. } => return None,
+        };
+        Some(change.into())
+    }
+
+    /// Reads what [`record`](Self::record) made.
+    ///
+    /// # Errors
+    /// Why it is no change of this version, in a sentence.
+    pub(super) fn of(record: Record) -> Result<Self, String> {
+        let Some(change) = record.change else {
+            return Err("a record of a kind that this version does not know".to_owned());
+        };
+        Ok(match change {
+            Change::PutVhost(stored) => Self::PutVhost(vhost_name(&stored.name)?),
+            Change::DeleteVhost(stored) => Self::DeleteVhost(vhost_name(&stored.name)?),
+            Change::PutUser(stored) => Self::PutUser(Arc::new(user(&stored)?)),
+            Change::DeleteUser(stored) => {
+                Self::DeleteUser(UserName::new(&stored.name).map_err(record::too_long)?)
+            }
+            Change::PutExchange(stored) => {
+                Self::PutExchange(vhost_name(&stored.vhost)?, stored.definition()?)
+            }
+            Change::DeleteExchange(stored) => Self::DeleteExchange {
+                vhost: vhost_name(&stored.vhost)?,
+                name: ExchangeName::new(&stored.name).map_err(record::too_long)?,
+                durable: true,
+            },
+            Change::PutQueue(stored) => {
+                let vhost = vhost_name(&stored.vhost)?;
+                Self::PutQueue(vhost, Arc::new(stored.definition()?))
+            }
+            Change::DeleteQueue(stored) => Self::DeleteQueue {
+                vhost: vhost_name(&stored.vhost)?,
+                name: QueueName::new(&stored.name).map_err(record::too_long)?,
+                durable: true,
+            },
+            Change::Bind(stored) => {
+                let vhost = vhost_name(&stored.vhost)?;
+                Self::Bind { vhost, binding: stored.binding()?, durable: true }
+            }
+            Change::Unbind(stored) => {
+                let vhost = vhost_name(&stored.vhost)?;
+                Self::Unbind { vhost, binding: stored.binding()?, durable: true }
+            }
+            Change::Shards(count) => {
+                Self::Shards(u16::try_from(count).map_err(|_| format!("{count} shards"))?)
+            }
+            Change::NextQueue(number) => Self::NextQueue(number),
+            Change::ShardLog(StoredLog { shard, log_id, end }) => {
+                let shard = u16::try_from(shard).map_err(|_| format!("shard {shard}"))?;
+                Self::ShardLog(ShardId(shard), KnownLog { id: log_id, end: LogIndex(end) })
+            }
+        })
+    }
+
+    /// The vhost that must be there for it.
+    pub(super) fn needs_vhost(&self) -> Option<&VhostName> {
+        match self {
+            Self::PutExchange(vhost, _)
+            | Self::DeleteExchange { vhost, .. }
+            | Self::PutQueue(vhost, _)
+            | Self::DeleteQueue { vhost, .. }
+            | Self::Bind { vhost, .. }
+            | Self::Unbind { vhost, .. } => Some(vhost),
+            Self::PutVhost(_)
+            | Self::DeleteVhost(_)
+            | Self::PutUser(_)
+            | Self::DeleteUser(_)
+            | Self::Shards(_)
+            | Self::NextQueue(_)
+            | Self::ShardLog(..) => None,
+        }
+    }
+}
+
+fn user(stored: &StoredUser) -> Result<User, String> {
+    Ok(User {
+        name: UserName::new(&stored.name).map_err(record::too_long)?,
+        password: PasswordHash::parse(&stored.password_hash).map_err(|error| error.to_string())?,
+        administrator: stored.administrator,
+        vhosts: stored.vhosts.iter().map(|name| vhost_name(name)).collect::<Result<_, _>>()?,
+    })
+}
+
+fn vhost_name(name: &str) -> Result<VhostName, String> {
+    VhostName::new(name).map_err(record::too_long)
+}

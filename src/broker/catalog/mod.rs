@@ -1,0 +1,27 @@
+//! The catalog: what exists, and the one task that changes it.
+//!
+//! Owns vhosts, users, exchanges, bindings, queues and where they live. A request is decided upon by looking alone
+//! (`decide_*.rs`), its entries are recorded, and when the disk has them they are applied and shown. Must never show, route
+//! by or answer as done what a restart could forget, and never wait for a shard. Start reading at [`CatalogTask`].
+
+mod catalog;
+mod checkpoint;
+mod decide_access;
+mod decide_queues;
+mod decide_routes;
+mod deletion;
+mod entry;
+mod open;
+mod queue_checks;
+mod record;
+mod request;
+mod task;
+
+pub(super) use catalog::{Catalog, FIRST_VOLATILE_SHARD, VOLATILE_SHARDS, no_such_vhost};
+pub(super) use checkpoint::CatalogKeeper;
+pub(super) use decide_queues::Surroundings;
+pub(super) use open::{Incomplete, NewBroker, OpenedLog, open_log};
+pub(super) use queue_checks::check_owner;
+pub(super) use request::{Answer, Request};
+pub use request::{DeclaredQueue, QueueDeclaration, UserChange};
+pub(super) use task::{CatalogCommand, CatalogTask, Stopped};

@@ -1,0 +1,403 @@
+//! The catalog's owner: decides upon requests in order, makes their entries durable together, then applies and shows them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use prost::Message;
+use tokio::sync::{Notify, oneshot};
+
+use super::catalog::{Catalog, Changed};
+use super::checkpoint::CatalogKeeper;
+use super::decide_queues::Surroundings;
+use super::entry::Entry;
+use super::record::{Record, Records};
+use super::request::{Answer, Request};
+use crate::broker::broker::Shared;
+use crate::broker::vhost::{QueueDefinition, Vhost};
+use crate::model::{BodySequence, QueueId, QueueName, Refusal, ReplyCode, ShardId, Timestamp, VhostName};
+use crate::shard::{Command, Mailbox, Notice, QueueOptions};
+use crate::storage::{Batch, DiskError, KnownLog, LogRoom, ShardLog};
+
+/// A request and where its answer goes; nobody waits for requests that the broker makes itself.
+#[derive(Debug)]
+pub(in crate::broker) struct CatalogCommand {
+    pub(in crate::broker) request: Request,
+    pub(in crate::broker) reply: Option<Reply>,
+}
+
+pub(super) type Reply = oneshot::Sender<Result<Answer, Refusal>>;
+
+/// Requests whose entries are made durable together, at most.
+const REQUESTS_PER_BATCH_MAX: usize = 4096;
+
+pub(in crate::broker) struct CatalogTask {
+    /// What the log has made durable, and what needs no log: this is shown.
+    pub(in crate::broker) applied: Catalog,
+    /// The same with the entries that are on their way: this is decided by. Between batches both are equal.
+    pub(in crate::broker) decided: Catalog,
+    pub(in crate::broker) surroundings: Surroundings,
+    pub(in crate::broker) log: Box<dyn ShardLog>,
+    /// Why nothing can be recorded any more.
+    pub(in crate::broker) failed: Option<Refusal>,
+    pub(in crate::broker) progress: Arc<Notify>,
+    pub(in crate::broker) commands: Arc<Mailbox<CatalogCommand>>,
+    pub(in crate::broker) notices: Arc<Mailbox<Notice>>,
+    pub(in crate::broker) shared: Arc<Shared>,
+    pub(in crate::broker) keeper: CatalogKeeper,
+    pub(in crate::broker) stop: oneshot::Receiver<oneshot::Sender<Stopped>>,
+    /// What came from `stop`, if it came while the task waited for the disk.
+    pub(in crate::broker) stopping: Option<Asked>,
+}
+
+/// Who gets what is left of the task, unless all are gone that could ask.
+type Asked = Result<oneshot::Sender<Stopped>, oneshot::error::RecvError>;
+
+/// A catalog that takes no more requests.
+pub(in crate::broker) struct Stopped(CatalogTask);
+
+/// What became of a request, before its entries are durable.
+enum Outcome {
+    Done,
+    Queue(QueueName),
+    /// This queue goes, if there was one.
+    Deleted(Option<QueueId>),
+}
+
+type Decision = Result<Outcome, Refusal>;
+
+impl CatalogTask {
+    pub(in crate::broker) async fn run(mut self) {
+        let mut commands = Vec::new();
+        let mut notices = Vec::new();
+        let asked = loop {
+            let commands_mailbox = Arc::clone(&self.commands);
+            let notices_mailbox = Arc::clone(&self.notices);
+            let arrived = poll_fn(|context| {
+                let first = commands_mailbox.poll_take(context, &mut commands);
+                let second = notices_mailbox.poll_take(context, &mut notices);
+                if first.is_ready() || second.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+            });
+            tokio::select! {
+                () = arrived => {}
+                asked = &mut self.stop => break asked,
+            }
+            notices.drain(..).for_each(|notice| self.hear(notice));
+            let mut rest = commands.drain(..).peekable();
+            while rest.peek().is_some() {
+                let some: Vec<CatalogCommand> = rest.by_ref().take(REQUESTS_PER_BATCH_MAX).collect();
+                self.carry_out(some).await;
+            }
+            drop(rest);
+            if let Some(asked) = self.stopping.take() {
+                break asked;
+            }
+            if self.keeper.is_due() {
+                self.write_checkpoint().await;
+            }
+        };
+        match asked {
+            // Who asked may be gone.
+            Ok(asked) => drop(asked.send(Stopped(self))),
+            Err(_) if self.keeper.has_news() => self.write_checkpoint().await,
+            Err(_) => {}
+        }
+    }
+
+    fn hear(&mut self, notice: Notice) {
+        match notice {
+            Notice::QueueUnused { queue } => self.delete_if_unused(queue),
+            Notice::LogFailed { shard, what } => {
+                self.shared.note_fault(shard, &what);
+                self.surroundings.failed_shards.insert(shard, what);
+            }
+        }
+    }
+
+    /// Between batches everything that the catalog knows is durable, unless its log failed or has no room.
+    async fn write_checkpoint(&mut self) {
+        if self.failed.is_none() && self.log.progress().failed.is_none() && self.log.idle() {
+            self.keeper.write(self.log.position(), self.applied.records()).await;
+        }
+    }
+
+    async fn carry_out(&mut self, commands: Vec<CatalogCommand>) {
+        let commands: Vec<_> =
+            commands.into_iter().filter_map(|command| self.without_condition(command)).collect();
+        let (mut entries, mut decisions) = self.decide_all(&commands, self.failed.clone().as_ref());
+        let records = entries.iter().filter_map(Entry::record).collect();
+        if let Err(refusal) = self.make_durable(records).await {
+            let came_to_nothing = std::mem::replace(&mut self.decided, self.applied.clone());
+            self.decided.never_again(&came_to_nothing);
+            // What needs no record is done all the same.
+            (entries, decisions) = self.decide_all(&commands, Some(&refusal));
+        }
+        let mut changed = Changed::default();
+        entries.iter().for_each(|entry| self.applied.apply(entry, &mut changed));
+        self.create_on_shards(&changed);
+        self.show(&changed);
+        let mut deleted = self.delete_on_shards(&changed);
+        for (CatalogCommand { request, reply }, decision) in commands.into_iter().zip(decisions) {
+            if let (Request::DeleteSealed { queue, .. }, Err(_)) = (&request, &decision) {
+                self.unseal(queue);
+            }
+            let Some(reply) = reply else { continue };
+            let answer = decision.map(|outcome| match outcome {
+                Outcome::Done => Answer::Done,
+                Outcome::Queue(name) => Answer::Queue(name),
+                Outcome::Deleted(queue) => Answer::Deleted(queue.and_then(|queue| deleted.remove(&queue))),
+            });
+            // Who asked may be gone.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Decides upon requests one after the other, each in view of those before it. If nothing can be recorded, those
+    /// that need it are refused.
+    fn decide_all(
+        &mut self,
+        commands: &[CatalogCommand],
+        unrecordable: Option<&Refusal>,
+    ) -> (Vec<Entry>, Vec<Decision>) {
+        let mut entries = Vec::new();
+        let mut decisions = Vec::with_capacity(commands.len());
+        for CatalogCommand { request, .. } in commands {
+            let decision = self.decide(request).and_then(|(made, outcome)| match unrecordable {
+                Some(refusal) if made.iter().any(|entry| entry.record().is_some()) => Err(refusal.clone()),
+                _ => {
+                    made.iter().for_each(|entry| self.decided.apply(entry, &mut Changed::default()));
+                    entries.extend(made);
+                    Ok(outcome)
+                }
+            });
+            decisions.push(decision);
+            if let Request::CloseConnection { vhost, connection } = request {
+                for queue in self.decided.queues_of(vhost, *connection) {
+                    let mut made = self.decided.decide_delete_queue(vhost, &queue);
+                    // An auto-delete exchange whose removal cannot be recorded stays, without bindings.
+                    made.retain(|entry| unrecordable.is_none() || entry.record().is_none());
+                    made.iter().for_each(|entry| self.decided.apply(entry, &mut Changed::default()));
+                    entries.extend(made);
+                }
+            }
+        }
+        (entries, decisions)
+    }
+
+    fn decide(&self, request: &Request) -> Result<(Vec<Entry>, Outcome), Refusal> {
+        let catalog = &self.decided;
+        let entries = match request {
+            Request::DeclareExchange { vhost, definition } => {
+                catalog.decide_declare_exchange(vhost, definition)?
+            }
+            Request::DeleteExchange { vhost, name, if_unused } => {
+                catalog.decide_delete_exchange(vhost, name, *if_unused)?
+            }
+            Request::Bind { vhost, connection, binding } => {
+                catalog.decide_bind(vhost, *connection, binding)?
+            }
+            Request::Unbind { vhost, connection, binding } => {
+                catalog.decide_unbind(vhost, *connection, binding)?
+            }
+            Request::DeclareQueue { vhost, connection, declaration } => {
+                let (entries, name) =
+                    catalog.decide_declare_queue(&self.surroundings, vhost, *connection, declaration)?;
+                return Ok((entries, Outcome::Queue(name)));
+            }
+            Request::DeleteQueue { vhost, connection, name, .. } => {
+                let queue = catalog.queue_to_delete(vhost, *connection, name)?;
+                let entries =
+                    queue.as_ref().map_or(Vec::new(), |queue| catalog.decide_delete_queue(vhost, queue));
+                return Ok((entries, Outcome::Deleted(queue.map(|queue| queue.id))));
+            }
+            Request::DeleteSealed { vhost, queue } => {
+                return Ok((catalog.decide_delete_queue(vhost, queue), Outcome::Deleted(Some(queue.id))));
+            }
+            // One queue after the other, above.
+            Request::CloseConnection { .. } => Vec::new(),
+            Request::PutUser { name, password_hash, administrator, vhosts } => {
+                catalog.decide_put_user(name, password_hash.as_ref(), *administrator, vhosts)?
+            }
+            Request::DeleteUser { name } => catalog.decide_delete_user(name)?,
+            Request::PutVhost { name } => catalog.decide_put_vhost(name)?,
+            Request::DeleteVhost { name } => catalog.decide_delete_vhost(name),
+        };
+        Ok((entries, Outcome::Done))
+    }
+
+    /// Waits for the disk, if need be until there is room on it.
+    async fn make_durable(&mut self, records: Vec<Record>) -> Result<(), Refusal> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let batch = batch(records);
+        self.keeper.note_written(batch.payload_bytes());
+        let index = match self.log.propose(batch) {
+            Ok(index) => index,
+            Err(failure) if failure.is_final() => return Err(self.fail(&failure.to_string())),
+            Err(failure) => return Err(unrecorded(&failure.to_string()).retryable()),
+        };
+        loop {
+            let progress = Arc::clone(&self.progress);
+            let notified = progress.notified();
+            let progress = self.log.progress();
+            if progress.durable >= index {
+                return Ok(());
+            }
+            if let Some(failure) = progress.failed {
+                return Err(self.fail(&failure.to_string()));
+            }
+            let LogRoom::None(error) = progress.room else {
+                notified.await;
+                continue;
+            };
+            if self.stop.is_terminated() {
+                return Err(no_room(&error));
+            }
+            // Whoever is to make room may want to stop the broker first.
+            tokio::select! {
+                () = notified => {}
+                asked = &mut self.stop => {
+                    self.stopping = Some(asked);
+                    return Err(no_room(&error));
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, what: &str) -> Refusal {
+        let refusal = unrecorded(what).hint(
+            "nothing can be declared or deleted until the operator has looked at the disk and restarted the broker",
+        );
+        self.failed = Some(refusal.clone());
+        refusal
+    }
+
+    /// Before anybody can publish to them.
+    fn create_on_shards(&self, changed: &Changed) {
+        for (_, queue) in &changed.created {
+            if let Some(shard) = self.shared.shard(queue.shard) {
+                let options = QueueOptions { recoverable: queue.durable, auto_delete: queue.auto_delete };
+                shard.send(Command::CreateQueue { queue: queue.id, options });
+            }
+        }
+    }
+
+    /// After nobody finds them any more. The shards tell how many ready messages went with each queue.
+    fn delete_on_shards(&self, changed: &Changed) -> HashMap<QueueId, oneshot::Receiver<u64>> {
+        let mut deleted = HashMap::new();
+        for (_, queue) in &changed.removed {
+            if let Some(shard) = self.shared.shard(queue.shard) {
+                let (reply, count) = oneshot::channel();
+                shard.send(Command::DeleteQueue { queue: queue.id, reply });
+                deleted.insert(queue.id, count);
+            }
+        }
+        deleted
+    }
+
+    /// Lets connections see what was applied.
+    fn show(&self, changed: &Changed) {
+        let mut vhosts = self.shared.vhosts_mut();
+        for name in &changed.routed {
+            match self.applied.vhosts.get(name) {
+                Some(state) => {
+                    let vhost =
+                        vhosts.entry(name.clone()).or_insert_with(|| Arc::new(Vhost::new(name.clone())));
+                    vhost.publish_routing(state.table.clone());
+                }
+                None => {
+                    if let Some(vhost) = vhosts.remove(name) {
+                        vhost.mark_deleted();
+                        self.shared.disconnect_vhost(name);
+                    }
+                }
+            }
+        }
+        for (name, queue) in &changed.removed {
+            if let Some(vhost) = vhosts.get(name) {
+                vhost.remove_queue(&queue.name);
+            }
+        }
+        for (name, queue) in &changed.created {
+            if let Some(vhost) = vhosts.get(name)
+                && self.is_applied(name, queue)
+            {
+                vhost.insert_queue(Arc::clone(queue));
+            }
+        }
+        drop(vhosts);
+        if changed.users {
+            self.shared.replace_users(&self.applied.users);
+        }
+    }
+
+    fn is_applied(&self, vhost: &VhostName, queue: &QueueDefinition) -> bool {
+        let state = self.applied.vhosts.get(vhost);
+        state.and_then(|state| state.queues.get(&queue.name)).is_some_and(|current| current.id == queue.id)
+    }
+}
+
+impl fmt::Debug for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stopped").field(&self.0.log.known()).finish()
+    }
+}
+
+impl Stopped {
+    /// Records how far the shards' logs reach, and stops for good. Returns how far the catalog's own log reaches;
+    /// `None` if it is in memory.
+    ///
+    /// # Errors
+    /// What could not be put on disk, in a sentence.
+    pub(in crate::broker) async fn close(
+        self,
+        shards: Vec<(ShardId, KnownLog)>,
+    ) -> Result<Option<KnownLog>, String> {
+        let Self(mut task) = self;
+        if let Some(refusal) = task.failed {
+            return Err(refusal.text);
+        }
+        if task.log.known().is_none() {
+            return Ok(None);
+        }
+        let entries: Vec<Entry> = shards
+            .into_iter()
+            .filter(|(shard, log)| task.applied.shard_logs.get(shard) != Some(log))
+            .map(|(shard, log)| Entry::ShardLog(shard, log))
+            .collect();
+        let records = entries.iter().filter_map(Entry::record).collect();
+        task.make_durable(records).await.map_err(|refusal| refusal.text)?;
+        entries.iter().for_each(|entry| task.applied.apply(entry, &mut Changed::default()));
+        if task.keeper.has_news() {
+            task.write_checkpoint().await;
+        }
+        Ok(task.log.known())
+    }
+}
+
+pub(super) fn batch(records: Vec<Record>) -> Batch {
+    let records = Records { records };
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Batch {
+        first_body: BodySequence(0),
+        bodies: 0,
+        operations: records.records.len() as u32,
+        recorded_at: Timestamp(since.as_millis() as u64),
+        payload: vec![Bytes::from(records.encode_to_vec())],
+    }
+}
+
+fn no_room(error: &DiskError) -> Refusal {
+    Refusal::new(ReplyCode::ResourceError, format!("the catalog cannot be written: {error}"))
+        .hint("free space on the broker's disk")
+        .retryable()
+}
+
+fn unrecorded(what: &str) -> Refusal {
+    Refusal::new(ReplyCode::ResourceError, format!("the catalog cannot record this: {what}"))
+}
