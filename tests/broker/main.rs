@@ -4,5 +4,6 @@
 mod cli;
 mod client;
 mod examples;
+mod faults;
 mod server;
 mod support;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::support::{Broker, leveret, run};
+use crate::support::Broker;
 
 /// Flips a bit of the first `text` in a log; gives back the file and what was in it.
 fn damage(broker: &Broker, log: &str, text: &str) -> (PathBuf, Vec<u8>) {
@@ -102,7 +102,5 @@ fn a_broker_whose_only_shard_is_damaged_does_not_start() {
     broker.queue_of("rotten", &["behind it"]);
     broker.kill();
     let (file, _) = damage(&broker, "shard-0", "rot begins here");
-    let mut serve = leveret(&["serve", "--listen", "127.0.0.1:0", "--data"]);
-    serve.arg(broker.data());
-    run(serve).fails(1, &["shard 0 cannot be recovered", file.to_str().unwrap(), "is damaged at byte"]);
+    broker.refuses_to_start(&["shard 0 cannot be recovered", file.to_str().unwrap(), "is damaged at byte"]);
 }

@@ -8,6 +8,7 @@ mod explain;
 #[cfg(target_os = "linux")]
 mod full_disk;
 mod get;
+mod mixed_up;
 mod open_files;
 mod perf;
 mod publish;

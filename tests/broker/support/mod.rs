@@ -137,6 +137,21 @@ impl Broker {
         self.child.wait().unwrap();
     }
 
+    /// Stops it as asked.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) {
+        interrupt(&self.child);
+        assert!(self.child.wait().unwrap().success(), "the broker stops cleanly");
+    }
+
+    /// Tries to start it after its end; it must refuse.
+    #[track_caller]
+    pub(crate) fn refuses_to_start(&self, needles: &[&str]) {
+        let mut serve = leveret(&["serve", "--listen", "127.0.0.1:0", "--data"]);
+        serve.arg(self.data()).args(&self.flags);
+        run(serve).fails(1, needles);
+    }
+
     /// Starts it after its end, and kills it again after a while.
     #[track_caller]
     pub(crate) fn kill_while_starting(&mut self, after: Duration) {

@@ -1,0 +1,222 @@
+//! A whole broker on a disk in memory that fails at each of its calls in turn, and what its clients were told held
+//! against what is there afterwards.
+
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use leveret::client::{Binding, Channel, DeleteQueue, Message, Queue, RequestError};
+use leveret::storage::testing::{Fault, MemoryDisk, PowerLoss};
+use world::World;
+
+/// What clients know for certain, and what they do not.
+#[derive(Debug, Default)]
+struct Journal {
+    queues: BTreeMap<&'static str, Knowledge>,
+    /// Bodies that were published to each queue, in order, and whether the disk was said to have them.
+    bodies: BTreeMap<&'static str, Vec<(String, bool)>>,
+    /// Queues that are bound for certain.
+    bound: BTreeSet<&'static str>,
+    /// Something was refused.
+    refused: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Knowledge {
+    There,
+    Gone,
+    /// It was refused: not to be seen before a restart, and unknown after one, since a sync that failed may have written.
+    Refused,
+    /// Its deletion was refused: to be seen with all its messages before a restart.
+    DeletionRefused,
+}
+
+impl Journal {
+    fn hear<T>(&mut self, answer: Result<T, RequestError>, done: Knowledge, refused: Knowledge) -> Knowledge {
+        match answer {
+            Ok(_) => done,
+            Err(RequestError::Refused(_)) => {
+                self.refused = true;
+                refused
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+/// Publishes, declares and deletes, and checks after each refusal that nothing of it is seen.
+async fn work(channel: &Channel, journal: &mut Journal) {
+    declare(channel, journal, "first").await;
+    declare(channel, journal, "second").await;
+    bind(channel, journal, "first").await;
+    publish(channel, journal, "first", 3).await;
+    publish(channel, journal, "second", 3).await;
+    delete(channel, journal, "second").await;
+    // It would take the number of the one before, if numbers were used twice.
+    declare(channel, journal, "third").await;
+    publish(channel, journal, "third", 3).await;
+    declare(channel, journal, "fourth").await;
+    bind(channel, journal, "third").await;
+    delete(channel, journal, "first").await;
+    // What needs no record goes on whatever happened, and makes nothing visible that was refused.
+    channel.declare_queue(Queue::private()).await.unwrap();
+    check_seen(channel, journal).await;
+}
+
+async fn declare(channel: &Channel, journal: &mut Journal, name: &'static str) {
+    let declared = channel.declare_queue(Queue::new(name)).await;
+    let known = journal.hear(declared, Knowledge::There, Knowledge::Refused);
+    journal.queues.insert(name, known);
+    check_seen(channel, journal).await;
+}
+
+async fn delete(channel: &Channel, journal: &mut Journal, name: &'static str) {
+    if journal.queues[name] != Knowledge::There {
+        return;
+    }
+    let deleted = channel.delete_queue(name, DeleteQueue::default()).await;
+    let known = journal.hear(deleted, Knowledge::Gone, Knowledge::DeletionRefused);
+    journal.queues.insert(name, known);
+    check_seen(channel, journal).await;
+}
+
+/// Asks twice if need be: that something was refused does not make it done the second time.
+async fn bind(channel: &Channel, journal: &mut Journal, queue: &'static str) {
+    for _ in 0..2 {
+        if channel.bind(Binding::to_queue("amq.topic", queue, "all.#")).await.is_ok() {
+            journal.bound.insert(queue);
+            return;
+        }
+    }
+}
+
+async fn publish(channel: &Channel, journal: &mut Journal, queue: &'static str, count: usize) {
+    let publisher = channel.publisher("", queue).mandatory().open().await.unwrap();
+    for number in 0..count {
+        let body = format!("{queue} {number}");
+        let confirmed = match publisher.publish(Message::new(body.clone())).await {
+            Ok(confirm) => confirm.await.is_ok(),
+            Err(error) => panic!("{error}"),
+        };
+        let known = journal.queues[queue];
+        assert!(known == Knowledge::There || !confirmed, "a message was confirmed to {queue}, {known:?}");
+        journal.bodies.entry(queue).or_default().push((body, confirmed));
+    }
+    publisher.close().await.ok();
+}
+
+/// Before a restart all is as it was said to be.
+async fn check_seen(channel: &Channel, journal: &Journal) {
+    let seen: BTreeSet<String> =
+        channel.list_queues().await.unwrap().into_iter().map(|queue| queue.name).collect();
+    for (name, knowledge) in &journal.queues {
+        let there = matches!(knowledge, Knowledge::There | Knowledge::DeletionRefused);
+        assert_eq!(seen.contains(*name), there, "{name} is {knowledge:?} and listed are {seen:?}");
+        assert_eq!(channel.check_queue(name).await.is_ok(), there, "{name} is {knowledge:?}");
+    }
+}
+
+/// After a restart nothing that was confirmed is missing, nothing is where it does not belong.
+async fn check_kept(channel: &Channel, journal: &Journal) {
+    let there: BTreeSet<String> =
+        channel.list_queues().await.unwrap().into_iter().map(|queue| queue.name).collect();
+    for (name, knowledge) in &journal.queues {
+        match knowledge {
+            Knowledge::There => assert!(there.contains(*name), "{name} was declared and is gone"),
+            Knowledge::Gone => assert!(!there.contains(*name), "{name} was deleted and is back"),
+            Knowledge::Refused | Knowledge::DeletionRefused => {}
+        }
+        if there.contains(*name) {
+            check_messages(channel, name, journal.bodies.get(name).map_or(&[], |bodies| bodies)).await;
+        }
+    }
+    assert!(there.iter().all(|name| journal.queues.contains_key(&**name)), "{there:?}");
+    let bindings = channel.list_bindings().await.unwrap();
+    for queue in &journal.bound {
+        let bound = bindings.contains(&Binding::to_queue("amq.topic", *queue, "all.#"));
+        assert!(bound || !there.contains(*queue), "{queue} was bound and is not any more");
+    }
+}
+
+async fn check_messages(channel: &Channel, queue: &str, published: &[(String, bool)]) {
+    let mut rest = published.iter();
+    while let Some(got) = channel.get(queue, true).await.unwrap() {
+        let body = std::str::from_utf8(got.delivery.body()).unwrap().to_owned();
+        let skipped = rest.by_ref().take_while(|(other, _)| *other != body);
+        let lost: Vec<_> = skipped.filter(|(_, confirmed)| *confirmed).collect();
+        assert!(lost.is_empty(), "{queue}: {body} came, and {lost:?} before it did not");
+        assert!(published.iter().any(|(other, _)| *other == body), "{queue}: {body} does not belong there");
+    }
+    let lost: Vec<_> = rest.filter(|(_, confirmed)| *confirmed).collect();
+    assert!(lost.is_empty(), "{queue}: {lost:?} were confirmed and are gone");
+}
+
+/// Works on a disk that fails at one call, loses power, and opens again. Returns whether something was refused.
+fn fail_at(call: u64, fault: Fault, loss: PowerLoss) -> bool {
+    let disk = MemoryDisk::new();
+    let mut journal = Journal::default();
+    World::open(&disk).unwrap().run(async |_| {}).close().unwrap();
+    disk.fail_at(disk.changes() + call, fault);
+    // A broker that does not even start has promised nothing.
+    if let Ok(world) = World::open(&disk) {
+        world.run(async |channel| work(channel, &mut journal).await).crash();
+    }
+    disk.restore_power(loss, call);
+    World::open(&disk).unwrap().run(async |channel| check_kept(channel, &journal).await).crash();
+    journal.refused
+}
+
+/// How many calls a start and the work make that could fail.
+fn calls() -> u64 {
+    let disk = MemoryDisk::new();
+    World::open(&disk).unwrap().run(async |_| {}).close().unwrap();
+    let before = disk.changes();
+    let mut journal = Journal::default();
+    World::open(&disk).unwrap().run(async |channel| work(channel, &mut journal).await).crash();
+    assert!(!journal.refused);
+    disk.changes() - before
+}
+
+#[test]
+fn whatever_call_of_the_disk_fails_clients_were_told_the_truth() {
+    let calls = calls();
+    assert!(calls > 30, "only {calls} calls: is this the right disk?");
+    let mut refused = 0;
+    for call in 0..calls {
+        let loss = if call % 2 == 0 { PowerLoss::KeepsAll } else { PowerLoss::LosesAll };
+        refused += u32::from(fail_at(call, Fault::Io, loss));
+    }
+    assert!(refused > 10, "only {refused} faults led to a refusal");
+}
+
+#[test]
+fn a_call_that_finds_no_room_loses_nothing() {
+    for call in 0..calls() {
+        fail_at(call, Fault::Full, PowerLoss::Tears);
+    }
+}
+
+/// Opens after a crash on a disk that fails at each call of the recovery in turn, and then on one that works.
+#[test]
+fn a_recovery_that_fails_changes_nothing() {
+    let mut call = 0;
+    loop {
+        let disk = MemoryDisk::new();
+        let mut journal = Journal::default();
+        World::open(&disk).unwrap().run(async |channel| work(channel, &mut journal).await).crash();
+        disk.restore_power(PowerLoss::KeepsAll, 0);
+        let before = disk.changes();
+        disk.fail_at(before + call, Fault::Io);
+        if let Ok(world) = World::open(&disk) {
+            world.run(async |_| {}).crash();
+        }
+        let done = disk.changes() <= before + call;
+        disk.restore_power(PowerLoss::LosesAll, 0);
+        World::open(&disk).unwrap().run(async |channel| check_kept(channel, &journal).await).crash();
+        if done {
+            break;
+        }
+        call += 1;
+    }
+    assert!(call > 5, "only {call} calls: is this the right disk?");
+}
