@@ -1,12 +1,8 @@
 //! One consumer of a queue: what it may take and what it has.
 
-use std::collections::VecDeque;
-
 use super::message_ref::MessageRef;
+use super::unsettled::Unsettled;
 use crate::model::{ConnectionId, DeliveryTag};
-
-/// A consumer that holds nothing keeps at most this much room for the next messages.
-const IDLE_CAPACITY_MAX: usize = 4096;
 
 /// Names a consumer within the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,24 +40,12 @@ pub(super) struct Consumer {
     pub(super) cancelled: bool,
     /// Bytes on their way.
     in_flight_bytes: u64,
-    /// Unsettled messages in order of their tags; dead once settled.
-    unsettled: VecDeque<MessageRef>,
-    /// Tag of `unsettled[0]`.
-    first_tag: u64,
-    unsettled_count: u64,
+    unsettled: Unsettled,
 }
 
 impl Consumer {
     pub(super) fn new(key: ConsumerKey, limits: ConsumerLimits) -> Self {
-        Self {
-            key,
-            limits,
-            cancelled: false,
-            in_flight_bytes: 0,
-            unsettled: VecDeque::new(),
-            first_tag: 1,
-            unsettled_count: 0,
-        }
+        Self { key, limits, cancelled: false, in_flight_bytes: 0, unsettled: Unsettled::default() }
     }
 
     /// Whether it counts as a consumer of the queue.
@@ -77,25 +61,18 @@ impl Consumer {
         let by_prefetch = if self.limits.no_ack || self.limits.prefetch == 0 {
             u64::MAX
         } else {
-            u64::from(self.limits.prefetch).saturating_sub(self.unsettled_count)
+            u64::from(self.limits.prefetch).saturating_sub(self.unsettled.len())
         };
         by_prefetch.min(self.limits.credit.map_or(u64::MAX, u64::from))
     }
 
     /// Gives it a message; returns the tag.
     pub(super) fn take(&mut self, message: MessageRef) -> DeliveryTag {
-        let tag = self.first_tag + self.unsettled.len() as u64;
         self.in_flight_bytes += message.size_bytes();
         if let Some(credit) = &mut self.limits.credit {
             *credit = credit.saturating_sub(1);
         }
-        if self.limits.no_ack {
-            self.first_tag += 1;
-        } else {
-            self.unsettled.push_back(message);
-            self.unsettled_count += 1;
-        }
-        DeliveryTag(tag)
+        DeliveryTag(if self.limits.no_ack { self.unsettled.skip() } else { self.unsettled.push(message) })
     }
 
     /// So many bytes reached its socket.
@@ -107,36 +84,21 @@ impl Consumer {
         self.limits.credit = Some(self.limits.credit.unwrap_or(0).saturating_add(add));
     }
 
-    /// Takes an unsettled message out; `None` if the tag is unknown or settled.
-    pub(super) fn settle(&mut self, tag: u64) -> Option<MessageRef> {
-        let index = tag.checked_sub(self.first_tag)?;
-        let place = self.unsettled.get_mut(usize::try_from(index).ok()?)?;
-        let message = *place;
-        if message.is_dead() {
-            return None;
-        }
-        *place = message.dead();
-        self.unsettled_count -= 1;
-        while self.unsettled.front().is_some_and(|message| message.is_dead()) {
-            self.unsettled.pop_front();
-            self.first_tag += 1;
-        }
-        if self.unsettled.is_empty() && self.unsettled.capacity() > IDLE_CAPACITY_MAX {
-            self.unsettled = VecDeque::new();
-        }
-        Some(message)
+    /// Takes out what it has from `first` to `last`; returns the first of these tags that it does not have.
+    pub(super) fn settle(&mut self, first: u64, last: u64, settled: impl FnMut(MessageRef)) -> Option<u64> {
+        self.unsettled.take(first, last, settled)
     }
 
-    /// Tags that are unsettled lie in this range.
-    pub(super) fn tags(&self) -> std::ops::Range<u64> {
-        self.first_tag..self.first_tag + self.unsettled.len() as u64
+    /// The tag of its next delivery.
+    pub(super) fn next_tag(&self) -> u64 {
+        self.unsettled.next_tag()
     }
 
     pub(super) fn unsettled(&self) -> impl Iterator<Item = MessageRef> {
-        self.unsettled.iter().copied().filter(|message| !message.is_dead())
+        self.unsettled.iter()
     }
 
     pub(super) fn unsettled_count(&self) -> u64 {
-        self.unsettled_count
+        self.unsettled.len()
     }
 }

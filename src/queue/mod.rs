@@ -11,6 +11,7 @@ mod message_ref;
 mod packed;
 mod queue;
 mod sequence_runs;
+mod unsettled;
 
 pub use consumer::{ConsumerKey, ConsumerLimits};
 pub use message_ref::SEQUENCE_MAX;

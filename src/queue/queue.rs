@@ -344,25 +344,21 @@ impl Queue {
             return Err(UnknownTag(DeliveryTag(if up_to { range.last } else { range.first })));
         };
         let consumer = &mut self.consumers[index];
-        let held = consumer.tags();
+        let next = consumer.next_tag();
         let (first, last) = match (range.first, range.last) {
-            (0, 0) => (held.start, held.end - 1),
-            (0, last) => (held.start, last),
+            (0, 0) => (1, next - 1),
+            (0, last) => (1, last),
             (first, 0) => (first, first),
             (first, last) => (first, last),
         };
-        let mut unknown = (last < first && !up_to || first < held.start).then_some(first);
         let mut runs = SequenceRuns::default();
-        for tag in first.max(held.start)..last.saturating_add(1).min(held.end) {
-            match consumer.settle(tag) {
-                Some(message) => runs.push(BodySequence(message.sequence())),
-                None if !up_to => unknown = unknown.or(Some(tag)),
-                None => {}
-            }
-        }
-        if last >= held.end {
-            unknown = unknown.or(Some(held.end.max(first)));
-        }
+        let missing = consumer.settle(first, last, |message| runs.push(BodySequence(message.sequence())));
+        let unknown = match missing {
+            // What was settled before is settled; what was never delivered cannot be.
+            _ if up_to => (last >= next).then_some(next),
+            None if last < first => Some(first),
+            missing => missing,
+        };
         if consumer.cancelled && consumer.unsettled_count() == 0 {
             self.remove_consumer(index);
         }

@@ -1,0 +1,262 @@
+//! The messages that a consumer has and has not settled, by delivery tag.
+//!
+//! Tags rise by one; any of them may be settled at any time. What this costs, in memory and in time, depends on how many
+//! messages are held, and not on how many tags lie between them: one that stays open keeps nothing else alive.
+
+use std::collections::VecDeque;
+
+use super::message_ref::MessageRef;
+
+/// Tags in a chunk at most.
+const CHUNK_TAGS: usize = 1024;
+/// A full chunk of which less than one in so many is held keeps just those.
+const SPARSE_BELOW: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct Unsettled {
+    /// In order of their tags. Only the last one may hold nothing.
+    chunks: VecDeque<Chunk>,
+    next_tag: u64,
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    /// The first tag, and the one behind the last.
+    first: u64,
+    end: u64,
+    live: usize,
+    places: Places,
+}
+
+#[derive(Debug)]
+enum Places {
+    /// One for each tag; dead once settled.
+    All(Vec<MessageRef>),
+    /// Those that were held when it became sparse, by tag; dead once settled.
+    Some(Vec<(u64, MessageRef)>),
+}
+
+impl Default for Unsettled {
+    fn default() -> Self {
+        Self { chunks: VecDeque::new(), next_tag: 1, count: 0 }
+    }
+}
+
+impl Unsettled {
+    /// The tag that comes next.
+    pub(super) fn next_tag(&self) -> u64 {
+        self.next_tag
+    }
+
+    /// Messages that are held.
+    pub(super) fn len(&self) -> u64 {
+        self.count
+    }
+
+    /// Gives away a tag for a message that is settled already.
+    pub(super) fn skip(&mut self) -> u64 {
+        self.next_tag += 1;
+        self.next_tag - 1
+    }
+
+    /// Holds a message; returns its tag.
+    pub(super) fn push(&mut self, message: MessageRef) -> u64 {
+        let tag = self.skip();
+        self.count += 1;
+        if self.chunks.back().is_some_and(|chunk| chunk.live == 0 && matches!(chunk.places, Places::Some(_)))
+        {
+            self.chunks.pop_back();
+        }
+        match self.chunks.back_mut() {
+            Some(Chunk { end, live, places: Places::All(messages), .. })
+                if *end == tag && messages.len() < CHUNK_TAGS =>
+            {
+                messages.push(message);
+                *end += 1;
+                *live += 1;
+            }
+            // Its room is used again, so that one message at a time does not cost an allocation each.
+            Some(Chunk { first, end, live: live @ 0, places: Places::All(messages) }) => {
+                messages.clear();
+                messages.push(message);
+                (*first, *end, *live) = (tag, tag + 1, 1);
+            }
+            _ => {
+                let places = Places::All(vec![message]);
+                self.chunks.push_back(Chunk { first: tag, end: tag + 1, live: 1, places });
+            }
+        }
+        tag
+    }
+
+    /// Takes out what is held from `first` to `last`, in order. Returns the first of these tags that was not held.
+    pub(super) fn take(&mut self, first: u64, last: u64, mut taken: impl FnMut(MessageRef)) -> Option<u64> {
+        let mut missing = None;
+        let mut expected = first;
+        let from = self.chunks.partition_point(|chunk| chunk.end <= first);
+        let mut index = from;
+        while let Some(chunk) = self.chunks.get_mut(index).filter(|chunk| chunk.first <= last) {
+            let before = chunk.live;
+            chunk.take(first, last, |tag, message| {
+                if tag != expected {
+                    missing = missing.or(Some(expected));
+                }
+                expected = tag + 1;
+                taken(message);
+            });
+            self.count -= (before - chunk.live) as u64;
+            index += 1;
+        }
+        // Those before and behind are as they were.
+        let mut touched = from;
+        for _ in from..index {
+            if self.chunks[touched].live == 0 && touched + 1 < self.chunks.len() {
+                self.chunks.remove(touched);
+            } else {
+                touched += 1;
+            }
+        }
+        if expected <= last { missing.or(Some(expected)) } else { missing }
+    }
+
+    /// What is held, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = MessageRef> {
+        self.chunks.iter().flat_map(Chunk::iter)
+    }
+}
+
+impl Chunk {
+    fn take(&mut self, first: u64, last: u64, mut taken: impl FnMut(u64, MessageRef)) {
+        let mut take = |tag: u64, place: &mut MessageRef| {
+            if !place.is_dead() {
+                taken(tag, *place);
+                *place = place.dead();
+                self.live -= 1;
+            }
+        };
+        match &mut self.places {
+            Places::All(messages) => {
+                let start = first.saturating_sub(self.first) as usize;
+                let end = messages.len().min(last.saturating_sub(self.first).saturating_add(1) as usize);
+                for (tag, place) in (self.first + start as u64..).zip(&mut messages[start.min(end)..end]) {
+                    take(tag, place);
+                }
+                if messages.len() == CHUNK_TAGS && self.live < CHUNK_TAGS / SPARSE_BELOW {
+                    self.places = Places::Some(self.held());
+                }
+            }
+            Places::Some(messages) => {
+                let start = messages.partition_point(|(tag, _)| *tag < first);
+                let end = messages.partition_point(|(tag, _)| *tag <= last);
+                messages[start..end.max(start)].iter_mut().for_each(|(tag, place)| take(*tag, place));
+            }
+        }
+    }
+
+    fn held(&self) -> Vec<(u64, MessageRef)> {
+        match &self.places {
+            Places::All(messages) => {
+                (self.first..).zip(messages).filter(|(_, message)| !message.is_dead()).map(copied).collect()
+            }
+            Places::Some(messages) => {
+                messages.iter().filter(|(_, message)| !message.is_dead()).copied().collect()
+            }
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = MessageRef> {
+        let (all, some): (&[MessageRef], &[(u64, MessageRef)]) = match &self.places {
+            Places::All(messages) => (messages, &[]),
+            Places::Some(messages) => (&[], messages),
+        };
+        let some = some.iter().map(|(_, message)| message);
+        all.iter().chain(some).copied().filter(|message| !message.is_dead())
+    }
+}
+
+fn copied((tag, message): (u64, &MessageRef)) -> (u64, MessageRef) {
+    (tag, *message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::BodySequence;
+
+    fn message(sequence: u64) -> MessageRef {
+        MessageRef::new(BodySequence(sequence), 10)
+    }
+
+    fn taken(unsettled: &mut Unsettled, first: u64, last: u64) -> (Vec<u64>, Option<u64>) {
+        let mut sequences = Vec::new();
+        let missing = unsettled.take(first, last, |message| sequences.push(message.sequence()));
+        (sequences, missing)
+    }
+
+    #[test]
+    fn one_that_stays_open_keeps_nothing_else() {
+        let mut unsettled = Unsettled::default();
+        for tag in 1..=1_000_000 {
+            assert_eq!(unsettled.push(message(tag)), tag);
+            if tag > 1 {
+                assert_eq!(taken(&mut unsettled, tag, tag), (vec![tag], None));
+            }
+        }
+        assert_eq!(unsettled.chunks.len(), 2);
+        let places: usize = unsettled.chunks.iter().map(|chunk| chunk.held().capacity()).sum();
+        assert!(places < 16, "{places}");
+        assert_eq!(taken(&mut unsettled, 1, 1_000_000), (vec![1], Some(2)));
+        assert_eq!(unsettled.len(), 0);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(u16),
+        Skip,
+        Take(u64, u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (1..700u16).prop_map(Step::Push),
+            Just(Step::Skip),
+            (0..5000u64, 0..1500u64).prop_map(|(first, more)| Step::Take(first, first + more)),
+            (0..5000u64).prop_map(|first| Step::Take(first, first)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map(steps in prop::collection::vec(step(), 1..60)) {
+            let (mut unsettled, mut model, mut next) = (Unsettled::default(), BTreeMap::new(), 1);
+            for step in steps {
+                match step {
+                    Step::Push(count) => for _ in 0..count {
+                        prop_assert_eq!(unsettled.push(message(next * 2)), next);
+                        model.insert(next, next * 2);
+                        next += 1;
+                    },
+                    Step::Skip => {
+                        prop_assert_eq!(unsettled.skip(), next);
+                        next += 1;
+                    }
+                    Step::Take(first, last) => {
+                        let missing = (first..=last).find(|tag| !model.contains_key(tag));
+                        let expected: Vec<u64> = model.range(first..=last).map(|(_, sequence)| *sequence).collect();
+                        model.retain(|tag, _| !(first..=last).contains(tag));
+                        prop_assert_eq!(taken(&mut unsettled, first, last), (expected, missing));
+                    }
+                }
+                prop_assert_eq!(unsettled.len(), model.len() as u64);
+                prop_assert_eq!(unsettled.next_tag(), next);
+                let held: Vec<u64> = unsettled.iter().map(MessageRef::sequence).collect();
+                prop_assert_eq!(held, model.values().copied().collect::<Vec<_>>());
+            }
+        }
+    }
+}
