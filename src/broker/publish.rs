@@ -1,6 +1,7 @@
 //! The way of published messages: route, hand to shards, collect their answers into confirms.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::catalog::FIRST_VOLATILE_SHARD;
@@ -69,7 +70,7 @@ pub(super) struct Router {
 #[derive(Debug, Default)]
 pub struct PublishReport {
     /// Mandatory messages that reached no queue, by their index. To be told before the confirmation.
-    pub returned: Vec<usize>,
+    pub returned: Vec<Range<u32>>,
     /// No shard has to be waited for.
     pub confirmation: Option<Confirmation>,
     /// Why messages were refused whose publisher wants no confirms.
@@ -129,7 +130,7 @@ pub(super) struct Pending {
 #[derive(Debug, Clone)]
 enum Fate {
     Routed(Arc<Route>),
-    Refused(Refusal),
+    Refused(Box<Refusal>),
 }
 
 impl Fate {
@@ -156,7 +157,7 @@ impl Target {
     }
 
     /// Exchange and default key.
-    pub fn origin(&self) -> &Origin {
+    pub fn origin(&self) -> &Arc<Origin> {
         &self.origin
     }
 
@@ -189,10 +190,10 @@ impl Target {
         let mut fates: Vec<(u32, Fate)> = Vec::new();
         for index in 0..count {
             let fate = match check_size(publication, index, message_bytes_max) {
-                Err(refusal) => Fate::Refused(refusal),
+                Err(refusal) => Fate::Refused(Box::new(refusal)),
                 Ok(()) => match self.route(vhost, publication, index, router) {
                     Ok(route) => Fate::Routed(route),
-                    Err(error) => Fate::Refused(error.refusal(&self.origin.exchange, &vhost.name)),
+                    Err(error) => Fate::Refused(Box::new(error.refusal(&self.origin.exchange, &vhost.name))),
                 },
             };
             match fates.last_mut() {
@@ -282,11 +283,13 @@ impl Session {
             match fate {
                 Fate::Routed(route) => {
                     if route.queues == 0 && target.mandatory {
-                        report.returned.extend(first as usize..(first + count) as usize);
+                        report.returned.push(first..first + count);
                     }
                     route.add_segments(first, first + count, &mut shards);
                 }
-                Fate::Refused(refusal) if first_sequence == 0 => report.refused = Some(refusal.clone()),
+                Fate::Refused(refusal) if first_sequence == 0 => {
+                    report.refused = Some(Refusal::clone(refusal))
+                }
                 Fate::Refused(_) => {}
             }
             first += count;
@@ -409,7 +412,7 @@ impl Pending {
                     last,
                     durability: Durability::Memory,
                     queues: 0,
-                    refusal: Some(refusal),
+                    refusal: Some(*refusal),
                 },
             };
             first = last + 1;

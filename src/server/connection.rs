@@ -158,6 +158,9 @@ impl Connection {
         if all_written && self.hang_up(context) {
             return Ok(Round::Over);
         }
+        // With everything written nothing would wake the task.
+        progress |= all_written
+            && matches!(&self.stage, Stage::Seated(seat) | Stage::Draining { seat, .. } if seat.is_returning());
         progress |= self.poll_read(context)?;
         Ok(if progress { Round::Progress } else { Round::Idle })
     }
@@ -292,7 +295,8 @@ impl Connection {
             self.drain(reason);
         }
         let (Stage::Seated(seat) | Stage::Draining { seat, .. }) = &mut self.stage else { return false };
-        let mut progress = seat.poll_relief(context, &mut self.outbox);
+        let mut progress = seat.put_returns(&mut self.outbox);
+        progress |= seat.poll_relief(context, &mut self.outbox);
         progress |= seat.poll_answer(context, &mut self.outbox);
         match seat.poll_events(context, &self.protocol, &mut self.outbox) {
             Ok(told) => progress |= told,

@@ -14,6 +14,7 @@ mod lists;
 mod outbox;
 mod publication;
 mod requests;
+mod returns;
 mod seat;
 
 pub use listener::{Server, ServerOptions};

@@ -13,6 +13,7 @@ use super::confirms::Confirms;
 use super::deliveries::{put_delivery, put_got};
 use super::outbox::{Outbox, Receipt};
 use super::requests::carry_out;
+use super::returns::Returning;
 use crate::broker::{
     ConnectionDescription, ConsumeRequest, ConsumerKey, Delivery, Event, Outcome, Outlet, PublishFailed,
     Session, SettleAnswer, SettleRequest, Settlement, Shortage, TagRange, Target,
@@ -20,7 +21,7 @@ use crate::broker::{
 use crate::model::{Entity, Refusal, ReplyCode};
 use crate::protocol::{self, Action, PublishTo, put_done, put_error, put_refused};
 use crate::wire::pb::frame::Body;
-use crate::wire::{ItemFault, Items, encode_frame, encode_return, pb};
+use crate::wire::{ItemFault, Items, encode_frame, pb};
 
 /// Publishers of one connection at most.
 const PUBLISHERS_MAX: usize = 65_535;
@@ -41,6 +42,8 @@ pub(super) struct Seat {
     hears_blocked: bool,
     events: Vec<Event>,
     confirms: Confirms,
+    /// Messages that are going back.
+    returning: Option<Returning>,
 }
 
 /// The messages of a frame, and where they go.
@@ -98,13 +101,17 @@ impl Seat {
             hears_blocked,
             events: Vec::new(),
             confirms: Confirms::default(),
+            returning: None,
         }
     }
 
     /// Whether another frame may be taken now.
     pub(super) fn takes_frames(&self) -> bool {
         let room_to_park = self.session.broker().publish_bytes_max();
-        self.waiting.is_none() && self.session.may_publish() && self.parked.bytes < room_to_park
+        self.waiting.is_none()
+            && self.returning.is_none()
+            && self.session.may_publish()
+            && self.parked.bytes < room_to_park
     }
 
     /// Whether messages wait for room. Nothing that the client sends after them may overtake them, but for what is about
@@ -115,7 +122,7 @@ impl Seat {
 
     /// Publishes what has waited, if there is room now; `true` if there is.
     pub(super) fn poll_relief(&mut self, context: &mut Context<'_>, outbox: &mut Outbox) -> bool {
-        if !self.is_parked() || !self.session.may_publish() {
+        if !self.is_parked() || self.returning.is_some() || !self.session.may_publish() {
             return false;
         }
         if let Some(shortage) = self.parked.shortage {
@@ -125,6 +132,7 @@ impl Seat {
             self.parked.shortage = None;
         }
         while self.parked.shortage.is_none()
+            && self.returning.is_none()
             && self.session.may_publish()
             && let Some(publishing) = self.parked.publishings.pop_front()
         {
@@ -159,7 +167,7 @@ impl Seat {
 
     /// Whether nothing is under way that the client waits for.
     pub(super) fn is_quiet(&self) -> bool {
-        self.waiting.is_none() && self.session.is_published()
+        self.waiting.is_none() && self.returning.is_none() && self.session.is_published()
     }
 
     /// Whether somebody wants the client to go, and why.
@@ -286,13 +294,20 @@ impl Seat {
             return self.park(publishing, shortage, outbox);
         }
         let report = self.session.publish(channel, publisher, first_sequence, target, items);
-        for index in report.returned {
-            let sequence = if first_sequence == 0 { 0 } else { first_sequence + index as u64 };
-            let origin = target.origin();
-            let key = items.key(index).unwrap_or(&origin.routing_key);
-            let returned = returned(publisher, sequence, &origin.exchange, key);
-            // An item was checked when its frame was decoded.
-            let _ = encode_return(channel, returned, items.run.item(index), outbox.tail());
+        if !report.returned.is_empty() {
+            let origin = Arc::clone(target.origin());
+            self.returning = Some(Returning {
+                channel,
+                publisher,
+                first_sequence,
+                items: publishing.items,
+                origin,
+                rest: report.returned,
+                refused: report.refused,
+                confirmation: report.confirmation,
+            });
+            self.put_returns(outbox);
+            return;
         }
         if let Some(refusal) = report.refused {
             put_error(channel, 0, &refusal, outbox.tail());
@@ -300,6 +315,23 @@ impl Seat {
         if let Some(confirmation) = report.confirmation {
             self.confirms.add(confirmation);
         }
+    }
+
+    /// Whether messages are going back.
+    pub(super) fn is_returning(&self) -> bool {
+        self.returning.is_some()
+    }
+
+    /// Sends messages back as far as there is room; `true` if there was any to be sent.
+    pub(super) fn put_returns(&mut self, outbox: &mut Outbox) -> bool {
+        let Some(returning) = &mut self.returning else { return false };
+        let before = outbox.len();
+        if returning.put(outbox) {
+            let confirmation = self.returning.take().and_then(|returning| returning.confirmation);
+            confirmation.into_iter().for_each(|confirmation| self.confirms.add(confirmation));
+            return true;
+        }
+        outbox.len() > before
     }
 
     fn settle(
@@ -407,8 +439,11 @@ impl Seat {
         Ok(true)
     }
 
-    /// Appends the confirms that have come together.
+    /// Appends the confirms that have come together, unless messages have to go back before.
     pub(super) fn put_confirms(&mut self, outbox: &mut Outbox) {
+        if self.returning.is_some() {
+            return;
+        }
         self.confirms.put(outbox.tail());
     }
 
@@ -534,18 +569,6 @@ fn settlement(range: pb::SettleRange) -> Settlement {
         pb::Outcome::Accepted | pb::Outcome::Unspecified => Outcome::Accepted,
     };
     Settlement { range: TagRange { first: range.first, last: range.last }, outcome }
-}
-
-fn returned(publisher: u32, sequence: u64, exchange: &str, routing_key: &str) -> pb::Return {
-    let reason = Refusal::new(ReplyCode::NoRoute, "no queue is bound for this message");
-    pb::Return {
-        publisher,
-        sequence,
-        exchange: exchange.to_owned(),
-        routing_key: routing_key.to_owned(),
-        reason: Some((&reason).into()),
-        message: None,
-    }
 }
 
 fn no_such_publisher(publisher: u32) -> Refusal {

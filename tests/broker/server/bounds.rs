@@ -80,3 +80,25 @@ fn publishers_wait_while_memory_is_full_and_consumers_make_room() {
     }
     writer.join().unwrap();
 }
+
+#[test]
+fn messages_that_come_back_wait_for_the_client_and_come_before_their_confirm() {
+    const MESSAGES: u64 = 60_000;
+    let served = Served::start();
+    let mut client = served.client();
+    client.declare_queue("q");
+    client.open_publisher_with(1, pb::PublishTarget { mandatory: true, ..target("", "q") });
+    client.open_publisher_with(2, pb::PublishTarget { mandatory: true, ..target("amq.topic", "nowhere") });
+    let items: Vec<_> = (0..MESSAGES).map(|_| item(b"tiny")).collect();
+    client.publish_items(2, 1, None, &items);
+    // It reaches a queue at once, and is told of after those that came before it.
+    client.publish(1, 1, &[b"kept"]);
+    for sequence in 1..=MESSAGES {
+        let pb::frame::Body::Return(returned) = client.answer(1, 0) else {
+            panic!("{sequence} did not come back")
+        };
+        assert_eq!((returned.publisher, returned.sequence), (2, sequence));
+    }
+    client.confirmed_through(MESSAGES);
+    client.confirmed_through(1);
+}
