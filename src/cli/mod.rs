@@ -18,6 +18,7 @@ mod get;
 mod interrupt;
 mod line_reader;
 mod list;
+mod log;
 mod message_output;
 mod output;
 mod perf;

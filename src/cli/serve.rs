@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing::level_filters::LevelFilter;
 
 use super::config_flags::ConfigFlags;
 use super::failure::Failure;
 use super::interrupt::Interrupt;
+use super::log::Log;
 use super::output;
 use crate::broker::{BrokerOptions, open};
-use crate::config::{Config, LogFormat, LogLevel, LogOutput, Place};
+use crate::config::{Config, Place};
 use crate::protocol::Limits;
 use crate::server::{Server, ServerOptions};
 
@@ -33,36 +33,17 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let settings = arguments.flags.settings()?;
     let config = settings.config();
-    start_log(config.log)?;
+    let log = Log::start(config.log)?;
     if let Some(file) = settings.file() {
         tracing::info!(file = %file.display(), "configuration read");
     }
-    serve(config)
+    serve(config, &log)
 }
 
-/// Logs go to standard error; standard output is for the ready line alone.
-fn start_log(output: LogOutput) -> Result<(), Failure> {
-    let level = match output.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
-    let started = match output.format {
-        LogFormat::Text => {
-            let coloured = super::terminal::stderr_takes_colour();
-            log.with_ansi(coloured).try_init()
-        }
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-    };
-    started.map_err(|error| Failure::new(format!("cannot start the log: {error}")))
-}
-
-fn serve(config: Config) -> Result<(), Failure> {
+fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(format!("cannot start threads: {error}")))?;
+    runtime.spawn(log.tell_what_is_left_out());
     runtime.block_on(run_broker(config))
 }
 

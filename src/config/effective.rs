@@ -41,7 +41,7 @@ pub struct ConnectionLimits {
     pub handshake_ms: u64,
     /// Seconds between signs of life, 0 (none) to 3,600.
     pub heartbeat_seconds: u32,
-    /// Largest message body in bytes, 1 KiB to 512 MiB.
+    /// Largest message body in bytes, 1 KiB to 64 MiB.
     pub message_bytes_max: usize,
     /// Largest frame in bytes: 64 KiB more than the largest message, at least.
     pub frame_bytes_max: usize,

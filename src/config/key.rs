@@ -173,7 +173,8 @@ pub static KEYS: [Key; 21] = [
         group: Group::Network,
         meaning: "Largest message body. Larger ones are refused.",
         default: "16 MiB",
-        allowed: Allowed::Bytes { min: KIB, max: 512 * MIB, zero: None },
+        // A batch of a log has room for it, and for the batch that was begun before.
+        allowed: Allowed::Bytes { min: KIB, max: 64 * MIB, zero: None },
     },
     Key {
         name: "frame_bytes_max",

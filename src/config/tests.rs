@@ -135,7 +135,7 @@ fn a_bad_value_is_told_with_key_origin_what_was_there_and_what_may_be() {
         "FILE:1: log_level = a TOML array is not allowed: expected error, warn, info, debug, trace",
     );
     file("").variable("LEVERET_MESSAGE_BYTES_MAX", "16 MB").check_refused(
-        "LEVERET_MESSAGE_BYTES_MAX: message_bytes_max = \"16 MB\" is not allowed: expected a size from 1 KiB to 512 MiB",
+        "LEVERET_MESSAGE_BYTES_MAX: message_bytes_max = \"16 MB\" is not allowed: expected a size from 1 KiB to 64 MiB",
     );
     file("").flag("listen", "localhost:7672").check_refused(
         "--listen: listen = \"localhost:7672\" is not allowed: expected an IP address and a port, for instance \

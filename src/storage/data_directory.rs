@@ -91,8 +91,9 @@ fn is_marked(disk: &dyn Disk, path: &Path) -> Result<bool, DataDirectoryFailure>
     if entries.iter().any(|entry| entry.name == FORMAT_FILE) {
         return Ok(true);
     }
-    let foreign =
-        entries.iter().find(|entry| entry.name != LOCK_FILE && entry.name != FORMAT_FILE_UNFINISHED);
+    // A file system of its own has a folder for what its repair finds.
+    let ours = [LOCK_FILE, FORMAT_FILE_UNFINISHED, "lost+found"];
+    let foreign = entries.iter().find(|entry| !ours.iter().any(|name| entry.name == *name));
     match foreign {
         Some(entry) => Err(DataDirectoryFailure::Foreign { path: path.join(&entry.name) }),
         None => Ok(false),
@@ -274,6 +275,13 @@ mod tests {
         std::fs::write(folder.path().join("FORMAT.new"), "lev").unwrap();
         DataDirectory::open(folder.path()).unwrap();
         assert!(!folder.path().join("FORMAT.new").exists());
+    }
+
+    #[test]
+    fn a_file_system_of_its_own_is_fine() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("lost+found")).unwrap();
+        DataDirectory::open(folder.path()).unwrap();
     }
 
     #[test]

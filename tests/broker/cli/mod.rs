@@ -14,3 +14,5 @@ mod perf;
 mod publish;
 mod standalone;
 mod topology;
+#[cfg(target_os = "linux")]
+mod unread_log;

@@ -78,6 +78,7 @@ const ARROWS: &[Exception] = &[
     Exception { place: "src/cli/serve.rs", allows: "protocol", reason: "it hands the limits to the server" },
     Exception { place: "src/cli/serve.rs", allows: "server", reason: "it starts the listener" },
     Exception { place: "src/cli/serve.rs", allows: "config", reason: "it reads what the broker is to do" },
+    Exception { place: "src/cli/log.rs", allows: "config", reason: "it starts the log as it is configured" },
     Exception { place: "src/cli/config.rs", allows: "config", reason: "the command shows the configuration" },
     Exception {
         place: "src/cli/config_flags.rs",
