@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::catalog::no_such_vhost;
 use super::catalog_task::CatalogCommand;
+use super::hand_over::Places;
 use super::login::Identity;
 use super::request::{Answer, DeclaredQueue, QueueDeclaration, Request, UserChange};
 use super::vhost::{QueueDefinition, Vhost};
@@ -82,6 +83,7 @@ pub(super) struct Shared {
     /// Password checks at a time: each takes 19 MiB and tens of milliseconds.
     pub(super) login_permits: Arc<Semaphore>,
     connections: Mutex<BTreeMap<ConnectionId, Arc<ConnectionDescription>>>,
+    pub(super) places: Places,
     next_connection: AtomicU64,
     consumer_tags: Mutex<HashMap<ConsumerKey, Arc<str>>>,
     /// Shards that do not work, and why.
@@ -168,6 +170,7 @@ impl Shared {
             logins: Mutex::new(logins),
             login_permits: Arc::new(Semaphore::new(login_permits)),
             connections: Mutex::default(),
+            places: Places::default(),
             next_connection: AtomicU64::new(1),
             consumer_tags: Mutex::default(),
             faults: Mutex::default(),
@@ -439,7 +442,7 @@ impl Broker {
         answer.await.map_err(|_| stopping())?
     }
 
-    async fn done(&self, request: Request) -> Result<(), Refusal> {
+    pub(super) async fn done(&self, request: Request) -> Result<(), Refusal> {
         self.ask(request).await.map(|_| ())
     }
 

@@ -9,6 +9,7 @@ mod catalog;
 mod catalog_checkpoint;
 mod catalog_task;
 mod gets;
+mod hand_over;
 mod inspect;
 mod login;
 mod open;
@@ -29,6 +30,7 @@ pub use crate::shard::{
     TagRange,
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
+pub use hand_over::Place;
 pub use inspect::{ConsumerListing, Page, QueueListing};
 pub use login::Identity;
 pub use open::{OpenFailure, open};

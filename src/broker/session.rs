@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use super::broker::Broker;
 use super::gets::{Gets, SettledGets, Source};
+use super::hand_over::{Place, displaced};
 use super::login::Identity;
 use super::publish::{Pending, Router};
 use crate::model::{Entity, QueueId, Refusal, ReplyCode};
@@ -41,6 +43,10 @@ pub struct Session {
     settling: HashMap<(u32, u64), usize>,
     /// It declared a queue for itself alone.
     has_exclusive_queues: bool,
+    /// It consumed from a queue that goes with its last consumer.
+    has_auto_delete_queues: bool,
+    /// What its client's next connection waits for.
+    place: Option<Place>,
 }
 
 /// A consumer under its number, from its start to the end of its channel.
@@ -105,8 +111,9 @@ pub enum SettleAnswer {
 }
 
 impl Session {
-    /// The session of a connection whose events go to `outlet`.
-    pub fn new(broker: Broker, who: Identity, outlet: Outlet) -> Self {
+    /// The session of a connection whose events go to `outlet`. It holds its client's `place`, if the client has said who
+    /// it is.
+    pub fn new(broker: Broker, who: Identity, place: Option<Place>, outlet: Outlet) -> Self {
         Self {
             broker,
             who,
@@ -120,6 +127,8 @@ impl Session {
             gets: HashMap::new(),
             settling: HashMap::new(),
             has_exclusive_queues: false,
+            has_auto_delete_queues: false,
+            place,
         }
     }
 
@@ -147,6 +156,15 @@ impl Session {
     /// To be called before an exclusive queue is declared: it goes when the session closes.
     pub fn note_exclusive_queue(&mut self) {
         self.has_exclusive_queues = true;
+    }
+
+    /// Whether a newer connection of the same client wants this one to go, and the reason to give. Nothing is to be finished
+    /// first: the client is not at the other end any more. Not to be asked again once it does.
+    pub fn poll_displaced(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
+        match &mut self.place {
+            Some(place) => place.poll_displaced(context).map(|()| displaced()),
+            None => Poll::Pending,
+        }
     }
 
     pub(super) fn insert_pending(&mut self, pending: Pending) -> u64 {
@@ -189,6 +207,7 @@ impl Session {
     pub fn consume(&mut self, request: ConsumeRequest) -> Result<Arc<str>, Refusal> {
         let queue = self.broker.queue(&self.who, &request.queue)?;
         let shard = self.broker.shard(&queue)?.clone();
+        self.has_auto_delete_queues |= queue.auto_delete;
         let place = (request.channel, request.handle);
         match self.consumers.get(&place) {
             Some(consumer) if consumer.stage != Stage::Ended => return Err(number_in_use(request.handle)),
@@ -398,6 +417,10 @@ impl Session {
         }
         if self.has_exclusive_queues {
             self.broker.forget_connection(self.who.vhost_name(), self.who.connection);
+        }
+        if let Some(place) = self.place.take() {
+            let through_catalog = self.has_exclusive_queues || self.has_auto_delete_queues;
+            place.give_up_when_cleaned(self.broker.clone(), self.who.clone(), through_catalog);
         }
         self.outlet.close();
     }

@@ -11,7 +11,7 @@ use super::channel::{Channel, ChannelHandle};
 use super::core::Core;
 use super::driver::{CutOff, drive};
 use super::error::{CloseReason, ConnectError, RequestError};
-use super::handshake;
+use super::handshake::{self, ClientId};
 use super::options::ConnectOptions;
 use super::publisher::SizeLimits;
 use crate::model::{Durability, Refusal};
@@ -180,8 +180,9 @@ impl Connection {
 
     /// Connects with options. Errors as [`open`](Self::open).
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
-        let link = handshake::connect(&options).await?;
-        let core = Core::new(options, link.offer.clone());
+        let client_id = ClientId::draw();
+        let link = handshake::connect(&options, &client_id).await?;
+        let core = Core::new(options, client_id, link.offer.clone());
         tokio::spawn(drive(CutOff::new(core.clone()), link));
         Ok(Self(Arc::new(ConnectionHandle { core })))
     }

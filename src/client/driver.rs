@@ -100,7 +100,7 @@ async fn reconnect(core: &Arc<Core>) -> Result<Link, CloseReason> {
 }
 
 async fn connect_and_restore(core: &Arc<Core>) -> Result<(Link, u64), ConnectError> {
-    let mut link = handshake::connect(&core.options).await?;
+    let mut link = handshake::connect(&core.options, &core.client_id).await?;
     let resent = restore(core, &mut link).await?;
     Ok((link, resent))
 }

@@ -171,6 +171,11 @@ impl Seat {
         }
     }
 
+    /// Whether a newer connection of the same client wants this one to go, and why.
+    pub(super) fn poll_displaced(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
+        self.session.poll_displaced(context)
+    }
+
     /// Tells the lists how things stand.
     pub(super) fn note(&self, protocol: &protocol::Connection, received_bytes: u64, sent_bytes: u64) {
         let meter = &self.description.meter;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod consuming;
+mod cuts;
 mod kills;
 mod publishing;
 mod reconnecting;
