@@ -121,12 +121,18 @@ pub enum Event {
         /// Now.
         new: String,
     },
-    /// Something that was declared over the connection could not be declared again.
+    /// Something that was declared over the connection could not be declared again. A queue that another connection has for
+    /// itself (405 RESOURCE_LOCKED) is tried again from time to time; [`Event::Restored`] follows when it is there.
     NotRestored {
         /// For instance "queue 'orders'".
         what: String,
         /// Why not.
         refusal: Arc<Refusal>,
+    },
+    /// A queue that another connection had for itself is there again, with its bindings; its consumers are on their way.
+    Restored {
+        /// For instance "queue 'orders'".
+        what: String,
     },
     /// Something went wrong on a channel without a request asking for it, for instance a delivery settled twice.
     ChannelError {

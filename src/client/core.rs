@@ -277,7 +277,7 @@ impl Core {
         }
         if state.is_suspended {
             // It ended with the connection, and is not started again.
-            state.drop_consumer(consumer);
+            state.consumer_left(consumer);
             return None;
         }
         let body = pb::frame::Body::CancelConsumer(pb::CancelConsumer { consumer: consumer.id() });
@@ -312,8 +312,9 @@ impl Core {
         let pending = mem::take(&mut state.pending);
         let channels = mem::take(&mut state.channels);
         let outgoing = mem::take(&mut state.outgoing);
+        let locked = mem::take(&mut state.locked);
         drop(state);
-        drop(outgoing);
+        drop((outgoing, locked));
         for pending in pending.into_values() {
             pending.fail(RequestError::Closed(reason.clone()));
         }
