@@ -41,6 +41,8 @@ pub struct Session {
     gets: HashMap<u32, Gets>,
     /// Requests to settle of which more than one queue has to tell, with the number of queues that have not.
     settling: HashMap<(u32, u64), usize>,
+    /// Answers of queues to come, to requests to settle.
+    settles_under_way: usize,
     /// It declared a queue for itself alone.
     has_exclusive_queues: bool,
     /// It consumed from a queue that goes with its last consumer.
@@ -126,6 +128,7 @@ impl Session {
             consumers: HashMap::default(),
             gets: HashMap::new(),
             settling: HashMap::new(),
+            settles_under_way: 0,
             has_exclusive_queues: false,
             has_auto_delete_queues: false,
             place,
@@ -193,9 +196,10 @@ impl Session {
         Some(pending)
     }
 
-    /// Whether nothing published waits for its shards.
-    pub fn is_published(&self) -> bool {
-        self.publish_bytes == 0 && self.pending.is_empty()
+    /// Whether nothing is under way that the client will hear of: nothing published waits for its shards, and no settlement
+    /// that is to be answered for the disk.
+    pub fn is_quiet(&self) -> bool {
+        self.publish_bytes == 0 && self.pending.is_empty() && self.settles_under_way == 0
     }
 
     /// Starts a consumer; answers with its tag. Whether the queue takes it comes as an event. A number whose consumer
@@ -321,6 +325,7 @@ impl Session {
         let consumer = self.consumers.get(&(channel, handle)).ok_or_else(|| no_such_consumer(handle))?;
         let reply = request.map(|request| self.reply(request));
         let key = self.key(channel, handle);
+        self.settles_under_way += usize::from(reply.is_some());
         consumer.shard.send(Command::Settle { queue: consumer.queue, key, settlements, reply });
         Ok(SettleAnswer::Later)
     }
@@ -342,6 +347,7 @@ impl Session {
             let Some(shard) = self.broker.shared.shard(source.shard) else { continue };
             let reply = request.map(|request| self.reply(request));
             let key = self.key(channel, GET_HANDLE);
+            self.settles_under_way += usize::from(reply.is_some());
             shard.send(Command::Settle { queue: source.queue, key, settlements, reply });
         }
         match refusal {
@@ -353,6 +359,7 @@ impl Session {
 
     /// A queue has settled what a request asked for; `true` if all queues concerned have.
     pub fn settled(&mut self, channel: u32, request: u64) -> bool {
+        self.settles_under_way -= 1;
         let Some(queues) = self.settling.get_mut(&(channel, request)) else { return true };
         *queues -= 1;
         let all = *queues == 0;
@@ -360,6 +367,11 @@ impl Session {
             self.settling.remove(&(channel, request));
         }
         all
+    }
+
+    /// A queue has refused what was to be settled; `asked` if a request wanted it.
+    pub fn settle_refused(&mut self, asked: bool) {
+        self.settles_under_way -= usize::from(asked);
     }
 
     /// Asks for one message; the answer comes as [`crate::shard::Event::Got`].

@@ -31,7 +31,7 @@ const ROUNDS_MAX: usize = 16;
 const FRAMES_PER_ROUND_MAX: usize = 256;
 /// Time for what was written last to arrive, and for the client to hang up.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// Time for publishes under way to be confirmed before the goodbye.
+/// Time for publishes and settlements under way to be answered before the goodbye.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How often a connection without heartbeats looks whether it is idle.
 const IDLE_TICK: Duration = Duration::from_secs(30);

@@ -159,7 +159,7 @@ impl Seat {
 
     /// Whether nothing is under way that the client waits for.
     pub(super) fn is_quiet(&self) -> bool {
-        self.waiting.is_none() && self.session.is_published()
+        self.waiting.is_none() && self.session.is_quiet()
     }
 
     /// Whether somebody wants the client to go, and why.
@@ -458,6 +458,7 @@ impl Seat {
                 }
             }
             Event::SettleRefused { key, request, refusal } => {
+                self.session.settle_refused(request.is_some());
                 if protocol.has_channel(key.channel) {
                     put_error(key.channel, request.unwrap_or(0), &refusal, outbox.tail());
                 }
