@@ -592,6 +592,10 @@ pub struct Connect {
     /// A name for this connection, for people. At most 255 bytes.
     #[prost(string, tag = "10")]
     pub connection_name: ::prost::alloc::string::String,
+    /// Who the client is: 16 bytes that it has drawn at random for its life, or none. If the server has the capability
+    /// "client_id" it ends an earlier connection with the same number and user, and answers when that one is cleaned up.
+    #[prost(bytes = "bytes", tag = "11")]
+    pub client_id: ::prost::bytes::Bytes,
 }
 /// The answer to Connect. From here on the limits below hold for both sides.
 #[derive(Clone, PartialEq, ::prost::Message)]

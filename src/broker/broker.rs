@@ -12,6 +12,7 @@ use super::catalog::{
     Answer, CatalogCommand, DeclaredQueue, FIRST_VOLATILE_SHARD, QueueDeclaration, Request, Stopped,
     UserChange, check_owner, no_such_vhost,
 };
+use super::hand_over::Places;
 use super::login::Identity;
 use super::vhost::{QueueDefinition, Vhost};
 use crate::auth::{LoginCache, Password, SALT_BYTES, User, hash_password};
@@ -83,16 +84,17 @@ pub(super) struct Shared {
     /// Password checks at a time: each takes 19 MiB and tens of milliseconds.
     pub(super) login_permits: Arc<Semaphore>,
     connections: Mutex<BTreeMap<ConnectionId, Arc<ConnectionDescription>>>,
+    pub(super) places: Places,
     next_connection: AtomicU64,
     consumer_tags: Mutex<HashMap<ConsumerKey, Arc<str>>>,
     /// Shards that do not work, and why.
     faults: Mutex<BTreeMap<ShardId, Arc<str>>>,
-    place: Option<Place>,
+    place: Option<Home>,
 }
 
 /// Where the broker keeps everything.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Home {
     /// Locked as long as the broker lives.
     pub(super) directory: DataDirectory,
     pub(super) disk: Arc<dyn Disk>,
@@ -162,7 +164,7 @@ impl Shared {
         catalog: Arc<Mailbox<CatalogCommand>>,
         stop_catalog: oneshot::Sender<oneshot::Sender<Stopped>>,
         logins: LoginCache,
-        place: Option<Place>,
+        place: Option<Home>,
     ) -> Self {
         let login_permits = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
         Self {
@@ -176,6 +178,7 @@ impl Shared {
             logins: Mutex::new(logins),
             login_permits: Arc::new(Semaphore::new(login_permits)),
             connections: Mutex::default(),
+            places: Places::default(),
             next_connection: AtomicU64::new(1),
             consumer_tags: Mutex::default(),
             faults: Mutex::default(),
@@ -474,7 +477,7 @@ impl Broker {
         answer.await.map_err(|_| stopping())?
     }
 
-    async fn done(&self, request: Request) -> Result<(), Refusal> {
+    pub(super) async fn done(&self, request: Request) -> Result<(), Refusal> {
         self.ask(request).await.map(|_| ())
     }
 

@@ -7,6 +7,7 @@
 mod broker;
 mod catalog;
 mod gets;
+mod hand_over;
 mod inspect;
 mod login;
 mod open;
@@ -25,6 +26,7 @@ pub use crate::shard::{
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
 pub use catalog::{DeclaredQueue, QueueDeclaration, UserChange};
+pub use hand_over::Place;
 pub use inspect::{ConsumerListing, Page, QueueListing};
 pub use login::Identity;
 pub use open::{OpenFailure, open, open_on};

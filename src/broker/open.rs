@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::broker::{Broker, BrokerOptions, Gauges, Place, Shared};
+use super::broker::{Broker, BrokerOptions, Gauges, Home, Shared};
 use super::catalog::{
-    Catalog, CatalogKeeper, CatalogTask, FIRST_VOLATILE_SHARD, Incomplete, NewBroker, OpenedLog,
+    Catalog, CatalogKeeper, CatalogTask, FIRST_VOLATILE_SHARD, Incomplete, NewBroker, OpenedLog, Sealings,
     Surroundings, VOLATILE_SHARDS, open_log,
 };
 use super::shortage::watch_disk;
@@ -128,7 +128,7 @@ pub fn open_on(options: BrokerOptions, disk: Arc<dyn Disk>) -> Result<Broker, Op
         Arc::clone(&commands),
         stop_catalog,
         logins,
-        directory.map(|directory| Place { directory, disk: Arc::clone(&disk) }),
+        directory.map(|directory| Home { directory, disk: Arc::clone(&disk) }),
     ));
     surroundings.failed_shards.iter().for_each(|(shard, what)| shared.note_fault(*shard, what));
     publish_catalog(&shared, &catalog);
@@ -137,6 +137,7 @@ pub fn open_on(options: BrokerOptions, disk: Arc<dyn Disk>) -> Result<Broker, Op
         decided: catalog.clone(),
         applied: catalog,
         surroundings,
+        sealings: Sealings::default(),
         log,
         failed: None,
         keeper,
@@ -235,7 +236,7 @@ fn start_durable_shards(
                     "{what} cannot be recovered and stays out of service with its queues; the other shards run: {failure}"
                 );
                 surroundings.failed_shards.insert(id, failure.to_string());
-                spawn_out_of_service(id)
+                spawn_out_of_service(id, Arc::clone(world.notices))
             }
             Err(failure) => return Err(failure),
             Ok((handle, log)) => {

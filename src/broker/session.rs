@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use super::broker::Broker;
 use super::gets::{Gets, SettledGets, Source};
+use super::hand_over::{Place, displaced};
 use super::login::Identity;
 use super::publish::{Pending, Router};
 use crate::model::{Entity, QueueId, Refusal, ReplyCode};
@@ -39,8 +41,14 @@ pub struct Session {
     gets: HashMap<u32, Gets>,
     /// Requests to settle of which more than one queue has to tell, with the number of queues that have not.
     settling: HashMap<(u32, u64), usize>,
+    /// Answers of queues to come, to requests to settle.
+    settles_under_way: usize,
     /// It declared a queue for itself alone.
     has_exclusive_queues: bool,
+    /// It consumed from a queue that goes with its last consumer.
+    has_auto_delete_queues: bool,
+    /// What its client's next connection waits for.
+    place: Option<Place>,
 }
 
 /// A consumer under its number, from its start to the end of its channel.
@@ -105,8 +113,9 @@ pub enum SettleAnswer {
 }
 
 impl Session {
-    /// The session of a connection whose events go to `outlet`.
-    pub fn new(broker: Broker, who: Identity, outlet: Outlet) -> Self {
+    /// The session of a connection whose events go to `outlet`. It holds its client's `place`, if the client has said who
+    /// it is.
+    pub fn new(broker: Broker, who: Identity, place: Option<Place>, outlet: Outlet) -> Self {
         Self {
             broker,
             who,
@@ -119,7 +128,10 @@ impl Session {
             consumers: HashMap::default(),
             gets: HashMap::new(),
             settling: HashMap::new(),
+            settles_under_way: 0,
             has_exclusive_queues: false,
+            has_auto_delete_queues: false,
+            place,
         }
     }
 
@@ -149,6 +161,15 @@ impl Session {
         self.has_exclusive_queues = true;
     }
 
+    /// Whether a newer connection of the same client wants this one to go, and the reason to give. Nothing is to be finished
+    /// first: the client is not at the other end any more. Not to be asked again once it does.
+    pub fn poll_displaced(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
+        match &mut self.place {
+            Some(place) => place.poll_displaced(context).map(|()| displaced()),
+            None => Poll::Pending,
+        }
+    }
+
     pub(super) fn insert_pending(&mut self, pending: Pending) -> u64 {
         self.publish_bytes += pending.bytes();
         let index = self.free.pop().unwrap_or_else(|| {
@@ -175,9 +196,10 @@ impl Session {
         Some(pending)
     }
 
-    /// Whether nothing published waits for its shards.
-    pub fn is_published(&self) -> bool {
-        self.publish_bytes == 0 && self.pending.is_empty()
+    /// Whether nothing is under way that the client will hear of: nothing published waits for its shards, and no settlement
+    /// that is to be answered for the disk.
+    pub fn is_quiet(&self) -> bool {
+        self.publish_bytes == 0 && self.pending.is_empty() && self.settles_under_way == 0
     }
 
     /// Starts a consumer; answers with its tag. Whether the queue takes it comes as an event. A number whose consumer
@@ -189,6 +211,7 @@ impl Session {
     pub fn consume(&mut self, request: ConsumeRequest) -> Result<Arc<str>, Refusal> {
         let queue = self.broker.queue(&self.who, &request.queue)?;
         let shard = self.broker.shard(&queue)?.clone();
+        self.has_auto_delete_queues |= queue.auto_delete;
         let place = (request.channel, request.handle);
         match self.consumers.get(&place) {
             Some(consumer) if consumer.stage != Stage::Ended => return Err(number_in_use(request.handle)),
@@ -302,6 +325,7 @@ impl Session {
         let consumer = self.consumers.get(&(channel, handle)).ok_or_else(|| no_such_consumer(handle))?;
         let reply = request.map(|request| self.reply(request));
         let key = self.key(channel, handle);
+        self.settles_under_way += usize::from(reply.is_some());
         consumer.shard.send(Command::Settle { queue: consumer.queue, key, settlements, reply });
         Ok(SettleAnswer::Later)
     }
@@ -323,6 +347,7 @@ impl Session {
             let Some(shard) = self.broker.shared.shard(source.shard) else { continue };
             let reply = request.map(|request| self.reply(request));
             let key = self.key(channel, GET_HANDLE);
+            self.settles_under_way += usize::from(reply.is_some());
             shard.send(Command::Settle { queue: source.queue, key, settlements, reply });
         }
         match refusal {
@@ -334,6 +359,7 @@ impl Session {
 
     /// A queue has settled what a request asked for; `true` if all queues concerned have.
     pub fn settled(&mut self, channel: u32, request: u64) -> bool {
+        self.settles_under_way -= 1;
         let Some(queues) = self.settling.get_mut(&(channel, request)) else { return true };
         *queues -= 1;
         let all = *queues == 0;
@@ -341,6 +367,11 @@ impl Session {
             self.settling.remove(&(channel, request));
         }
         all
+    }
+
+    /// A queue has refused what was to be settled; `asked` if a request wanted it.
+    pub fn settle_refused(&mut self, asked: bool) {
+        self.settles_under_way -= usize::from(asked);
     }
 
     /// Asks for one message; the answer comes as [`crate::shard::Event::Got`].
@@ -398,6 +429,10 @@ impl Session {
         }
         if self.has_exclusive_queues {
             self.broker.forget_connection(self.who.vhost_name(), self.who.connection);
+        }
+        if let Some(place) = self.place.take() {
+            let through_catalog = self.has_exclusive_queues || self.has_auto_delete_queues;
+            place.give_up_when_cleaned(self.broker.clone(), self.who.clone(), through_catalog);
         }
         self.outlet.close();
     }

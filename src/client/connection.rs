@@ -11,7 +11,7 @@ use super::channel::{Channel, ChannelHandle};
 use super::core::Core;
 use super::driver::{CutOff, drive};
 use super::error::{CloseReason, ConnectError, RequestError};
-use super::handshake;
+use super::handshake::{self, ClientId};
 use super::options::ConnectOptions;
 use super::publisher::SizeLimits;
 use crate::model::{Durability, Refusal};
@@ -121,12 +121,18 @@ pub enum Event {
         /// Now.
         new: String,
     },
-    /// Something that was declared over the connection could not be declared again.
+    /// Something that was declared over the connection could not be declared again. A queue that another connection has for
+    /// itself (405 RESOURCE_LOCKED) is tried again from time to time; [`Event::Restored`] follows when it is there.
     NotRestored {
         /// For instance "queue 'orders'".
         what: String,
         /// Why not.
         refusal: Arc<Refusal>,
+    },
+    /// A queue that another connection had for itself is there again, with its bindings; its consumers are on their way.
+    Restored {
+        /// For instance "queue 'orders'".
+        what: String,
     },
     /// Something went wrong on a channel without a request asking for it, for instance a delivery settled twice.
     ChannelError {
@@ -180,8 +186,9 @@ impl Connection {
 
     /// Connects with options. Errors as [`open`](Self::open).
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
-        let link = handshake::connect(&options).await?;
-        let core = Core::new(options, link.offer.clone());
+        let client_id = ClientId::draw();
+        let link = handshake::connect(&options, &client_id).await?;
+        let core = Core::new(options, client_id, link.offer.clone());
         tokio::spawn(drive(CutOff::new(core.clone()), link));
         Ok(Self(Arc::new(ConnectionHandle { core })))
     }

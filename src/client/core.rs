@@ -15,6 +15,7 @@ use super::connection::{Event, ServerOffer, Status};
 use super::consumer::{ConsumerShared, Settler};
 use super::convert::{kind_name, refusal_from_wire};
 use super::error::{CloseReason, RequestError};
+use super::handshake::ClientId;
 use super::options::ConnectOptions;
 use super::publisher::{PublisherShared, SizeLimits};
 use super::request::{Answer, Effect, OnBreak, Pending, Reply};
@@ -28,6 +29,7 @@ const EVENTS_MAX: usize = 256;
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) options: ConnectOptions,
+    pub(super) client_id: ClientId,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) status: watch::Sender<Status>,
     /// Told when the connection is to be closed, for those who wait for something else meanwhile.
@@ -70,10 +72,11 @@ pub(super) fn wake_all(wakers: Vec<Waker>) {
 }
 
 impl Core {
-    pub(super) fn new(options: ConnectOptions, offer: ServerOffer) -> Arc<Self> {
+    pub(super) fn new(options: ConnectOptions, client_id: ClientId, offer: ServerOffer) -> Arc<Self> {
         let driver = Arc::new(DriverWaker::default());
         Arc::new(Self {
             options,
+            client_id,
             driver: driver.clone(),
             stalled: AtomicUsize::new(0),
             events: broadcast::Sender::new(EVENTS_MAX),
@@ -274,7 +277,7 @@ impl Core {
         }
         if state.is_suspended {
             // It ended with the connection, and is not started again.
-            state.drop_consumer(consumer);
+            state.consumer_left(consumer);
             return None;
         }
         let body = pb::frame::Body::CancelConsumer(pb::CancelConsumer { consumer: consumer.id() });
@@ -309,8 +312,9 @@ impl Core {
         let pending = mem::take(&mut state.pending);
         let channels = mem::take(&mut state.channels);
         let outgoing = mem::take(&mut state.outgoing);
+        let locked = mem::take(&mut state.locked);
         drop(state);
-        drop(outgoing);
+        drop((outgoing, locked));
         for pending in pending.into_values() {
             pending.fail(RequestError::Closed(reason.clone()));
         }

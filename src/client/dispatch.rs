@@ -112,6 +112,8 @@ impl Core {
             return;
         };
         state.drop_consumer(&consumer);
+        // The server ends consumers when their queue is deleted. Made again, it would fill up without a consumer.
+        state.recorded.forget_queue(&consumer.queue());
         drop(state);
         consumer.end(Some(ConsumeError::Cancelled { reason: cancelled.reason }));
     }

@@ -1,5 +1,6 @@
 //! The task of a connection: sessions, one after the other while the connection may be made again.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::convert::shared_text;
 use super::core::Core;
 use super::error::{CloseReason, ConnectError};
 use super::handshake::{self, Link};
+use super::mend::mend;
 use super::restore::restore;
 use super::session::Session;
 use crate::model::ReplyCode;
@@ -19,7 +21,12 @@ use crate::model::ReplyCode;
 pub(super) async fn drive(mut cut_off: CutOff, mut link: Link) {
     let core = cut_off.core.clone();
     let reason = loop {
-        let reason = Session::new(core.clone(), link.socket, link.incoming).run().await;
+        let mut session = pin!(Session::new(core.clone(), link.socket, link.incoming).run());
+        let reason = tokio::select! {
+            biased;
+            reason = &mut session => reason,
+            () = mend(&core) => session.await,
+        };
         if core.options.reconnect.is_none() || !is_worth_retrying(&reason) || core.state().is_closing {
             break reason;
         }
@@ -100,7 +107,7 @@ async fn reconnect(core: &Arc<Core>) -> Result<Link, CloseReason> {
 }
 
 async fn connect_and_restore(core: &Arc<Core>) -> Result<(Link, u64), ConnectError> {
-    let mut link = handshake::connect(&core.options).await?;
+    let mut link = handshake::connect(&core.options, &core.client_id).await?;
     let resent = restore(core, &mut link).await?;
     Ok((link, resent))
 }
@@ -113,6 +120,6 @@ async fn wait(core: &Core, delay: Duration) -> Result<(), CloseReason> {
 }
 
 /// From 0 to 1. Without randomness the delays are just not spread.
-fn random_fraction() -> f64 {
+pub(super) fn random_fraction() -> f64 {
     getrandom::u32().map_or(0.0, |random| f64::from(random) / f64::from(u32::MAX))
 }

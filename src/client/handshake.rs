@@ -12,7 +12,7 @@ use super::connection::ServerOffer;
 use super::convert::{kind_name, refusal_from_wire, shared_text};
 use super::error::ConnectError;
 use super::options::ConnectOptions;
-use crate::model::{CHANNEL_MAX, Durability, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::model::{CHANNEL_MAX, CLIENT_ID_BYTES, Durability, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::wire::{self, Body, CodecError, Side, pb};
 
 /// The version of the protocol that this client speaks.
@@ -27,10 +27,26 @@ pub(super) struct Link {
     address: String,
 }
 
+/// What a connection calls itself each time it is made, so that the server finishes off what is left of the last time
+/// first.
+#[derive(Debug, Clone)]
+pub(super) struct ClientId(Bytes);
+
+impl ClientId {
+    /// Without randomness it has none: then a server cannot tell that the connection is the same.
+    pub(super) fn draw() -> Self {
+        let mut bytes = [0; CLIENT_ID_BYTES];
+        Self(match getrandom::fill(&mut bytes) {
+            Ok(()) => Bytes::copy_from_slice(&bytes),
+            Err(_) => Bytes::new(),
+        })
+    }
+}
+
 /// Connects and logs in, within the time that the options allow.
-pub(super) async fn connect(options: &ConnectOptions) -> Result<Link, ConnectError> {
+pub(super) async fn connect(options: &ConnectOptions, client_id: &ClientId) -> Result<Link, ConnectError> {
     let address = options.address();
-    match timeout(options.connect_timeout, connect_and_login(options, &address)).await {
+    match timeout(options.connect_timeout, connect_and_login(options, client_id, &address)).await {
         Ok(result) => result,
         Err(_) => {
             let timeout_ms = u64::try_from(options.connect_timeout.as_millis()).unwrap_or(u64::MAX);
@@ -39,7 +55,11 @@ pub(super) async fn connect(options: &ConnectOptions) -> Result<Link, ConnectErr
     }
 }
 
-async fn connect_and_login(options: &ConnectOptions, address: &str) -> Result<Link, ConnectError> {
+async fn connect_and_login(
+    options: &ConnectOptions,
+    client_id: &ClientId,
+    address: &str,
+) -> Result<Link, ConnectError> {
     let unreachable =
         |error| ConnectError::Unreachable { address: address.to_owned(), error: shared_text(error) };
     let socket = TcpStream::connect((options.host.as_str(), options.port)).await.map_err(unreachable)?;
@@ -50,7 +70,7 @@ async fn connect_and_login(options: &ConnectOptions, address: &str) -> Result<Li
         offer: ServerOffer::unknown(),
         address: address.to_owned(),
     };
-    link.send(0, 1, &pb::frame::Body::Connect(connect_request(options))).await?;
+    link.send(0, 1, &pb::frame::Body::Connect(connect_request(options, client_id))).await?;
     match link.receive().await? {
         (_, _, pb::frame::Body::Connected(connected)) => link.offer = offer_from_wire(connected, address)?,
         (_, _, pb::frame::Body::Error(error) | pb::frame::Body::Close(pb::Close { error: Some(error) })) => {
@@ -64,7 +84,7 @@ async fn connect_and_login(options: &ConnectOptions, address: &str) -> Result<Li
     Ok(link)
 }
 
-fn connect_request(options: &ConnectOptions) -> pb::Connect {
+fn connect_request(options: &ConnectOptions, client_id: &ClientId) -> pb::Connect {
     let mut response = Vec::with_capacity(options.user.len() + options.password.len() + 2);
     for part in [&options.user, &options.password] {
         response.push(0);
@@ -86,6 +106,7 @@ fn connect_request(options: &ConnectOptions) -> pb::Connect {
         frame_max: options.frame_bytes_max,
         channel_max: options.channel_max,
         connection_name: options.connection_name.clone(),
+        client_id: client_id.0.clone(),
     }
 }
 

@@ -15,6 +15,7 @@ mod dispatch;
 mod driver;
 mod error;
 mod handshake;
+mod mend;
 mod message;
 mod options;
 mod publisher;

@@ -1,6 +1,6 @@
 //! What was declared over a connection, to be declared again when the connection was made again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
 
@@ -17,7 +17,9 @@ pub(super) enum Change {
     Unbound(pb::Binding),
 }
 
-/// Exchanges, queues and bindings, as they were asked for. Grows with what the application declares and does not delete.
+/// Exchanges, queues and bindings, as they were asked for. Grows with what the application declares and does not delete. What
+/// the server deletes by itself is struck off as far as it can be told from here: an exchange that goes with its last binding,
+/// by the bindings made here; a queue that goes with its last consumer, by [`Recorded::forget_queue`].
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
     exchanges: BTreeMap<String, pb::DeclareExchange>,
@@ -34,29 +36,66 @@ impl Recorded {
             Change::ExchangeDeclared(exchange) => {
                 self.exchanges.insert(exchange.name.clone(), exchange);
             }
-            Change::ExchangeDeleted(name) => {
-                self.exchanges.remove(&name);
-                self.bindings.retain(|_, binding| {
-                    let is_destination = is_to(binding, pb::DestinationKind::Exchange, &name);
-                    binding.source != name && !is_destination
-                });
-            }
+            Change::ExchangeDeleted(name) => self.forget_exchange(&name),
             Change::QueueDeclared(queue) => {
                 if let pb::frame::Body::QueueDeclared(declared) = answer {
                     self.queues.insert(declared.name.clone(), queue);
                 }
             }
-            Change::QueueDeleted(name) => {
-                self.queues.remove(&name);
-                self.bindings.retain(|_, binding| !is_to(binding, pb::DestinationKind::Queue, &name));
-            }
+            Change::QueueDeleted(name) => self.forget_queue(&name),
             Change::Bound(binding) => {
                 self.bindings.insert(binding.encode_to_vec(), binding);
             }
             Change::Unbound(binding) => {
                 self.bindings.remove(&binding.encode_to_vec());
+                self.forget_if_unbound(&binding.source);
             }
         }
+    }
+
+    /// A queue is gone, and its bindings with it.
+    pub(super) fn forget_queue(&mut self, name: &str) {
+        self.queues.remove(name);
+        self.remove_bindings(|binding| is_to(binding, pb::DestinationKind::Queue, name));
+    }
+
+    fn forget_exchange(&mut self, name: &str) {
+        self.exchanges.remove(name);
+        self.remove_bindings(|binding| {
+            binding.source == name || is_to(binding, pb::DestinationKind::Exchange, name)
+        });
+    }
+
+    fn remove_bindings(&mut self, is_gone: impl Fn(&pb::Binding) -> bool) {
+        let mut sources = BTreeSet::new();
+        self.bindings.retain(|_, binding| {
+            let gone = is_gone(binding);
+            if gone {
+                sources.insert(binding.source.clone());
+            }
+            !gone
+        });
+        for source in sources {
+            self.forget_if_unbound(&source);
+        }
+    }
+
+    /// An exchange that goes with its last binding is gone when it has none.
+    fn forget_if_unbound(&mut self, exchange: &str) {
+        let goes = self.exchanges.get(exchange).is_some_and(|exchange| exchange.auto_delete);
+        if goes && !self.bindings.values().any(|binding| binding.source == exchange) {
+            self.forget_exchange(exchange);
+        }
+    }
+
+    /// What was asked for to make a queue of this name.
+    pub(super) fn queue(&self, name: &str) -> Option<&pb::DeclareQueue> {
+        self.queues.get(name)
+    }
+
+    /// Bindings to a queue.
+    pub(super) fn bindings_to(&self, queue: &str) -> impl Iterator<Item = &pb::Binding> {
+        self.bindings.values().filter(move |binding| is_to(binding, pb::DestinationKind::Queue, queue))
     }
 
     pub(super) fn exchanges(&self) -> impl Iterator<Item = &pb::DeclareExchange> {
@@ -158,5 +197,31 @@ mod tests {
         );
         recorded.apply(Change::QueueDeleted("q".to_owned()), &done);
         assert_eq!(described(&recorded), "b | amq.gen-2= | b>a");
+    }
+
+    #[test]
+    fn exchanges_that_go_with_their_last_binding_are_forgotten_with_it() {
+        let done = pb::frame::Body::Done(pb::Done {});
+        let (to_queue, to_exchange) = (pb::DestinationKind::Queue, pb::DestinationKind::Exchange);
+        let mut recorded = Recorded::default();
+        for (name, auto_delete) in [("top", false), ("middle", true), ("last", true), ("unbound", true)] {
+            let declared = pb::DeclareExchange { name: name.to_owned(), auto_delete, ..Default::default() };
+            recorded.apply(Change::ExchangeDeclared(declared), &done);
+        }
+        declare_queue(&mut recorded, "q", "q");
+        declare_queue(&mut recorded, "r", "r");
+        let bindings = [
+            binding("top", to_exchange, "middle"),
+            binding("middle", to_exchange, "last"),
+            binding("last", to_queue, "q"),
+            binding("last", to_queue, "r"),
+        ];
+        for bound in &bindings {
+            recorded.apply(Change::Bound(bound.clone()), &done);
+        }
+        recorded.apply(Change::Unbound(bindings[3].clone()), &done);
+        assert_eq!(described(&recorded), "last middle top unbound | q=q r=r | top>middle last>q middle>last");
+        recorded.forget_queue("q");
+        assert_eq!(described(&recorded), "top unbound | r=r | ", "one goes with the other");
     }
 }

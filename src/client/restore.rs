@@ -12,6 +12,7 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::connection::{Event, ServerOffer};
+use super::consumer::ConsumerShared;
 use super::convert::{kind_name, refusal_from_wire};
 use super::core::Core;
 use super::error::{CloseReason, ConnectError, RequestError};
@@ -42,14 +43,18 @@ struct Plan {
 struct Restored {
     /// Queues that the server named anew: old name, new name.
     renamed: BTreeMap<String, String>,
+    /// Queues that were asked for, by their old names, and the channel it was done on.
+    declared: Vec<String>,
+    channel: u32,
+    /// Queues that another connection has for itself.
+    locked: BTreeMap<String, Vec<Arc<ConsumerShared>>>,
     refused_publishers: Vec<(Arc<PublisherShared>, Refusal)>,
 }
 
 /// Restores over a new link what the connection had. How many messages are to be sent again.
 ///
 /// # Errors
-/// If the link breaks, the server refuses channels, or a queue is still locked by this connection's earlier self, which
-/// the server has not given up yet. Nothing has changed here then.
+/// If the link breaks or the server refuses channels. Nothing has changed here then.
 pub(super) async fn restore(core: &Arc<Core>, link: &mut Link) -> Result<u64, ConnectError> {
     let plan = Plan::of(core);
     let mut restored = Restored::default();
@@ -60,7 +65,7 @@ pub(super) async fn restore(core: &Arc<Core>, link: &mut Link) -> Result<u64, Co
         answer.map_err(ConnectError::Refused)?;
     }
     if !(plan.exchanges.is_empty() && plan.queues.is_empty() && plan.bindings.is_empty()) {
-        requests.declare(&plan, &mut restored.renamed).await?;
+        requests.declare(&plan, &mut restored).await?;
     }
     let opens = plan
         .publishers
@@ -100,11 +105,7 @@ struct Requests<'a> {
 }
 
 impl Requests<'_> {
-    async fn declare(
-        &mut self,
-        plan: &Plan,
-        renamed: &mut BTreeMap<String, String>,
-    ) -> Result<(), ConnectError> {
+    async fn declare(&mut self, plan: &Plan, restored: &mut Restored) -> Result<(), ConnectError> {
         let channel = match plan.channels.first() {
             Some(&number) => number,
             None => {
@@ -113,29 +114,36 @@ impl Requests<'_> {
                 SPARE_CHANNEL
             }
         };
+        restored.channel = channel;
         let exchanges = plan.exchanges.iter();
         let asked = exchanges.map(|exchange| (channel, pb::frame::Body::DeclareExchange(exchange.clone())));
         let answers = self.ask(asked.collect()).await?;
         for (exchange, answer) in plan.exchanges.iter().zip(answers) {
-            self.note("exchange", &exchange.name, answer)?;
+            self.note("exchange", &exchange.name, answer);
         }
         let queues = plan.queues.iter();
         let asked = queues.map(|(_, queue)| (channel, pb::frame::Body::DeclareQueue(queue.clone())));
         let answers = self.ask(asked.collect()).await?;
         for ((old, _), answer) in plan.queues.iter().zip(answers) {
-            if let Some(pb::frame::Body::QueueDeclared(declared)) = self.note("queue", old, answer)?
-                && declared.name != *old
-            {
-                renamed.insert(old.clone(), declared.name);
+            if matches!(&answer, Err(refusal) if refusal.code == ReplyCode::ResourceLocked) {
+                restored.locked.insert(old.clone(), Vec::new());
+            }
+            if let Some(pb::frame::Body::QueueDeclared(declared)) = self.note("queue", old, answer) {
+                restored.declared.push(old.clone());
+                if declared.name != *old {
+                    restored.renamed.insert(old.clone(), declared.name);
+                }
             }
         }
-        let bindings: Vec<_> = plan.bindings.iter().map(|binding| follow(binding, renamed)).collect();
+        // Those to a queue of another connection's would be refused; they come with it.
+        let bindings = plan.bindings.iter().filter(|binding| !is_to_any(binding, &restored.locked));
+        let bindings: Vec<_> = bindings.map(|binding| follow(binding, &restored.renamed)).collect();
         let asked = bindings
             .iter()
             .map(|binding| (channel, pb::frame::Body::Bind(pb::Bind { binding: Some(binding.clone()) })));
         let answers = self.ask(asked.collect()).await?;
         for (binding, answer) in bindings.iter().zip(answers) {
-            self.note("binding", &format!("{} -> {}", binding.source, binding.destination), answer)?;
+            self.note("binding", &format!("{} -> {}", binding.source, binding.destination), answer);
         }
         if plan.channels.is_empty() {
             let close = pb::frame::Body::CloseChannel(pb::CloseChannel {});
@@ -150,14 +158,13 @@ impl Requests<'_> {
         kind: &str,
         name: &str,
         answer: Result<pb::frame::Body, Refusal>,
-    ) -> Result<Option<pb::frame::Body>, ConnectError> {
+    ) -> Option<pb::frame::Body> {
         match answer {
-            Ok(body) => Ok(Some(body)),
-            Err(refusal) if refusal.code == ReplyCode::ResourceLocked => Err(ConnectError::Refused(refusal)),
+            Ok(body) => Some(body),
             Err(refusal) => {
                 let what = format!("{kind} '{name}'");
                 self.core.announce(Event::NotRestored { what, refusal: Arc::new(refusal) });
-                Ok(None)
+                None
             }
         }
     }
@@ -222,6 +229,10 @@ impl Requests<'_> {
     }
 }
 
+fn is_to_any(binding: &pb::Binding, queues: &BTreeMap<String, Vec<Arc<ConsumerShared>>>) -> bool {
+    binding.destination_kind() == pb::DestinationKind::Queue && queues.contains_key(&binding.destination)
+}
+
 fn follow(binding: &pb::Binding, renamed: &BTreeMap<String, String>) -> pb::Binding {
     let mut binding = binding.clone();
     if binding.destination_kind() == pb::DestinationKind::Queue
@@ -272,7 +283,7 @@ impl Core {
 
     /// The connection is back: the driver can go on with what this puts before it. How many messages are sent again.
     fn resume(&self, offer: ServerOffer, restored: Restored) -> u64 {
-        let Restored { renamed, refused_publishers } = restored;
+        let Restored { renamed, declared, channel, mut locked, refused_publishers } = restored;
         let mut state = self.state();
         state.is_suspended = false;
         state.epoch += 1;
@@ -282,6 +293,9 @@ impl Core {
             publisher.close(CloseReason::RestoreRefused { what, refusal: Arc::new(refusal) });
             state.drop_publisher(&publisher);
         }
+        // Their last consumers ended while they were restored.
+        let unwanted = declared.iter().filter(|name| state.recorded.queue(name).is_none());
+        let unwanted: Vec<_> = unwanted.map(|name| renamed.get(name).unwrap_or(name).clone()).collect();
         for (old, new) in &renamed {
             state.recorded.rename_queue(old, new);
         }
@@ -294,18 +308,22 @@ impl Core {
             for (stage, consumer) in entry.consumers.values() {
                 consumer.settler().resume(epoch);
                 if *stage == Stage::Open {
-                    consumers.push(consumer.clone());
+                    let ready = locked.get_mut(&consumer.queue()).unwrap_or(&mut consumers);
+                    ready.push(consumer.clone());
                 }
             }
             publishers.extend(entry.publishers.values().map(|(_, publisher)| publisher.clone()));
         }
+        for queue in unwanted {
+            state.abandon_queue(channel, &queue);
+        }
+        state.locked = locked;
         for consumer in consumers {
             let body = pb::frame::Body::Consume(consumer.request(Some(&renamed)));
             let effect = Effect::ConsumerRestored(consumer.clone());
             let asked = state.request(consumer.channel(), &body, OnBreak::Done, effect, Vec::new());
             if let Err(error) = asked {
-                state.drop_consumer(&consumer);
-                consumer.end(Some(super::error::ConsumeError::NotRestored(error)));
+                state.not_restored(&consumer, &error);
             }
         }
         let mut resent_messages = 0;

@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) driver: Arc<DriverWaker>,
     pub(super) channels: BTreeMap<u32, ChannelEntry>,
     pub(super) recorded: Recorded,
+    /// Queues that could not be restored because another connection has them for itself, and consumers that wait for them.
+    pub(super) locked: BTreeMap<String, Vec<Arc<ConsumerShared>>>,
     pub(super) pending: BTreeMap<u64, Pending>,
     last_request: u64,
 }
@@ -97,6 +99,7 @@ impl State {
             driver,
             channels: BTreeMap::new(),
             recorded: Recorded::default(),
+            locked: BTreeMap::new(),
             pending: BTreeMap::new(),
             last_request: 0,
         }
@@ -222,7 +225,7 @@ impl State {
             }
             Effect::ChannelGone(number) => self.drop_channel(number),
             Effect::PublisherGone(publisher) => self.drop_publisher(&publisher),
-            Effect::ConsumerGone(consumer) => self.drop_consumer(&consumer),
+            Effect::ConsumerGone(consumer) => self.consumer_left(&consumer),
             Effect::Record(change) => self.recorded.apply(change, body),
         }
     }
@@ -236,10 +239,7 @@ impl State {
                 self.drop_publisher(&publisher)
             }
             Effect::Consumer(consumer) | Effect::ConsumerGone(consumer) => self.drop_consumer(&consumer),
-            Effect::ConsumerRestored(consumer) => {
-                self.drop_consumer(&consumer);
-                consumer.end(Some(ConsumeError::NotRestored(error.clone())));
-            }
+            Effect::ConsumerRestored(consumer) => self.not_restored(&consumer, error),
         }
     }
 
@@ -261,7 +261,11 @@ impl State {
 
     fn drop_channel(&mut self, number: u32) {
         if let Some(entry) = self.channels.remove(&number) {
+            let queues: Vec<_> = entry.consumers.values().map(|(_, consumer)| consumer.queue()).collect();
             entry.close(&CloseReason::ByClient);
+            for queue in queues {
+                self.forget_if_unused(&queue);
+            }
         }
     }
 
@@ -272,6 +276,40 @@ impl State {
             entry.publishers.remove(&publisher.id());
             publisher.close(CloseReason::ByClient);
         }
+    }
+
+    /// A consumer has ended that was started: a queue that goes with its last consumer is gone.
+    pub(super) fn consumer_left(&mut self, consumer: &Arc<ConsumerShared>) {
+        self.drop_consumer(consumer);
+        self.forget_if_unused(&consumer.queue());
+    }
+
+    /// A consumer could not be started again. A queue that was made again for it alone would fill up without it.
+    pub(super) fn not_restored(&mut self, consumer: &Arc<ConsumerShared>, error: &RequestError) {
+        let queue = consumer.queue();
+        let was_recorded = self.recorded.queue(&queue).is_some();
+        self.consumer_left(consumer);
+        if was_recorded && self.recorded.queue(&queue).is_none() {
+            self.abandon_queue(consumer.channel(), &queue);
+        }
+        consumer.end(Some(ConsumeError::NotRestored(error.clone())));
+    }
+
+    /// Forgets a queue that goes with its last consumer, if it has none of this connection's.
+    fn forget_if_unused(&mut self, queue: &str) {
+        let goes = self.recorded.queue(queue).is_some_and(|asked| asked.auto_delete);
+        let mut consumers = self.channels.values().flat_map(|entry| entry.consumers.values());
+        if goes && !consumers.any(|(_, consumer)| consumer.queue() == queue) {
+            self.recorded.forget_queue(queue);
+        }
+    }
+
+    /// Has the server delete a queue that was made again for nobody, unless somebody else uses it.
+    pub(super) fn abandon_queue(&mut self, channel: u32, queue: &str) {
+        let delete = pb::DeleteQueue { name: queue.to_owned(), if_unused: true, if_empty: false };
+        let body = pb::frame::Body::DeleteQueue(delete);
+        // Nobody waits for the answer. If the connection breaks the queue is not made again.
+        let _ = self.request(channel, &body, OnBreak::Void, Effect::None, Vec::new());
     }
 
     pub(super) fn drop_consumer(&mut self, consumer: &Arc<ConsumerShared>) {

@@ -28,6 +28,20 @@ id! {
     /// A client connection, counted from 1 since the broker started.
     ConnectionId(u64)
 }
+/// A client, by a number that it has drawn at random for its life. Who knows it can end the client's connection, so it is
+/// shown nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientId(pub [u8; CLIENT_ID_BYTES]);
+
+/// Bytes of a [`ClientId`].
+pub const CLIENT_ID_BYTES: usize = 16;
+
+impl fmt::Debug for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientId(hidden)")
+    }
+}
+
 id! {
     /// A message body's place in its shard: the running count of bodies that the shard ever took.
     BodySequence(u64)

@@ -14,7 +14,7 @@ mod timestamp;
 
 pub use durability::Durability;
 pub use fields::{FieldTable, FieldValue};
-pub use ids::{BodySequence, ConnectionId, DeliveryTag, QueueId, ShardId};
+pub use ids::{BodySequence, CLIENT_ID_BYTES, ClientId, ConnectionId, DeliveryTag, QueueId, ShardId};
 pub use limits::{
     CHANNEL_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN, HANDSHAKE_MS, HEARTBEAT_SECONDS,
     MESSAGE_BYTES_MAX, NAME_BYTES_MAX,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::negotiate::{Limits, agree};
-use crate::model::{Entity, NAME_BYTES_MAX, Refusal, ReplyCode};
+use crate::model::{CLIENT_ID_BYTES, ClientId, Entity, NAME_BYTES_MAX, Refusal, ReplyCode};
 use crate::wire::pb;
 
 /// The one protocol version there is.
@@ -19,6 +19,9 @@ const MECHANISM: &str = "PLAIN";
 
 /// Capability: `Blocked` and `Unblocked` are known.
 pub(super) const BLOCKED: &str = "blocked";
+
+/// Capability: a client that says who it is takes the place of its earlier connection.
+pub(super) const CLIENT_ID: &str = "client_id";
 
 /// The vhost of those who name none.
 const DEFAULT_VHOST: &str = "/";
@@ -34,6 +37,8 @@ pub struct Login {
     pub vhost: String,
     /// What the client says of itself.
     pub client: BTreeMap<String, String>,
+    /// The number that it has drawn for its life.
+    pub client_id: Option<ClientId>,
     /// Its name for the connection.
     pub name: String,
     /// It can be told that what it publishes is not taken for now.
@@ -71,6 +76,16 @@ impl Login {
                 .about(Entity::Connection, "")
                 .field("connection_name", expected, connect.connection_name.len().to_string()));
         }
+        let client_id = match <[u8; CLIENT_ID_BYTES]>::try_from(&connect.client_id[..]) {
+            Ok(bytes) => Some(ClientId(bytes)),
+            Err(_) if connect.client_id.is_empty() => None,
+            Err(_) => {
+                let expected = format!("{CLIENT_ID_BYTES} bytes, or none");
+                return Err(Refusal::new(ReplyCode::SyntaxError, "this is no number of a client")
+                    .about(Entity::Connection, "")
+                    .field("client_id", expected, format!("{} bytes", connect.client_id.len())));
+            }
+        };
         let limits = agree(offered, &connect)?;
         let vhost = if connect.vhost.is_empty() { DEFAULT_VHOST.to_owned() } else { connect.vhost };
         Ok(Self {
@@ -78,6 +93,7 @@ impl Login {
             response: connect.response,
             vhost,
             client: connect.client,
+            client_id,
             name: connect.connection_name,
             hears_blocked: connect.capabilities.iter().any(|name| name == BLOCKED),
             limits,

@@ -17,7 +17,7 @@ use super::inbox::{Found, Inbox};
 use super::listener::Shared;
 use super::outbox::Outbox;
 use super::seat::Seat;
-use crate::broker::{Identity, Mailbox, Session, parse_plain};
+use crate::broker::{Identity, Mailbox, Place, Session, parse_plain};
 use crate::model::{Entity, Refusal, ReplyCode};
 use crate::protocol::{self, Action, Login};
 use crate::wire::pb::frame::Body as Cold;
@@ -31,7 +31,7 @@ const ROUNDS_MAX: usize = 16;
 const FRAMES_PER_ROUND_MAX: usize = 256;
 /// Time for what was written last to arrive, and for the client to hang up.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// Time for publishes under way to be confirmed before the goodbye.
+/// Time for publishes and settlements under way to be answered before the goodbye.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How often a connection without heartbeats looks whether it is idle.
 const IDLE_TICK: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ enum Stage {
     Greeting,
     LoggingIn {
         login: Box<Login>,
-        check: Pin<Box<dyn Future<Output = Result<Identity, Refusal>> + Send>>,
+        check: Pin<Box<dyn Future<Output = Result<Entered, Refusal>> + Send>>,
     },
     Seated(Box<Seat>),
     /// Somebody wants the client to go; what is under way is finished first.
@@ -84,6 +84,9 @@ enum Stage {
     /// The client has said goodbye or is gone: hang up when everything is written.
     HangingUp,
 }
+
+/// Who has logged in, and the place of a client that has said who it is.
+type Entered = (Identity, Option<Place>);
 
 /// What the last ticks have seen.
 #[derive(Debug, Default)]
@@ -263,7 +266,7 @@ impl Connection {
             unreachable!("it was this stage a line ago");
         };
         match checked {
-            Ok(who) => self.seat(*login, who),
+            Ok(entered) => self.seat(*login, entered),
             Err(refusal) => {
                 tracing::info!(peer = %self.peer, %refusal, "login refused");
                 self.protocol.refuse_login(login.request, &refusal, self.outbox.tail());
@@ -273,7 +276,7 @@ impl Connection {
         true
     }
 
-    fn seat(&mut self, login: Login, who: Identity) {
+    fn seat(&mut self, login: Login, (who, place): Entered) {
         let broker = self.shared.broker.clone();
         self.protocol.accept(&login, broker.durability(), who.connection.0, self.outbox.tail());
         // A clock before 1970 is shown as 1970.
@@ -281,7 +284,7 @@ impl Connection {
         tracing::debug!(peer = %self.peer, connection = %who.connection, user = %who.user.name, "logged in");
         let (description, disconnect) = broker.register(&who, login.name, self.peer, login.client, now_ms);
         let outlet = Arc::new(Mailbox::default());
-        let session = Session::new(broker, who, Arc::clone(&outlet));
+        let session = Session::new(broker, who, place, Arc::clone(&outlet));
         let seat = Seat::new(session, outlet, description, disconnect, login.hears_blocked);
         self.stage = Stage::Seated(Box::new(seat));
         self.set_alarm(self.tick_interval());
@@ -295,6 +298,11 @@ impl Connection {
             self.drain(reason);
         }
         let (Stage::Seated(seat) | Stage::Draining { seat, .. }) = &mut self.stage else { return false };
+        if let Poll::Ready(refusal) = seat.poll_displaced(context) {
+            tracing::info!(peer = %self.peer, "its client has come back over a newer connection");
+            self.say_goodbye(Some(&refusal));
+            return true;
+        }
         let mut progress = seat.put_returns(&mut self.outbox);
         progress |= seat.poll_relief(context, &mut self.outbox);
         progress |= seat.poll_answer(context, &mut self.outbox);
@@ -398,7 +406,15 @@ impl Connection {
         match parse_plain(&login.response) {
             Ok((user, password)) => {
                 let (broker, vhost, peer) = (self.shared.broker.clone(), login.vhost.clone(), self.peer);
-                let check = Box::pin(async move { broker.log_in(user, password, &vhost, peer).await });
+                let client = login.client_id;
+                let check = Box::pin(async move {
+                    let who = broker.log_in(user, password, &vhost, peer).await?;
+                    let place = match client {
+                        Some(client) => Some(broker.take_place(&who, client).await?),
+                        None => None,
+                    };
+                    Ok((who, place))
+                });
                 self.stage = Stage::LoggingIn { login, check };
             }
             Err(refusal) => {

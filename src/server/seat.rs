@@ -167,7 +167,7 @@ impl Seat {
 
     /// Whether nothing is under way that the client waits for.
     pub(super) fn is_quiet(&self) -> bool {
-        self.waiting.is_none() && self.returning.is_none() && self.session.is_published()
+        self.waiting.is_none() && self.returning.is_none() && self.session.is_quiet()
     }
 
     /// Whether somebody wants the client to go, and why.
@@ -177,6 +177,11 @@ impl Seat {
             // The sender lives in the description, which lives here.
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// Whether a newer connection of the same client wants this one to go, and why.
+    pub(super) fn poll_displaced(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
+        self.session.poll_displaced(context)
     }
 
     /// Tells the lists how things stand.
@@ -488,6 +493,7 @@ impl Seat {
                 }
             }
             Event::SettleRefused { key, request, refusal } => {
+                self.session.settle_refused(request.is_some());
                 if protocol.has_channel(key.channel) {
                     put_error(key.channel, request.unwrap_or(0), &refusal, outbox.tail());
                 }

@@ -83,8 +83,8 @@ pub enum Command {
         queue: QueueId,
         /// What must hold.
         conditions: SealConditions,
-        /// The answer.
-        reply: oneshot::Sender<Result<(), DeleteRefusal>>,
+        /// The asker's number for it; told in [`Notice::Sealed`].
+        number: u64,
     },
     /// The queue is not deleted after all.
     Unseal {
@@ -346,6 +346,13 @@ pub struct Piece {
 /// What a shard tells the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
+    /// A shard has looked at a queue that is to be deleted on a condition.
+    Sealed {
+        /// The asker's number for it.
+        number: u64,
+        /// Whether the conditions hold; then the queue takes no more consumers.
+        result: Result<(), DeleteRefusal>,
+    },
     /// The last consumer of an auto-delete queue has gone.
     QueueUnused {
         /// Which queue.

@@ -3,20 +3,20 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use super::command::{Command, DeleteRefusal, Event, Outlet};
+use super::command::{Command, DeleteRefusal, Event, Notice, Outlet};
 use super::mailbox::Mailbox;
 use super::task::ShardHandle;
 use crate::model::{Entity, Refusal, ReplyCode, ShardId};
 
 /// Runs a shard that refuses whatever needs the messages that its log holds.
-pub fn spawn_out_of_service(id: ShardId) -> ShardHandle {
+pub fn spawn_out_of_service(id: ShardId, notices: Arc<Mailbox<Notice>>) -> ShardHandle {
     let mailbox = Arc::new(Mailbox::default());
     let handle = ShardHandle::new(id, Arc::clone(&mailbox));
-    tokio::spawn(run(id, mailbox));
+    tokio::spawn(run(id, mailbox, notices));
     handle
 }
 
-async fn run(id: ShardId, mailbox: Arc<Mailbox<Command>>) {
+async fn run(id: ShardId, mailbox: Arc<Mailbox<Command>>, notices: Arc<Mailbox<Notice>>) {
     let refusal = out_of_service(id);
     let mut commands = Vec::new();
     loop {
@@ -28,21 +28,22 @@ async fn run(id: ShardId, mailbox: Arc<Mailbox<Command>>) {
                 let _ = reply.send(Ok(None));
                 return;
             }
-            answer(command, &refusal);
+            answer(command, &notices, &refusal);
         }
     }
 }
 
 /// Who is not there any more needs no answer.
-fn answer(command: Command, refusal: &Refusal) {
+fn answer(command: Command, notices: &Mailbox<Notice>, refusal: &Refusal) {
     let refusal = Box::new(refusal.clone());
     match command {
         Command::Publish(publish) => {
             let (ticket, taken_bytes) = (publish.ticket, publish.run.bytes().len());
             tell(&publish.outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
         }
-        Command::Seal { conditions, reply, .. } => {
-            let _ = reply.send(if conditions.if_empty { Err(DeleteRefusal::OutOfService) } else { Ok(()) });
+        Command::Seal { conditions, number, .. } => {
+            let result = if conditions.if_empty { Err(DeleteRefusal::OutOfService) } else { Ok(()) };
+            let _ = notices.push(Notice::Sealed { number, result });
         }
         // What the log still holds of a queue that the catalog forgot is dropped when the log is opened again.
         Command::DeleteQueue { reply, .. } => drop(reply.send(0)),

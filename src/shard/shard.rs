@@ -226,10 +226,10 @@ impl Shard {
         match command {
             Command::Publish(publish) => self.publish(publish),
             Command::CreateQueue { queue, options } => self.create(queue, options),
-            Command::Seal { queue, conditions, reply } => {
-                if reply.send(self.seal(queue, conditions)).is_err() {
-                    self.unseal(queue);
-                }
+            Command::Seal { queue, conditions, number } => {
+                let result = self.seal(queue, conditions);
+                // Without a catalog nothing is deleted.
+                let _ = self.notices.push(Notice::Sealed { number, result });
             }
             Command::Unseal { queue } => self.unseal(queue),
             Command::DeleteQueue { queue, reply } => {

@@ -1,20 +1,31 @@
 //! Deletions on a condition: the queue's shard looks, and takes no consumers from then on; the catalog goes on with
 //! other things meanwhile, and hears of it as of any other request.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-
-use tokio::sync::oneshot;
 
 use super::request::{Answer, Request};
 use super::task::{CatalogCommand, CatalogTask, Reply};
-use crate::broker::broker::stopping;
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{Entity, QueueId, Refusal, ReplyCode, VhostName};
 use crate::shard::{Command, DeleteRefusal, SealConditions, out_of_service};
 
+/// Deletions that wait for a shard's word, by number.
+#[derive(Default)]
+pub(in crate::broker) struct Sealings {
+    last: u64,
+    open: HashMap<u64, Sealing>,
+}
+
+struct Sealing {
+    vhost: VhostName,
+    queue: Arc<QueueDefinition>,
+    reply: Option<Reply>,
+}
+
 impl CatalogTask {
     /// The command, if it can be carried out by what the catalog knows. If not, its shard is asked.
-    pub(super) fn without_condition(&self, command: CatalogCommand) -> Option<CatalogCommand> {
+    pub(super) fn without_condition(&mut self, command: CatalogCommand) -> Option<CatalogCommand> {
         let Request::DeleteQueue { vhost, connection, name, conditions } = &command.request else {
             return Some(command);
         };
@@ -36,37 +47,41 @@ impl CatalogTask {
     }
 
     /// A consumer may have come in the meantime: then the queue stays, and will say again when it is unused.
-    pub(super) fn delete_if_unused(&self, queue: QueueId) {
+    pub(super) fn delete_if_unused(&mut self, queue: QueueId) {
         if let Some((vhost, queue)) = self.applied.find_queue(queue) {
             self.seal(vhost, queue, SealConditions { if_unused: true, if_empty: false }, None);
         }
     }
 
     fn seal(
-        &self,
+        &mut self,
         vhost: VhostName,
         queue: Arc<QueueDefinition>,
         conditions: SealConditions,
         reply: Option<Reply>,
     ) {
         let Some(shard) = self.shared.shard(queue.shard) else { return };
-        let (sealed, is_sealed) = oneshot::channel();
-        shard.send(Command::Seal { queue: queue.id, conditions, reply: sealed });
-        let commands = Arc::clone(&self.commands);
-        tokio::spawn(async move {
-            let refusal = match is_sealed.await {
-                Ok(Ok(())) => {
-                    let request = Request::DeleteSealed { vhost, queue };
-                    // A broker that has stopped deletes nothing, and whoever asked hears that it is gone.
-                    let _ = commands.push(CatalogCommand { request, reply });
-                    return;
-                }
-                Ok(Err(why)) => refused(&vhost, &queue, why),
-                Err(_) => stopping(),
-            };
-            // Who asked may be gone.
-            let _ = reply.map(|reply| reply.send(Err(refusal)));
-        });
+        self.sealings.last += 1;
+        let number = self.sealings.last;
+        shard.send(Command::Seal { queue: queue.id, conditions, number });
+        self.sealings.open.insert(number, Sealing { vhost, queue, reply });
+    }
+
+    /// A shard has looked. What is to be deleted now comes as a command.
+    pub(super) fn sealed(
+        &mut self,
+        number: u64,
+        result: Result<(), DeleteRefusal>,
+    ) -> Option<CatalogCommand> {
+        let Sealing { vhost, queue, reply } = self.sealings.open.remove(&number)?;
+        match result {
+            Ok(()) => Some(CatalogCommand { request: Request::DeleteSealed { vhost, queue }, reply }),
+            Err(why) => {
+                // Who asked may be gone.
+                let _ = reply.map(|reply| reply.send(Err(refused(&vhost, &queue, why))));
+                None
+            }
+        }
     }
 
     /// Its deletion could not be recorded: it goes on.

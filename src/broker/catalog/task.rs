@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use super::catalog::{Catalog, Changed};
 use super::checkpoint::CatalogKeeper;
 use super::decide_queues::Surroundings;
+use super::deletion::Sealings;
 use super::entry::Entry;
 use super::record::{Record, Records};
 use super::request::{Answer, Request};
@@ -41,6 +42,7 @@ pub(in crate::broker) struct CatalogTask {
     /// The same with the entries that are on their way: this is decided by. Between batches both are equal.
     pub(in crate::broker) decided: Catalog,
     pub(in crate::broker) surroundings: Surroundings,
+    pub(in crate::broker) sealings: Sealings,
     pub(in crate::broker) log: Box<dyn ShardLog>,
     /// Why nothing can be recorded any more.
     pub(in crate::broker) failed: Option<Refusal>,
@@ -86,8 +88,9 @@ impl CatalogTask {
                 () = arrived => {}
                 asked = &mut self.stop => break asked,
             }
-            notices.drain(..).for_each(|notice| self.hear(notice));
-            let mut rest = commands.drain(..).peekable();
+            // What shards have looked at was asked for before.
+            let looked_at = notices.drain(..).filter_map(|notice| self.hear(notice)).collect::<Vec<_>>();
+            let mut rest = looked_at.into_iter().chain(commands.drain(..)).peekable();
             while rest.peek().is_some() {
                 let some: Vec<CatalogCommand> = rest.by_ref().take(REQUESTS_PER_BATCH_MAX).collect();
                 self.carry_out(some).await;
@@ -108,14 +111,16 @@ impl CatalogTask {
         }
     }
 
-    fn hear(&mut self, notice: Notice) {
+    fn hear(&mut self, notice: Notice) -> Option<CatalogCommand> {
         match notice {
+            Notice::Sealed { number, result } => return self.sealed(number, result),
             Notice::QueueUnused { queue } => self.delete_if_unused(queue),
             Notice::LogFailed { shard, what } => {
                 self.shared.note_fault(shard, &what);
                 self.surroundings.failed_shards.insert(shard, what);
             }
         }
+        None
     }
 
     /// Between batches everything that the catalog knows is durable, unless its log failed or has no room.

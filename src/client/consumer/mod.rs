@@ -144,7 +144,7 @@ impl Consumer {
 
     /// The queue it takes from.
     pub fn queue(&self) -> String {
-        lock(&self.shared.request).queue.clone()
+        self.shared.queue()
     }
 
     /// Ends it. Deliveries that were not handed out go back to the queue; those handed out can still be settled.
@@ -227,6 +227,11 @@ impl ConsumerShared {
 
     pub(super) fn id(&self) -> u32 {
         self.settler.consumer()
+    }
+
+    /// The queue it takes from.
+    pub(super) fn queue(&self) -> String {
+        lock(&self.request).queue.clone()
     }
 
     pub(super) fn settler(&self) -> &Arc<Settler> {

@@ -298,33 +298,177 @@ async fn what_was_closed_while_the_connection_was_broken_stays_closed() {
 }
 
 #[tokio::test]
-async fn a_queue_still_locked_by_the_earlier_connection_is_tried_again() {
+async fn a_queue_that_another_connection_has_is_tried_again_while_the_rest_goes_on() {
     let server = Server::start().await;
     let (connection, channel, mut peer) = server.channel().await;
-    let (queue, _) = tokio::join!(
-        soon(channel.declare_queue(Queue::new("mine").exclusive())),
-        peer.answer("DeclareQueue", declared("mine"))
-    );
-    queue.unwrap();
+    let setup = async {
+        channel.declare_queue(Queue::new("mine").exclusive()).await?;
+        channel.declare_queue(Queue::new("ours")).await?;
+        channel.bind(Binding::to_queue("x", "mine", "k")).await?;
+        let mine = channel.consume("mine").start().await?;
+        Ok::<_, RequestError>((mine, channel.consume("ours").start().await?))
+    };
+    let script = async {
+        peer.answer("DeclareQueue", declared("mine")).await;
+        peer.answer("DeclareQueue", declared("ours")).await;
+        peer.done("Bind").await;
+        peer.consuming().await;
+        peer.consuming().await;
+    };
+    let (consumers, ()) = tokio::join!(soon(setup), script);
+    let (mut mine, mut ours) = consumers.unwrap();
     let mut events = connection.events();
     drop(peer);
     let mut peer = back_with_channel(&server).await;
     peer.answer("DeclareQueue", Body::Error(error(405, "locked"))).await;
-    peer.expect_hang_up().await;
-    let mut peer = back_with_channel(&server).await;
+    peer.answer("DeclareQueue", declared("ours")).await;
+    assert_eq!(peer.consuming().await.queue, "ours", "nothing waits for the other one, not even its binding");
+    peer.deliver(2, 1, &["works"]).await;
+    assert_eq!(soon(ours.next()).await.unwrap().unwrap().body(), "works");
+    peer.answer("DeclareQueue", Body::Error(error(405, "locked"))).await;
     peer.answer("DeclareQueue", declared("mine")).await;
-    let mut failures = 0;
-    loop {
+    peer.done("Bind").await;
+    assert_eq!(peer.consuming().await.queue, "mine");
+    peer.deliver(1, 1, &["mine again"]).await;
+    assert_eq!(soon(mine.next()).await.unwrap().unwrap().body(), "mine again");
+    let mut told = Vec::new();
+    while told.len() < 3 {
         match soon(events.next()).await {
-            Some(Event::AttemptFailed { .. }) => failures += 1,
-            Some(Event::Reconnected { attempts, .. }) => {
-                assert_eq!((failures, attempts), (1, 2));
-                break;
+            Some(Event::NotRestored { what, refusal }) => {
+                told.push(format!("no {what}: {}", refusal.code.number()))
             }
+            Some(Event::Reconnected { attempts, .. }) => told.push(format!("back after {attempts}")),
+            Some(Event::Restored { what }) => told.push(format!("here {what}")),
             Some(Event::Disconnected(_)) => {}
             other => panic!("{other:?}"),
         }
     }
+    assert_eq!(told, ["no queue 'mine': 405", "back after 1", "here queue 'mine'"]);
+}
+
+#[tokio::test]
+async fn a_queue_that_is_refused_when_it_is_free_ends_its_consumers() {
+    let server = Server::start().await;
+    let (_connection, channel, mut peer) = server.channel().await;
+    let setup = async {
+        channel.declare_queue(Queue::new("mine").exclusive()).await?;
+        channel.consume("mine").start().await
+    };
+    let script = async {
+        peer.answer("DeclareQueue", declared("mine")).await;
+        peer.consuming().await;
+    };
+    let (consumer, ()) = tokio::join!(soon(setup), script);
+    let mut consumer = consumer.unwrap();
+    drop(peer);
+    let mut peer = back_with_channel(&server).await;
+    peer.answer("DeclareQueue", Body::Error(error(405, "locked"))).await;
+    peer.answer("DeclareQueue", Body::Error(error(406, "it is durable now"))).await;
+    let ended = soon(consumer.next()).await;
+    assert!(matches!(ended, Some(Err(ConsumeError::NotRestored(_)))), "{ended:?}");
+}
+
+/// A connection with an auto-delete queue `q`, bound to an auto-delete exchange `x`, which is bound to `top`; and a consumer.
+async fn subscribed(channel: &crate::client::Channel, peer: &mut Peer) -> crate::client::Consumer {
+    let setup = async {
+        channel.declare_exchange(Exchange::new("x", ExchangeKind::Fanout).auto_delete()).await?;
+        channel.declare_queue(Queue::new("q").auto_delete()).await?;
+        channel.bind(Binding::to_exchange("top", "x", "")).await?;
+        channel.bind(Binding::to_queue("x", "q", "")).await?;
+        channel.consume("q").start().await
+    };
+    let script = async {
+        peer.done("DeclareExchange").await;
+        peer.answer("DeclareQueue", declared("q")).await;
+        peer.done("Bind").await;
+        peer.done("Bind").await;
+        peer.consuming().await;
+    };
+    let (consumer, ()) = tokio::join!(soon(setup), script);
+    consumer.unwrap()
+}
+
+/// The next thing that the client wants is what is asked for here: nothing is made again before it.
+async fn makes_nothing_again(server: &Server, channel: &crate::client::Channel) {
+    let mut peer = back_with_channel(server).await;
+    let answer = async { peer.answer("PurgeQueue", Body::MessageCount(pb::MessageCount { count: 0 })).await };
+    let (purged, _) = tokio::join!(soon(channel.purge_queue("other")), answer);
+    purged.unwrap();
+}
+
+#[tokio::test]
+async fn what_went_with_its_last_consumer_is_not_made_again() {
+    let server = Server::start().await;
+    let (connection, channel, mut peer) = server.channel().await;
+    let consumer = subscribed(&channel, &mut peer).await;
+    let (cancelled, _) = tokio::join!(soon(consumer.cancel()), peer.done("CancelConsumer"));
+    cancelled.unwrap();
+    let mut events = connection.events();
+    drop(peer);
+    soon(events.next()).await.unwrap();
+    makes_nothing_again(&server, &channel).await;
+}
+
+#[tokio::test]
+async fn what_lost_its_last_consumer_while_the_connection_was_broken_is_not_made_again() {
+    let server = Server::start().await;
+    let (connection, channel, mut peer) = server.channel().await;
+    let consumer = subscribed(&channel, &mut peer).await;
+    let mut events = connection.events();
+    drop(peer);
+    soon(events.next()).await.unwrap();
+    drop(consumer);
+    makes_nothing_again(&server, &channel).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_was_deleted_under_its_consumer_is_not_made_again() {
+    let server = Server::start().await;
+    let (connection, channel, mut peer) = server.channel().await;
+    let mut consumer = subscribed(&channel, &mut peer).await;
+    let cancelled = pb::ConsumerCancelled { consumer: 1, reason: "its queue was deleted".to_owned() };
+    peer.send(1, 0, Body::ConsumerCancelled(cancelled)).await;
+    assert!(matches!(soon(consumer.next()).await, Some(Err(ConsumeError::Cancelled { .. }))));
+    let mut events = connection.events();
+    drop(peer);
+    soon(events.next()).await.unwrap();
+    makes_nothing_again(&server, &channel).await;
+}
+
+#[tokio::test]
+async fn a_queue_whose_last_consumer_ends_while_it_is_made_again_is_deleted_again() {
+    let server = Server::start().await;
+    let (_connection, channel, mut peer) = server.channel().await;
+    let consumer = subscribed(&channel, &mut peer).await;
+    drop(peer);
+    let mut peer = back_with_channel(&server).await;
+    peer.done("DeclareExchange").await;
+    let (number, request, body) = peer.expect().await;
+    assert!(matches!(body, Body::DeclareQueue(_)), "{body:?}");
+    drop(consumer);
+    peer.send(number, request, declared("q")).await;
+    peer.done("Bind").await;
+    peer.done("Bind").await;
+    let count = Body::MessageCount(pb::MessageCount { count: 0 });
+    let deleted = peer.answer("DeleteQueue", count).await;
+    assert!(matches!(deleted, Body::DeleteQueue(queue) if queue.name == "q" && queue.if_unused));
+}
+
+#[tokio::test]
+async fn a_queue_whose_consumer_is_refused_after_it_was_made_again_is_deleted_again() {
+    let server = Server::start().await;
+    let (_connection, channel, mut peer) = server.channel().await;
+    let mut consumer = subscribed(&channel, &mut peer).await;
+    drop(peer);
+    let mut peer = back_with_channel(&server).await;
+    peer.done("DeclareExchange").await;
+    peer.answer("DeclareQueue", declared("q")).await;
+    peer.done("Bind").await;
+    peer.done("Bind").await;
+    peer.answer("Consume", Body::Error(error(403, "somebody consumes exclusively"))).await;
+    let deleted = peer.answer("DeleteQueue", Body::Error(error(406, "in use"))).await;
+    assert!(matches!(deleted, Body::DeleteQueue(queue) if queue.name == "q" && queue.if_unused));
+    assert!(matches!(soon(consumer.next()).await, Some(Err(ConsumeError::NotRestored(_)))));
 }
 
 #[tokio::test]

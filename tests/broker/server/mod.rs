@@ -4,6 +4,7 @@ mod blocking;
 mod bounds;
 mod channels;
 mod consuming;
+mod hand_over;
 mod hostile;
 mod login;
 mod publishing;

@@ -1,9 +1,19 @@
 //! The server stops: what is under way ends well.
 
+use std::future::poll_fn;
+
+use bytes::BytesMut;
+use leveret::broker::{
+    ConsumeRequest, Event, Outcome, Outlet, QueueDeclaration, Session, SettleRequest, Settlement, TagRange,
+    Target, parse_plain,
+};
+use leveret::model::{ExchangeName, FieldTable, QueueName, RoutingKey};
 use leveret::wire::pb;
 use leveret::wire::pb::frame::Body as Cold;
 
-use super::support::Served;
+use leveret::wire::{Body, Side, decode_frame_from, encode_frame};
+
+use super::support::{Client, Served, Settings, broker, item, publish_frame, settle};
 
 #[test]
 fn clients_are_told_and_confirms_arrive_first() {
@@ -20,6 +30,132 @@ fn clients_are_told_and_confirms_arrive_first() {
     assert_eq!((reason.code, reason.retryable), (320, true));
     assert_eq!(idle.closed().unwrap().code, 320);
     served.join();
+}
+
+/// Requests of the test below.
+const SETTLE: u64 = 7;
+const AFTER: u64 = 8;
+
+/// Answers until the goodbye.
+fn answers(client: &mut Client) -> Vec<u64> {
+    let mut answered = Vec::new();
+    loop {
+        let frame = client.next();
+        match frame.body {
+            Body::Other(body) if matches!(*body, Cold::Close(_)) => return answered,
+            Body::Other(body) if matches!(*body, Cold::Done(_)) => answered.push(frame.request),
+            other => panic!("not expected now: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn settlements_that_are_to_be_stored_are_answered_before_the_goodbye() {
+    let data = tempfile::tempdir().unwrap();
+    let settings = Settings { data: Some(data.path().join("data")), ..Settings::default() };
+    let mut served = Served::start_with(settings);
+    let mut clients: Vec<Client> = (0..40).map(|_| served.client()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let queue = format!("q{number}");
+        client.declare_queue(&queue);
+        client.fill(&queue, &[b"a"]);
+        client.consume(&queue, 1, 1);
+        client.delivery();
+    }
+    let mut frames = BytesMut::new();
+    encode_frame(1, SETTLE, &settle(1, 1, 1, pb::Outcome::Accepted), &mut frames);
+    encode_frame(2, AFTER, &Cold::OpenChannel(pb::OpenChannel {}), &mut frames);
+    let mut answered: Vec<Vec<u64>> = Vec::new();
+    for client in &mut clients {
+        client.send_bytes(&frames);
+        // When one of the two is answered the server has taken the first one at least.
+        answered.push(vec![client.next().request]);
+    }
+    served.stop();
+    for (client, mut answered) in clients.iter_mut().zip(answered) {
+        answered.extend(answers(client));
+        assert!(answered.contains(&SETTLE), "{answered:?}");
+    }
+    drop(clients);
+    served.join();
+}
+
+/// What a drain waits for; that the answers then come is the test above.
+#[tokio::test]
+async fn a_session_is_not_quiet_while_a_settlement_is_being_stored() {
+    let broker = broker(&Settings::default());
+    let (user, password) = parse_plain(b"\0guest\0guest").unwrap();
+    let who = broker.log_in(user, password, "/", ([127, 0, 0, 1], 1).into()).await.unwrap();
+    let declaration = QueueDeclaration {
+        name: QueueName::new("q").unwrap(),
+        durable: true,
+        exclusive: false,
+        auto_delete: false,
+        arguments: FieldTable::default(),
+    };
+    broker.declare_queue(&who, declaration).await.unwrap();
+    let outlet = Outlet::default();
+    let mut session = Session::new(broker, who, None, outlet.clone());
+    let frame = publish_frame(1, 0, None, &[item(b"a")]).split_off(4).freeze();
+    let Body::Publish(publish) = decode_frame_from(Side::Client, frame).unwrap().body else { panic!() };
+    let mut target = Target::new(ExchangeName::new("").unwrap(), RoutingKey::new("q").unwrap(), false, false);
+    session.publish(1, 1, 0, &mut target, &publish.items);
+    let consume = ConsumeRequest {
+        queue: "q".to_owned(),
+        channel: 1,
+        handle: 1,
+        tag: String::new(),
+        prefetch: 0,
+        no_ack: false,
+        exclusive: false,
+        credit: None,
+    };
+    session.consume(consume).unwrap();
+    let mut events = Vec::new();
+    let mut delivered = 0;
+    while delivered == 0 || !session.is_quiet() {
+        poll_fn(|context| outlet.poll_take(context, &mut events)).await;
+        for event in events.drain(..) {
+            match event {
+                Event::Taken { bytes } => session.taken(bytes),
+                Event::Published { ticket, durability, taken_bytes } => {
+                    session.taken(taken_bytes);
+                    session.published(ticket, durability);
+                }
+                Event::Delivery(_) => delivered += 1,
+                _ => {}
+            }
+        }
+    }
+    // The first is stored, the second is refused: it is settled already.
+    for request in [1, 2] {
+        let settlement = Settlement { range: TagRange { first: 1, last: 1 }, outcome: Outcome::Accepted };
+        let settle =
+            SettleRequest { channel: 1, handle: 1, settlements: vec![settlement], request: Some(request) };
+        session.settle(settle).unwrap();
+    }
+    let mut answers = Vec::new();
+    while answers.len() < 2 {
+        assert!(!session.is_quiet(), "{answers:?}");
+        poll_fn(|context| outlet.poll_take(context, &mut events)).await;
+        for event in events.drain(..) {
+            match event {
+                Event::Settled { request, .. } => {
+                    assert!(session.settled(1, request));
+                    answers.push(("stored", request));
+                }
+                Event::SettleRefused { request, .. } => {
+                    session.settle_refused(request.is_some());
+                    answers.push(("refused", request.unwrap()));
+                }
+                _ => {}
+            }
+        }
+    }
+    answers.sort();
+    assert_eq!(answers, [("refused", 2), ("stored", 1)]);
+    assert!(session.is_quiet());
+    session.close();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -30,6 +31,8 @@ pub(crate) struct Served {
 
 /// Options that tests change.
 pub(crate) struct Settings {
+    /// `None`: nowhere but in memory.
+    pub(crate) data: Option<PathBuf>,
     pub(crate) handshake_ms: u64,
     pub(crate) connections_max: usize,
     pub(crate) heartbeat_seconds: u32,
@@ -41,6 +44,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            data: None,
             handshake_ms: 10_000,
             connections_max: 100,
             heartbeat_seconds: 0,
@@ -109,9 +113,9 @@ impl Served {
     }
 }
 
-fn broker(settings: &Settings) -> Broker {
+pub(crate) fn broker(settings: &Settings) -> Broker {
     open(BrokerOptions {
-        data: None,
+        data: settings.data.clone(),
         shards: 1,
         segment_bytes: 64 * 1024 * 1024,
         checkpoint_bytes: 256 * 1024 * 1024,
@@ -411,7 +415,7 @@ pub(crate) struct Delivered {
     pub(crate) again: Vec<(bool, u32)>,
 }
 
-fn publish_frame(
+pub(crate) fn publish_frame(
     publisher: u32,
     first_sequence: u64,
     target: Option<&pb::PublishTarget>,
