@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
+use tokio::time::{Instant, sleep};
 
+use super::backoff::Delays;
 use super::channel::{Channel, ChannelHandle};
 use super::core::Core;
-use super::driver::{CutOff, drive};
+use super::driver::{CutOff, drive, random_fraction};
 use super::error::{CloseReason, ConnectError, RequestError};
-use super::handshake::{self, ClientId};
+use super::handshake::{self, ClientId, Link};
 use super::options::ConnectOptions;
 use super::publisher::SizeLimits;
 use crate::model::{Durability, Refusal};
@@ -179,7 +181,8 @@ impl Connection {
     /// I/O and time, on which a task then drives the connection.
     ///
     /// # Errors
-    /// If the URL is malformed, nothing answers, or the server refuses. The first connection is tried once only.
+    /// If the URL is malformed, nothing answers, or the server refuses. The first connection is tried once only, unless
+    /// [`ConnectOptions::retry_first`] says otherwise; then this is the error of the last attempt.
     pub async fn open(url: &str) -> Result<Self, ConnectError> {
         Self::connect(url.parse()?).await
     }
@@ -187,7 +190,7 @@ impl Connection {
     /// Connects with options. Errors as [`open`](Self::open).
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
         let client_id = ClientId::draw();
-        let link = handshake::connect(&options, &client_id).await?;
+        let link = connect_first(&options, &client_id).await?;
         let core = Core::new(options, client_id, link.offer.clone());
         tokio::spawn(drive(CutOff::new(core.clone()), link));
         Ok(Self(Arc::new(ConnectionHandle { core })))
@@ -236,6 +239,53 @@ impl Connection {
             Ok(Status::Closed(CloseReason::ByClient)) | Err(_) => Ok(()),
             Ok(Status::Closed(reason)) => Err(reason.clone()),
             Ok(_) => Ok(()),
+        }
+    }
+}
+
+/// Connects for the first time, as often as the options want it.
+async fn connect_first(options: &ConnectOptions, client_id: &ClientId) -> Result<Link, ConnectError> {
+    let Some(backoff) = &options.retry_first else { return handshake::connect(options, client_id).await };
+    let began = Instant::now();
+    let mut delays = Delays::new(backoff);
+    let mut attempts = 0;
+    loop {
+        let error = match handshake::connect(options, client_id).await {
+            Ok(link) => return Ok(link),
+            Err(error) => error,
+        };
+        attempts += 1;
+        let delay = delays.next(random_fraction());
+        let is_over = attempts >= backoff.attempts_max || began.elapsed() + delay > backoff.give_up_after;
+        if is_over || !error.is_worth_retrying() {
+            return Err(error);
+        }
+        sleep(delay).await;
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disconnected(reason) => write!(f, "disconnected: {reason}"),
+            Self::AttemptFailed { attempt, error, delay } => {
+                write!(
+                    f,
+                    "attempt {attempt} to connect again failed: {error}; the next one in {} ms",
+                    delay.as_millis()
+                )
+            }
+            Self::Reconnected { attempts, resent_messages } => {
+                write!(f, "connected again at attempt {attempts}; {resent_messages} messages are sent again")
+            }
+            Self::QueueRenamed { old, new } => write!(f, "queue '{old}' is called '{new}' now"),
+            Self::NotRestored { what, refusal } => write!(f, "{what} is not restored: {refusal}"),
+            Self::Restored { what } => write!(f, "{what} is restored"),
+            Self::ChannelError { channel, refusal } => write!(f, "on channel {channel}: {refusal}"),
+            Self::Blocked(blocked) => write!(f, "the server takes no messages for now: {}", blocked.reason),
+            Self::Unblocked => f.write_str("the server takes messages again"),
+            Self::Closed(reason) => write!(f, "closed: {reason}"),
+            Self::Missed(count) => write!(f, "{count} events were missed"),
         }
     }
 }

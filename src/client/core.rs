@@ -350,8 +350,14 @@ impl Core {
             Err(error) => state.failed(effect, error),
         }
         drop(state);
-        // Whoever asked may have stopped waiting.
-        let _ = reply.send(answer);
+        // Whoever asked may have stopped waiting. A message that came for nobody goes back.
+        if let Err(Ok(Reply { epoch, body: pb::frame::Body::Got(got) })) = reply.send(answer)
+            && got.tag != 0
+            && let Ok(getter) = self.getter(channel)
+        {
+            // If it cannot be settled any more, the server has it back already.
+            let _ = getter.settle(epoch, got.tag, got.tag, pb::Outcome::Requeued);
+        }
         Ok(())
     }
 }

@@ -113,6 +113,17 @@ impl fmt::Display for ConnectError {
     }
 }
 
+impl ConnectError {
+    /// Whether another attempt may end better with the same options.
+    pub(super) fn is_worth_retrying(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } => true,
+            Self::Refused(refusal) => refusal.retryable,
+            Self::Url(_) | Self::Protocol { .. } => false,
+        }
+    }
+}
+
 impl std::error::Error for ConnectError {}
 
 impl From<super::UrlError> for ConnectError {

@@ -29,6 +29,9 @@ mod tests;
 mod topology;
 mod write_queue;
 
+pub use crate::model::{
+    DeliveryTag, Durability, Entity, FieldTable, FieldValue, NameTooLong, Refusal, ReplyCode, Timestamp,
+};
 pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
     QueueEntry, UserEntry, VhostEntry,

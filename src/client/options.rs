@@ -29,6 +29,7 @@ pub struct ConnectOptions {
     pub(crate) channel_max: u32,
     pub(crate) connect_timeout: Duration,
     pub(crate) reconnect: Option<Backoff>,
+    pub(crate) retry_first: Option<Backoff>,
 }
 
 /// How to connect again: the delay doubles from `delay_first` to `delay_max`, each one shortened at random by up to
@@ -72,6 +73,7 @@ impl Default for ConnectOptions {
             channel_max: 0,
             connect_timeout: Duration::from_secs(10),
             reconnect: Some(Backoff::default()),
+            retry_first: None,
         }
     }
 }
@@ -157,6 +159,13 @@ impl ConnectOptions {
         self
     }
 
+    /// Try the first connection, too, more than once: a program may start before its broker does. Without this it is tried
+    /// once. What another attempt cannot change, such as a wrong password, fails at once in any case.
+    pub fn retry_first(mut self, backoff: Backoff) -> Self {
+        self.retry_first = Some(backoff);
+        self
+    }
+
     /// Do not connect again: when the connection breaks everything on it ends with an error.
     pub fn no_reconnect(mut self) -> Self {
         self.reconnect = None;
@@ -177,6 +186,7 @@ impl fmt::Debug for ConnectOptions {
             .field("channel_max", &self.channel_max)
             .field("connect_timeout", &self.connect_timeout)
             .field("reconnect", &self.reconnect)
+            .field("retry_first", &self.retry_first)
             .finish()
     }
 }

@@ -49,7 +49,7 @@ impl Settler {
     }
 
     /// Notes the outcome of deliveries `first..=last` that came over the connection counted `epoch`.
-    pub(super) fn settle(
+    pub(in crate::client) fn settle(
         self: &Arc<Self>,
         epoch: u64,
         first: u64,

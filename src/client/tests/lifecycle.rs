@@ -1,9 +1,10 @@
 //! Logging in, keeping alive, closing.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::server::{Server, connected, error, soon};
-use crate::client::{CloseReason, ConnectError, Connection, Event, RequestError, Status};
+use crate::client::{Backoff, CloseReason, ConnectError, Connection, Event, Refusal, RequestError, Status};
 use crate::model::{Durability, ReplyCode};
 use crate::wire::pb::{self, frame::Body};
 
@@ -51,6 +52,51 @@ async fn a_first_connection_that_cannot_be_made_is_not_tried_again() {
     assert!(error.to_string().contains(&address), "{error}");
     let error = soon(Connection::open("http://x")).await.unwrap_err();
     assert!(matches!(error, ConnectError::Url(_)), "{error:?}");
+}
+
+/// A server that refuses so many logins, then lets the client in.
+async fn refuse(server: &Server, times: u32, retryable: bool) {
+    for _ in 0..times {
+        let mut peer = server.accept().await;
+        peer.expect().await;
+        let refusal = pb::Error { retryable, ..error(506, "too many connections") };
+        peer.send(0, 1, Body::Error(refusal)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_first_connection_is_tried_again_if_the_options_say_so() {
+    let server = Server::start().await;
+    let backoff = Backoff { delay_first: Duration::from_millis(1), attempts_max: 4, ..Backoff::default() };
+    let options = server.options().retry_first(backoff);
+    let script = async {
+        // Gone before anything is said, then refused.
+        drop(server.accept().await);
+        refuse(&server, 2, true).await;
+        server.login().await
+    };
+    let (connection, _peer) = tokio::join!(soon(Connection::connect(options.clone())), script);
+    assert!(matches!(connection.unwrap().status(), Status::Connected));
+    let (failed, ()) = tokio::join!(soon(Connection::connect(options.clone())), refuse(&server, 4, true));
+    assert!(matches!(failed, Err(ConnectError::Refused(_))), "that were all attempts");
+    let (failed, ()) = tokio::join!(soon(Connection::connect(options)), refuse(&server, 1, false));
+    assert!(matches!(failed, Err(ConnectError::Refused(_))), "another attempt changes nothing");
+}
+
+#[test]
+fn events_are_sentences() {
+    let refusal = Arc::new(Refusal::new(ReplyCode::ResourceLocked, "taken"));
+    let check = |event: Event, needles: &[&str]| {
+        let text = event.to_string();
+        assert!(needles.iter().all(|needle| text.contains(needle)), "{event:?}: {text}");
+    };
+    check(Event::Disconnected(CloseReason::ByServer(None)), &["disconnected", "the server closed"]);
+    check(Event::Reconnected { attempts: 3, resent_messages: 7 }, &["3", "7"]);
+    check(Event::NotRestored { what: "queue 'q'".into(), refusal: refusal.clone() }, &["queue 'q'", "taken"]);
+    check(Event::Restored { what: "queue 'q'".into() }, &["queue 'q'"]);
+    check(Event::ChannelError { channel: 9, refusal }, &["9", "taken"]);
+    check(Event::Missed(12), &["12"]);
+    check(Event::Closed(CloseReason::ByClient), &["closed", "the program"]);
 }
 
 #[tokio::test]

@@ -224,3 +224,28 @@ async fn a_caller_that_stops_waiting_leaves_nothing_open() {
     peer.send(number, request, Body::Done(pb::Done {})).await;
     peer.done("ClosePublisher").await;
 }
+
+#[tokio::test]
+async fn a_message_that_nobody_waits_for_any_more_goes_back() {
+    let server = Server::start().await;
+    let (_connection, channel, mut peer) = server.channel().await;
+    let asked = {
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let getting = async {
+            tokio::select! {
+                got = channel.get("q", false) => panic!("it was not answered: {got:?}"),
+                _ = stopped => {}
+            }
+        };
+        let script = async {
+            let (number, request, body) = peer.expect().await;
+            assert!(matches!(body, Body::Get(_)), "{body:?}");
+            stop.send(()).unwrap();
+            (number, request)
+        };
+        tokio::join!(soon(getting), script).1
+    };
+    let got = pb::Got { tag: 5, item: Some(pb::DeliverItem::default()), ..Default::default() };
+    peer.send(asked.0, asked.1, Body::Got(got)).await;
+    assert_eq!(soon(peer.settled()).await, (0, 0, vec![(5, 0, pb::Outcome::Requeued)]));
+}
