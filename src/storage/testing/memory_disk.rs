@@ -49,13 +49,14 @@ struct State {
 }
 
 /// The names of a directory as shown and as stored, and what happened in between.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Names {
     shown: BTreeMap<OsString, usize>,
     stored: BTreeMap<OsString, usize>,
     unsynced: Vec<NameChange>,
 }
 
+#[derive(Clone)]
 enum NameChange {
     Added(OsString, usize),
     Removed(OsString),
@@ -86,6 +87,18 @@ impl MemoryDisk {
     /// An empty disk.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Another disk with the same content, stored and shown, and without this one's troubles and locks.
+    pub fn copy(&self) -> Self {
+        let from = self.state();
+        let state = State {
+            files: from.files.clone(),
+            directories: from.directories.clone(),
+            salts: from.salts,
+            ..State::default()
+        };
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), syncs_released: Condvar::new() }) }
     }
 
     /// How many calls could have changed the platter so far: writes, syncs, creations, renames, removals, cuts.

@@ -4,6 +4,7 @@
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use leveret::client::{Binding, Channel, DeleteQueue, Message, Queue, RequestError};
 use leveret::storage::testing::{Fault, MemoryDisk, PowerLoss};
@@ -151,12 +152,24 @@ async fn check_messages(channel: &Channel, queue: &str, published: &[(String, bo
     assert!(lost.is_empty(), "{queue}: {lost:?} were confirmed and are gone");
 }
 
-/// Works on a disk that fails at one call, loses power, and opens again. Returns whether something was refused.
-fn fail_at(call: u64, fault: Fault, loss: PowerLoss) -> bool {
-    let disk = MemoryDisk::new();
+/// The disk of a broker that has nothing yet, and was stopped cleanly.
+fn used_once() -> MemoryDisk {
+    static DISK: LazyLock<MemoryDisk> = LazyLock::new(|| {
+        let disk = MemoryDisk::new();
+        World::open(&disk).unwrap().close().unwrap();
+        disk
+    });
+    DISK.copy()
+}
+
+/// Works on a disk that meets trouble at one call, loses power, and opens again. Returns whether something was refused.
+fn in_trouble_at(call: u64, trouble: Trouble, loss: PowerLoss) -> bool {
+    let disk = used_once();
     let mut journal = Journal::default();
-    World::open(&disk).unwrap().run(async |_| {}).close().unwrap();
-    disk.fail_at(disk.changes() + call, fault);
+    match trouble {
+        Trouble::Fails(fault) => disk.fail_at(disk.changes() + call, fault),
+        Trouble::LosesPower => disk.cut_power_at(disk.changes() + call),
+    }
     // A broker that does not even start has promised nothing.
     if let Ok(world) = World::open(&disk) {
         world.run(async |channel| work(channel, &mut journal).await).crash();
@@ -166,10 +179,16 @@ fn fail_at(call: u64, fault: Fault, loss: PowerLoss) -> bool {
     journal.refused
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    Fails(Fault),
+    /// And every call after it fails, too.
+    LosesPower,
+}
+
 /// How many calls a start and the work make that could fail.
 fn calls() -> u64 {
-    let disk = MemoryDisk::new();
-    World::open(&disk).unwrap().run(async |_| {}).close().unwrap();
+    let disk = used_once();
     let before = disk.changes();
     let mut journal = Journal::default();
     World::open(&disk).unwrap().run(async |channel| work(channel, &mut journal).await).crash();
@@ -184,7 +203,7 @@ fn whatever_call_of_the_disk_fails_clients_were_told_the_truth() {
     let mut refused = 0;
     for call in 0..calls {
         let loss = if call % 2 == 0 { PowerLoss::KeepsAll } else { PowerLoss::LosesAll };
-        refused += u32::from(fail_at(call, Fault::Io, loss));
+        refused += u32::from(in_trouble_at(call, Trouble::Fails(Fault::Io), loss));
     }
     assert!(refused > 10, "only {refused} faults led to a refusal");
 }
@@ -192,7 +211,14 @@ fn whatever_call_of_the_disk_fails_clients_were_told_the_truth() {
 #[test]
 fn a_call_that_finds_no_room_loses_nothing() {
     for call in 0..calls() {
-        fail_at(call, Fault::Full, PowerLoss::Tears);
+        in_trouble_at(call, Trouble::Fails(Fault::Full), PowerLoss::Tears);
+    }
+}
+
+#[test]
+fn whenever_the_power_goes_clients_were_told_the_truth() {
+    for call in 0..calls() {
+        in_trouble_at(call, Trouble::LosesPower, PowerLoss::Tears);
     }
 }
 
@@ -200,15 +226,16 @@ fn a_call_that_finds_no_room_loses_nothing() {
 #[test]
 fn a_recovery_that_fails_changes_nothing() {
     let mut call = 0;
+    let crashed = used_once();
+    let mut journal = Journal::default();
+    World::open(&crashed).unwrap().run(async |channel| work(channel, &mut journal).await).crash();
+    crashed.restore_power(PowerLoss::KeepsAll, 0);
     loop {
-        let disk = MemoryDisk::new();
-        let mut journal = Journal::default();
-        World::open(&disk).unwrap().run(async |channel| work(channel, &mut journal).await).crash();
-        disk.restore_power(PowerLoss::KeepsAll, 0);
+        let disk = crashed.copy();
         let before = disk.changes();
         disk.fail_at(before + call, Fault::Io);
         if let Ok(world) = World::open(&disk) {
-            world.run(async |_| {}).crash();
+            world.crash();
         }
         let done = disk.changes() <= before + call;
         disk.restore_power(PowerLoss::LosesAll, 0);
