@@ -66,7 +66,7 @@ impl DiskGauge {
                 let what = format!("the log of shard {shard} writes to what it keeps for a full disk");
                 state.logs.insert(shard, what);
             }
-            LogRoom::None(error) => drop(state.logs.insert(shard, format!("the disk is full: {error}"))),
+            LogRoom::None(error) => drop(state.logs.insert(shard, error.shortage())),
         });
     }
 

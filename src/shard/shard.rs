@@ -196,8 +196,9 @@ impl Shard {
         let LogRoom::None(error) = &self.room else { return None };
         let bytes = self.log().pending_bytes();
         Some(format!(
-            "{bytes} bytes of shard {} could not be written, none of them confirmed: the disk is full ({error})",
-            self.options.id
+            "{bytes} bytes of shard {} could not be written, none of them confirmed: {}",
+            self.options.id,
+            error.shortage()
         ))
     }
 

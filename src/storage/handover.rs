@@ -157,7 +157,7 @@ impl Handover {
                     self.set_room(appender.room());
                     return Ok(Committed::All);
                 }
-                Err(error) if can_wait(&error) && appender.reserve.release() => {}
+                Err(error) if can_wait(&error) && error.is_full() && appender.reserve.release() => {}
                 Err(error) if can_wait(&error) => {
                     self.set_room(LogRoom::None(error));
                     return Ok(Committed::Waits);
@@ -177,8 +177,12 @@ impl Handover {
     }
 }
 
-/// Whether nothing but a lack of room keeps a group from being written. After a sync, whatever its answer, nobody knows
-/// what the disk has.
+/// Whether nothing but a lack of room, or of an open file, keeps a group from being written. After a sync, whatever its
+/// answer, nobody knows what the disk has.
 fn can_wait(error: &DiskError) -> bool {
-    error.is_full() && error.action != DiskAction::Sync
+    match error.action {
+        DiskAction::Sync => false,
+        DiskAction::Create | DiskAction::Open => error.is_full() || error.is_out_of_files(),
+        _ => error.is_full(),
+    }
 }

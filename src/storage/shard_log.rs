@@ -71,7 +71,7 @@ pub enum LogRoom {
     Enough,
     /// What is written now takes what was kept for a full disk.
     ReserveInUse,
-    /// It has none. What was handed over waits, and is written as soon as there is room: the log looks for it twice a
+    /// It has none, or no file can be opened. What was handed over waits, and is written as soon as there is room: the log looks for it twice a
     /// second.
     None(DiskError),
 }
@@ -145,20 +145,44 @@ pub struct DiskError {
     pub path: PathBuf,
     /// The kind of the operating system's answer.
     pub kind: io::ErrorKind,
+    /// Its number, if it has one.
+    pub code: Option<i32>,
     /// The operating system's words.
     pub cause: String,
 }
 
 impl DiskError {
     pub(super) fn new(action: DiskAction, path: &Path, error: &io::Error) -> Self {
-        Self { action, path: path.to_path_buf(), kind: error.kind(), cause: error.to_string() }
+        Self {
+            action,
+            path: path.to_path_buf(),
+            kind: error.kind(),
+            code: error.raw_os_error(),
+            cause: error.to_string(),
+        }
     }
 
     /// Whether the cause is that there is no room left.
     pub fn is_full(&self) -> bool {
         matches!(self.kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
+
+    /// Whether the cause is that too many files are open, in this process or on the machine.
+    pub fn is_out_of_files(&self) -> bool {
+        self.code.is_some_and(|code| OUT_OF_FILES.contains(&code))
+    }
+
+    /// What is missing for now, if it is room or an open file: in a sentence, with the error.
+    pub fn shortage(&self) -> String {
+        match self.is_out_of_files() {
+            true => format!("too many files are open: {self}"),
+            false => format!("the disk is full: {self}"),
+        }
+    }
 }
+
+/// `ENFILE` and `EMFILE`, the same on Linux and the BSDs.
+const OUT_OF_FILES: [i32; 2] = [23, 24];
 
 impl fmt::Display for DiskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -81,6 +81,8 @@ pub enum Fault {
     Io,
     /// No space left.
     Full,
+    /// Too many files are open; only opening and creating files fail so.
+    OutOfFiles,
 }
 
 impl MemoryDisk {
@@ -288,11 +290,15 @@ impl Outcome {
     }
 }
 
+/// `EMFILE`.
+const OUT_OF_FILES: i32 = 24;
+
 impl Fault {
     fn error(self) -> io::Error {
         match self {
             Self::Io => io::Error::other("the disk failed"),
             Self::Full => io::ErrorKind::StorageFull.into(),
+            Self::OutOfFiles => io::Error::from_raw_os_error(OUT_OF_FILES),
         }
     }
 }
@@ -519,7 +525,7 @@ impl DiskFile for MemoryHandle {
         match outcome {
             Outcome::Done => state.files[self.file].sync(),
             Outcome::Fails(Fault::Io) => state.files[self.file].fail_sync(),
-            Outcome::Fails(Fault::Full) | Outcome::PowerGoes => {}
+            Outcome::Fails(Fault::Full | Fault::OutOfFiles) | Outcome::PowerGoes => {}
         }
         outcome.all_or_nothing()
     }

@@ -203,6 +203,35 @@ fn room_may_be_missing_at_any_moment() {
 }
 
 #[test]
+fn a_file_that_cannot_be_opened_now_is_opened_later() {
+    let mut waited = 0;
+    for change in 0.. {
+        let mut rig = Rig::started(options(1500, 300));
+        let before = rig.disk.changes();
+        rig.disk.fail_at(before + change, Fault::OutOfFiles);
+        for payload_bytes in [100, 700, 300, 900, 40, 1300, 200] {
+            // Nothing but opening a file is excused by this.
+            if rig.propose(payload_bytes).is_err() || rig.step().is_err() {
+                break;
+            }
+            if let LogRoom::None(error) = rig.room() {
+                assert!(error.is_out_of_files() && error.shortage().contains("too many files"), "{error:?}");
+                waited += 1;
+                rig.step().unwrap();
+                assert_eq!(rig.room(), LogRoom::Enough);
+            }
+        }
+        let over = rig.disk.changes() - before <= change;
+        rig.disk.restore_power(PowerLoss::LosesAll, change);
+        rig.start().unwrap();
+        if over {
+            break;
+        }
+    }
+    assert!(waited >= 2, "{waited} files that could not be opened are too few");
+}
+
+#[test]
 fn no_room_for_a_mark_does_not_end_a_log() {
     let mut rig = Rig::started(options(1 << 20, 0));
     rig.append(100);

@@ -229,7 +229,7 @@ impl Rig {
             // A log opens without its reserve, and this one lost power while it was made.
             let (action, path) = (DiskAction::List, Path::new(DIRECTORY).to_path_buf());
             let (kind, cause) = (error.kind(), error.to_string());
-            return Err(OpenFailure::Disk(DiskError { action, path, kind, cause }));
+            return Err(OpenFailure::Disk(DiskError { action, path, kind, code: None, cause }));
         }
         let remembered = replayed.state.as_ref().map_or(0, |state| state.len() / 4);
         assert!(remembered <= self.durable, "a checkpoint stands for what was not durable");
