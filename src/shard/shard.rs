@@ -14,6 +14,7 @@ use super::housekeeping::Housekeeping;
 use super::job::{Done, Job, Outcome as JobOutcome};
 use super::mailbox::Mailbox;
 use super::memory::MemoryGauge;
+use super::reading::Reading;
 use crate::model::{BodySequence, Durability, Entity, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
 use crate::queue::{ConsumerKey, Effect, Effects, Queue, QueueOptions};
 use crate::storage::{LogIndex, LogKeeper, LogRoom, ShardLog};
@@ -49,6 +50,7 @@ pub struct Shard {
     pub(super) logged: bool,
     pub(super) queues: HashMap<QueueId, Slot, foldhash::fast::RandomState>,
     pub(super) bodies: Bodies,
+    pub(super) reading: Reading,
     pub(super) batch: BatchBuilder,
     /// Where it tells how much it holds, and what it told last.
     pub(super) gauge: Option<(Arc<MemoryGauge>, usize)>,
@@ -80,7 +82,10 @@ pub(super) struct Slot {
     pub(super) outlets: Vec<(ConsumerKey, Outlet)>,
     /// Effects that wait, in order, for bodies to be read back.
     pub(super) stalled: VecDeque<Effect>,
+    /// It waits for one of them.
     pub(super) loading: bool,
+    /// The extent that was read back from which it delivered last.
+    pub(super) reads_in: Option<u64>,
     /// Single requests that are not answered yet, in order: there are messages, but they wait for bodies or for the
     /// delivery mark.
     pub(super) gets: VecDeque<(ConsumerKey, Outlet)>,
@@ -98,6 +103,7 @@ impl Shard {
             logged: true,
             queues: HashMap::default(),
             bodies: Bodies::default(),
+            reading: Reading::default(),
             gauge: None,
             disk: Arc::default(),
             room: LogRoom::Enough,
@@ -135,6 +141,7 @@ impl Shard {
     /// Does what came in since the last turn.
     pub fn turn(&mut self, now: Timestamp, commands: &mut Vec<Command>) {
         self.now = now;
+        self.bodies.tick(now);
         for command in commands.drain(..) {
             self.execute(command);
         }
@@ -147,6 +154,7 @@ impl Shard {
             self.hand_over();
             self.note_progress();
         }
+        self.begin_reads();
         if self.logged {
             self.bodies.evict(self.options.resident_bytes_max, self.durable);
             self.keep_house();
@@ -163,6 +171,11 @@ impl Shard {
     /// Whether there is more to do at once.
     pub(super) fn has_work(&self) -> bool {
         !self.dirty.is_empty()
+    }
+
+    /// In how many milliseconds there is something to do even if nothing happens.
+    pub(super) fn wakes_in(&self) -> Option<u64> {
+        self.keeps_house_in().into_iter().chain(self.reading.wakes_in()).min()
     }
 
     /// Work that has come up. Whoever runs the shard has it done, anywhere, and gives the shard what comes of it.
@@ -371,6 +384,7 @@ impl Shard {
     /// Drops a queue and all that it holds.
     pub(super) fn forget(&mut self, queue: QueueId) {
         let Some(mut slot) = self.queues.remove(&queue) else { return };
+        self.bodies.move_reader(queue, slot.reads_in, None);
         for run in slot.queue.contents().runs() {
             self.bodies.release(*run);
         }
@@ -410,6 +424,7 @@ impl Slot {
             outlets: Vec::new(),
             stalled: VecDeque::new(),
             loading: false,
+            reads_in: None,
             gets: VecDeque::new(),
             cancelled: Vec::new(),
         }
