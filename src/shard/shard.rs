@@ -245,16 +245,7 @@ impl Shard {
             }
             Command::Attach { queue, key, limits, outlet } => self.attach(queue, key, limits, outlet),
             Command::Cancel { queue, key } => self.cancel(queue, key),
-            Command::Detach { queue, key } => {
-                if let Some(slot) = self.queues.get_mut(&queue) {
-                    slot.queue.detach(key, &mut self.effects);
-                    slot.outlets.retain(|(other, _)| *other != key);
-                    slot.gets.retain(|(other, _)| *other != key);
-                    slot.cancelled.retain(|(other, _)| *other != key);
-                    self.run_effects(queue);
-                    self.mark_dirty(queue);
-                }
-            }
+            Command::Detach { queue, key } => self.detach(queue, key),
             Command::Settle { queue, key, settlements, reply } => {
                 self.settle(queue, key, &settlements, reply)
             }
