@@ -5,14 +5,17 @@
 //! only is known which batches they are, if the log can give them back. So what is in memory for a message far back is
 //! a small part of a byte, however the messages came in.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use prost::encoding::encode_varint;
 
 use super::checkpoint::number;
 use super::command::Origin;
+use super::reading::LEFT_ALONE_MILLIS;
+use crate::model::{QueueId, Timestamp};
 use crate::queue::SequenceRun;
 use crate::storage::{LogIndex, Segment};
 
@@ -22,10 +25,6 @@ const GROUP_MESSAGES_MAX: usize = 4096;
 const GROUP_BYTES_MAX: usize = 256 * 1024;
 /// An extent that has so many bytes takes no more batches. It is read back as a whole, and leaves memory as a whole.
 const EXTENT_BYTES_MIN: u64 = 256 * 1024;
-/// Bytes that one read brings back, unless a single extent has more.
-const READ_AHEAD_BYTES: u64 = 1024 * 1024;
-/// Bytes that were read back and not used up that are kept.
-const READ_BACK_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Dead extents that may stand between live ones before they are cleared away.
 const DEAD_EXTENTS_MIN: usize = 1024;
 
@@ -96,15 +95,40 @@ enum Held {
     /// What came in.
     Recent(Vec<Group>),
     /// It was in the log alone and came back for a consumer that is far behind.
-    ReadBack(Vec<Group>),
+    ReadBack(Back),
 }
+
+/// What was read back of an extent.
+#[derive(Debug)]
+struct Back {
+    groups: Vec<Group>,
+    /// Queues whose deliveries are somewhere in it.
+    readers: BTreeSet<QueueId>,
+    /// Somebody was in it.
+    used: bool,
+    /// When it came, or a message was last taken.
+    touched: Timestamp,
+}
+
+impl Back {
+    /// Those who wanted it have gone on, or leave it alone.
+    fn is_done(&self, now: Timestamp) -> bool {
+        self.used && self.readers.is_empty() || now.0 >= self.touched.0 + LEFT_ALONE_MILLIS
+    }
+}
+
+/// Bytes that were read back and are still held by anybody: the shard, or a delivery on its way to a socket.
+pub(super) type HeldBack = Arc<AtomicUsize>;
 
 /// An extent to be read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ColdExtent {
-    /// Sequence of its first message.
+    /// Sequence of its first message, and the one after the last.
     pub(super) first: u64,
+    pub(super) end: u64,
     pub(super) batches: Batches,
+    /// Bytes of all messages.
+    pub(super) bytes: u64,
 }
 
 /// Messages of one group, in memory.
@@ -113,6 +137,8 @@ pub(super) struct Found {
     pub(super) origin: Arc<Origin>,
     pub(super) bytes: Bytes,
     pub(super) count: u64,
+    /// Where the extent begins, if it was read back.
+    pub(super) read_back: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -125,7 +151,8 @@ pub(super) struct Bodies {
     recent_bytes: usize,
     /// Extents that were read back, in that order; some may be gone.
     read_back: VecDeque<u64>,
-    read_back_bytes: usize,
+    held_back: HeldBack,
+    now: Timestamp,
     /// Extents before this sequence were made to leave memory.
     evicted_below: u64,
 }
@@ -352,8 +379,14 @@ impl Bodies {
     pub(super) fn look_up(&mut self, run: SequenceRun) -> Result<Found, Missing> {
         let sequence = run.first.0;
         let index = self.find(sequence).ok_or(Missing::Unknown)?;
-        let (Held::Recent(groups) | Held::ReadBack(groups)) = &self.extents[index].held else {
-            return Err(Missing::Cold);
+        let extent = &mut self.extents[index];
+        let (groups, read_back) = match &mut extent.held {
+            Held::Nothing => return Err(Missing::Cold),
+            Held::Recent(groups) => (&*groups, None),
+            Held::ReadBack(back) => {
+                back.touched = self.now;
+                (&back.groups, Some(extent.first))
+            }
         };
         let holds = |group: &Group| group.first <= sequence && sequence < group.end();
         let near = [self.hint.1, self.hint.1 + 1];
@@ -367,11 +400,24 @@ impl Bodies {
         let count = run.count.min(group.end() - sequence);
         let start = if skipped == 0 { 0 } else { group.ends[skipped - 1] as usize };
         let end = group.ends[skipped + count as usize - 1] as usize;
-        Ok(Found { origin: Arc::clone(&group.origin), bytes: group.bytes.slice(start..end), count })
+        let bytes = group.bytes.slice(start..end);
+        Ok(Found { origin: Arc::clone(&group.origin), bytes, count, read_back })
     }
 
-    /// Extents from the one with this sequence on that should be read back together.
-    pub(super) fn cold_from(&mut self, sequence: u64) -> Vec<ColdExtent> {
+    /// A queue's deliveries have come from one extent that was read back to another one, or to none.
+    pub(super) fn move_reader(&mut self, queue: QueueId, from: Option<u64>, to: Option<u64>) {
+        if let Some(back) = from.and_then(|first| self.back_at(first)) {
+            back.readers.remove(&queue);
+        }
+        if let Some(back) = to.and_then(|first| self.back_at(first)) {
+            back.readers.insert(queue);
+            back.used = true;
+        }
+    }
+
+    /// Extents from the one with this sequence on that should be read back together; none if it is in memory, or not
+    /// needed any more.
+    pub(super) fn cold_from(&mut self, sequence: u64, ahead_bytes: u64) -> Vec<ColdExtent> {
         let Some(index) = self.find(sequence) else { return Vec::new() };
         let mut bytes = 0u64;
         self.extents
@@ -379,11 +425,16 @@ impl Bodies {
             .filter(|extent| extent.live > 0)
             .take_while(|extent| {
                 let more = matches!(extent.held, Held::Nothing)
-                    && (bytes == 0 || bytes + extent.bytes <= READ_AHEAD_BYTES);
+                    && (bytes == 0 || bytes + extent.bytes <= ahead_bytes);
                 bytes += extent.bytes;
                 more
             })
-            .map(|extent| ColdExtent { first: extent.first, batches: extent.batches })
+            .map(|extent| ColdExtent {
+                first: extent.first,
+                end: extent.end,
+                batches: extent.batches,
+                bytes: extent.bytes,
+            })
             .collect()
     }
 
@@ -404,22 +455,28 @@ impl Bodies {
         let index = self.find(cold.first).expect("it was found a moment ago");
         let extent = &mut self.extents[index];
         groups.retain(|group| extent.first <= group.first && group.end() <= extent.end);
-        let bytes: usize = groups.iter().map(|group| group.bytes.len()).sum();
         if !groups.is_sorted_by(|one, next| one.end() <= next.first) {
             let Batches { first, last } = extent.batches;
             return Err(format!("batches {first} to {last} hold messages in another order than theirs"));
         }
-        extent.held = Held::ReadBack(groups);
+        self.clear_names();
+        let index = self.find(cold.first).expect("it was found a moment ago");
+        let extent = &mut self.extents[index];
+        let (readers, touched) = (BTreeSet::new(), self.now);
+        extent.held = Held::ReadBack(Back { groups, readers, used: false, touched });
         self.read_back.push_back(extent.first);
-        self.read_back_bytes += bytes;
         Ok(())
     }
 
-    /// Makes the oldest extents leave memory until `bytes_max` is kept of what came in, and the rest of what was read
-    /// back first until [`READ_BACK_BYTES_MAX`] is kept of that. The two do not compete: a consumer that is far
-    /// behind needs the oldest messages, one that is not needs the newest. Only what is durable can be read back.
+    /// Time goes on.
+    pub(super) fn tick(&mut self, now: Timestamp) {
+        self.now = now;
+    }
+
+    /// Makes the oldest extents leave memory until `bytes_max` is kept of what came in. What was read back is not counted
+    /// here: a consumer that is far behind needs the oldest messages, one that is not needs the newest. Only what is durable
+    /// can be read back.
     pub(super) fn evict(&mut self, bytes_max: usize, durable: LogIndex) {
-        self.evict_read_back();
         if self.recent_bytes <= bytes_max {
             return;
         }
@@ -437,26 +494,57 @@ impl Bodies {
         }
     }
 
-    fn evict_read_back(&mut self) {
-        while self.read_back_bytes > READ_BACK_BYTES_MAX
-            && let Some(first) = self.read_back.pop_front()
+    /// Bytes that were read back and are still held by anybody.
+    pub(super) fn held_back(&self) -> usize {
+        self.held_back.load(Ordering::Relaxed)
+    }
+
+    /// Where those are counted.
+    pub(super) fn held_back_counter(&self) -> HeldBack {
+        Arc::clone(&self.held_back)
+    }
+
+    /// Drops what was read back and is done with, oldest first, until there is room for so many bytes within a bound;
+    /// `false` if there is none.
+    pub(super) fn make_room(&mut self, (bytes, bytes_max): (usize, usize), now: Timestamp) -> bool {
+        let mut at = 0;
+        while self.held_back() + bytes > bytes_max
+            && let Some(first) = self.read_back.get(at).copied()
         {
-            if let Some(index) = self.read_back_at(first) {
-                self.drop_held(index);
+            let index = self.index_of(first);
+            match index.map(|index| &self.extents[index].held) {
+                Some(Held::ReadBack(back)) if !back.is_done(now) => {
+                    at += 1;
+                    continue;
+                }
+                Some(Held::ReadBack(_)) => index.into_iter().for_each(|index| self.drop_held(index)),
+                _ => {}
             }
+            self.read_back.remove(at);
         }
+        self.held_back() + bytes <= bytes_max
+    }
+
+    /// What names extents that were read back must not grow without them.
+    fn clear_names(&mut self) {
         if self.read_back.len() > 8 * DEAD_EXTENTS_MIN {
             let mut read_back = std::mem::take(&mut self.read_back);
-            read_back.retain(|first| self.read_back_at(*first).is_some());
+            read_back.retain(|first| self.back_at(*first).is_some());
             self.read_back = read_back;
         }
     }
 
-    /// The extent that begins so, if it is there and was read back.
-    fn read_back_at(&self, first: u64) -> Option<usize> {
+    fn index_of(&self, first: u64) -> Option<usize> {
         let index = self.extents.partition_point(|extent| extent.first < first);
-        let extent = self.extents.get(index).filter(|extent| extent.first == first)?;
-        matches!(extent.held, Held::ReadBack(_)).then_some(index)
+        self.extents.get(index).filter(|extent| extent.first == first).map(|_| index)
+    }
+
+    fn back_at(&mut self, first: u64) -> Option<&mut Back> {
+        let index = self.index_of(first)?;
+        match &mut self.extents[index].held {
+            Held::ReadBack(back) => Some(back),
+            _ => None,
+        }
     }
 
     fn drop_held(&mut self, index: usize) {
@@ -464,7 +552,8 @@ impl Bodies {
         match std::mem::replace(&mut self.extents[index].held, Held::Nothing) {
             Held::Nothing => {}
             Held::Recent(groups) => self.recent_bytes -= bytes(groups),
-            Held::ReadBack(groups) => self.read_back_bytes -= bytes(groups),
+            // It is counted until the last delivery of it was written.
+            Held::ReadBack(_) => {}
         }
     }
 
@@ -606,14 +695,13 @@ mod tests {
         assert_eq!(bodies.look_up(run(1, 1)).unwrap_err(), Missing::Cold);
         assert!(bodies.look_up(run(6, 1)).is_ok());
         let batches = Batches { first: LogIndex(1), last: LogIndex(1) };
-        let cold = ColdExtent { first: 1, batches };
-        assert_eq!(bodies.cold_from(2), [cold]);
+        let cold = ColdExtent { first: 1, end: 6, batches, bytes: 20 };
+        assert_eq!(bodies.cold_from(2, 0), [cold]);
         assert!(bodies.install(&cold, groups(&[(4, 2), (1, 3)])).is_err(), "not in order");
         bodies.install(&cold, groups(&[(1, 3), (4, 2), (6, 9)])).unwrap();
         assert_eq!(bodies.look_up(run(2, 2)).unwrap().bytes, bytes(3).slice(4..));
-        assert_eq!(bodies.read_back_bytes, 20);
         bodies.release(run(1, 5));
-        assert_eq!((bodies.read_back_bytes, bodies.extents.len()), (0, 1));
+        assert_eq!(bodies.extents.len(), 1);
     }
 
     #[test]
@@ -631,11 +719,11 @@ mod tests {
         let mut bodies = store(&[(1, 3)]);
         add(&mut bodies, 3, &[(4, 2)]);
         bodies.evict(0, LogIndex(3));
-        let cold = bodies.cold_from(4)[0];
+        let cold = bodies.cold_from(4, 0)[0];
         bodies.release(run(4, 2));
         assert!(!bodies.is_cold(&cold));
         bodies.install(&cold, groups(&[(4, 2)])).unwrap();
-        assert_eq!(bodies.read_back_bytes, 0);
+        assert!(bodies.read_back.is_empty());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::command::{Event, GET_HANDLE, GET_NO_ACK_HANDLE, Outlet, SettleReply, 
 use super::durability::{Waiting, log_failed};
 use super::shard::{Shard, queue_deleted};
 use crate::model::{DeliveryTag, Entity, QueueId, Refusal, ReplyCode};
-use crate::queue::{AttachRefusal, ConsumerKey, ConsumerLimits, UnknownTag};
+use crate::queue::{AttachRefusal, ConsumerKey, ConsumerLimits, Effect, UnknownTag};
 
 impl Shard {
     pub(super) fn attach(
@@ -106,6 +106,19 @@ impl Shard {
                 self.send(&outlet, Event::Got { key, message, ready });
             }
         }
+    }
+
+    pub(super) fn detach(&mut self, queue: QueueId, key: ConsumerKey) {
+        let Some(slot) = self.queues.get_mut(&queue) else { return };
+        slot.outlets.retain(|(other, _)| *other != key);
+        slot.gets.retain(|(other, _)| *other != key);
+        slot.cancelled.retain(|(other, _)| *other != key);
+        // What waits to be read for it is not for whoever takes its number next.
+        let is_its = |effect: &Effect| matches!(effect, Effect::Deliver { consumer, .. } if *consumer == key);
+        slot.stalled.retain(|effect| !is_its(effect));
+        slot.queue.detach(key, &mut self.effects);
+        self.run_effects(queue);
+        self.mark_dirty(queue);
     }
 
     pub(super) fn cancel(&mut self, queue: QueueId, key: ConsumerKey) {

@@ -8,6 +8,7 @@ use super::command::{Delivery, Event, GET_HANDLE, GET_NO_ACK_HANDLE, Notice, Out
 use super::durability::Waiting;
 use super::job::{Job, Work};
 use super::read_back::Loaded;
+use super::reading::Step;
 use super::shard::Shard;
 use crate::model::{BodySequence, QueueId};
 use crate::queue::{ConsumerKey, Effect, QueueCommand, SequenceRun};
@@ -95,7 +96,7 @@ impl Shard {
             let found = match self.bodies.look_up(run) {
                 Ok(found) => found,
                 Err(Missing::Cold) => {
-                    self.load(queue, run.first);
+                    self.wait_for(queue, run.first);
                     return Some(Effect::Deliver {
                         consumer,
                         run,
@@ -120,6 +121,7 @@ impl Shard {
                     });
                 }
             };
+            self.note_reader(queue, found.read_back);
             let delivery = Delivery {
                 queue,
                 consumer,
@@ -141,35 +143,55 @@ impl Shard {
         None
     }
 
-    pub(super) fn load(&mut self, queue: QueueId, first: BodySequence) {
+    /// A queue waits for a message that is not in memory.
+    fn wait_for(&mut self, queue: QueueId, first: BodySequence) {
+        self.note_reader(queue, None);
         let Some(slot) = self.queues.get_mut(&queue) else { return };
         if !slot.loading {
             slot.loading = true;
-            let extents = self.bodies.cold_from(first.0);
-            self.jobs.push(Job(Work::ReadBack(extents)));
+            self.reading.wait(queue, first.0);
+        }
+    }
+
+    /// A queue's deliveries come from this extent that was read back now, or from none.
+    fn note_reader(&mut self, queue: QueueId, extent: Option<u64>) {
+        if let Some(slot) = self.queues.get_mut(&queue)
+            && slot.reads_in != extent
+        {
+            let before = std::mem::replace(&mut slot.reads_in, extent);
+            self.bodies.move_reader(queue, before, extent);
+        }
+    }
+
+    /// Has messages read back for queues that wait for them, as far as there is room.
+    pub(super) fn begin_reads(&mut self) {
+        while let Some(step) = self.reading.next_step(self.now, &mut self.bodies) {
+            match step {
+                Step::Resume(queues) => queues.into_iter().for_each(|queue| self.resume(queue)),
+                Step::Read(extents) => {
+                    let held = self.bodies.held_back_counter();
+                    self.jobs.push(Job(Work::ReadBack(extents, held)));
+                }
+            }
         }
     }
 
     pub(super) fn loaded(&mut self, loaded: Vec<Loaded>) {
+        self.reading.ended();
         for Loaded { extent, groups } in loaded {
-            if !self.bodies.is_cold(&extent) {
-                // All were settled in the meantime, and then their batches may be gone from the log.
-                continue;
-            }
-            if let Err(what) = groups.and_then(|groups| self.bodies.install(&extent, groups)) {
+            let waited = self.reading.arrived(&extent);
+            // If all were settled in the meantime, their batches may be gone from the log.
+            if self.bodies.is_cold(&extent)
+                && let Err(what) = groups.and_then(|groups| self.bodies.install(&extent, groups))
+            {
                 // Deliveries of this queue stay where they are: what cannot be read is not skipped.
                 let first = extent.first;
                 tracing::error!(shard = %self.options.id, first, what, "cannot read messages back from the log");
                 self.fail(&what);
             }
-        }
-        if self.failed.is_some() {
-            return;
-        }
-        let stalled: Vec<QueueId> =
-            self.queues.iter().filter(|(_, slot)| slot.loading).map(|(queue, _)| *queue).collect();
-        for queue in stalled {
-            self.resume(queue);
+            if self.failed.is_none() {
+                waited.into_iter().for_each(|queue| self.resume(queue));
+            }
         }
     }
 

@@ -160,7 +160,7 @@ impl Shard {
     }
 
     /// In how many milliseconds there is something to do here even if nothing happens.
-    pub(super) fn wakes_in(&self) -> Option<u64> {
+    pub(super) fn keeps_house_in(&self) -> Option<u64> {
         let house = &self.housekeeping;
         let nothing = house.looked && house.dead.is_empty();
         if self.keeper.is_none() || self.failed.is_some() || house.under_way || nothing {

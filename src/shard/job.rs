@@ -4,19 +4,19 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::bodies::ColdExtent;
+use super::bodies::{ColdExtent, HeldBack};
 use super::command::Command;
 use super::housekeeping::{CheckpointJob, Kept};
 use super::read_back::{Loaded, read_back};
 use crate::storage::{BodyRead, LogKeeper, ShardLog};
 
-/// What is to be done. A shard has at most one checkpoint and, for each queue, one read under way.
+/// What is to be done. A shard has at most one checkpoint and a few reads under way.
 #[derive(Debug)]
 pub struct Job(pub(super) Work);
 
 #[derive(Debug)]
 pub(super) enum Work {
-    ReadBack(Vec<ColdExtent>),
+    ReadBack(Vec<ColdExtent>, HeldBack),
     Checkpoint(CheckpointJob),
 }
 
@@ -56,7 +56,7 @@ const PANICKED: &str = "the program failed over it";
 impl Job {
     #[cfg(test)]
     pub(super) fn reads_back(&self) -> bool {
-        matches!(self.0, Work::ReadBack(_))
+        matches!(self.0, Work::ReadBack(..))
     }
 
     /// Does it. Blocks. The shard must be given the command, whatever came of the job.
@@ -64,7 +64,7 @@ impl Job {
         let lost = self.lost();
         // A shard that is never told waits for ever, and cannot stop.
         let done = catch_unwind(AssertUnwindSafe(|| match self.0 {
-            Work::ReadBack(extents) => Outcome::ReadBack(read_back(&*log.reader, extents)),
+            Work::ReadBack(extents, held) => Outcome::ReadBack(read_back(&*log.reader, &extents, &held)),
             Work::Checkpoint(job) => Outcome::Checkpoint(Box::new(job.run(log.keeper.as_deref()))),
         }));
         Command::Done(Done(done.unwrap_or(lost)))
@@ -73,7 +73,7 @@ impl Job {
     /// What is told if it does not come to its end.
     fn lost(&self) -> Outcome {
         match &self.0 {
-            Work::ReadBack(extents) => Outcome::ReadBack(
+            Work::ReadBack(extents, _) => Outcome::ReadBack(
                 extents
                     .iter()
                     .map(|extent| Loaded { extent: *extent, groups: Err(PANICKED.to_owned()) })

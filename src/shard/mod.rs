@@ -20,6 +20,7 @@ mod merge;
 mod operation;
 mod out_of_service;
 mod read_back;
+mod reading;
 mod recovery;
 mod shard;
 mod task;

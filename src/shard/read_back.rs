@@ -1,10 +1,11 @@
 //! Messages that left memory, read back from the log. Blocks on the disk.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::bodies::{ColdExtent, Group};
+use super::bodies::{ColdExtent, Group, HeldBack};
 use super::command::Origin;
 use super::operation::{self, KeptRun, Operation};
 use crate::model::{ExchangeName, RoutingKey, message_ends};
@@ -18,14 +19,52 @@ pub(super) struct Loaded {
 }
 
 /// Reads extents back.
-pub(super) fn read_back(reader: &dyn BodyRead, extents: Vec<ColdExtent>) -> Vec<Loaded> {
-    extents.into_iter().map(|extent| Loaded { extent, groups: read_extent(reader, &extent) }).collect()
+pub(super) fn read_back(reader: &dyn BodyRead, extents: &[ColdExtent], held: &HeldBack) -> Vec<Loaded> {
+    extents
+        .iter()
+        .map(|extent| Loaded { extent: *extent, groups: read_extent(reader, extent, held) })
+        .collect()
 }
 
-fn read_extent(reader: &dyn BodyRead, extent: &ColdExtent) -> Result<Vec<Group>, String> {
+/// Bytes of a batch, which are counted as held as long as anything of its extent is: batches that were read together
+/// share their memory.
+struct Counted {
+    bytes: Bytes,
+    _charge: Arc<Charge>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+struct Charge {
+    bytes: usize,
+    held: HeldBack,
+}
+
+impl Charge {
+    fn new(bytes: usize, held: &HeldBack) -> Self {
+        held.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, held: Arc::clone(held) }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+fn read_extent(reader: &dyn BodyRead, extent: &ColdExtent, held: &HeldBack) -> Result<Vec<Group>, String> {
     let batches = reader.read(extent.batches.first, extent.batches.last.next());
+    let batches = batches.map_err(|failure| failure.to_string())?;
+    let bytes = batches.iter().map(|batch| batch.payload.len()).sum();
+    let charge = Arc::new(Charge::new(bytes, held));
     let mut groups = Vec::new();
-    for batch in batches.map_err(|failure| failure.to_string())? {
+    for mut batch in batches {
+        batch.payload = Bytes::from_owner(Counted { bytes: batch.payload, _charge: Arc::clone(&charge) });
         add_groups(&batch, &mut groups).map_err(|what| format!("batch {}: {what}", batch.index))?;
     }
     Ok(groups)

@@ -15,6 +15,7 @@ use super::housekeeping::Housekeeping;
 use super::job::{Done, Job, Outcome as JobOutcome};
 use super::mailbox::Mailbox;
 use super::memory::MemoryGauge;
+use super::reading::Reading;
 use crate::model::{BodySequence, Durability, Entity, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
 use crate::queue::{ConsumerKey, Effect, Effects, Queue, QueueOptions};
 use crate::storage::{LogIndex, LogKeeper, LogRoom, ShardLog};
@@ -50,6 +51,7 @@ pub struct Shard {
     pub(super) logged: bool,
     pub(super) queues: HashMap<QueueId, Slot, foldhash::fast::RandomState>,
     pub(super) bodies: Bodies,
+    pub(super) reading: Reading,
     pub(super) batch: BatchBuilder,
     /// Where it tells how much it holds, and what it told last.
     pub(super) gauge: Option<(Arc<MemoryGauge>, usize)>,
@@ -83,7 +85,10 @@ pub(super) struct Slot {
     pub(super) outlets: Vec<(ConsumerKey, Outlet)>,
     /// Effects that wait, in order, for bodies to be read back.
     pub(super) stalled: VecDeque<Effect>,
+    /// It waits for one of them.
     pub(super) loading: bool,
+    /// The extent that was read back from which it delivered last.
+    pub(super) reads_in: Option<u64>,
     /// Single requests that are not answered yet, in order: there are messages, but they wait for bodies or for the
     /// delivery mark.
     pub(super) gets: VecDeque<(ConsumerKey, Outlet)>,
@@ -101,6 +106,7 @@ impl Shard {
             logged: true,
             queues: HashMap::default(),
             bodies: Bodies::default(),
+            reading: Reading::default(),
             gauge: None,
             disk: Arc::default(),
             room: LogRoom::Enough,
@@ -138,6 +144,7 @@ impl Shard {
     /// Does what came in since the last turn.
     pub fn turn(&mut self, now: Timestamp, commands: &mut Vec<Command>) {
         self.now = now;
+        self.bodies.tick(now);
         for command in commands.drain(..) {
             self.execute(command);
         }
@@ -150,6 +157,7 @@ impl Shard {
             self.hand_over();
             self.note_progress();
         }
+        self.begin_reads();
         if self.logged {
             self.bodies.evict(self.options.resident_bytes_max, self.durable);
             self.keep_house();
@@ -166,6 +174,11 @@ impl Shard {
     /// Whether there is more to do at once.
     pub(super) fn has_work(&self) -> bool {
         !self.dirty.is_empty()
+    }
+
+    /// In how many milliseconds there is something to do even if nothing happens.
+    pub(super) fn wakes_in(&self) -> Option<u64> {
+        self.keeps_house_in().into_iter().chain(self.reading.wakes_in()).min()
     }
 
     /// Work that has come up. Whoever runs the shard has it done, anywhere, and gives the shard what comes of it.
@@ -242,16 +255,7 @@ impl Shard {
             }
             Command::Attach { queue, key, limits, outlet } => self.attach(queue, key, limits, outlet),
             Command::Cancel { queue, key } => self.cancel(queue, key),
-            Command::Detach { queue, key } => {
-                if let Some(slot) = self.queues.get_mut(&queue) {
-                    slot.queue.detach(key, &mut self.effects);
-                    slot.outlets.retain(|(other, _)| *other != key);
-                    slot.gets.retain(|(other, _)| *other != key);
-                    slot.cancelled.retain(|(other, _)| *other != key);
-                    self.run_effects(queue);
-                    self.mark_dirty(queue);
-                }
-            }
+            Command::Detach { queue, key } => self.detach(queue, key),
             Command::Settle { queue, key, settlements, reply } => {
                 self.settle(queue, key, &settlements, reply)
             }
@@ -390,6 +394,7 @@ impl Shard {
     /// Drops a queue and all that it holds.
     pub(super) fn forget(&mut self, queue: QueueId) {
         let Some(mut slot) = self.queues.remove(&queue) else { return };
+        self.bodies.move_reader(queue, slot.reads_in, None);
         for run in slot.queue.contents().runs() {
             self.bodies.release(*run);
         }
@@ -430,6 +435,7 @@ impl Slot {
             outlets: Vec::new(),
             stalled: VecDeque::new(),
             loading: false,
+            reads_in: None,
             gets: VecDeque::new(),
             cancelled: Vec::new(),
         }

@@ -6,5 +6,6 @@ mod checkpoints;
 mod crashes;
 mod driver;
 mod hostile_log;
+mod lagging;
 mod scenarios;
 mod with_direct_log;

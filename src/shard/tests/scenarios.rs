@@ -237,3 +237,21 @@ fn more_than_the_disk_takes_is_refused_and_the_shard_lives_on() {
     assert_eq!(confirmed(&driver.settle_down()), sent);
     assert_eq!(driver.shard.failure(), None);
 }
+
+#[test]
+fn nothing_of_a_consumer_that_went_reaches_the_next_one_under_its_number() {
+    let disk = MemoryDisk::new();
+    let mut driver = Driver::open(&disk, 0, &[Q]);
+    for id in 1..=4 {
+        driver.publish(&[id], 100, &[Q]);
+    }
+    driver.settle_down();
+    driver.hold_reads();
+    driver.consume(Q, 1, ConsumerLimits { prefetch: 2, ..UNLIMITED });
+    driver.command(Command::Detach { queue: Q, key: key(1) });
+    let mut events = driver.consume(Q, 1, UNLIMITED);
+    events.extend(driver.release_reads());
+    events.extend(driver.settle_down());
+    assert_eq!(ids(&events), [1, 2, 3, 4]);
+    assert_eq!(seen(&events).iter().map(|seen| seen.tag).collect::<Vec<_>>(), [1, 2, 3, 4]);
+}
