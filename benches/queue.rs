@@ -80,7 +80,7 @@ impl Flow {
     fn settle(&mut self, consumer: usize, range: TagRange) {
         let key = self.consumers[consumer].0;
         self.queue.settle_tags(key, range, Outcome::Accepted, &mut self.effects).unwrap();
-        let Some(Effect::Append(command @ QueueCommand::Settle(_))) = self.effects.pop() else {
+        let Some(Effect::Append(command @ QueueCommand::Settle(..))) = self.effects.pop() else {
             unreachable!("something was settled")
         };
         self.queue.apply(&command, &mut self.effects);

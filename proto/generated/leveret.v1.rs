@@ -347,13 +347,21 @@ pub struct QueueEntry {
     /// Number of the shard that owns it.
     #[prost(uint32, tag = "11")]
     pub shard: u32,
-    /// Messages that came in, went out and were accepted since the broker started.
+    /// Messages that came in and went out since the broker started.
     #[prost(uint64, tag = "12")]
     pub published_total: u64,
     #[prost(uint64, tag = "13")]
     pub delivered_total: u64,
+    /// Messages that left since the broker started: consumers accepted them; consumers rejected them; somebody emptied the
+    /// queue; they went to consumers that send no acknowledgements.
     #[prost(uint64, tag = "14")]
     pub accepted_total: u64,
+    #[prost(uint64, tag = "16")]
+    pub rejected_total: u64,
+    #[prost(uint64, tag = "17")]
+    pub purged_total: u64,
+    #[prost(uint64, tag = "18")]
+    pub no_ack_total: u64,
     /// Why its shard does not work; empty: it does. The messages of a shard whose log could not be opened are neither
     /// counted nor delivered until the log is repaired and the broker restarted.
     #[prost(string, tag = "15")]

@@ -150,6 +150,9 @@ fn queues(entries: &[QueueEntry]) -> Listing {
             "published_total": entry.published_total,
             "delivered_total": entry.delivered_total,
             "accepted_total": entry.accepted_total,
+            "rejected_total": entry.rejected_total,
+            "purged_total": entry.purged_total,
+            "no_ack_total": entry.no_ack_total,
             "fault": entry.fault,
         })
     };

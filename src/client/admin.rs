@@ -53,8 +53,14 @@ pub struct QueueEntry {
     pub published_total: u64,
     /// Messages that went out since the broker started.
     pub delivered_total: u64,
-    /// Messages that were accepted since the broker started.
+    /// Messages that consumers accepted since the broker started.
     pub accepted_total: u64,
+    /// Messages that consumers rejected since the broker started.
+    pub rejected_total: u64,
+    /// Messages that went because somebody emptied the queue, since the broker started.
+    pub purged_total: u64,
+    /// Messages that left with their delivery, to consumers that send no acknowledgements, since the broker started.
+    pub no_ack_total: u64,
     /// Why its shard does not work, if it does not: then its messages cannot be had, and the numbers may be wrong.
     pub fault: Option<String>,
 }

@@ -206,6 +206,9 @@ entry!(QueueEntry, Queues, queues, |from| Ok(Self {
     published_total: from.published_total,
     delivered_total: from.delivered_total,
     accepted_total: from.accepted_total,
+    rejected_total: from.rejected_total,
+    purged_total: from.purged_total,
+    no_ack_total: from.no_ack_total,
     fault: Some(from.fault).filter(|fault| !fault.is_empty()),
 }));
 

@@ -7,6 +7,7 @@
 mod backlog;
 mod checkpoint;
 mod consumer;
+mod departure;
 mod message_ref;
 mod packed;
 mod queue;
@@ -14,6 +15,7 @@ mod sequence_runs;
 mod unsettled;
 
 pub use consumer::{ConsumerKey, ConsumerLimits};
+pub use departure::{Departure, Departures};
 pub use message_ref::SEQUENCE_MAX;
 pub use queue::{
     AttachRefusal, Effect, Effects, Outcome, Queue, QueueCommand, QueueCounts, QueueOptions, TagRange,

@@ -19,6 +19,7 @@ use std::ops::Range;
 
 use super::backlog::Backlog;
 use super::consumer::{Consumer, ConsumerKey, ConsumerLimits};
+use super::departure::{Departure, Departures};
 use super::message_ref::{MessageRef, SEQUENCE_MAX};
 use super::sequence_runs::{SequenceRun, SequenceRuns};
 use crate::model::{BodySequence, DeliveryTag};
@@ -43,8 +44,8 @@ pub struct QueueOptions {
 /// Logged input. The same commands in the same order give the same queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueueCommand {
-    /// Messages leave: accepted, rejected, purged, delivered without acks.
-    Settle(SequenceRuns),
+    /// Messages leave, for this reason.
+    Settle(Departure, SequenceRuns),
     /// Unsettled messages come back to their places, each with its delivery count raised.
     Requeue(SequenceRuns),
     /// From now on messages below this sequence may have been delivered.
@@ -131,8 +132,8 @@ pub struct QueueCounts {
     pub published: u64,
     /// Deliveries since the broker started.
     pub delivered: u64,
-    /// Messages that consumers were done with since the broker started.
-    pub settled: u64,
+    /// Messages that left since the broker started, by reason.
+    pub departures: Departures,
 }
 
 /// One queue. See the module's picture.
@@ -159,7 +160,7 @@ pub struct Queue {
     redelivered_below: u64,
     published: u64,
     delivered: u64,
-    settled: u64,
+    departures: Departures,
 }
 
 impl Queue {
@@ -184,7 +185,7 @@ impl Queue {
             redelivered_below: 0,
             published: 0,
             delivered: 0,
-            settled: 0,
+            departures: Departures::default(),
         }
     }
 
@@ -205,13 +206,13 @@ impl Queue {
     /// Logged input. Sequences that the queue does not hold are ignored: they left before.
     pub fn apply(&mut self, command: &QueueCommand, effects: &mut Effects) {
         match command {
-            QueueCommand::Settle(runs) => self.apply_settle(runs, effects),
+            QueueCommand::Settle(departure, runs) => self.apply_settle(*departure, runs, effects),
             QueueCommand::Requeue(runs) => self.apply_requeue(runs),
             QueueCommand::DeliveryMark(mark) => self.mark = *mark,
         }
     }
 
-    fn apply_settle(&mut self, runs: &SequenceRuns, effects: &mut Effects) {
+    fn apply_settle(&mut self, departure: Departure, runs: &SequenceRuns, effects: &mut Effects) {
         // What stands below was handed out; taking messages out does not change that.
         let waiting_from = self.backlog.peek().map_or(u64::MAX, MessageRef::sequence);
         for sequence in runs.sequences() {
@@ -224,7 +225,7 @@ impl Queue {
             if !self.delivery_counts.is_empty() {
                 self.delivery_counts.remove(&sequence);
             }
-            self.settled += 1;
+            self.departures.count(departure);
             push_release(effects, sequence);
         }
         if self.delivery_counts.is_empty() && self.delivery_counts.capacity() > IDLE_COUNTS_MAX {
@@ -249,7 +250,7 @@ impl Queue {
         self.redelivered_below = self.mark.min(next.0);
         self.deliver_below = if self.options.recoverable { self.mark } else { u64::MAX };
         self.published = 0;
-        self.settled = 0;
+        self.departures = Departures::default();
     }
 
     /// A mark that was applied is on disk. If another one has been applied since, that one counts.
@@ -365,7 +366,8 @@ impl Queue {
         if !runs.is_empty() {
             effects.push(Effect::Append(match outcome {
                 Outcome::Requeued => QueueCommand::Requeue(runs),
-                Outcome::Accepted | Outcome::Rejected => QueueCommand::Settle(runs),
+                Outcome::Accepted => QueueCommand::Settle(Departure::Accepted, runs),
+                Outcome::Rejected => QueueCommand::Settle(Departure::Rejected, runs),
             }));
         }
         unknown.map_or(Ok(()), |tag| Err(UnknownTag(DeliveryTag(tag))))
@@ -395,7 +397,7 @@ impl Queue {
             count += 1;
         });
         if !runs.is_empty() {
-            effects.push(Effect::Append(QueueCommand::Settle(runs)));
+            effects.push(Effect::Append(QueueCommand::Settle(Departure::Purged, runs)));
         }
         count
     }
@@ -432,7 +434,7 @@ impl Queue {
             consumers: self.consumers.iter().filter(|consumer| consumer.is_active()).count() as u32,
             published: self.published,
             delivered: self.delivered,
-            settled: self.settled,
+            departures: self.departures,
         }
     }
 
@@ -482,7 +484,7 @@ impl Queue {
             taken += 1;
         }
         if !accepted.is_empty() {
-            effects.push(Effect::Append(QueueCommand::Settle(accepted)));
+            effects.push(Effect::Append(QueueCommand::Settle(Departure::NoAck, accepted)));
         }
         taken
     }

@@ -163,7 +163,10 @@ fn queue_entry(queue: &QueueListing) -> pb::QueueEntry {
         shard: definition.shard.0.into(),
         published_total: counts.published,
         delivered_total: counts.delivered,
-        accepted_total: counts.settled,
+        accepted_total: counts.departures.accepted,
+        rejected_total: counts.departures.rejected,
+        purged_total: counts.departures.purged,
+        no_ack_total: counts.departures.no_ack,
         fault: fault.as_deref().unwrap_or_default().to_owned(),
     }
 }

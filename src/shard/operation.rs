@@ -9,12 +9,13 @@
 //! └─────────────────────┴──────────────────────┴────────────────┘
 //! operation = kind (1 byte) and fields; a number is a protobuf varint, a text its length and its bytes
 //!   1 publish   exchange, routing key, bytes of messages, segments n, n x (messages, queues q, q x queue)
-//!   2 settle    queue, runs n, n x (gap to the end of the run before, count)
+//!   2 settle    of versions before reasons: queue, runs n, n x (gap to the end of the run before, count)
 //!   3 requeue   the same
 //!   4 mark      queue, sequence
 //!   5 delete    queue
 //!   6 kept      exchange, routing key, bytes of messages, runs n, n x (gap to the end of the run before, messages,
 //!               queues q, q x queue)
+//!   7 settle    reason (1 byte: 1 accepted, 2 rejected, 3 purged, 4 delivered without acknowledgements), the rest as 2
 //! ```
 //!
 //! A publish takes its bytes from where the publish before it ended; its messages take the next body sequences. Where
@@ -25,7 +26,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use prost::encoding::{decode_varint, encode_varint};
 
 use crate::model::{BodySequence, QueueId};
-use crate::queue::{QueueCommand, SequenceRun, SequenceRuns};
+use crate::queue::{Departure, QueueCommand, SequenceRun, SequenceRuns};
 
 use super::command::Origin;
 
@@ -35,6 +36,7 @@ const REQUEUE: u8 = 3;
 const MARK: u8 = 4;
 const DELETE: u8 = 5;
 const KEPT: u8 = 6;
+const SETTLE_FOR: u8 = 7;
 
 /// A decoded operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +104,11 @@ fn encode_queues(queues: &[QueueId], out: &mut BytesMut) {
 
 pub(super) fn encode_command(queue: QueueId, command: &QueueCommand, out: &mut BytesMut) {
     let (kind, runs) = match command {
-        QueueCommand::Settle(runs) => (SETTLE, runs),
+        QueueCommand::Settle(departure, runs) => {
+            out.put_u8(SETTLE_FOR);
+            out.put_u8(departure.code());
+            return encode_runs(queue, runs, out);
+        }
         QueueCommand::Requeue(runs) => (REQUEUE, runs),
         QueueCommand::DeliveryMark(mark) => {
             out.put_u8(MARK);
@@ -112,6 +118,10 @@ pub(super) fn encode_command(queue: QueueId, command: &QueueCommand, out: &mut B
         }
     };
     out.put_u8(kind);
+    encode_runs(queue, runs, out);
+}
+
+fn encode_runs(queue: QueueId, runs: &SequenceRuns, out: &mut BytesMut) {
     encode_varint(queue.0, out);
     encode_varint(runs.runs().len() as u64, out);
     let mut end = 0u64;
@@ -167,7 +177,17 @@ pub(super) fn decode<'a>(rest: &mut &'a [u8]) -> Result<Option<Operation<'a>>, S
             }
             Operation::Kept { exchange, routing_key, bytes, runs }
         }
-        SETTLE => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Settle(runs(rest)?) },
+        // Written by versions that did not tell reasons.
+        SETTLE => Operation::Queue {
+            queue: queue(rest)?,
+            command: QueueCommand::Settle(Departure::Accepted, runs(rest)?),
+        },
+        SETTLE_FOR => {
+            let code = rest.split_off_first().ok_or("a settlement is cut off")?;
+            let departure =
+                Departure::of_code(*code).ok_or("messages left for a reason that is not known")?;
+            Operation::Queue { queue: queue(rest)?, command: QueueCommand::Settle(departure, runs(rest)?) }
+        }
         REQUEUE => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Requeue(runs(rest)?) },
         MARK => Operation::Queue { queue: queue(rest)?, command: QueueCommand::DeliveryMark(number(rest)?) },
         DELETE => Operation::Delete { queue: queue(rest)? },
@@ -234,7 +254,7 @@ mod tests {
         };
         let queues = [QueueId(7), QueueId(300)];
         encode_publish(&origin, 1234, [(3, &queues[..]), (1, &queues[..1])].into_iter(), &mut out);
-        let settle = QueueCommand::Settle(runs_of(&[(100, 5), (7, 1), (1 << 40, 2)]));
+        let settle = QueueCommand::Settle(Departure::Rejected, runs_of(&[(100, 5), (7, 1), (1 << 40, 2)]));
         encode_command(QueueId(7), &settle, &mut out);
         encode_command(QueueId(7), &QueueCommand::DeliveryMark(99), &mut out);
         encode_delete(QueueId(300), &mut out);

@@ -154,7 +154,7 @@ pub(super) const RECOVERED: QueueOptions = QueueOptions { recoverable: true, aut
 
 /// A command can only be about messages that were there before it.
 pub(super) fn check_sequences(command: &QueueCommand, next: u64) -> Result<(), String> {
-    let (QueueCommand::Settle(runs) | QueueCommand::Requeue(runs)) = command else { return Ok(()) };
+    let (QueueCommand::Settle(_, runs) | QueueCommand::Requeue(runs)) = command else { return Ok(()) };
     match runs.runs().iter().find(|run| run.first.0 + run.count > next) {
         Some(run) => Err(format!(
             "it settles {} messages from {} on, and {next} is the next one",

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use leveret::model::{BodySequence, ConnectionId};
 use leveret::queue::{
-    AttachRefusal, ConsumerKey, ConsumerLimits, Effect, Effects, Outcome, Queue, QueueCommand, QueueCounts,
-    QueueOptions, SequenceRuns, TagRange,
+    AttachRefusal, ConsumerKey, ConsumerLimits, Departure, Effect, Effects, Outcome, Queue, QueueCommand,
+    QueueCounts, QueueOptions, SequenceRuns, TagRange,
 };
 use proptest::prelude::*;
 
@@ -261,10 +261,10 @@ impl Harness {
         if consumer.cancelled && consumer.unsettled.is_empty() {
             self.consumers.remove(&slot);
         }
-        if outcome == Outcome::Requeued {
-            self.expect_back(&settled);
-        } else {
-            self.expect_gone(&settled);
+        match outcome {
+            Outcome::Requeued => self.expect_back(&settled),
+            Outcome::Accepted => self.expect_gone(&settled, Departure::Accepted),
+            Outcome::Rejected => self.expect_gone(&settled, Departure::Rejected),
         }
         let mut effects = Vec::new();
         let result = self.queue.settle_tags(key(slot), range, outcome, &mut effects);
@@ -273,11 +273,18 @@ impl Harness {
         assert_eq!(released, if outcome == Outcome::Requeued { vec![] } else { settled });
     }
 
-    fn expect_gone(&mut self, sequences: &[u64]) {
+    fn expect_gone(&mut self, sequences: &[u64], departure: Departure) {
+        let departures = &mut self.counts.departures;
+        let count = match departure {
+            Departure::Accepted => &mut departures.accepted,
+            Departure::Rejected => &mut departures.rejected,
+            Departure::Purged => &mut departures.purged,
+            Departure::NoAck => &mut departures.no_ack,
+        };
+        *count += sequences.len() as u64;
         for sequence in sequences {
             assert!(self.held.remove(sequence).is_some());
             self.ready.remove(sequence);
-            self.counts.settled += 1;
         }
     }
 
@@ -285,7 +292,7 @@ impl Harness {
         let ready: Vec<u64> = self.ready.iter().copied().collect();
         let mut effects = Vec::new();
         assert_eq!(self.queue.purge(&mut effects), ready.len() as u64);
-        self.expect_gone(&ready);
+        self.expect_gone(&ready, Departure::Purged);
         assert_eq!(self.carry_out(effects), ready);
     }
 
@@ -371,7 +378,7 @@ impl Harness {
             *credit -= 1;
         }
         if consumer.limits.no_ack {
-            self.expect_gone(&[sequence]);
+            self.expect_gone(&[sequence], Departure::NoAck);
         } else {
             consumer.unsettled.insert(tag, sequence);
         }
@@ -446,7 +453,7 @@ impl Harness {
     fn replay(&mut self, command: &QueueCommand) {
         let each = |runs: &SequenceRuns| runs.sequences().collect::<Vec<_>>();
         match command {
-            QueueCommand::Settle(runs) => each(runs).iter().for_each(|sequence| {
+            QueueCommand::Settle(_, runs) => each(runs).iter().for_each(|sequence| {
                 self.held.remove(sequence);
             }),
             QueueCommand::Requeue(runs) => each(runs).iter().for_each(|sequence| {

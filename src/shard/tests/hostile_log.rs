@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::driver::run_of;
 use crate::model::{BodySequence, ExchangeName, QueueId, RoutingKey, ShardId, Timestamp};
-use crate::queue::{QueueCommand, SequenceRun, SequenceRuns};
+use crate::queue::{Departure, QueueCommand, SequenceRun, SequenceRuns};
 use crate::shard::operation::{encode_command, encode_publish};
 use crate::shard::{Mailbox, Origin, Shard, ShardOptions};
 use crate::storage::{LogIndex, RecoveredBatch};
@@ -75,7 +75,7 @@ fn numbers_that_cannot_be_are_errors() {
 fn settling_what_never_was_is_an_error_and_no_endless_loop() {
     let mut runs = SequenceRuns::default();
     runs.push_run(SequenceRun { first: BodySequence(1), count: u64::MAX - 1 });
-    for command in [QueueCommand::Settle(runs.clone()), QueueCommand::Requeue(runs)] {
+    for command in [QueueCommand::Settle(Departure::Accepted, runs.clone()), QueueCommand::Requeue(runs)] {
         let mut operations = BytesMut::new();
         encode_command(Q, &command, &mut operations);
         assert!(replay(&batch(1, 0, &[], &operations)).is_err());

@@ -29,6 +29,28 @@ fn number(body: &[u8]) -> u32 {
 }
 
 #[tokio::test]
+async fn messages_that_left_are_counted_by_their_reason() {
+    let broker = Broker::start();
+    let (_connection, channel) = connect(&broker).await;
+    filled(&channel, "q", 10, 4).await;
+    let mut consumer = channel.consume("q").prefetch(3).start().await.unwrap();
+    soon(consumer.next()).await.unwrap().unwrap().accept_stored().await.unwrap();
+    soon(consumer.next()).await.unwrap().unwrap().reject().unwrap();
+    soon(consumer.next()).await.unwrap().unwrap().reject().unwrap();
+    // The cancel is carried out after these, and what was not settled goes back with the channel.
+    soon(consumer.cancel()).await.unwrap();
+    for _ in 0..3 {
+        assert!(soon(channel.get("q", true)).await.unwrap().is_some());
+    }
+    let purged = soon(channel.purge_queue("q")).await.unwrap();
+    let queue = soon(channel.find_queue("q")).await.unwrap().unwrap();
+    let left = (queue.accepted_total, queue.rejected_total, queue.no_ack_total, queue.purged_total);
+    assert_eq!(left, (1, 2, 3, purged));
+    let held = queue.messages_ready + queue.messages_unacknowledged;
+    assert_eq!(queue.published_total, 1 + 2 + 3 + purged + held);
+}
+
+#[tokio::test]
 async fn without_acks_a_slow_reader_stops_the_broker_and_loses_nothing() {
     let broker = Broker::start();
     let (_connection, channel) = connect(&broker).await;

@@ -1,0 +1,58 @@
+//! Why messages leave a queue.
+
+/// Why messages left. Each settlement is recorded with it, and counted by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Departure {
+    /// A consumer is done with them.
+    Accepted,
+    /// A consumer does not want them.
+    Rejected,
+    /// Somebody emptied the queue.
+    Purged,
+    /// They went to a consumer that sends no acknowledgements.
+    NoAck,
+}
+
+impl Departure {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Accepted, Self::Rejected, Self::Purged, Self::NoAck];
+
+    /// Its number in the log.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Accepted => 1,
+            Self::Rejected => 2,
+            Self::Purged => 3,
+            Self::NoAck => 4,
+        }
+    }
+
+    /// The one with this number.
+    pub fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|departure| departure.code() == code)
+    }
+}
+
+/// How many messages left for each reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Departures {
+    /// Consumers were done with them.
+    pub accepted: u64,
+    /// Consumers did not want them.
+    pub rejected: u64,
+    /// Somebody emptied the queue.
+    pub purged: u64,
+    /// They went to consumers that send no acknowledgements.
+    pub no_ack: u64,
+}
+
+impl Departures {
+    pub(super) fn count(&mut self, departure: Departure) {
+        *match departure {
+            Departure::Accepted => &mut self.accepted,
+            Departure::Rejected => &mut self.rejected,
+            Departure::Purged => &mut self.purged,
+            Departure::NoAck => &mut self.no_ack,
+        } += 1;
+    }
+}
