@@ -1,6 +1,6 @@
 //! The broker as front ends hold it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use super::catalog::{
 use super::hand_over::Places;
 use super::login::Identity;
 use super::vhost::{QueueDefinition, Vhost};
-use crate::auth::{LoginCache, Password, SALT_BYTES, User, hash_password};
+use crate::auth::{LoginCache, Password, SALT_BYTES, User, hash_password, may_open};
 use crate::model::{
     ConnectionId, Durability, Entity, FieldTable, Refusal, ReplyCode, ShardId, UserName, VhostName,
 };
@@ -122,7 +122,7 @@ pub struct ConnectionDescription {
     /// Why nothing that it publishes is taken now.
     pub(super) blocked: Mutex<Option<String>>,
     /// Wakes the connection to be closed; the text says why.
-    pub(super) disconnect: Mutex<Option<oneshot::Sender<String>>>,
+    pub(super) disconnect: Mutex<Option<oneshot::Sender<Refusal>>>,
 }
 
 /// Counters of one connection.
@@ -147,7 +147,7 @@ impl ConnectionDescription {
         self.blocked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn disconnect(&self, reason: String) {
+    fn disconnect(&self, reason: Refusal) {
         let sender = self.disconnect.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sender) = sender {
             // The connection may be on its way out already.
@@ -227,10 +227,35 @@ impl Shared {
         ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Asks all connections to go whose users were deleted, or may not be where they are any more.
+    pub(super) fn disconnect_users(&self, deleted: &BTreeSet<UserName>) {
+        for connection in self.connections().values() {
+            if deleted.contains(&connection.user) {
+                connection.disconnect(user_deleted(&connection.user));
+            } else {
+                self.check_rights(connection);
+            }
+        }
+    }
+
+    /// Asks a connection to go whose user may not be where it is, or is none.
+    pub(super) fn check_rights(&self, connection: &ConnectionDescription) {
+        let reason = match self.users().get(&connection.user) {
+            None => user_deleted(&connection.user),
+            Some(user) => match may_open(user, &connection.vhost) {
+                Ok(()) => return,
+                Err(refusal) => refusal,
+            },
+        };
+        connection.disconnect(reason);
+    }
+
     /// Asks all connections of a vhost that was deleted to go.
     pub(super) fn disconnect_vhost(&self, vhost: &VhostName) {
         for connection in self.connections().values().filter(|connection| connection.vhost == *vhost) {
-            connection.disconnect(format!("vhost '{vhost}' was deleted"));
+            let text = format!("vhost '{vhost}' was deleted");
+            connection
+                .disconnect(Refusal::new(ReplyCode::NotAllowed, text).about(Entity::Vhost, vhost.as_str()));
         }
     }
 }
@@ -357,7 +382,7 @@ impl Broker {
 
     /// Makes or changes a user. Administrators only.
     pub async fn put_user(&self, who: &Identity, change: UserChange) -> Result<(), Refusal> {
-        who.check_administrator()?;
+        self.check_administrator(who)?;
         let UserChange { name, password, administrator, vhosts } = change;
         let password_hash = match password {
             None => None,
@@ -368,19 +393,19 @@ impl Broker {
 
     /// Deletes a user. Administrators only.
     pub async fn delete_user(&self, who: &Identity, name: UserName) -> Result<(), Refusal> {
-        who.check_administrator()?;
+        self.check_administrator(who)?;
         self.done(Request::DeleteUser { name }).await
     }
 
     /// Makes a vhost. Administrators only.
     pub async fn put_vhost(&self, who: &Identity, name: VhostName) -> Result<(), Refusal> {
-        who.check_administrator()?;
+        self.check_administrator(who)?;
         self.done(Request::PutVhost { name }).await
     }
 
     /// Deletes a vhost with all that is in it, and closes its connections. Administrators only.
     pub async fn delete_vhost(&self, who: &Identity, name: VhostName) -> Result<(), Refusal> {
-        who.check_administrator()?;
+        self.check_administrator(who)?;
         self.done(Request::DeleteVhost { name }).await
     }
 
@@ -487,6 +512,12 @@ impl Broker {
         // A broker that is stopping deletes what was exclusive by not keeping it.
         let _ = self.shared.catalog.push(CatalogCommand { request, reply: None });
     }
+}
+
+/// Nobody can log in again in this name, so a client need not try.
+fn user_deleted(user: &UserName) -> Refusal {
+    Refusal::new(ReplyCode::AccessRefused, format!("user '{user}' was deleted"))
+        .about(Entity::User, user.as_str())
 }
 
 pub(super) fn stopping() -> Refusal {

@@ -169,7 +169,7 @@ impl Broker {
         token: &str,
         size: usize,
     ) -> Result<Page<Arc<User>>, Refusal> {
-        who.check_administrator()?;
+        self.check_administrator(who)?;
         let users = self.shared.users();
         let entries = users
             .values()

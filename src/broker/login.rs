@@ -26,17 +26,19 @@ impl Identity {
     pub(super) fn vhost_name(&self) -> VhostName {
         self.vhost.name.clone()
     }
-
-    pub(super) fn check_administrator(&self) -> Result<(), Refusal> {
-        if self.user.administrator {
-            return Ok(());
-        }
-        let text = format!("user '{}' is no administrator", self.user.name);
-        Err(Refusal::new(ReplyCode::AccessRefused, text).about(Entity::User, self.user.name.as_str()))
-    }
 }
 
 impl Broker {
+    /// Whether its user is an administrator now, whatever it was at login.
+    pub(super) fn check_administrator(&self, who: &Identity) -> Result<(), Refusal> {
+        let name = &who.user.name;
+        if self.shared.users().get(name).is_some_and(|user| user.administrator) {
+            return Ok(());
+        }
+        let text = format!("user '{name}' is no administrator");
+        Err(Refusal::new(ReplyCode::AccessRefused, text).about(Entity::User, name.as_str()))
+    }
+
     /// Checks a password and opens a vhost. Takes tens of milliseconds the first time a user logs in.
     ///
     /// # Errors
@@ -100,7 +102,7 @@ impl Broker {
         peer: SocketAddr,
         client: BTreeMap<String, String>,
         connected_at_ms: u64,
-    ) -> (Arc<ConnectionDescription>, oneshot::Receiver<String>) {
+    ) -> (Arc<ConnectionDescription>, oneshot::Receiver<Refusal>) {
         let (sender, receiver) = oneshot::channel();
         let description = Arc::new(ConnectionDescription {
             id: who.connection,
@@ -115,6 +117,8 @@ impl Broker {
             disconnect: Mutex::new(Some(sender)),
         });
         self.shared.connections().insert(who.connection, Arc::clone(&description));
+        // Since its login the user may have been deleted, or lost the right to be here.
+        self.shared.check_rights(&description);
         (description, receiver)
     }
 

@@ -72,7 +72,8 @@ enum Stage {
     /// Somebody wants the client to go; what is under way is finished first.
     Draining {
         seat: Box<Seat>,
-        reason: String,
+        /// What it is told in the end.
+        goodbye: Refusal,
     },
     /// The last frame is on its way; what comes counts for nothing until the client hangs up.
     Leaving {
@@ -188,7 +189,7 @@ impl Connection {
             return false;
         }
         match self.stage {
-            Stage::Seated(_) => self.drain(STOPPING.to_owned()),
+            Stage::Seated(_) => self.drain(forced(STOPPING.to_owned())),
             _ => self.say_goodbye(Some(&forced(STOPPING.to_owned()))),
         }
         true
@@ -293,9 +294,9 @@ impl Connection {
     /// Lets the broker speak.
     fn poll_seat(&mut self, context: &mut Context<'_>) -> bool {
         if let Stage::Seated(seat) = &mut self.stage
-            && let Poll::Ready(reason) = seat.poll_disconnect(context)
+            && let Poll::Ready(goodbye) = seat.poll_disconnect(context)
         {
-            self.drain(reason);
+            self.drain(goodbye);
         }
         let (Stage::Seated(seat) | Stage::Draining { seat, .. }) = &mut self.stage else { return false };
         if let Poll::Ready(refusal) = seat.poll_displaced(context) {
@@ -323,17 +324,17 @@ impl Connection {
         progress
     }
 
-    fn drain(&mut self, reason: String) {
+    fn drain(&mut self, goodbye: Refusal) {
         if let Some(seat) = self.take_seat() {
-            self.stage = Stage::Draining { seat, reason };
+            self.stage = Stage::Draining { seat, goodbye };
             self.set_alarm(DRAIN);
         }
     }
 
     fn finish_draining(&mut self) {
-        let Stage::Draining { seat, reason } = &mut self.stage else { return };
+        let Stage::Draining { seat, goodbye } = &mut self.stage else { return };
         seat.put_confirms(&mut self.outbox);
-        let refusal = forced(std::mem::take(reason));
+        let refusal = goodbye.clone();
         self.say_goodbye(Some(&refusal));
     }
 

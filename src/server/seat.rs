@@ -31,7 +31,7 @@ pub(super) struct Seat {
     session: Session,
     outlet: Outlet,
     description: Arc<ConnectionDescription>,
-    disconnect: oneshot::Receiver<String>,
+    disconnect: oneshot::Receiver<Refusal>,
     /// Targets of publishers, by channel and number.
     targets: HashMap<(u32, u32), Target, foldhash::fast::RandomState>,
     /// The target that was last given in a publish itself.
@@ -86,7 +86,7 @@ impl Seat {
         session: Session,
         outlet: Outlet,
         description: Arc<ConnectionDescription>,
-        disconnect: oneshot::Receiver<String>,
+        disconnect: oneshot::Receiver<Refusal>,
         hears_blocked: bool,
     ) -> Self {
         Self {
@@ -171,7 +171,7 @@ impl Seat {
     }
 
     /// Whether somebody wants the client to go, and why.
-    pub(super) fn poll_disconnect(&mut self, context: &mut Context<'_>) -> Poll<String> {
+    pub(super) fn poll_disconnect(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
         match Pin::new(&mut self.disconnect).poll(context) {
             Poll::Ready(Ok(reason)) => Poll::Ready(reason),
             // The sender lives in the description, which lives here.

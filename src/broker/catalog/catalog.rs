@@ -50,6 +50,8 @@ pub(super) struct Changed {
     pub(super) routed: BTreeSet<VhostName>,
     /// Users were made, changed or deleted.
     pub(super) users: bool,
+    /// Those that were deleted, even if there are others of their names now.
+    pub(super) deleted_users: BTreeSet<UserName>,
 }
 
 impl Catalog {
@@ -75,6 +77,7 @@ impl Catalog {
             Entry::DeleteUser(name) => {
                 self.users.remove(name);
                 changed.users = true;
+                changed.deleted_users.insert(name.clone());
             }
             Entry::PutQueue(vhost, queue) => self.put_queue(vhost, queue, changed),
             Entry::DeleteQueue { vhost, name, .. } => self.delete_queue(vhost, name, changed),

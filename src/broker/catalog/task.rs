@@ -338,6 +338,7 @@ impl CatalogTask {
         drop(vhosts);
         if changed.users {
             self.shared.replace_users(&self.applied.users);
+            self.shared.disconnect_users(&changed.deleted_users);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Broker, Outcome, leveret, run};
+use crate::support::{Broker, Outcome, finish, leveret, run};
 
 /// A command as another user, perhaps in another vhost.
 fn run_as(broker: &Broker, login: &str, vhost: &str, arguments: &[&str]) -> Outcome {
@@ -70,4 +70,44 @@ fn vhosts_keep_things_apart() {
 
     assert_eq!(broker.run(&["vhost", "delete", "shop"]).ok(), "there is no vhost 'shop' any more\n");
     run_as(&broker, "guest:guest", "shop", &["list", "queues"]).fails(1, &["shop"]);
+}
+
+/// What an open connection may do after something was changed by another.
+#[test]
+fn changed_rights_hold_at_once() {
+    let put = |broker: &Broker, arguments: &[&str]| {
+        let arguments = [&["user", "put", "ada", "--password-stdin"], arguments].concat();
+        broker.run_with_input(&arguments, b"s3cret\n").ok();
+    };
+    let changes: [(&[&str], Option<&str>); 5] = [
+        (&["user", "delete", "ada"], Some("user 'ada' was deleted")),
+        (&["user", "put", "ada", "--vhost", "elsewhere"], Some("ada")),
+        (&["vhost", "delete", "here"], Some("vhost 'here' was deleted")),
+        (&["user", "put", "ada", "--vhost", "here", "--vhost", "elsewhere"], None),
+        (&["user", "put", "ada", "--administrator"], None),
+    ];
+    for (change, reason) in changes {
+        let broker = Broker::start();
+        ["here", "elsewhere"].iter().for_each(|vhost| drop(broker.run(&["vhost", "put", vhost]).ok()));
+        put(&broker, &["--vhost", "here"]);
+        let at = |arguments: &[&str]| {
+            let mut command = leveret(arguments);
+            command.args(["--url", &broker.url_as("ada:s3cret", "here")]);
+            command
+        };
+        run(at(&["declare", "queue", "q"])).ok();
+        // It says that it consumes only in its entry: it is there when the list has it.
+        let consume = at(&["consume", "q", "--count", "1"]).spawn().unwrap();
+        while broker.run(&["list", "connections"]).ok().matches("ada").count() == 0 {
+            std::thread::yield_now();
+        }
+        broker.run(change).ok();
+        match reason {
+            Some(reason) => drop(finish(consume).fails(1, &[reason])),
+            None => {
+                run(at(&["publish", "--key", "q", "still here"])).ok();
+                assert!(finish(consume).ok().contains("still here"));
+            }
+        }
+    }
 }
