@@ -52,8 +52,10 @@ fn check_open_files(plan: &Plan) -> Result<(), Failure> {
     let allowed = allow_open_files(needed)
         .map_err(|error| Failure::new(format!("cannot raise the limit of open files: {error}")))?;
     if allowed < needed {
-        return Err(Failure::new(format!("this process may have {allowed} files open, and the run needs {needed}"))
-            .hint("give fewer --connections, or raise the limit with `ulimit -n`"));
+        return Err(Failure::new(format!(
+            "this process may have {allowed} files open, and the run needs {needed}"
+        ))
+        .hint("give fewer --connections, or raise the limit with `ulimit -n`"));
     }
     Ok(())
 }
