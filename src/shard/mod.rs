@@ -5,6 +5,7 @@
 //! never know a protocol, a route or an exchange. Start reading at [`Shard::turn`]; `task.rs` is the loop around it.
 
 mod batch;
+mod blocks;
 mod bodies;
 mod checkpoint;
 mod command;
@@ -21,6 +22,7 @@ mod operation;
 mod out_of_service;
 mod read_back;
 mod reading;
+mod recent;
 mod recovery;
 mod shard;
 mod task;
