@@ -6,16 +6,12 @@
 //! a small part of a byte, however the messages came in.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use prost::encoding::encode_varint;
 
-use super::batch::BLOCK_BYTES;
 use super::blocks::{Block, Blocks};
-use super::checkpoint::number;
 use super::command::Origin;
 use super::reading::LEFT_ALONE_MILLIS;
 use super::recent::{Freed, Recent};
@@ -31,10 +27,6 @@ const GROUP_BYTES_MAX: usize = 256 * 1024;
 const EXTENT_BYTES_MIN: u64 = 256 * 1024;
 /// So many batches without messages may lie between two of an extent: they are read back with it, for nothing.
 const EMPTY_BATCHES_MAX: u64 = 4;
-/// Groups that are looked at in a turn for what should be copied out, if it must be looked for; an extent more at most.
-const SWEPT_GROUPS_MAX: usize = 16 * 1024;
-/// Bytes that are copied out in a turn; a block more at most.
-const COPIED_BYTES_MAX: usize = 1024 * 1024;
 /// What a queue holds of a message.
 const MESSAGE_REF_BYTES: usize = size_of::<u64>();
 /// Dead extents that may stand between live ones before they are cleared away.
@@ -70,17 +62,17 @@ struct Fresh {
 
 /// Whole batches that follow each other.
 #[derive(Debug)]
-struct Extent {
+pub(super) struct Extent {
     /// Sequence of the first message, and the one after the last.
-    first: u64,
-    end: u64,
-    batches: Batches,
+    pub(super) first: u64,
+    pub(super) end: u64,
+    pub(super) batches: Batches,
     /// Bytes of all messages.
-    bytes: u64,
+    pub(super) bytes: u64,
     /// Queues times messages that needed it at first, and that still need it.
-    all: u64,
-    live: u64,
-    held: Held,
+    pub(super) all: u64,
+    pub(super) live: u64,
+    pub(super) held: Held,
 }
 
 /// How much of a segment is needed, by estimate.
@@ -101,7 +93,7 @@ pub(super) struct Batches {
 
 /// What of an extent is in memory.
 #[derive(Debug)]
-enum Held {
+pub(super) enum Held {
     /// Nothing: it has to be read back.
     Nothing,
     /// What came in.
@@ -112,7 +104,7 @@ enum Held {
 
 /// What was read back of an extent.
 #[derive(Debug)]
-struct Back {
+pub(super) struct Back {
     groups: Vec<Group>,
     /// Queues whose deliveries are somewhere in it.
     readers: BTreeSet<QueueId>,
@@ -155,26 +147,26 @@ pub(super) struct Found {
 
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
-    extents: VecDeque<Extent>,
+    pub(super) extents: VecDeque<Extent>,
     fresh: Vec<Fresh>,
     dead: usize,
     /// Extent and group where the last lookup ended.
-    hint: (usize, usize),
+    pub(super) hint: (usize, usize),
     /// What the messages that came in lie in, and the memory of what stands around them.
-    blocks: Blocks,
+    pub(super) blocks: Blocks,
     around_bytes: usize,
     /// Queues times messages that need them.
-    live: u64,
+    pub(super) live: u64,
     /// What lies before this sequence was looked at for what should be copied out.
-    swept_below: u64,
+    pub(super) swept_below: u64,
     /// Extents that begin before this sequence take no batch that does not follow at once: segments between may go.
-    closed_below: u64,
+    pub(super) closed_below: u64,
     /// Extents that were read back, in that order; some may be gone.
     read_back: VecDeque<u64>,
     held_back: HeldBack,
     now: Timestamp,
     /// Extents before this sequence were made to leave memory.
-    evicted_below: u64,
+    pub(super) evicted_below: u64,
 }
 
 impl Bodies {
@@ -271,73 +263,6 @@ impl Bodies {
         extent.all += live;
         extent.live += live;
         extent
-    }
-
-    /// Writes for a checkpoint where the messages are that somebody still needs.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let live = || self.extents.iter().filter(|extent| extent.live > 0);
-        encode_varint(live().count() as u64, out);
-        let (mut end, mut last) = (0, LogIndex(0));
-        for extent in live() {
-            let Batches { first: first_batch, last: last_batch } = extent.batches;
-            let numbers = [
-                extent.first - end,
-                extent.end - extent.first,
-                first_batch.0 - last.0,
-                last_batch.0 - first_batch.0,
-                extent.bytes,
-                extent.all,
-            ];
-            numbers.into_iter().for_each(|number| encode_varint(number, out));
-            (end, last) = (extent.end, last_batch);
-        }
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote. Who needs the messages comes with [`count`](Self::count).
-    pub(super) fn decode(rest: &mut &[u8]) -> Result<Self, String> {
-        let mut bodies = Self::default();
-        let (mut end, mut last) = (0u64, 0u64);
-        for _ in 0..number(rest)? {
-            let [gap, messages, batch_gap, more_batches, bytes, all] =
-                [number(rest)?, number(rest)?, number(rest)?, number(rest)?, number(rest)?, number(rest)?];
-            let first = end.checked_add(gap);
-            let batch = last.checked_add(batch_gap);
-            let bounds = first.zip(batch).and_then(|(first, batch)| {
-                Some((first, first.checked_add(messages)?, batch, batch.checked_add(more_batches)?))
-            });
-            let (first, messages_end, batch, last_batch) =
-                bounds.ok_or("a place of messages is out of range")?;
-            let batches = Batches { first: LogIndex(batch), last: LogIndex(last_batch) };
-            bodies.extents.push_back(Extent {
-                first,
-                end: messages_end,
-                batches,
-                bytes,
-                all,
-                live: 0,
-                held: Held::Nothing,
-            });
-            (end, last) = (messages_end, last_batch);
-        }
-        bodies.evicted_below = end;
-        bodies.closed_below = end;
-        Ok(bodies)
-    }
-
-    /// A queue needs this message; `false` if there is none.
-    pub(super) fn count(&mut self, sequence: u64) -> bool {
-        let found = self.find(sequence);
-        if let Some(index) = found {
-            self.extents[index].live += 1;
-            self.live += 1;
-        }
-        found.is_some()
-    }
-
-    /// All queues have been counted.
-    pub(super) fn counted(&mut self) {
-        self.extents.retain(|extent| extent.live > 0);
-        self.hint = (0, 0);
     }
 
     /// The sequence after the last message.
@@ -547,67 +472,6 @@ impl Bodies {
         }
     }
 
-    /// If most of the memory that messages lie in is not needed, copies what is needed out of blocks of which little is;
-    /// a part of it in each turn. For each byte that is copied more than one comes free.
-    pub(super) fn compact(&mut self) {
-        let (mut swept, mut copied, mut wrapped) = (0, 0, false);
-        while self.blocks.is_wasteful() && swept < SWEPT_GROUPS_MAX && copied < COPIED_BYTES_MAX {
-            let start = self.extents.partition_point(|extent| extent.end <= self.swept_below);
-            if start == self.extents.len() {
-                if std::mem::replace(&mut wrapped, true) {
-                    return;
-                }
-                self.swept_below = 0;
-                continue;
-            }
-            let (mut end, mut bytes) = (start, 0);
-            while end < self.extents.len() && bytes < BLOCK_BYTES && swept < SWEPT_GROUPS_MAX {
-                if let Held::Recent(recent) = &self.extents[end].held {
-                    swept += recent.groups().len();
-                    let sparse = recent.freed().filter(|freed| self.blocks.is_sparse(freed.block));
-                    bytes += sparse.map(|freed| freed.bytes).sum::<usize>();
-                }
-                swept += 1;
-                end += 1;
-            }
-            self.swept_below = self.extents[end - 1].end;
-            self.copy_out(start..end, bytes);
-            copied += bytes;
-        }
-    }
-
-    /// Copies the messages of these extents that lie in sparse blocks, so many bytes, into a block of their own.
-    fn copy_out(&mut self, extents: Range<usize>, bytes: usize) {
-        if bytes == 0 {
-            return;
-        }
-        let mut copy = Vec::with_capacity(bytes);
-        let sparse = |blocks: &Blocks, at: usize| blocks.is_sparse(at);
-        for extent in self.extents.range_mut(extents.clone()) {
-            let Held::Recent(recent) = &mut extent.held else { continue };
-            for (bytes, _) in recent.places().filter(|(_, at)| sparse(&self.blocks, **at)) {
-                copy.extend_from_slice(bytes);
-            }
-        }
-        let copy = Bytes::from(copy);
-        let block = Block { at: copy.as_ptr() as usize, bytes: copy.len() };
-        let mut start = 0;
-        for extent in self.extents.range_mut(extents) {
-            let Held::Recent(recent) = &mut extent.held else { continue };
-            for (bytes, at) in recent.places() {
-                if *at == block.at || !sparse(&self.blocks, *at) {
-                    continue;
-                }
-                let old = std::mem::replace(at, block.at);
-                let end = start + bytes.len();
-                self.blocks.add(block, bytes.len());
-                self.blocks.remove(old, bytes.len());
-                *bytes = copy.slice(start..end);
-                start = end;
-            }
-        }
-    }
-
     /// Bytes that were read back and are still held by anybody.
     pub(super) fn held_back(&self) -> usize {
         self.held_back.load(Ordering::Relaxed)
@@ -673,7 +537,7 @@ impl Bodies {
         }
     }
 
-    fn find(&mut self, sequence: u64) -> Option<usize> {
+    pub(super) fn find(&mut self, sequence: u64) -> Option<usize> {
         let holds = |extent: &Extent| extent.first <= sequence && sequence < extent.end;
         let near = [self.hint.0, self.hint.0 + 1];
         let index = match near.into_iter().find(|index| self.extents.get(*index).is_some_and(holds)) {

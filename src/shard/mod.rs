@@ -9,6 +9,7 @@ mod blocks;
 mod bodies;
 mod checkpoint;
 mod command;
+mod compaction;
 mod consumers;
 mod disk_gauge;
 mod dispatch;
