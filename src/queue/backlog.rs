@@ -137,6 +137,16 @@ impl Backlog {
         }
     }
 
+    /// Memory that it takes, chunk by chunk.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        let chunks = self.chunks.iter().map(|chunk| match &chunk.messages {
+            Messages::Open(messages) => messages.capacity() * size_of::<MessageRef>(),
+            Messages::Packed(packed) => packed.memory_bytes(),
+        });
+        self.chunks.capacity() * size_of::<Chunk>() + chunks.sum::<usize>()
+    }
+
     /// Messages that have not left.
     pub(super) fn live(&self) -> u64 {
         self.live

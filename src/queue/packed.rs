@@ -52,6 +52,12 @@ impl Packed {
         Self { first, last, count: messages.len() as u32, bytes: bytes.into() }
     }
 
+    /// Memory of the columns.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The references.
     pub(super) fn unpack(&self) -> Vec<MessageRef> {
         let mut messages = Vec::with_capacity(self.count as usize);

@@ -425,6 +425,12 @@ impl Queue {
         Some((consumer.limits, consumer.unsettled_count()))
     }
 
+    /// Memory that its messages take here, whether handed out or not.
+    #[cfg(test)]
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.backlog.memory_bytes()
+    }
+
     /// Numbers for lists and answers.
     pub fn counts(&self) -> QueueCounts {
         QueueCounts {

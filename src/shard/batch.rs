@@ -6,11 +6,13 @@ use crate::model::{BodySequence, MessageRun, QueueId, Timestamp};
 use crate::queue::QueueCommand;
 use crate::storage::Batch;
 
+use super::blocks::Block;
 use super::command::{Origin, Segment};
 use super::operation;
 
-/// Messages are copied into blocks of this size. A message that stays keeps its block in memory.
-const BLOCK_BYTES: usize = 256 * 1024;
+/// Messages are copied into blocks of this size, or of their own if they are larger. A message that stays keeps its block
+/// in memory, until it is copied out.
+pub(super) const BLOCK_BYTES: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub(super) struct BatchBuilder {
@@ -19,8 +21,9 @@ pub(super) struct BatchBuilder {
     /// The first body sequence of the batch and the next one to be given out.
     first_body: u64,
     next_body: u64,
-    /// Messages of this turn.
+    /// Messages of this turn, and the block that they are in.
     messages: BytesMut,
+    block: Block,
     /// Messages of earlier turns, and their length.
     chunks: Vec<Bytes>,
     chunks_bytes: usize,
@@ -35,6 +38,7 @@ impl BatchBuilder {
             first_body: next_body,
             next_body,
             messages: BytesMut::new(),
+            block: Block::default(),
             chunks: Vec::new(),
             chunks_bytes: 0,
             operations: BytesMut::new(),
@@ -66,8 +70,7 @@ impl BatchBuilder {
             .map(|segment| run.range_bytes(segment.first as usize, segment.end as usize).len())
             .sum();
         if self.messages.capacity() - self.messages.len() < bytes {
-            // What is in the old block keeps it alive; the turn's messages stay in one piece.
-            self.messages.reserve(bytes.max(BLOCK_BYTES));
+            self.change_block(bytes);
         }
         let offset = (self.chunks_bytes + self.messages.len()) as u32;
         for segment in segments {
@@ -81,6 +84,25 @@ impl BatchBuilder {
             self.operations_count += 1;
         }
         (first, offset)
+    }
+
+    /// Takes a block with room for so many bytes more: the old one again, if nothing in it is needed any more. The turn's
+    /// messages stay in one piece.
+    fn change_block(&mut self, bytes: usize) {
+        let length = self.messages.len();
+        if length == 0
+            && self.block.bytes == BLOCK_BYTES
+            && bytes <= BLOCK_BYTES
+            && self.messages.try_reclaim(BLOCK_BYTES)
+        {
+            return;
+        }
+        // Twice what there is, so that a long turn does not copy itself for each of its publishes.
+        let room = (length + bytes).max(2 * length).max(BLOCK_BYTES);
+        let mut messages = BytesMut::with_capacity(room);
+        messages.extend_from_slice(&self.messages);
+        self.block = Block { at: messages.as_ptr() as usize, bytes: messages.capacity() };
+        self.messages = messages;
     }
 
     pub(super) fn command(&mut self, queue: QueueId, command: &QueueCommand) {
@@ -97,8 +119,8 @@ impl BatchBuilder {
         }
     }
 
-    /// Ends the turn's messages: returns them and where they begin in the payload.
-    pub(super) fn freeze(&mut self) -> Option<(Bytes, u32)> {
+    /// Ends the turn's messages: returns them, the block that they are in, and where they begin in the payload.
+    pub(super) fn freeze(&mut self) -> Option<(Bytes, Block, u32)> {
         if self.messages.is_empty() {
             return None;
         }
@@ -106,7 +128,7 @@ impl BatchBuilder {
         let offset = self.chunks_bytes as u32;
         self.chunks_bytes += chunk.len();
         self.chunks.push(chunk.clone());
-        Some((chunk, offset))
+        Some((chunk, self.block, offset))
     }
 
     /// The batch; the builder begins the next one. `freeze` was called before.

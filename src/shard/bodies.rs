@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use prost::encoding::encode_varint;
 
-use super::checkpoint::number;
+use super::blocks::{Block, Blocks};
 use super::command::Origin;
 use super::reading::LEFT_ALONE_MILLIS;
+use super::recent::{Freed, Recent};
 use crate::model::{QueueId, Timestamp};
 use crate::queue::SequenceRun;
 use crate::storage::{LogIndex, Segment};
@@ -25,6 +25,10 @@ const GROUP_MESSAGES_MAX: usize = 4096;
 const GROUP_BYTES_MAX: usize = 256 * 1024;
 /// An extent that has so many bytes takes no more batches. It is read back as a whole, and leaves memory as a whole.
 const EXTENT_BYTES_MIN: u64 = 256 * 1024;
+/// So many batches without messages may lie between two of an extent: they are read back with it, for nothing.
+const EMPTY_BATCHES_MAX: u64 = 4;
+/// What a queue holds of a message.
+const MESSAGE_REF_BYTES: usize = size_of::<u64>();
 /// Dead extents that may stand between live ones before they are cleared away.
 const DEAD_EXTENTS_MIN: usize = 1024;
 
@@ -40,7 +44,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.first + self.ends.len() as u64
     }
 }
@@ -58,17 +62,17 @@ struct Fresh {
 
 /// Whole batches that follow each other.
 #[derive(Debug)]
-struct Extent {
+pub(super) struct Extent {
     /// Sequence of the first message, and the one after the last.
-    first: u64,
-    end: u64,
-    batches: Batches,
+    pub(super) first: u64,
+    pub(super) end: u64,
+    pub(super) batches: Batches,
     /// Bytes of all messages.
-    bytes: u64,
+    pub(super) bytes: u64,
     /// Queues times messages that needed it at first, and that still need it.
-    all: u64,
-    live: u64,
-    held: Held,
+    pub(super) all: u64,
+    pub(super) live: u64,
+    pub(super) held: Held,
 }
 
 /// How much of a segment is needed, by estimate.
@@ -89,18 +93,18 @@ pub(super) struct Batches {
 
 /// What of an extent is in memory.
 #[derive(Debug)]
-enum Held {
+pub(super) enum Held {
     /// Nothing: it has to be read back.
     Nothing,
     /// What came in.
-    Recent(Vec<Group>),
+    Recent(Recent),
     /// It was in the log alone and came back for a consumer that is far behind.
     ReadBack(Back),
 }
 
 /// What was read back of an extent.
 #[derive(Debug)]
-struct Back {
+pub(super) struct Back {
     groups: Vec<Group>,
     /// Queues whose deliveries are somewhere in it.
     readers: BTreeSet<QueueId>,
@@ -143,18 +147,26 @@ pub(super) struct Found {
 
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
-    extents: VecDeque<Extent>,
+    pub(super) extents: VecDeque<Extent>,
     fresh: Vec<Fresh>,
     dead: usize,
     /// Extent and group where the last lookup ended.
-    hint: (usize, usize),
-    recent_bytes: usize,
+    pub(super) hint: (usize, usize),
+    /// What the messages that came in lie in, and the memory of what stands around them.
+    pub(super) blocks: Blocks,
+    around_bytes: usize,
+    /// Queues times messages that need them.
+    pub(super) live: u64,
+    /// What lies before this sequence was looked at for what should be copied out.
+    pub(super) swept_below: u64,
+    /// Extents that begin before this sequence take no batch that does not follow at once: segments between may go.
+    pub(super) closed_below: u64,
     /// Extents that were read back, in that order; some may be gone.
     read_back: VecDeque<u64>,
     held_back: HeldBack,
     now: Timestamp,
     /// Extents before this sequence were made to leave memory.
-    evicted_below: u64,
+    pub(super) evicted_below: u64,
 }
 
 impl Bodies {
@@ -190,17 +202,20 @@ impl Bodies {
         self.fresh.push(Fresh { group, batch, offset, len, live });
     }
 
-    /// Gives the noted groups their bytes: `chunk` begins at `offset` of the batch's payload.
-    pub(super) fn freeze(&mut self, chunk: &Bytes, offset: u32) {
+    /// Gives the noted groups their bytes: `chunk` lies in `block` and begins at `offset` of the batch's payload.
+    pub(super) fn freeze(&mut self, chunk: &Bytes, block: Block, offset: u32) {
         for fresh in std::mem::take(&mut self.fresh) {
             let Fresh { mut group, batch, offset: at, len, live } = fresh;
             let start = (at - offset) as usize;
             group.bytes = chunk.slice(start..start + len as usize);
-            self.recent_bytes += group.bytes.len();
+            self.blocks.fill(block, group.bytes.len());
             let (first, end) = (group.first, group.end());
             let extent = self.extent_for(first, end, batch, u64::from(len), live, true);
-            if let Held::Recent(groups) = &mut extent.held {
-                groups.push(group);
+            if let Held::Recent(recent) = &mut extent.held {
+                let before = recent.bytes();
+                recent.push(group, live, block.at);
+                let more = recent.bytes() - before;
+                self.around_bytes += more;
             }
         }
     }
@@ -223,17 +238,24 @@ impl Bodies {
         live: u64,
         recent: bool,
     ) -> &mut Extent {
+        let closed_below = self.closed_below;
         let fits = |last: &Extent| {
+            let Batches { last: last_batch, .. } = last.batches;
+            // No message lies between, so it was settlements alone.
+            let is_near = last.end == first
+                && last.first >= closed_below
+                && batch.0 - last_batch.0 <= EMPTY_BATCHES_MAX + 1;
             last.live > 0
                 && matches!(last.held, Held::Recent(_)) == recent
-                && (last.batches.last == batch
-                    || last.batches.last.next() == batch && last.bytes < EXTENT_BYTES_MIN)
+                && (last_batch == batch
+                    || (last_batch.next() == batch || is_near) && last.bytes < EXTENT_BYTES_MIN)
         };
         if !self.extents.back().is_some_and(fits) {
-            let held = if recent { Held::Recent(Vec::new()) } else { Held::Nothing };
+            let held = if recent { Held::Recent(Recent::default()) } else { Held::Nothing };
             let batches = Batches { first: batch, last: batch };
             self.extents.push_back(Extent { first, end: first, batches, bytes: 0, all: 0, live: 0, held });
         }
+        self.live += live;
         let extent = self.extents.back_mut().expect("there is one now");
         extent.end = end;
         extent.batches.last = batch;
@@ -243,74 +265,14 @@ impl Bodies {
         extent
     }
 
-    /// Writes for a checkpoint where the messages are that somebody still needs.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let live = || self.extents.iter().filter(|extent| extent.live > 0);
-        encode_varint(live().count() as u64, out);
-        let (mut end, mut last) = (0, LogIndex(0));
-        for extent in live() {
-            let Batches { first: first_batch, last: last_batch } = extent.batches;
-            let numbers = [
-                extent.first - end,
-                extent.end - extent.first,
-                first_batch.0 - last.0,
-                last_batch.0 - first_batch.0,
-                extent.bytes,
-                extent.all,
-            ];
-            numbers.into_iter().for_each(|number| encode_varint(number, out));
-            (end, last) = (extent.end, last_batch);
-        }
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote. Who needs the messages comes with [`count`](Self::count).
-    pub(super) fn decode(rest: &mut &[u8]) -> Result<Self, String> {
-        let mut bodies = Self::default();
-        let (mut end, mut last) = (0u64, 0u64);
-        for _ in 0..number(rest)? {
-            let [gap, messages, batch_gap, more_batches, bytes, all] =
-                [number(rest)?, number(rest)?, number(rest)?, number(rest)?, number(rest)?, number(rest)?];
-            let first = end.checked_add(gap);
-            let batch = last.checked_add(batch_gap);
-            let bounds = first.zip(batch).and_then(|(first, batch)| {
-                Some((first, first.checked_add(messages)?, batch, batch.checked_add(more_batches)?))
-            });
-            let (first, messages_end, batch, last_batch) =
-                bounds.ok_or("a place of messages is out of range")?;
-            let batches = Batches { first: LogIndex(batch), last: LogIndex(last_batch) };
-            bodies.extents.push_back(Extent {
-                first,
-                end: messages_end,
-                batches,
-                bytes,
-                all,
-                live: 0,
-                held: Held::Nothing,
-            });
-            (end, last) = (messages_end, last_batch);
-        }
-        bodies.evicted_below = end;
-        Ok(bodies)
-    }
-
-    /// A queue needs this message; `false` if there is none.
-    pub(super) fn count(&mut self, sequence: u64) -> bool {
-        let found = self.find(sequence);
-        if let Some(index) = found {
-            self.extents[index].live += 1;
-        }
-        found.is_some()
-    }
-
-    /// All queues have been counted.
-    pub(super) fn counted(&mut self) {
-        self.extents.retain(|extent| extent.live > 0);
-        self.hint = (0, 0);
-    }
-
     /// The sequence after the last message.
     pub(super) fn end(&self) -> u64 {
         self.extents.back().map_or(0, |extent| extent.end)
+    }
+
+    /// Segments that nobody needs now may be removed, whatever comes later.
+    pub(super) fn close(&mut self) {
+        self.closed_below = self.end();
     }
 
     /// Batches that hold messages which somebody still needs, in order.
@@ -339,9 +301,15 @@ impl Bodies {
         usage
     }
 
-    /// Bytes in memory of messages that were not read back.
+    /// Memory that messages take which were not read back: the blocks that they lie in, and what stands around them.
     pub(super) fn recent_bytes(&self) -> usize {
-        self.recent_bytes
+        self.blocks.bytes() + self.around_bytes
+    }
+
+    /// The same with what is known of each message, in memory or not, here and in the queues.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let queued = usize::try_from(self.live).unwrap_or(usize::MAX).saturating_mul(MESSAGE_REF_BYTES);
+        self.recent_bytes().saturating_add(queued) + self.extents.len() * size_of::<Extent>()
     }
 
     /// A queue is done with these messages.
@@ -353,11 +321,21 @@ impl Bodies {
             let extent = &mut self.extents[index];
             let extent_end = extent.end.min(end);
             extent.live -= extent_end - sequence;
-            sequence = extent_end;
+            self.live -= extent_end - sequence;
             if extent.live == 0 {
                 self.dead += 1;
                 self.drop_held(index);
+            } else if let Held::Recent(recent) = &mut extent.held {
+                let before = recent.bytes();
+                let blocks = &mut self.blocks;
+                let freed = |Freed { block, bytes }| blocks.remove(block, bytes);
+                recent.release((sequence, extent_end), self.hint.1, freed);
+                if recent.tidy() {
+                    self.hint.1 = 0;
+                }
+                self.around_bytes = self.around_bytes + recent.bytes() - before;
             }
+            sequence = extent_end;
         }
         self.clear_dead();
     }
@@ -382,10 +360,10 @@ impl Bodies {
         let extent = &mut self.extents[index];
         let (groups, read_back) = match &mut extent.held {
             Held::Nothing => return Err(Missing::Cold),
-            Held::Recent(groups) => (&*groups, None),
+            Held::Recent(recent) => (recent.groups(), None),
             Held::ReadBack(back) => {
                 back.touched = self.now;
-                (&back.groups, Some(extent.first))
+                (&back.groups[..], Some(extent.first))
             }
         };
         let holds = |group: &Group| group.first <= sequence && sequence < group.end();
@@ -477,11 +455,11 @@ impl Bodies {
     /// here: a consumer that is far behind needs the oldest messages, one that is not needs the newest. Only what is durable
     /// can be read back.
     pub(super) fn evict(&mut self, bytes_max: usize, durable: LogIndex) {
-        if self.recent_bytes <= bytes_max {
+        if self.recent_bytes() <= bytes_max {
             return;
         }
         let mut index = self.extents.partition_point(|extent| extent.first < self.evicted_below);
-        while self.recent_bytes > bytes_max && index < self.extents.len() {
+        while self.recent_bytes() > bytes_max && index < self.extents.len() {
             let extent = &self.extents[index];
             if extent.batches.last > durable {
                 break;
@@ -548,16 +526,18 @@ impl Bodies {
     }
 
     fn drop_held(&mut self, index: usize) {
-        let bytes = |groups: Vec<Group>| groups.iter().map(|group| group.bytes.len()).sum::<usize>();
         match std::mem::replace(&mut self.extents[index].held, Held::Nothing) {
             Held::Nothing => {}
-            Held::Recent(groups) => self.recent_bytes -= bytes(groups),
+            Held::Recent(recent) => {
+                self.around_bytes -= recent.bytes();
+                recent.freed().for_each(|Freed { block, bytes }| self.blocks.remove(block, bytes));
+            }
             // It is counted until the last delivery of it was written.
             Held::ReadBack(_) => {}
         }
     }
 
-    fn find(&mut self, sequence: u64) -> Option<usize> {
+    pub(super) fn find(&mut self, sequence: u64) -> Option<usize> {
         let holds = |extent: &Extent| extent.first <= sequence && sequence < extent.end;
         let near = [self.hint.0, self.hint.0 + 1];
         let index = match near.into_iter().find(|index| self.extents.get(*index).is_some_and(holds)) {
@@ -589,6 +569,38 @@ mod tests {
     use super::*;
     use crate::model::BodySequence;
 
+    impl Bodies {
+        /// Memory that messages take which came in, by looking at every piece of it. Of the block that is being filled only
+        /// what is needed.
+        pub(in crate::shard) fn walk(&self) -> usize {
+            let (mut bytes, mut blocks, mut origins) = (0, BTreeSet::new(), BTreeSet::new());
+            let recent = self.extents.iter().filter_map(|extent| match &extent.held {
+                Held::Recent(recent) => Some(recent),
+                _ => None,
+            });
+            for recent in recent {
+                bytes += std::mem::size_of_val(recent.groups());
+                for (group, at) in recent.blocks() {
+                    let block = self.blocks.get(at).expect("what a message lies in is known");
+                    let start = group.bytes.as_ptr() as usize;
+                    assert!(
+                        at <= start && start + group.bytes.len() <= at + block.bytes,
+                        "it lies elsewhere"
+                    );
+                    bytes += group.ends.capacity() * size_of::<u32>();
+                    if blocks.insert(at) && !self.blocks.is_filling(at) {
+                        bytes += block.bytes;
+                    }
+                    if origins.insert(Arc::as_ptr(&group.origin)) {
+                        bytes += size_of::<Origin>();
+                    }
+                }
+            }
+            assert_eq!(blocks.len(), self.blocks.len(), "a block that nobody needs is counted");
+            bytes + self.extents.capacity() * size_of::<Extent>()
+        }
+    }
+
     fn run(first: u64, count: u64) -> SequenceRun {
         SequenceRun { first: BodySequence(first), count }
     }
@@ -616,7 +628,13 @@ mod tests {
             bodies.note(*first, &origin(*first), LogIndex(batch), offset, ends(*count), *count as u64);
             offset += (count * 4) as u32;
         }
-        bodies.freeze(&bytes(offset as usize / 4), 0);
+        freeze(bodies, &bytes(offset as usize / 4), 0);
+    }
+
+    /// Each chunk is a block.
+    fn freeze(bodies: &mut Bodies, chunk: &Bytes, offset: u32) {
+        let block = Block { at: chunk.as_ptr() as usize, bytes: chunk.len() };
+        bodies.freeze(chunk, block, offset);
     }
 
     fn store(groups: &[(u64, usize)]) -> Bodies {
@@ -653,7 +671,7 @@ mod tests {
         bodies.note(1, &origin, LogIndex(1), 0, ends(2), 2);
         bodies.note(3, &origin, LogIndex(1), 8, ends(3), 3);
         bodies.note(6, &origin, LogIndex(2), 0, ends(1), 1);
-        bodies.freeze(&bytes(6), 0);
+        freeze(&mut bodies, &bytes(6), 0);
         assert_eq!(bodies.look_up(run(2, 9)).unwrap().count, 4);
         assert_eq!(bodies.look_up(run(6, 9)).unwrap().count, 1, "another batch");
     }
@@ -663,9 +681,9 @@ mod tests {
         let mut bodies = store(&[(1, 3), (4, 2)]);
         bodies.release(run(2, 3));
         bodies.release(run(5, 1));
-        assert_eq!(bodies.recent_bytes, 20);
+        assert!(bodies.recent_bytes() >= 20);
         bodies.release(run(1, 1));
-        assert_eq!((bodies.recent_bytes, bodies.extents.len()), (0, 0));
+        assert_eq!((bodies.recent_bytes(), bodies.memory_bytes(), bodies.extents.len()), (0, 0, 0));
     }
 
     #[test]
@@ -678,19 +696,19 @@ mod tests {
         }
         let batches: Vec<_> =
             bodies.extents.iter().map(|extent| (extent.batches.first.0, extent.batches.last.0)).collect();
-        assert_eq!(batches, [(1, 2), (3, 4), (6, 6)]);
+        assert_eq!(batches, [(1, 2), (3, 6)], "batch 5 had no messages");
         // A large batch is not cut into pieces: it can only be read back as a whole.
         let first = bodies.extents.back().unwrap().end;
         add(&mut bodies, 7, &[(first, 2 * many)]);
         add(&mut bodies, 7, &[(first + 2 * many as u64, 3)]);
-        assert_eq!(bodies.extents.len(), 4 - 1);
+        assert_eq!(bodies.extents.len(), 3 - 1);
     }
 
     #[test]
     fn what_left_memory_comes_back_from_the_log() {
         let mut bodies = store(&[(1, 3), (4, 2)]);
         let first = bodies.extents[0].end;
-        add(&mut bodies, 3, &[(first, 2)]);
+        add(&mut bodies, 9, &[(first, 2)]);
         bodies.evict(8, LogIndex(1));
         assert_eq!(bodies.look_up(run(1, 1)).unwrap_err(), Missing::Cold);
         assert!(bodies.look_up(run(6, 1)).is_ok());
@@ -709,16 +727,16 @@ mod tests {
         let mut bodies = store(&[(1, 3)]);
         bodies.note(4, &origin(4), LogIndex(1), 12, vec![4], 0);
         bodies.recover(5, 1, LogIndex(1), 4, 0);
-        bodies.freeze(&bytes(1), 12);
+        freeze(&mut bodies, &bytes(1), 12);
         bodies.release(run(1, 3));
-        assert_eq!((bodies.recent_bytes, bodies.extents.len(), bodies.dead), (0, 0, 0));
+        assert_eq!((bodies.memory_bytes(), bodies.extents.len(), bodies.dead), (0, 0, 0));
     }
 
     #[test]
     fn what_comes_back_too_late_is_dropped() {
         let mut bodies = store(&[(1, 3)]);
-        add(&mut bodies, 3, &[(4, 2)]);
-        bodies.evict(0, LogIndex(3));
+        add(&mut bodies, 9, &[(4, 2)]);
+        bodies.evict(0, LogIndex(9));
         let cold = bodies.cold_from(4, 0)[0];
         bodies.release(run(4, 2));
         assert!(!bodies.is_cold(&cold));

@@ -3,7 +3,7 @@
 //! ```text
 //! state  = version (1 byte), next body sequence, extents n, n x extent, queues n, n x (queue, its state)
 //! extent = gap to the end of the extent before, messages, gap to the last batch of the extent before, batches - 1,
-//!          bytes of messages
+//!          bytes of messages, queues x messages that needed it at first
 //! ```
 //!
 //! All numbers are protobuf varints. How a queue's state is written stands in `src/queue`.
@@ -12,12 +12,12 @@ use bytes::Bytes;
 use prost::encoding::{decode_varint, encode_varint};
 
 use super::batch::BatchBuilder;
-use super::bodies::Bodies;
+use super::bodies::{Batches, Bodies, Extent, Held};
 use super::recovery::RECOVERED;
 use super::shard::{Shard, Slot};
 use crate::model::QueueId;
 use crate::queue::{Queue, SEQUENCE_MAX};
-use crate::storage::{LogOwner, RecoveredBatch};
+use crate::storage::{LogIndex, LogOwner, RecoveredBatch};
 
 const VERSION: u8 = 1;
 
@@ -82,7 +82,76 @@ impl Shard {
     }
 }
 
-pub(super) fn number(rest: &mut &[u8]) -> Result<u64, String> {
+impl Bodies {
+    /// Writes for a checkpoint where the messages are that somebody still needs.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let live = || self.extents.iter().filter(|extent| extent.live > 0);
+        encode_varint(live().count() as u64, out);
+        let (mut end, mut last) = (0, LogIndex(0));
+        for extent in live() {
+            let Batches { first: first_batch, last: last_batch } = extent.batches;
+            let numbers = [
+                extent.first - end,
+                extent.end - extent.first,
+                first_batch.0 - last.0,
+                last_batch.0 - first_batch.0,
+                extent.bytes,
+                extent.all,
+            ];
+            numbers.into_iter().for_each(|number| encode_varint(number, out));
+            (end, last) = (extent.end, last_batch);
+        }
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote. Who needs the messages comes with [`count`](Self::count).
+    pub(super) fn decode(rest: &mut &[u8]) -> Result<Self, String> {
+        let mut bodies = Self::default();
+        let (mut end, mut last) = (0u64, 0u64);
+        for _ in 0..number(rest)? {
+            let [gap, messages, batch_gap, more_batches, bytes, all] =
+                [number(rest)?, number(rest)?, number(rest)?, number(rest)?, number(rest)?, number(rest)?];
+            let first = end.checked_add(gap);
+            let batch = last.checked_add(batch_gap);
+            let bounds = first.zip(batch).and_then(|(first, batch)| {
+                Some((first, first.checked_add(messages)?, batch, batch.checked_add(more_batches)?))
+            });
+            let (first, messages_end, batch, last_batch) =
+                bounds.ok_or("a place of messages is out of range")?;
+            let batches = Batches { first: LogIndex(batch), last: LogIndex(last_batch) };
+            bodies.extents.push_back(Extent {
+                first,
+                end: messages_end,
+                batches,
+                bytes,
+                all,
+                live: 0,
+                held: Held::Nothing,
+            });
+            (end, last) = (messages_end, last_batch);
+        }
+        bodies.evicted_below = end;
+        bodies.closed_below = end;
+        Ok(bodies)
+    }
+
+    /// A queue needs this message; `false` if there is none.
+    pub(super) fn count(&mut self, sequence: u64) -> bool {
+        let found = self.find(sequence);
+        if let Some(index) = found {
+            self.extents[index].live += 1;
+            self.live += 1;
+        }
+        found.is_some()
+    }
+
+    /// All queues have been counted.
+    pub(super) fn counted(&mut self) {
+        self.extents.retain(|extent| extent.live > 0);
+        self.hint = (0, 0);
+    }
+}
+
+fn number(rest: &mut &[u8]) -> Result<u64, String> {
     decode_varint(rest).map_err(|error| format!("a number of its state: {error}"))
 }
 

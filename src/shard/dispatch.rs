@@ -33,8 +33,8 @@ impl Shard {
     }
 
     pub(super) fn freeze(&mut self) {
-        if let Some((chunk, offset)) = self.batch.freeze() {
-            self.bodies.freeze(&chunk, offset);
+        if let Some((chunk, block, offset)) = self.batch.freeze() {
+            self.bodies.freeze(&chunk, block, offset);
         }
     }
 

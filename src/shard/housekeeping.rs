@@ -202,6 +202,7 @@ impl Shard {
     fn checkpoint(&mut self, keeper: &dyn LogKeeper) -> CheckpointJob {
         let (mut segments, below) = self.full_segments(keeper);
         let dead = dead_among(&segments, &mut self.bodies.needed());
+        self.bodies.close();
         let remove = std::mem::take(&mut self.housekeeping.dead);
         segments.retain(|segment| !remove.contains(&segment.first_index));
         self.housekeeping

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Bytes of messages that all volatile shards hold together, with a bound. Publishers look at it before they hand more
+/// Memory that messages of all volatile shards take together, with a bound: with what stands around them, and what queues
+/// hold of them. Publishers look at it before they hand more
 /// over; shards say what they hold. Once it is full it stays so until a fifth is free: who waits is not to wait again for
 /// each message.
 #[derive(Debug)]

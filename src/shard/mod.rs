@@ -5,9 +5,11 @@
 //! never know a protocol, a route or an exchange. Start reading at [`Shard::turn`]; `task.rs` is the loop around it.
 
 mod batch;
+mod blocks;
 mod bodies;
 mod checkpoint;
 mod command;
+mod compaction;
 mod consumers;
 mod disk_gauge;
 mod dispatch;
@@ -21,6 +23,7 @@ mod operation;
 mod out_of_service;
 mod read_back;
 mod reading;
+mod recent;
 mod recovery;
 mod shard;
 mod task;

@@ -158,12 +158,13 @@ impl Shard {
             self.note_progress();
         }
         self.begin_reads();
+        self.bodies.compact();
         if self.logged {
             self.bodies.evict(self.options.resident_bytes_max, self.durable);
             self.keep_house();
         }
         if let Some((gauge, told)) = &mut self.gauge {
-            let bytes = self.bodies.recent_bytes();
+            let bytes = self.bodies.memory_bytes();
             gauge.change(std::mem::replace(told, bytes), bytes);
         }
         for outlet in self.touched.drain(..) {

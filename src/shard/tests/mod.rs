@@ -7,5 +7,6 @@ mod crashes;
 mod driver;
 mod hostile_log;
 mod lagging;
+mod memory_held;
 mod scenarios;
 mod with_direct_log;
