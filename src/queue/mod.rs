@@ -1,8 +1,8 @@
 //! One queue as a state machine: which messages it holds, who has which, what goes out next.
 //!
 //! Owns order, outstanding deliveries, prefetch, credit and redelivery. Must never see a body, a socket, a clock or a
-//! log: logged input comes through [`Queue::apply`], everything that lives only as long as a connection through the
-//! `handle_*` methods, and what is to be done comes out as [`Effect`]s. Start reading at [`Queue`].
+//! log: logged input comes through [`Queue::enqueue`] and [`Queue::apply`], everything that lives only as long as a connection
+//! through the other methods, and what is to be done comes out as [`Effect`]s. Start reading at [`Queue`].
 
 mod backlog;
 mod checkpoint;

@@ -97,7 +97,7 @@ pub(super) struct Slot {
 }
 
 impl Shard {
-    /// A shard without queues whose log is not open yet: next come [`Shard::replay`] for each batch of the log, then
+    /// A shard without queues whose log is not open yet: next comes the log that makes it what it was ([`LogOwner`](crate::storage::LogOwner)), then
     /// [`Shard::start`].
     pub fn new(options: ShardOptions, notices: Arc<Mailbox<Notice>>) -> Self {
         Self {
