@@ -20,6 +20,7 @@ mod line_reader;
 mod list;
 mod log;
 mod message_output;
+mod open_files;
 mod output;
 mod perf;
 mod publish;

@@ -4,12 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 
 use clap::Args;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::config_flags::ConfigFlags;
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::log::Log;
+use super::open_files::{allow_open_files, open_files_allowed};
 use super::output;
 use crate::broker::{BrokerOptions, open};
 use crate::config::{Config, Place};
@@ -111,18 +111,13 @@ fn broker_options(config: Config) -> BrokerOptions {
 /// Every connection takes a file descriptor, and many systems allow 1,024 unless a process asks for more. How many
 /// connections there may be so that the logs are never short of one.
 fn connections_allowed(connections_max: usize, shards: u16) -> Result<usize, Failure> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     // The catalog has a log, too.
     let beside = FILES_BESIDE + FILES_PER_LOG * (u64::from(shards) + 1);
     let needed = connections_max as u64 + beside;
-    let mut allowed = current.unwrap_or(u64::MAX);
-    if allowed < needed {
-        let wanted = maximum.map_or(needed, |maximum| maximum.min(needed));
-        match setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }) {
-            Ok(()) => allowed = wanted,
-            Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
-        }
-    }
+    let allowed = allow_open_files(needed).unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+        open_files_allowed()
+    });
     if allowed < beside + CONNECTIONS_MIN {
         let least = beside + CONNECTIONS_MIN;
         let text = format!(

@@ -85,6 +85,9 @@ pub(super) struct Arguments {
     /// Name of the queue. One that is there is used as it is, and stays
     #[arg(long, value_name = "NAME")]
     queue: Option<String>,
+    /// Connections of producers, and as many of consumers, at most; those beyond share
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = count(1, 10_000))]
+    connections: usize,
     /// Threads of the generator; half of the machine's cores if nothing is said
     #[arg(long, value_name = "N", value_parser = count(1, 256))]
     threads: Option<usize>,

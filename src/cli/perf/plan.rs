@@ -79,6 +79,8 @@ pub(super) struct Plan {
     pub(super) topic_bindings: usize,
     pub(super) keeps: bool,
     pub(super) queue_name: Option<String>,
+    /// Of producers, and as many of consumers, at most.
+    pub(super) connections: usize,
     pub(super) threads: usize,
 }
 
@@ -123,6 +125,7 @@ impl Plan {
             topic_bindings: typed.topic_bindings,
             keeps: typed.keep,
             queue_name: typed.queue.clone(),
+            connections: typed.connections,
             threads: typed.threads.unwrap_or_else(threads_default),
         };
         plan.check_bounds()?;
@@ -152,6 +155,11 @@ impl Plan {
 
     pub(super) fn consumers_in_all(&self) -> usize {
         if self.is_fanout() { self.consumers * self.queues } else { self.consumers }
+    }
+
+    /// Connections on which the producers sit, and those on which the consumers do.
+    pub(super) fn connections_in_all(&self) -> usize {
+        self.producers.min(self.connections) + self.consumers_in_all().min(self.connections)
     }
 
     /// Who consumes from which queue: every queue has a consumer and every consumer a queue.
@@ -210,6 +218,7 @@ impl Plan {
             "topic_bindings": self.topic_bindings,
             "keep": self.keeps,
             "queue": self.queue_name,
+            "connections": self.connections,
             "threads": self.threads,
         })
     }
@@ -403,6 +412,14 @@ mod tests {
         assert_eq!(good("--producers 2 --queues 3").streams_of(1), [(1, 1)]);
         assert_eq!(good("--producers 3 --queues 1").streams_of(2), [(2, 0)]);
         assert_eq!(good("--producers 2 --fanout 9").streams_of(1), [(1, 1)]);
+    }
+
+    #[test]
+    fn who_has_no_connection_of_its_own_shares_one() {
+        assert_eq!(good("").connections_in_all(), 2);
+        assert_eq!(good("--producers 500 --consumers 10").connections_in_all(), 138);
+        assert_eq!(good("--producers 500 --consumers 10 --connections 500").connections_in_all(), 510);
+        assert_eq!(good("--producers 500 --fanout 9 --connections 5").connections_in_all(), 10);
     }
 
     #[test]

@@ -22,11 +22,12 @@ use super::tally::{Faults, QueueTally};
 use super::topology::Topology;
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
+use crate::cli::open_files::allow_open_files;
 use crate::cli::session::Target;
 use crate::client::{Channel, ConnectOptions, Connection};
 
-/// Connections of producers, and as many of consumers, at most; beyond, they share.
-const CONNECTIONS_MAX: usize = 128;
+/// Files that a run has open besides its connections and the timers of its producers.
+const FILES_BESIDE: u64 = 64;
 
 /// When nothing has happened for so long, nothing more will come.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,9 +39,25 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(super) fn run(plan: &Plan, target: &Target) -> Result<Results, Failure> {
     // If a connection breaks the run is over: what it would measure afterwards is something else.
     let options = target.options()?.no_reconnect();
+    check_open_files(plan)?;
     let runtime = Builder::new_multi_thread().worker_threads(plan.threads).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(format!("cannot start threads: {error}")))?;
     runtime.block_on(run_on_broker(plan, options))
+}
+
+/// Many systems allow 1,024 files unless a process asks for more, and every connection and every timer is one.
+fn check_open_files(plan: &Plan) -> Result<(), Failure> {
+    let timers = if plan.rate.is_some() { plan.producers } else { 0 };
+    let needed = (plan.connections_in_all() + timers) as u64 + FILES_BESIDE;
+    let allowed = allow_open_files(needed)
+        .map_err(|error| Failure::new(format!("cannot raise the limit of open files: {error}")))?;
+    if allowed < needed {
+        return Err(Failure::new(format!(
+            "this process may have {allowed} files open, and the run needs {needed}"
+        ))
+        .hint("give fewer --connections, or raise the limit with `ulimit -n`"));
+    }
+    Ok(())
 }
 
 async fn run_on_broker(plan: &Plan, options: ConnectOptions) -> Result<Results, Failure> {
@@ -215,11 +232,11 @@ impl Course<'_> {
     async fn connect(&self, what: &str, count: usize) -> Result<Channels, Failure> {
         let mut connected = Channels::default();
         for index in 0..count {
-            if index < CONNECTIONS_MAX {
+            if index < self.plan.connections {
                 let options = self.options.clone().connection_name(format!("leveret perf {what} {index}"));
                 connected.connections.push(Connection::connect(options).await?);
             }
-            let connection = &connected.connections[index % CONNECTIONS_MAX];
+            let connection = &connected.connections[index % self.plan.connections];
             connected.channels.push(connection.channel().await?);
         }
         Ok(connected)

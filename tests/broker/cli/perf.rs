@@ -1,5 +1,7 @@
 //! Measuring: the figures add up, and what is made is tidied away.
 
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use crate::support::{Broker, interrupt, leveret, run};
@@ -87,6 +89,35 @@ fn a_count_is_published_and_consumed_exactly() {
         assert_eq!(results["total"]["consumed"], 2000, "{arguments}");
     }
     assert_tidy(&broker);
+}
+
+#[test]
+fn producers_have_as_many_connections_as_they_are_given() {
+    let broker = Broker::start();
+    for (connections, expected) in [("", 131), ("--connections 140", 133), ("--connections 3", 6)] {
+        let before = connections_made(&broker);
+        let arguments =
+            format!("--count 260 --producers 130 --consumers 3 --confirm 1 --size 16 {connections}");
+        let results = perf(&broker, &arguments);
+        assert_eq!(results["consumed"], 260, "{connections}");
+        // One more makes the queues, and one asks.
+        assert_eq!(connections_made(&broker) - before, expected + 2, "{connections}");
+    }
+}
+
+/// The number of the newest connection, which is the one that asks.
+#[track_caller]
+fn connections_made(broker: &Broker) -> u64 {
+    let connections = broker.run(&["list", "connections", "--json"]).json();
+    connections.as_array().unwrap().iter().map(|entry| entry["id"].as_u64().unwrap()).max().unwrap()
+}
+
+#[test]
+fn a_run_that_needs_more_files_than_it_may_have_says_so_first() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 100 && exec \"$0\" perf --producers 40", env!("CARGO_BIN_EXE_leveret")]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    run(command).fails(1, &["may have 100 files open", "needs 105", "--connections"]);
 }
 
 #[test]
