@@ -230,6 +230,7 @@ impl Driver {
             ticket: self.last_ticket,
             outlet: Arc::clone(&self.outlet),
             wait_durable: true,
+            wake_when_taken: true,
         })
     }
 
