@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::catalog::FIRST_VOLATILE_SHARD;
-use super::session::Session;
+use super::session::{Session, UNTAKEN_BYTES_MAX};
 use super::vhost::Vhost;
 use crate::model::{
     Durability, Entity, ExchangeName, FieldTable, MessageRun, QueueId, Refusal, ReplyCode, RoutingKey,
@@ -321,6 +321,7 @@ impl Session {
                 ticket,
                 outlet: Arc::clone(&self.outlet),
                 wait_durable: !target.transient,
+                wake_when_taken: self.untaken_bytes >= UNTAKEN_BYTES_MAX / 2,
             }));
         }
         report

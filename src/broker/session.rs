@@ -20,7 +20,7 @@ const WINDOW_BYTES_MIN: u64 = 16 * 1024;
 
 /// Bytes of messages that wait in mailboxes of shards for one connection, about. Little: what waits there delays
 /// everything behind it, and a shard that is busy gets no faster by it.
-const UNTAKEN_BYTES_MAX: usize = 64 * 1024;
+pub(super) const UNTAKEN_BYTES_MAX: usize = 64 * 1024;
 
 /// Consumers of one connection at most, those included that were cancelled and hold unsettled deliveries.
 pub const CONSUMERS_MAX: usize = 65_535;

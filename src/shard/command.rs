@@ -51,6 +51,8 @@ pub struct PublishBatch {
     pub outlet: Outlet,
     /// Tell only when the disk has them.
     pub wait_durable: bool,
+    /// Wake the connection when they are taken, since it may wait for that; if not, it learns of it with what follows.
+    pub wake_when_taken: bool,
 }
 
 /// Neighbouring messages of a run with the same queues.

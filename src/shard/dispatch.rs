@@ -227,12 +227,15 @@ impl Shard {
         self.touch(outlet);
     }
 
-    pub(super) fn send_taken(&mut self, outlet: &Outlet, more: usize) {
+    /// Tells that messages were taken. Without `wake` the connection reads it when it is woken for something else.
+    pub(super) fn send_taken(&mut self, outlet: &Outlet, more: usize, wake: bool) {
         outlet.update(|events| match events.last_mut() {
             Some(Event::Taken { bytes }) => *bytes += more,
             _ => events.push(Event::Taken { bytes: more }),
         });
-        self.touch(outlet);
+        if wake {
+            self.touch(outlet);
+        }
     }
 
     pub(super) fn send(&mut self, outlet: &Outlet, event: Event) {

@@ -74,6 +74,11 @@ impl<T> Mailbox<T> {
         Poll::Ready(())
     }
 
+    /// Appends the values that wait, if any do, to those taken before.
+    pub fn take_more(&self, into: &mut Vec<T>) {
+        into.append(&mut self.lock().values);
+    }
+
     /// Refuses values from now on and drops those that wait.
     pub fn close(&self) {
         let dropped = {

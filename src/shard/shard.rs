@@ -285,7 +285,7 @@ impl Shard {
     }
 
     pub(super) fn publish(&mut self, publish: PublishBatch) {
-        let PublishBatch { origin, run, segments, ticket, outlet, wait_durable } = publish;
+        let PublishBatch { origin, run, segments, ticket, outlet, wait_durable, wake_when_taken } = publish;
         let taken_bytes = run.bytes().len();
         if let Some(what) = &self.failed {
             let refusal = Box::new(log_failed(self.options.id, what));
@@ -324,7 +324,7 @@ impl Shard {
         let index = self.log().next_index();
         self.bodies.note(first, &origin, index, offset, ends, live);
         if self.logged && (wait_durable || self.log().pending_bytes() > PENDING_BYTES_MAX) {
-            self.send_taken(&outlet, taken_bytes);
+            self.send_taken(&outlet, taken_bytes, wake_when_taken);
             self.waiting.push(Waiting::Publish { outlet, ticket });
         } else {
             let durability = if self.logged { Durability::Memory } else { self.log().progress().durability };

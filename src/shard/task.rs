@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
+use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::timeout;
 
 use super::command::Command;
@@ -64,6 +64,7 @@ async fn run(mut shard: Shard, mailbox: Arc<Mailbox<Command>>) {
     let closing = loop {
         let idle_for = if shard.has_work() { Some(0) } else { shard.wakes_in() };
         wait(idle_for, &mailbox, &mut commands).await;
+        gather(&mailbox, &mut commands).await;
         let close = take_close(&mut commands);
         shard.turn(now(), &mut commands);
         start_jobs(&mut shard, &log, &mailbox);
@@ -105,6 +106,13 @@ async fn wait(millis: Option<u64>, mailbox: &Mailbox<Command>, commands: &mut Ve
         // Over time or not, a turn follows.
         Some(millis) => drop(timeout(Duration::from_millis(millis), arrived).await),
     }
+}
+
+/// Lets those go first who are ready to run, and takes what they send: a turn, its wake-ups and its sync serve them all.
+/// With nobody ready this costs a look at the sockets.
+async fn gather(mailbox: &Mailbox<Command>, commands: &mut Vec<Command>) {
+    yield_now().await;
+    mailbox.take_more(commands);
 }
 
 fn take_close(commands: &mut Vec<Command>) -> Option<oneshot::Sender<Result<Option<KnownLog>, String>>> {

@@ -247,6 +247,7 @@ impl Driver {
             ticket: self.last_ticket,
             outlet: Arc::clone(&self.outlet),
             wait_durable: true,
+            wake_when_taken: true,
         })
     }
 

@@ -1,7 +1,11 @@
 //! What a shard promises, one promise a test.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
+
 use super::driver::*;
-use crate::model::{Durability, QueueId};
+use crate::model::{Durability, QueueId, Timestamp};
 use crate::shard::*;
 use crate::storage::testing::{Fault, MemoryDisk, PowerLoss};
 
@@ -127,6 +131,36 @@ fn settlements_survive_and_are_told_when_they_do() {
     driver.settle_down();
     let mut driver = after_power_cut(&disk, driver, &[Q]);
     assert_eq!(driver.inspect(Q).counts.ready, 0);
+}
+
+#[test]
+fn a_connection_is_woken_for_what_it_waits_for() {
+    let disk = MemoryDisk::new();
+    let mut driver = Driver::open(&disk, usize::MAX, &[Q]);
+    for wake_when_taken in [false, true] {
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut events = Vec::new();
+        assert!(driver.outlet.poll_take(&mut Context::from_waker(&waker), &mut events).is_pending());
+        let Command::Publish(publish) = driver.publish_command(&[1], 10, &[Q]) else { unreachable!() };
+        let mut commands = vec![Command::Publish(PublishBatch { wake_when_taken, ..publish })];
+        driver.shard.turn(Timestamp(1), &mut commands);
+        assert_eq!(woken.0.load(Ordering::Relaxed), wake_when_taken, "the shard has taken it");
+        driver.log.as_ref().unwrap().0.lock().unwrap().step().unwrap();
+        driver.shard.turn(Timestamp(2), &mut commands);
+        assert!(woken.0.load(Ordering::Relaxed), "the disk has it");
+        driver.outlet.update(|waiting| events.append(waiting));
+        assert!(matches!(events[..], [Event::Taken { .. }, Event::Published { .. }]), "{events:?}");
+    }
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]

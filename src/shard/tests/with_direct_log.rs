@@ -55,6 +55,7 @@ fn what_its_writer_confirmed_survives_a_power_cut() {
                 ticket,
                 outlet: Arc::clone(&outlet),
                 wait_durable: true,
+                wake_when_taken: true,
             })
         })
         .collect();
