@@ -705,6 +705,21 @@ mod tests {
     }
 
     #[test]
+    fn an_extent_does_not_reach_over_batches_whose_segments_may_go() {
+        let mut bodies = store(&[(1, 3)]);
+        add(&mut bodies, 3, &[(4, 1)]);
+        assert_eq!(bodies.extents.len(), 1, "batch 2 had no messages");
+        bodies.close();
+        add(&mut bodies, 5, &[(5, 1)]);
+        assert_eq!(bodies.extents.len(), 2, "a checkpoint may have found that nobody needs batch 4");
+        add(&mut bodies, 7, &[(6, 1)]);
+        add(&mut bodies, 7 + EMPTY_BATCHES_MAX + 2, &[(7, 1)]);
+        add(&mut bodies, 7 + EMPTY_BATCHES_MAX + 3, &[(9, 1)]);
+        let ends: Vec<_> = bodies.extents.iter().map(|extent| extent.end).collect();
+        assert_eq!(ends, [5, 7, 10], "too many between; the next batch always fits");
+    }
+
+    #[test]
     fn what_left_memory_comes_back_from_the_log() {
         let mut bodies = store(&[(1, 3), (4, 2)]);
         let first = bodies.extents[0].end;
