@@ -1,4 +1,4 @@
-//! A whole broker on a disk in memory that fails at each of its calls in turn, and what its clients were told held
+//! A whole broker on a disk in memory that fails at each call that changes it in turn, and what its clients were told held
 //! against what is there afterwards.
 
 mod world;
@@ -222,7 +222,7 @@ fn whenever_the_power_goes_clients_were_told_the_truth() {
     }
 }
 
-/// Opens after a crash on a disk that fails at each call of the recovery in turn, and then on one that works.
+/// Opens after a crash on a disk that fails at each call by which the recovery changes it, and then on one that works.
 #[test]
 fn a_recovery_that_fails_changes_nothing() {
     let mut call = 0;
