@@ -29,7 +29,7 @@ pub struct QueueListing {
     pub definition: Arc<QueueDefinition>,
     /// Its numbers; zeros if its shard could not be started.
     pub counts: QueueCounts,
-    /// Why its shard does not work, if it does not.
+    /// Why its shard does not work, or why it hands out nothing, if that is so.
     pub fault: Option<Arc<str>>,
 }
 
@@ -85,8 +85,10 @@ impl Broker {
         let entries = definitions
             .into_iter()
             .map(|definition| {
-                let counts = states.remove(&definition.id).map(|state| state.counts).unwrap_or_default();
-                let fault = self.shared.fault(definition.shard);
+                let state = states.remove(&definition.id);
+                let counts = state.as_ref().map(|state| state.counts).unwrap_or_default();
+                let of_queue = || state.and_then(|state| state.fault);
+                let fault = self.shared.fault(definition.shard).or_else(of_queue);
                 QueueListing { definition, counts, fault }
             })
             .collect();

@@ -8,6 +8,7 @@ mod backlog;
 mod checkpoint;
 mod consumer;
 mod departure;
+mod handing_out;
 mod message_ref;
 mod packed;
 mod queue;

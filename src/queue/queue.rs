@@ -20,14 +20,9 @@ use std::ops::Range;
 use super::backlog::Backlog;
 use super::consumer::{Consumer, ConsumerKey, ConsumerLimits};
 use super::departure::{Departure, Departures};
-use super::message_ref::{MessageRef, SEQUENCE_MAX};
+use super::message_ref::MessageRef;
 use super::sequence_runs::{SequenceRun, SequenceRuns};
 use crate::model::{BodySequence, DeliveryTag};
-
-/// How far the delivery mark runs ahead of the deliveries, in body sequences.
-const MARK_STEP: u64 = 1 << 18;
-/// Most messages a consumer gets in a row when there are several.
-const TURN_MESSAGES_MAX: u64 = 64;
 
 /// Room for delivery counts that is kept while there are none.
 const IDLE_COUNTS_MAX: usize = 1024;
@@ -139,27 +134,27 @@ pub struct QueueCounts {
 /// One queue. See the module's picture.
 #[derive(Debug)]
 pub struct Queue {
-    options: QueueOptions,
+    pub(super) options: QueueOptions,
     pub(super) backlog: Backlog,
     /// Messages that were handed out and came back.
-    returned: BTreeMap<u64, MessageRef>,
+    pub(super) returned: BTreeMap<u64, MessageRef>,
     /// How often a message came back. Only for those that did.
     pub(super) delivery_counts: HashMap<u64, u32, foldhash::fast::FixedState>,
     /// Handed out and neither settled nor returned.
-    outstanding: u64,
-    consumers: Vec<Consumer>,
+    pub(super) outstanding: u64,
+    pub(super) consumers: Vec<Consumer>,
     /// Whose turn it is.
-    turn: usize,
+    pub(super) turn: usize,
     /// The logged mark.
     pub(super) mark: u64,
     /// A mark was asked for that `mark_durable` has not confirmed.
-    mark_pending: bool,
+    pub(super) mark_pending: bool,
     /// Nothing at or above is handed out.
-    deliver_below: u64,
+    pub(super) deliver_below: u64,
     /// What stood below the mark at recovery may have been delivered by the process before.
-    redelivered_below: u64,
+    pub(super) redelivered_below: u64,
     published: u64,
-    delivered: u64,
+    pub(super) delivered: u64,
     departures: Departures,
 }
 
@@ -419,6 +414,11 @@ impl Queue {
         self.consumers.iter().map(|consumer| consumer.key)
     }
 
+    /// Keys of those that are consumers in the full sense: not cancelled, and not asking for messages one at a time.
+    pub fn active_consumers(&self) -> impl Iterator<Item = ConsumerKey> {
+        self.consumers.iter().filter(|consumer| consumer.is_active()).map(|consumer| consumer.key)
+    }
+
     /// A consumer's limits and unsettled count.
     pub fn consumer_state(&self, key: ConsumerKey) -> Option<(ConsumerLimits, u64)> {
         let consumer = self.consumers.iter().find(|consumer| consumer.key == key)?;
@@ -444,109 +444,12 @@ impl Queue {
         }
     }
 
-    /// Hands out what the consumers have room for. To be called after input that may have made messages or room.
-    pub fn deliver(&mut self, effects: &mut Effects) {
-        let able = self.consumers.iter().filter(|consumer| consumer.room() > 0).count() as u64;
-        if able == 0 {
-            return;
-        }
-        let ready = self.backlog.live() - self.outstanding;
-        let turn_messages =
-            if able == 1 { u64::MAX } else { (ready / (able * 8)).clamp(1, TURN_MESSAGES_MAX) };
-        let mut idle_turns = 0;
-        while idle_turns < self.consumers.len() && self.next_waiting().is_some() {
-            self.turn %= self.consumers.len();
-            let taken = self.serve(self.turn, turn_messages, effects);
-            idle_turns = if taken == 0 { idle_turns + 1 } else { 0 };
-            self.turn += 1;
-        }
-        self.advance_mark(effects);
-    }
-
-    fn serve(&mut self, index: usize, messages_max: u64, effects: &mut Effects) -> u64 {
-        let mut taken = 0;
-        let mut accepted = SequenceRuns::default();
-        while taken < messages_max && self.consumers[index].room() > 0 {
-            let Some((message, came_back)) = self.next_waiting() else { break };
-            let sequence = message.sequence();
-            if came_back {
-                self.returned.remove(&sequence);
-            } else {
-                self.backlog.advance();
-            }
-            self.outstanding += 1;
-            self.delivered += 1;
-            let delivery_count = match came_back || !self.delivery_counts.is_empty() {
-                true => self.delivery_counts.get(&sequence).copied().unwrap_or(0),
-                false => 0,
-            };
-            let redelivered = delivery_count > 0 || sequence < self.redelivered_below;
-            let consumer = &mut self.consumers[index];
-            let tag = consumer.take(message);
-            push_delivery(effects, consumer.key, message, tag, redelivered, delivery_count);
-            if consumer.limits.no_ack {
-                accepted.push(BodySequence(sequence));
-            }
-            taken += 1;
-        }
-        if !accepted.is_empty() {
-            effects.push(Effect::Append(QueueCommand::Settle(Departure::NoAck, accepted)));
-        }
-        taken
-    }
-
-    /// Takes the next message for a single request; it counts as held by `key`, which must be attached with no room
-    /// of its own (credit 0). If there is none, [`Queue::waits_for_mark`] tells whether there will be one.
-    pub fn take_one(&mut self, key: ConsumerKey, effects: &mut Effects) -> bool {
-        let Some(index) = self.position(key) else { return false };
-        self.consumers[index].add_credit(1);
-        let taken = self.serve(index, 1, effects);
-        self.consumers[index].limits.credit = Some(0);
-        self.advance_mark(effects);
-        taken > 0
-    }
-
-    /// The message to go out next, and whether it had been out before. What came back stands before what never left
-    /// only if it is older, so order is that of publishing.
-    fn next_waiting(&mut self) -> Option<(MessageRef, bool)> {
-        self.next_in_order().filter(|(message, _)| message.sequence() < self.deliver_below)
-    }
-
-    fn next_in_order(&mut self) -> Option<(MessageRef, bool)> {
-        let fresh = self.backlog.peek();
-        match (self.returned.first_key_value(), fresh) {
-            (Some((_, returned)), Some(fresh)) if fresh.sequence() < returned.sequence() => {
-                Some((fresh, false))
-            }
-            (Some((_, returned)), _) => Some((*returned, true)),
-            (None, fresh) => fresh.map(|fresh| (fresh, false)),
-        }
-    }
-
-    /// Whether messages wait only for the mark to become durable.
-    pub fn waits_for_mark(&mut self) -> bool {
-        self.next_in_order().is_some_and(|(message, _)| message.sequence() >= self.deliver_below)
-    }
-
-    /// Asks for the next mark before the deliveries reach this one.
-    fn advance_mark(&mut self, effects: &mut Effects) {
-        if !self.options.recoverable || self.mark_pending {
-            return;
-        }
-        let position = self.backlog.peek().map_or(self.backlog.last_sequence(), MessageRef::sequence);
-        if position + MARK_STEP / 2 >= self.mark {
-            self.mark_pending = true;
-            let mark = (position + MARK_STEP).min(SEQUENCE_MAX);
-            effects.push(Effect::Append(QueueCommand::DeliveryMark(mark)));
-        }
-    }
-
-    fn position(&self, key: ConsumerKey) -> Option<usize> {
+    pub(super) fn position(&self, key: ConsumerKey) -> Option<usize> {
         self.consumers.iter().position(|consumer| consumer.key == key)
     }
 
     /// Whose turn it is stays the same.
-    fn remove_consumer(&mut self, index: usize) -> Consumer {
+    pub(super) fn remove_consumer(&mut self, index: usize) -> Consumer {
         if self.turn > index {
             self.turn -= 1;
         }
@@ -564,34 +467,4 @@ fn push_release(effects: &mut Effects, sequence: u64) {
         Some(Effect::Release(run)) if run.first.0 + run.count == sequence => run.count += 1,
         _ => effects.push(Effect::Release(SequenceRun { first: BodySequence(sequence), count: 1 })),
     }
-}
-
-/// Adds one message to the last delivery if it continues it, else begins a new one.
-fn push_delivery(
-    effects: &mut Effects,
-    to: ConsumerKey,
-    message: MessageRef,
-    tag: DeliveryTag,
-    was_redelivered: bool,
-    count: u32,
-) {
-    if let Some(Effect::Deliver { consumer, run, first_tag, redelivered, delivery_count, window_bytes }) =
-        effects.last_mut()
-        && *consumer == to
-        && run.first.0 + run.count == message.sequence()
-        && first_tag.0 + run.count == tag.0
-        && (*redelivered, *delivery_count) == (was_redelivered, count)
-    {
-        run.count += 1;
-        *window_bytes += message.size_bytes();
-        return;
-    }
-    effects.push(Effect::Deliver {
-        consumer: to,
-        run: SequenceRun { first: BodySequence(message.sequence()), count: 1 },
-        first_tag: tag,
-        redelivered: was_redelivered,
-        delivery_count: count,
-        window_bytes: message.size_bytes(),
-    });
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::blocks::{Block, Blocks};
 use super::command::Origin;
+use super::read_back::NotRead;
 use super::reading::LEFT_ALONE_MILLIS;
 use super::recent::{Freed, Recent};
 use crate::model::{QueueId, Timestamp};
@@ -426,7 +427,7 @@ impl Bodies {
 
     /// Takes the groups of an extent's batches, in order. Those that nobody needs any more are dropped, and those of a
     /// neighbour that shares a batch.
-    pub(super) fn install(&mut self, cold: &ColdExtent, mut groups: Vec<Group>) -> Result<(), String> {
+    pub(super) fn install(&mut self, cold: &ColdExtent, mut groups: Vec<Group>) -> Result<(), NotRead> {
         if !self.is_cold(cold) {
             return Ok(());
         }
@@ -435,7 +436,8 @@ impl Bodies {
         groups.retain(|group| extent.first <= group.first && group.end() <= extent.end);
         if !groups.is_sorted_by(|one, next| one.end() <= next.first) {
             let Batches { first, last } = extent.batches;
-            return Err(format!("batches {first} to {last} hold messages in another order than theirs"));
+            let what = format!("batches {first} to {last} hold messages in another order than theirs");
+            return Err(NotRead::Damaged(what));
         }
         self.clear_names();
         let index = self.find(cold.first).expect("it was found a moment ago");

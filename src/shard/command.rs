@@ -18,6 +18,11 @@ pub const GET_HANDLE: u32 = 0;
 /// Handle number of the reader behind single requests without.
 pub const GET_NO_ACK_HANDLE: u32 = u32::MAX;
 
+/// Whether the key is that of a reader behind single requests.
+pub(super) fn is_single(key: ConsumerKey) -> bool {
+    [GET_HANDLE, GET_NO_ACK_HANDLE].contains(&key.handle)
+}
+
 /// Where a connection takes its events.
 pub type Outlet = Arc<Mailbox<Event>>;
 
@@ -235,6 +240,8 @@ pub struct QueueState {
     pub counts: QueueCounts,
     /// Its consumers, with their limits and unsettled messages.
     pub consumers: Vec<(ConsumerKey, ConsumerLimits, u64)>,
+    /// Why it hands out nothing, if a message of it could not be read back.
+    pub fault: Option<Arc<str>>,
 }
 
 /// What a shard tells a connection.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::command::{Event, GET_HANDLE, GET_NO_ACK_HANDLE, Outlet, SettleReply, Settlement};
-use super::durability::{Waiting, log_failed};
+use super::durability::Waiting;
 use super::shard::{Shard, queue_deleted};
 use crate::model::{DeliveryTag, Entity, QueueId, Refusal, ReplyCode};
-use crate::queue::{AttachRefusal, ConsumerKey, ConsumerLimits, Effect, UnknownTag};
+use crate::queue::{AttachRefusal, ConsumerKey, ConsumerLimits, UnknownTag};
 
 impl Shard {
     pub(super) fn attach(
@@ -16,7 +16,9 @@ impl Shard {
         limits: ConsumerLimits,
         outlet: Outlet,
     ) {
+        let refusal = self.refuses_consumers(queue);
         let result = match self.queues.get_mut(&queue) {
+            Some(_) if refusal.is_some() => Err(refusal.unwrap_or_else(queue_deleted)),
             Some(slot) if !slot.sealed => slot.queue.attach(key, limits).map_err(attach_refusal),
             _ => Err(queue_deleted()),
         };
@@ -62,8 +64,10 @@ impl Shard {
     }
 
     pub(super) fn get(&mut self, queue: QueueId, key: ConsumerKey, outlet: Outlet) {
-        let Some(slot) = self.queues.get_mut(&queue) else {
-            return self.send(&outlet, Event::Got { key, message: Err(Box::new(queue_deleted())), ready: 0 });
+        let refusal = self.refuses_consumers(queue);
+        let Some(slot) = self.queues.get_mut(&queue).filter(|_| refusal.is_none()) else {
+            let message = Err(Box::new(refusal.unwrap_or_else(queue_deleted)));
+            return self.send(&outlet, Event::Got { key, message, ready: 0 });
         };
         if !slot.outlets.iter().any(|(other, _)| *other == key) {
             let limits = ConsumerLimits {
@@ -86,24 +90,18 @@ impl Shard {
         while let Some(slot) = self.queues.get_mut(&queue)
             && let Some((key, outlet)) = slot.gets.pop_front()
         {
-            let may_wait = self.failed.is_none();
-            if may_wait && !slot.stalled.is_empty() {
+            if !slot.stalled.is_empty() {
                 return slot.gets.push_front((key, outlet));
             }
-            let taken = slot.stalled.is_empty() && slot.queue.take_one(key, &mut self.effects);
+            let taken = slot.queue.take_one(key, &mut self.effects);
             let ready = slot.queue.counts().ready;
-            if !taken && may_wait && slot.queue.waits_for_mark() {
+            if !taken && slot.queue.waits_for_mark() {
                 slot.gets.push_front((key, outlet));
                 return self.run_effects(queue);
             }
             self.run_effects(queue);
             if !taken {
-                // A broken log holds messages back for ever: that is not the same as having none.
-                let message = match &self.failed {
-                    Some(what) if ready > 0 => Err(Box::new(log_failed(self.options.id, what))),
-                    _ => Ok(None),
-                };
-                self.send(&outlet, Event::Got { key, message, ready });
+                self.send(&outlet, Event::Got { key, message: Ok(None), ready });
             }
         }
     }
@@ -113,9 +111,7 @@ impl Shard {
         slot.outlets.retain(|(other, _)| *other != key);
         slot.gets.retain(|(other, _)| *other != key);
         slot.cancelled.retain(|(other, _)| *other != key);
-        // What waits to be read for it is not for whoever takes its number next.
-        let is_its = |effect: &Effect| matches!(effect, Effect::Deliver { consumer, .. } if *consumer == key);
-        slot.stalled.retain(|effect| !is_its(effect));
+        slot.take_back(Some(key));
         slot.queue.detach(key, &mut self.effects);
         self.run_effects(queue);
         self.mark_dirty(queue);

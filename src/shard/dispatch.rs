@@ -3,15 +3,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::bodies::Missing;
-use super::command::{Delivery, Event, GET_HANDLE, GET_NO_ACK_HANDLE, Notice, Outlet, Piece};
+use super::bodies::{ColdExtent, Missing};
+use super::command::{Delivery, Event, Notice, Outlet, Piece, is_single};
 use super::durability::Waiting;
+use super::halt::Halt;
 use super::job::{Job, Work};
-use super::read_back::Loaded;
+use super::read_back::{Loaded, NotRead};
 use super::reading::Step;
 use super::shard::Shard;
 use crate::model::{BodySequence, QueueId};
-use crate::queue::{ConsumerKey, Effect, QueueCommand, SequenceRun};
+use crate::queue::{ConsumerKey, Departure, Effect, QueueCommand, SequenceRun};
 
 impl Shard {
     pub(super) fn deliver(&mut self) {
@@ -43,6 +44,8 @@ impl Shard {
         let mut effects = VecDeque::from(std::mem::take(&mut self.effects));
         while let Some(effect) = effects.pop_front() {
             match effect {
+                // Messages are not settled by being delivered before they are.
+                Effect::Append(QueueCommand::Settle(Departure::NoAck, _)) => self.run_or_stall(queue, effect),
                 Effect::Append(command) => self.append(queue, &command),
                 Effect::Unused => {
                     // The broker is gone only when the process ends.
@@ -89,7 +92,12 @@ impl Shard {
             Effect::Deliver { consumer, run, first_tag, redelivered, delivery_count, window_bytes } => {
                 (consumer, run, first_tag, redelivered, delivery_count, window_bytes)
             }
-            Effect::Append(_) | Effect::Unused => unreachable!("carried out where they arise"),
+            Effect::Append(command) => {
+                self.append(queue, &command);
+                self.release_effects();
+                return None;
+            }
+            Effect::Unused => unreachable!("carried out where it arises"),
         };
         let outlet = self.outlet(queue, consumer)?;
         while run.count > 0 {
@@ -107,10 +115,8 @@ impl Shard {
                     });
                 }
                 Err(Missing::Unknown) => {
-                    let first = run.first;
-                    let what =
-                        format!("message {first} of queue {queue} is not in the batch that it came with");
-                    self.fail(&what);
+                    let what = format!("message {} is not in the batch that it came with", run.first);
+                    self.halts.push((queue, Halt::Damaged(what)));
                     return Some(Effect::Deliver {
                         consumer,
                         run,
@@ -154,7 +160,7 @@ impl Shard {
     }
 
     /// A queue's deliveries come from this extent that was read back now, or from none.
-    fn note_reader(&mut self, queue: QueueId, extent: Option<u64>) {
+    pub(super) fn note_reader(&mut self, queue: QueueId, extent: Option<u64>) {
         if let Some(slot) = self.queues.get_mut(&queue)
             && slot.reads_in != extent
         {
@@ -179,20 +185,37 @@ impl Shard {
     pub(super) fn loaded(&mut self, loaded: Vec<Loaded>) {
         self.reading.ended();
         for Loaded { extent, groups } in loaded {
-            let waited = self.reading.arrived(&extent);
             // If all were settled in the meantime, their batches may be gone from the log.
-            if self.bodies.is_cold(&extent)
-                && let Err(what) = groups.and_then(|groups| self.bodies.install(&extent, groups))
-            {
-                // Deliveries of this queue stay where they are: what cannot be read is not skipped.
-                let first = extent.first;
-                tracing::error!(shard = %self.options.id, first, what, "cannot read messages back from the log");
-                self.fail(&what);
+            if !self.bodies.is_cold(&extent) {
+                self.reading.arrived(&extent).into_iter().for_each(|queue| self.resume(queue));
+                continue;
             }
-            if self.failed.is_none() {
-                waited.into_iter().for_each(|queue| self.resume(queue));
+            let installed = groups.and_then(|groups| self.bodies.install(&extent, groups));
+            if let Err(NotRead::Disk(error)) = &installed
+                && self.reading.tries_again(&extent, error, self.now)
+            {
+                continue;
+            }
+            let waited = self.reading.arrived(&extent);
+            match installed {
+                Ok(()) => waited.into_iter().for_each(|queue| self.resume(queue)),
+                Err(why) => self.halt_those_who_wait(&extent, waited, &why),
             }
         }
+    }
+
+    fn halt_those_who_wait(&mut self, extent: &ColdExtent, waited: Vec<QueueId>, why: &NotRead) {
+        let ColdExtent { first, end, .. } = extent;
+        let queues: Vec<u64> = waited.iter().map(|queue| queue.0).collect();
+        tracing::error!(
+            shard = %self.options.id, first, end, ?queues, %why,
+            "cannot read messages back from the log; the consumers of these queues are ended"
+        );
+        let halt = match why {
+            NotRead::Disk(error) => Halt::Unread(error.to_string()),
+            NotRead::Damaged(what) => Halt::Damaged(what.clone()),
+        };
+        self.halts.extend(waited.into_iter().map(|queue| (queue, halt.clone())));
     }
 
     pub(super) fn resume(&mut self, queue: QueueId) {
@@ -216,7 +239,7 @@ impl Shard {
 
     pub(super) fn send_delivery(&mut self, outlet: &Outlet, delivery: Delivery) {
         let key = delivery.consumer;
-        if [GET_HANDLE, GET_NO_ACK_HANDLE].contains(&key.handle) {
+        if is_single(key) {
             let ready = self.queues.get(&delivery.queue).map_or(0, |slot| slot.queue.counts().ready);
             return self.send(outlet, Event::Got { key, message: Ok(Some(delivery)), ready });
         }

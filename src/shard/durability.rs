@@ -1,6 +1,7 @@
 //! Batches on their way to the disk, and who waits for them.
 
 use super::command::{Event, Notice, Outlet};
+use super::halt::Halt;
 use super::shard::Shard;
 use crate::model::{Entity, QueueId, Refusal, ReplyCode, ShardId};
 use crate::queue::ConsumerKey;
@@ -113,16 +114,8 @@ impl Shard {
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.extend(self.handed_over.drain(..).flat_map(|(_, waiting)| waiting));
         self.refuse(waiting);
-        // The marks and bodies that these waited for will not come any more.
-        let mut cancelled = Vec::new();
-        for (queue, slot) in &mut self.queues {
-            cancelled.append(&mut slot.cancelled);
-            if !slot.gets.is_empty() && !slot.dirty {
-                slot.dirty = true;
-                self.dirty.push(*queue);
-            }
-        }
-        cancelled.into_iter().for_each(|(key, outlet)| self.send(&outlet, Event::Cancelled { key }));
+        // Without marks nothing can be handed out that never was.
+        self.halts = self.queues.keys().map(|queue| (*queue, Halt::LogFailed(what.to_owned()))).collect();
     }
 
     pub(super) fn refuse(&mut self, waiting: Vec<Waiting>) {
@@ -136,7 +129,7 @@ impl Shard {
                 Waiting::Settle { outlet, key, request } => {
                     self.send(&outlet, Event::SettleRefused { key, request: Some(request), refusal });
                 }
-                // Without a mark the queue gives no message out that it has not given out before.
+                // Its queue ends its consumers.
                 Waiting::Mark { .. } => {}
             }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::bodies::{ColdExtent, HeldBack};
 use super::command::Command;
 use super::housekeeping::{CheckpointJob, Kept};
-use super::read_back::{Loaded, read_back};
+use super::read_back::{Loaded, NotRead, read_back};
 use crate::storage::{BodyRead, LogKeeper, ShardLog};
 
 /// What is to be done. A shard has at most one checkpoint and a few reads under way.
@@ -76,7 +76,10 @@ impl Job {
             Work::ReadBack(extents, _) => Outcome::ReadBack(
                 extents
                     .iter()
-                    .map(|extent| Loaded { extent: *extent, groups: Err(PANICKED.to_owned()) })
+                    .map(|extent| Loaded {
+                        extent: *extent,
+                        groups: Err(NotRead::Damaged(PANICKED.to_owned())),
+                    })
                     .collect(),
             ),
             Work::Checkpoint(job) => Outcome::Checkpoint(Box::new(job.lost(PANICKED))),

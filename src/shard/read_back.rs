@@ -1,5 +1,6 @@
 //! Messages that left memory, read back from the log. Blocks on the disk.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,13 +10,40 @@ use super::bodies::{ColdExtent, Group, HeldBack};
 use super::command::Origin;
 use super::operation::{self, KeptRun, Operation};
 use crate::model::{ExchangeName, RoutingKey, message_ends};
-use crate::storage::{BodyRead, RecoveredBatch};
+use crate::storage::{BodyRead, DiskError, ReadFailure, RecoveredBatch};
 
 /// An extent with what was found of it, or what went wrong.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) extent: ColdExtent,
-    pub(super) groups: Result<Vec<Group>, String>,
+    pub(super) groups: Result<Vec<Group>, NotRead>,
+}
+
+/// Why messages could not be read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NotRead {
+    /// The disk did not do it. It may do it later.
+    Disk(DiskError),
+    /// What it gave is not what was written.
+    Damaged(String),
+}
+
+impl fmt::Display for NotRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk(error) => error.fmt(f),
+            Self::Damaged(what) => f.write_str(what),
+        }
+    }
+}
+
+impl From<ReadFailure> for NotRead {
+    fn from(failure: ReadFailure) -> Self {
+        match failure {
+            ReadFailure::Disk(error) => Self::Disk(error),
+            failure => Self::Damaged(failure.to_string()),
+        }
+    }
 }
 
 /// Reads extents back.
@@ -57,15 +85,15 @@ impl Drop for Charge {
     }
 }
 
-fn read_extent(reader: &dyn BodyRead, extent: &ColdExtent, held: &HeldBack) -> Result<Vec<Group>, String> {
-    let batches = reader.read(extent.batches.first, extent.batches.last.next());
-    let batches = batches.map_err(|failure| failure.to_string())?;
+fn read_extent(reader: &dyn BodyRead, extent: &ColdExtent, held: &HeldBack) -> Result<Vec<Group>, NotRead> {
+    let batches = reader.read(extent.batches.first, extent.batches.last.next())?;
     let bytes = batches.iter().map(|batch| batch.payload.len()).sum();
     let charge = Arc::new(Charge::new(bytes, held));
     let mut groups = Vec::new();
     for mut batch in batches {
         batch.payload = Bytes::from_owner(Counted { bytes: batch.payload, _charge: Arc::clone(&charge) });
-        add_groups(&batch, &mut groups).map_err(|what| format!("batch {}: {what}", batch.index))?;
+        add_groups(&batch, &mut groups)
+            .map_err(|what| NotRead::Damaged(format!("batch {}: {what}", batch.index)))?;
     }
     Ok(groups)
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::bodies::{Bodies, ColdExtent};
 use crate::model::{QueueId, Timestamp};
+use crate::storage::DiskError;
 
 /// Reads under way at the same time: while one waits for the disk, another one's messages are handed out.
 const READS_MAX: usize = 2;
@@ -19,6 +20,9 @@ const READ_BACK_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A queue that has left what was read for it alone for so long, in milliseconds, makes room for others: its consumers are
 /// slow.
 pub(super) const LEFT_ALONE_MILLIS: u64 = 1000;
+/// How often messages are read before it is given up, and how long it waits in between, in milliseconds.
+const READ_TRIES_MAX: u32 = 5;
+const RETRY_MILLIS: u64 = 100;
 /// If no read began for so long, in milliseconds, because slow sockets hold all the room, one begins without: the other
 /// queues are to go on. What the sockets hold is bounded by the windows of their consumers.
 const PATIENCE_MILLIS: u64 = 100;
@@ -36,6 +40,12 @@ pub(super) struct Reading {
     began_at: Timestamp,
     /// No read begins for want of room.
     short_of_room: bool,
+    /// Extents whose reads failed: where each begins, and how often in a row.
+    failures: BTreeMap<u64, u32>,
+    /// No read begins before, since one has failed.
+    not_before: Timestamp,
+    /// One is to begin then.
+    is_to_retry: bool,
     bytes_max: usize,
 }
 
@@ -48,6 +58,9 @@ impl Default for Reading {
             reads: 0,
             began_at: Timestamp::default(),
             short_of_room: false,
+            failures: BTreeMap::new(),
+            not_before: Timestamp::default(),
+            is_to_retry: false,
             bytes_max: READ_BACK_BYTES_MAX,
         }
     }
@@ -75,7 +88,8 @@ impl Reading {
     /// What comes next; `None` until something changes, or until [`wakes_in`](Self::wakes_in).
     pub(super) fn next_step(&mut self, now: Timestamp, bodies: &mut Bodies) -> Option<Step> {
         self.short_of_room = false;
-        while self.reads < READS_MAX {
+        self.is_to_retry = now < self.not_before && !self.order.is_empty();
+        while self.reads < READS_MAX && !self.is_to_retry {
             let sequence = *self.order.front()?;
             let mut extents = match self.waiting.contains_key(&sequence) {
                 true => bodies.cold_from(sequence, self.ahead_bytes()),
@@ -132,9 +146,28 @@ impl Reading {
         self.reads = self.reads.saturating_sub(1);
     }
 
+    /// The disk did not give an extent; whether it is read again, after a while. Without files to open that is for as long
+    /// as it takes.
+    pub(super) fn tries_again(&mut self, extent: &ColdExtent, error: &DiskError, now: Timestamp) -> bool {
+        let failures = self.failures.entry(extent.first).or_default();
+        *failures += 1;
+        if *failures >= READ_TRIES_MAX && !error.is_out_of_files() {
+            return false;
+        }
+        if *failures == 1 {
+            tracing::warn!(first = extent.first, end = extent.end, %error, "a read of messages is tried again");
+        }
+        self.not_before = Timestamp(now.0 + RETRY_MILLIS);
+        self.under_way.remove(&extent.first);
+        let waiting = self.waiting.range(extent.first..extent.end).map(|(sequence, _)| *sequence);
+        self.order.extend(waiting);
+        true
+    }
+
     /// An extent came, or will not; returns those who waited for messages of it, oldest message first.
     pub(super) fn arrived(&mut self, extent: &ColdExtent) -> Vec<QueueId> {
         self.under_way.remove(&extent.first);
+        self.failures.remove(&extent.first);
         let sequences: Vec<u64> =
             self.waiting.range(extent.first..extent.end).map(|(sequence, _)| *sequence).collect();
         sequences.into_iter().filter_map(|sequence| self.waiting.remove(&sequence)).flatten().collect()
@@ -142,7 +175,7 @@ impl Reading {
 
     /// In how many milliseconds a read may begin even if nothing happens.
     pub(super) fn wakes_in(&self) -> Option<u64> {
-        self.short_of_room.then_some(PATIENCE_MILLIS)
+        self.short_of_room.then_some(PATIENCE_MILLIS).or(self.is_to_retry.then_some(RETRY_MILLIS))
     }
 
     #[cfg(test)]

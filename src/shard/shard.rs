@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::batch::BatchBuilder;
 use super::bodies::Bodies;
 use super::command::{
-    Command, DeleteRefusal, Event, GET_HANDLE, GET_NO_ACK_HANDLE, Notice, Outlet, PublishBatch, QueueState,
-    SealConditions,
+    Command, DeleteRefusal, Event, Notice, Outlet, PublishBatch, QueueState, SealConditions, is_single,
 };
 use super::disk_gauge::DiskGauge;
 use super::durability::{BATCH_BYTES_MAX, Waiting, log_failed};
+use super::halt::Halt;
 use super::housekeeping::Housekeeping;
 use super::job::{Done, Job, Outcome as JobOutcome};
 use super::mailbox::Mailbox;
@@ -63,6 +63,8 @@ pub struct Shard {
     pub(super) handed_over: VecDeque<(LogIndex, Vec<Waiting>)>,
     pub(super) durable: LogIndex,
     pub(super) failed: Option<String>,
+    /// Queues that turned out to be unable to hand out what is next.
+    pub(super) halts: Vec<(QueueId, Halt)>,
     /// Queues that may have something to deliver.
     pub(super) dirty: Vec<QueueId>,
     /// Connections with new events, to be woken when the turn ends.
@@ -94,6 +96,8 @@ pub(super) struct Slot {
     pub(super) gets: VecDeque<(ConsumerKey, Outlet)>,
     /// Consumers whose last deliveries are among the stalled ones.
     pub(super) cancelled: Vec<(ConsumerKey, Outlet)>,
+    /// Why it hands out nothing.
+    pub(super) halted: Option<Halt>,
 }
 
 impl Shard {
@@ -115,6 +119,7 @@ impl Shard {
             handed_over: VecDeque::new(),
             durable: LogIndex(0),
             failed: None,
+            halts: Vec::new(),
             dirty: Vec::new(),
             touched: Vec::new(),
             effects: Vec::new(),
@@ -149,11 +154,13 @@ impl Shard {
             self.execute(command);
         }
         self.deliver();
+        self.carry_out_halts();
         self.hand_over();
         self.note_progress();
         // Marks that became durable may have freed deliveries, which may have to be logged in their turn.
-        if !self.dirty.is_empty() {
+        if self.has_work() {
             self.deliver();
+            self.carry_out_halts();
             self.hand_over();
             self.note_progress();
         }
@@ -174,7 +181,7 @@ impl Shard {
 
     /// Whether there is more to do at once.
     pub(super) fn has_work(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || !self.halts.is_empty()
     }
 
     /// In how many milliseconds there is something to do even if nothing happens.
@@ -222,6 +229,8 @@ impl Shard {
         let queues: Vec<QueueId> = self.queues.keys().copied().collect();
         for id in queues {
             let Some(slot) = self.queues.get_mut(&id) else { continue };
+            slot.take_back(None);
+            self.effects.extend(slot.stalled.drain(..));
             let consumers: Vec<ConsumerKey> = slot.queue.consumers().collect();
             consumers.into_iter().for_each(|key| slot.queue.detach(key, &mut self.effects));
             slot.outlets.clear();
@@ -340,7 +349,11 @@ impl Shard {
             return Err(Box::new(log_failed(self.options.id, what)));
         }
         let count = match self.queues.get_mut(&queue) {
-            Some(slot) => slot.queue.purge(&mut self.effects),
+            Some(slot) => {
+                // What could not be handed out leaves with the rest.
+                slot.halted = None;
+                slot.queue.purge(&mut self.effects)
+            }
             None => 0,
         };
         self.run_effects(queue);
@@ -379,7 +392,7 @@ impl Shard {
         let consumers: Vec<ConsumerKey> = slot.queue.consumers().collect();
         for key in consumers {
             if let Some(outlet) = self.outlet(queue, key)
-                && ![GET_HANDLE, GET_NO_ACK_HANDLE].contains(&key.handle)
+                && !is_single(key)
             {
                 self.send(
                     &outlet,
@@ -413,13 +426,14 @@ impl Shard {
     }
 
     pub(super) fn inspect(&self, id: QueueId) -> Option<QueueState> {
-        let queue = &self.queues.get(&id)?.queue;
+        let Slot { queue, halted, .. } = self.queues.get(&id)?;
         let consumers = queue
             .consumers()
-            .filter(|key| ![GET_HANDLE, GET_NO_ACK_HANDLE].contains(&key.handle))
+            .filter(|key| !is_single(*key))
             .filter_map(|key| queue.consumer_state(key).map(|(limits, unsettled)| (key, limits, unsettled)))
             .collect();
-        Some(QueueState { queue: id, counts: queue.counts(), consumers })
+        let fault = halted.as_ref().map(|halt| self.why(halt).text.into());
+        Some(QueueState { queue: id, counts: queue.counts(), consumers, fault })
     }
 }
 
@@ -439,6 +453,7 @@ impl Slot {
             reads_in: None,
             gets: VecDeque::new(),
             cancelled: Vec::new(),
+            halted: None,
         }
     }
 }

@@ -299,7 +299,7 @@ fn a_job_that_panics_is_told_like_any_other_failure() {
     driver.hold_reads();
     driver.consume(Q, 1, UNLIMITED);
     driver.read_through(Arc::new(Panics));
-    driver.release_reads();
-    let failure = driver.shard.failure().unwrap();
-    assert!(failure.contains("the program failed over it"), "{failure}");
+    let events = driver.release_reads();
+    let [Event::ConsumerEnded { reason, .. }] = &events[..] else { panic!("{events:?}") };
+    assert!(reason.contains("the program failed over it"), "{reason}");
 }

@@ -213,6 +213,14 @@ impl World {
                 Event::Delivery(_) | Event::Got { message: Ok(Some(_)), .. } => {
                     seen(std::slice::from_ref(event)).iter().for_each(|seen| self.note_delivery(seen));
                 }
+                Event::ConsumerEnded { reason, .. } if reason == "its queue was deleted" => {}
+                Event::ConsumerEnded { .. } | Event::Attached { result: Err(_), .. } => {
+                    assert!(
+                        self.driver.shard.failure().is_some(),
+                        "only a failed log ends consumers: {event:?}"
+                    );
+                    self.consumers.clear();
+                }
                 Event::SettleRefused { .. } => panic!("the tag was held: {event:?}"),
                 _ => {}
             }
@@ -310,8 +318,8 @@ impl World {
     }
 
     fn check(&mut self) {
-        if self.driver.shard.failure().is_some() {
-            // What could not be read back counts as handed out and was not.
+        if self.driver.shard.failure().is_some() || self.disk.is_powered_off() {
+            // What cannot be read back counts as handed out and was not.
             return;
         }
         for queue in 0..QUEUES {

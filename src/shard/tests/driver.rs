@@ -132,12 +132,13 @@ impl Driver {
     }
 
     /// Time passes in which nothing happens but what the disk still does.
-    pub(super) fn wake_after(&mut self, millis: u64) {
+    pub(super) fn wake_after(&mut self, millis: u64) -> Vec<Event> {
         self.now.0 += millis;
-        self.turn(Vec::new());
+        let mut events = self.turn(Vec::new());
         if !self.shard.log().idle() {
-            self.step();
+            events.extend(self.step());
         }
+        events
     }
 
     /// A clean stop.

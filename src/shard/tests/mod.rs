@@ -5,6 +5,7 @@
 mod checkpoints;
 mod crashes;
 mod driver;
+mod halts;
 mod hostile_log;
 mod lagging;
 mod memory_held;

@@ -1,4 +1,4 @@
-//! Stored data is damaged: the shard that it belongs to stops, and the others run.
+//! Stored data is damaged: the shard or the queue that it belongs to stops, and the others run.
 
 use std::path::PathBuf;
 
@@ -103,4 +103,49 @@ fn a_broker_whose_only_shard_is_damaged_does_not_start() {
     broker.kill();
     let (file, _) = damage(&broker, "shard-0", "rot begins here");
     broker.refuses_to_start(&["shard 0 cannot be recovered", file.to_str().unwrap(), "is damaged at byte"]);
+}
+
+#[test]
+fn a_start_does_not_look_at_what_was_consumed_before_the_last_one() {
+    let mut broker = Broker::start_with(&["--shards", "1"]);
+    broker.queue_of("worn", &["rot begins here", "behind it"]);
+    assert_eq!(consume(&broker, "worn", 2).len(), 2);
+    broker.queue_of("worn", &["still there"]);
+    broker.stop();
+    damage(&broker, "shard-0", "rot begins here");
+    broker.restart();
+    assert_eq!(consume(&broker, "worn", 1), ["still there"]);
+}
+
+#[test]
+fn rot_in_a_running_broker_stops_the_queue_that_needs_it_and_no_other() {
+    let mut broker = Broker::start_with(&["--shards", "1"]);
+    broker.queue_of("sound", &["first", "second"]);
+    // Long enough not to be read back together with the others.
+    broker.queue_of("rotten", &[&"x".repeat(300_000)]);
+    broker.queue_of("rotten", &["rot begins here"]);
+    // From now on no message is in memory.
+    broker.stop();
+    broker.restart();
+    let (file, before) = damage(&broker, "shard-0", "rot begins here");
+
+    let damaged = ["506", "is damaged", file.to_str().unwrap(), "purge or delete the queue"];
+    assert_eq!(consume(&broker, "rotten", 1), ["x".repeat(300_000)]);
+    broker.run(&["consume", "rotten", "--count", "1"]).fails(1, &damaged[1..3]);
+    broker.run(&["get", "rotten"]).fails(1, &damaged);
+    assert_eq!(consume(&broker, "sound", 2), ["first", "second"]);
+    let queues = broker.run(&["list", "queues", "--json"]).json();
+    let queue = queues.as_array().unwrap().iter().find(|queue| queue["name"] == "rotten").unwrap();
+    assert!(queue["fault"].as_str().unwrap().contains(file.to_str().unwrap()), "{queue}");
+    assert_eq!(broker.messages("rotten"), (1, 0));
+    broker.queue_of("rotten", &["taken in"]);
+
+    // Nothing is given up before somebody says so: with that bit as it was everything is there.
+    broker.stop();
+    let mut content = std::fs::read(&file).unwrap();
+    let at = content.iter().zip(&before).position(|(now, then)| now != then).unwrap();
+    content[at] = before[at];
+    std::fs::write(&file, content).unwrap();
+    broker.restart();
+    assert_eq!(consume(&broker, "rotten", 2), ["rot begins here", "taken in"]);
 }

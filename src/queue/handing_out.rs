@@ -1,0 +1,164 @@
+//! Who gets what next: turns of the consumers, order of the messages, and the mark that runs ahead of the deliveries.
+
+use super::consumer::ConsumerKey;
+use super::departure::Departure;
+use super::message_ref::{MessageRef, SEQUENCE_MAX};
+use super::queue::{Effect, Effects, Queue, QueueCommand};
+use super::sequence_runs::{SequenceRun, SequenceRuns};
+use crate::model::{BodySequence, DeliveryTag};
+
+/// How far the delivery mark runs ahead of the deliveries, in body sequences.
+const MARK_STEP: u64 = 1 << 18;
+/// Most messages a consumer gets in a row when there are several.
+const TURN_MESSAGES_MAX: u64 = 64;
+
+impl Queue {
+    /// Hands out what the consumers have room for. To be called after input that may have made messages or room.
+    pub fn deliver(&mut self, effects: &mut Effects) {
+        let able = self.consumers.iter().filter(|consumer| consumer.room() > 0).count() as u64;
+        if able == 0 {
+            return;
+        }
+        let ready = self.backlog.live() - self.outstanding;
+        let turn_messages =
+            if able == 1 { u64::MAX } else { (ready / (able * 8)).clamp(1, TURN_MESSAGES_MAX) };
+        let mut idle_turns = 0;
+        while idle_turns < self.consumers.len() && self.next_waiting().is_some() {
+            self.turn %= self.consumers.len();
+            let taken = self.serve(self.turn, turn_messages, effects);
+            idle_turns = if taken == 0 { idle_turns + 1 } else { 0 };
+            self.turn += 1;
+        }
+        self.advance_mark(effects);
+    }
+
+    fn serve(&mut self, index: usize, messages_max: u64, effects: &mut Effects) -> u64 {
+        let mut taken = 0;
+        let mut accepted = SequenceRuns::default();
+        while taken < messages_max && self.consumers[index].room() > 0 {
+            let Some((message, came_back)) = self.next_waiting() else { break };
+            let sequence = message.sequence();
+            if came_back {
+                self.returned.remove(&sequence);
+            } else {
+                self.backlog.advance();
+            }
+            self.outstanding += 1;
+            self.delivered += 1;
+            let delivery_count = match came_back || !self.delivery_counts.is_empty() {
+                true => self.delivery_counts.get(&sequence).copied().unwrap_or(0),
+                false => 0,
+            };
+            let redelivered = delivery_count > 0 || sequence < self.redelivered_below;
+            let consumer = &mut self.consumers[index];
+            let tag = consumer.take(message);
+            push_delivery(effects, consumer.key, message, tag, redelivered, delivery_count);
+            if consumer.limits.no_ack {
+                accepted.push(BodySequence(sequence));
+            }
+            taken += 1;
+        }
+        if !accepted.is_empty() {
+            effects.push(Effect::Append(QueueCommand::Settle(Departure::NoAck, accepted)));
+        }
+        taken
+    }
+
+    /// Takes the next message for a single request; it counts as held by `key`, which must be attached with no room
+    /// of its own (credit 0). If there is none, [`Queue::waits_for_mark`] tells whether there will be one.
+    pub fn take_one(&mut self, key: ConsumerKey, effects: &mut Effects) -> bool {
+        let Some(index) = self.position(key) else { return false };
+        self.consumers[index].add_credit(1);
+        let taken = self.serve(index, 1, effects);
+        self.consumers[index].limits.credit = Some(0);
+        self.advance_mark(effects);
+        taken > 0
+    }
+
+    /// The message to go out next, and whether it had been out before. What came back stands before what never left
+    /// only if it is older, so order is that of publishing.
+    fn next_waiting(&mut self) -> Option<(MessageRef, bool)> {
+        self.next_in_order().filter(|(message, _)| message.sequence() < self.deliver_below)
+    }
+
+    fn next_in_order(&mut self) -> Option<(MessageRef, bool)> {
+        let fresh = self.backlog.peek();
+        match (self.returned.first_key_value(), fresh) {
+            (Some((_, returned)), Some(fresh)) if fresh.sequence() < returned.sequence() => {
+                Some((fresh, false))
+            }
+            (Some((_, returned)), _) => Some((*returned, true)),
+            (None, fresh) => fresh.map(|fresh| (fresh, false)),
+        }
+    }
+
+    /// Whether messages wait only for the mark to become durable.
+    pub fn waits_for_mark(&mut self) -> bool {
+        self.next_in_order().is_some_and(|(message, _)| message.sequence() >= self.deliver_below)
+    }
+
+    /// Asks for the next mark before the deliveries reach this one.
+    fn advance_mark(&mut self, effects: &mut Effects) {
+        if !self.options.recoverable || self.mark_pending {
+            return;
+        }
+        let position = self.backlog.peek().map_or(self.backlog.last_sequence(), MessageRef::sequence);
+        if position + MARK_STEP / 2 >= self.mark {
+            self.mark_pending = true;
+            let mark = (position + MARK_STEP).min(SEQUENCE_MAX);
+            effects.push(Effect::Append(QueueCommand::DeliveryMark(mark)));
+        }
+    }
+
+    /// Messages that were handed out and never left the broker are back in their places, as if they had not been handed
+    /// out. Those that the consumer has settled all the same stay settled.
+    pub fn take_back(&mut self, key: ConsumerKey, first_tag: DeliveryTag, run: SequenceRun) {
+        if let Some(index) = self.position(key) {
+            let consumer = &mut self.consumers[index];
+            if !consumer.limits.no_ack {
+                consumer.settle(first_tag.0, first_tag.0 + run.count - 1, |_| {});
+            }
+            if consumer.cancelled && consumer.unsettled_count() == 0 {
+                self.remove_consumer(index);
+            }
+        }
+        for sequence in run.first.0..run.first.0 + run.count {
+            if let Some(message) = self.backlog.get(sequence)
+                && self.returned.insert(sequence, message).is_none()
+            {
+                self.outstanding -= 1;
+                self.delivered -= 1;
+            }
+        }
+    }
+}
+
+/// Adds one message to the last delivery if it continues it, else begins a new one.
+fn push_delivery(
+    effects: &mut Effects,
+    to: ConsumerKey,
+    message: MessageRef,
+    tag: DeliveryTag,
+    was_redelivered: bool,
+    count: u32,
+) {
+    if let Some(Effect::Deliver { consumer, run, first_tag, redelivered, delivery_count, window_bytes }) =
+        effects.last_mut()
+        && *consumer == to
+        && run.first.0 + run.count == message.sequence()
+        && first_tag.0 + run.count == tag.0
+        && (*redelivered, *delivery_count) == (was_redelivered, count)
+    {
+        run.count += 1;
+        *window_bytes += message.size_bytes();
+        return;
+    }
+    effects.push(Effect::Deliver {
+        consumer: to,
+        run: SequenceRun { first: BodySequence(message.sequence()), count: 1 },
+        first_tag: tag,
+        redelivered: was_redelivered,
+        delivery_count: count,
+        window_bytes: message.size_bytes(),
+    });
+}
