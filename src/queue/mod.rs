@@ -19,7 +19,7 @@ pub use consumer::{ConsumerKey, ConsumerLimits};
 pub use departure::{Departure, Departures};
 pub use message_ref::SEQUENCE_MAX;
 pub use queue::{
-    AttachRefusal, Effect, Effects, Outcome, Queue, QueueCommand, QueueCounts, QueueOptions, TagRange,
-    UnknownTag,
+    AttachRefusal, CountRun, Effect, Effects, Outcome, Queue, QueueCommand, QueueCounts, QueueOptions,
+    TagRange, UnknownTag,
 };
 pub use sequence_runs::{SequenceRun, SequenceRuns};

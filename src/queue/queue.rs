@@ -4,11 +4,11 @@
 //!              apply(Enqueue)            deliver             settle_tags + apply(Settle)
 //!   publish ───────────────▶ waiting ─────────────▶ unsettled ─────────────────────▶ gone
 //!                               ▲                      │
-//!                               └──── returned ◀───────┘ settle_tags or detach + apply(Requeue)
+//!                               └──── returned ◀───────┘ settle_tags or detach
 //! ```
 //!
-//! Only what changes *what the queue holds* is logged: enqueue, settle, requeue (it raises the delivery count) and
-//! the delivery mark. Who has which message is not: after a restart every message that has not left is waiting again.
+//! Only what changes *what the queue holds* is logged: enqueue, settle, how often messages came back, and the delivery
+//! mark. Who has which message is not: after a restart every message that has not left is waiting again.
 //!
 //! The delivery mark is what makes `redelivered = false` mean "certainly never delivered" even across a crash. It is a
 //! body sequence, logged ahead of the deliveries: nothing at or above the durable mark is handed out. What stands
@@ -23,6 +23,9 @@ use super::departure::{Departure, Departures};
 use super::message_ref::MessageRef;
 use super::sequence_runs::{SequenceRun, SequenceRuns};
 use crate::model::{BodySequence, DeliveryTag};
+
+/// Among fewer runs of messages that came back no doubles are looked for.
+const UNCOUNTED_RUNS_MIN: usize = 1024;
 
 /// Room for delivery counts that is kept while there are none.
 const IDLE_COUNTS_MAX: usize = 1024;
@@ -41,10 +44,21 @@ pub struct QueueOptions {
 pub enum QueueCommand {
     /// Messages leave, for this reason.
     Settle(Departure, SequenceRuns),
-    /// Unsettled messages come back to their places, each with its delivery count raised.
+    /// Messages came back once more each. Of versions that recorded each return.
     Requeue(SequenceRuns),
+    /// How often messages have come back.
+    Counts(Vec<CountRun>),
     /// From now on messages below this sequence may have been delivered.
     DeliveryMark(u64),
+}
+
+/// Messages that follow each other and came back equally often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountRun {
+    /// Which messages.
+    pub run: SequenceRun,
+    /// How often each of them came back.
+    pub count: u32,
 }
 
 /// What a consumer says became of a delivery.
@@ -105,6 +119,8 @@ pub enum Effect {
     },
     /// These messages are no longer held by this queue.
     Release(SequenceRun),
+    /// Messages came back: there may be something to deliver, and [`Queue::counts_to_record`] has something.
+    CameBack,
     /// The last consumer of an auto-delete queue has gone.
     Unused,
 }
@@ -140,6 +156,10 @@ pub struct Queue {
     pub(super) returned: BTreeMap<u64, MessageRef>,
     /// How often a message came back. Only for those that did.
     pub(super) delivery_counts: HashMap<u64, u32, foldhash::fast::FixedState>,
+    /// Messages that came back since their counts were recorded; some may be there twice, or gone.
+    uncounted: SequenceRuns,
+    /// Runs of these before doubles are looked for.
+    uncounted_runs_max: usize,
     /// Handed out and neither settled nor returned.
     pub(super) outstanding: u64,
     pub(super) consumers: Vec<Consumer>,
@@ -171,6 +191,8 @@ impl Queue {
             backlog: Backlog::default(),
             returned: BTreeMap::new(),
             delivery_counts: HashMap::default(),
+            uncounted: SequenceRuns::default(),
+            uncounted_runs_max: UNCOUNTED_RUNS_MIN,
             outstanding: 0,
             consumers: Vec::new(),
             turn: 0,
@@ -202,7 +224,8 @@ impl Queue {
     pub fn apply(&mut self, command: &QueueCommand, effects: &mut Effects) {
         match command {
             QueueCommand::Settle(departure, runs) => self.apply_settle(*departure, runs, effects),
-            QueueCommand::Requeue(runs) => self.apply_requeue(runs),
+            QueueCommand::Requeue(runs) => self.put_back(runs),
+            QueueCommand::Counts(runs) => self.apply_counts(runs),
             QueueCommand::DeliveryMark(mark) => self.mark = *mark,
         }
     }
@@ -228,7 +251,50 @@ impl Queue {
         }
     }
 
-    fn apply_requeue(&mut self, runs: &SequenceRuns) {
+    fn apply_counts(&mut self, counts: &[CountRun]) {
+        for CountRun { run, count } in counts {
+            for sequence in run.first.0..run.first.0 + run.count {
+                if self.backlog.get(sequence).is_some() {
+                    self.delivery_counts.insert(sequence, *count);
+                }
+            }
+        }
+    }
+
+    /// Counts that changed since they were last asked for, to be recorded.
+    pub fn counts_to_record(&mut self) -> Option<QueueCommand> {
+        let mut counts: Vec<CountRun> = Vec::new();
+        self.uncounted.normalize();
+        self.uncounted_runs_max = UNCOUNTED_RUNS_MIN;
+        for sequence in std::mem::take(&mut self.uncounted).sequences() {
+            let Some(count) = self.delivery_counts.get(&sequence).copied() else { continue };
+            match counts.last_mut() {
+                Some(last) if last.count == count && last.run.first.0 + last.run.count == sequence => {
+                    last.run.count += 1;
+                }
+                _ => {
+                    let run = SequenceRun { first: BodySequence(sequence), count: 1 };
+                    counts.push(CountRun { run, count });
+                }
+            }
+        }
+        (!counts.is_empty()).then_some(QueueCommand::Counts(counts))
+    }
+
+    /// Unsettled messages are waiting in their places again. That they are waiting needs no record, since after a crash
+    /// they would be; how often they came back is recorded with what comes next.
+    fn come_back(&mut self, runs: &SequenceRuns, effects: &mut Effects) {
+        self.put_back(runs);
+        runs.runs().iter().for_each(|run| self.uncounted.push_run(*run));
+        // Those that come back over and over are there once, as long as nothing can be recorded, too.
+        if self.uncounted.runs().len() > self.uncounted_runs_max {
+            self.uncounted.normalize();
+            self.uncounted_runs_max = UNCOUNTED_RUNS_MIN.max(2 * self.uncounted.runs().len());
+        }
+        effects.push(Effect::CameBack);
+    }
+
+    fn put_back(&mut self, runs: &SequenceRuns) {
         for sequence in runs.sequences() {
             let Some(message) = self.backlog.get(sequence) else { continue };
             let count = self.delivery_counts.entry(sequence).or_insert(0);
@@ -313,7 +379,7 @@ impl Queue {
             runs.push(BodySequence(message.sequence()));
         }
         if !runs.is_empty() {
-            effects.push(Effect::Append(QueueCommand::Requeue(runs)));
+            self.come_back(&runs, effects);
         }
         if consumer.is_active() {
             self.note_unused(effects);
@@ -359,11 +425,15 @@ impl Queue {
             self.remove_consumer(index);
         }
         if !runs.is_empty() {
-            effects.push(Effect::Append(match outcome {
-                Outcome::Requeued => QueueCommand::Requeue(runs),
-                Outcome::Accepted => QueueCommand::Settle(Departure::Accepted, runs),
-                Outcome::Rejected => QueueCommand::Settle(Departure::Rejected, runs),
-            }));
+            let departure = match outcome {
+                Outcome::Requeued => None,
+                Outcome::Accepted => Some(Departure::Accepted),
+                Outcome::Rejected => Some(Departure::Rejected),
+            };
+            match departure {
+                Some(departure) => effects.push(Effect::Append(QueueCommand::Settle(departure, runs))),
+                None => self.come_back(&runs, effects),
+            }
         }
         unknown.map_or(Ok(()), |tag| Err(UnknownTag(DeliveryTag(tag))))
     }
@@ -423,6 +493,12 @@ impl Queue {
     pub fn consumer_state(&self, key: ConsumerKey) -> Option<(ConsumerLimits, u64)> {
         let consumer = self.consumers.iter().find(|consumer| consumer.key == key)?;
         Some((consumer.limits, consumer.unsettled_count()))
+    }
+
+    /// Runs of messages whose counts are not recorded.
+    #[cfg(test)]
+    pub(crate) fn uncounted_runs(&self) -> usize {
+        self.uncounted.runs().len()
     }
 
     /// Memory that its messages take here, whether handed out or not.

@@ -32,6 +32,19 @@ impl SequenceRuns {
         self.0.push(run);
     }
 
+    /// Brings the sequences into order, each once.
+    pub fn normalize(&mut self) {
+        self.0.sort_unstable_by_key(|run| run.first);
+        self.0.dedup_by(|next, run| {
+            let end = run.first.0 + run.count;
+            let joins = next.first.0 <= end;
+            if joins {
+                run.count = run.count.max(next.first.0 + next.count - run.first.0);
+            }
+            joins
+        });
+    }
+
     /// The runs.
     pub fn runs(&self) -> &[SequenceRun] {
         &self.0
@@ -45,5 +58,21 @@ impl SequenceRuns {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normal_runs_are_in_order_and_hold_each_sequence_once() {
+        let mut runs = SequenceRuns::default();
+        for (first, count) in [(7, 3), (1, 2), (8, 1), (3, 1), (20, 1), (7, 5), (20, 1)] {
+            runs.push_run(SequenceRun { first: BodySequence(first), count });
+        }
+        runs.normalize();
+        let normal: Vec<(u64, u64)> = runs.runs().iter().map(|run| (run.first.0, run.count)).collect();
+        assert_eq!(normal, [(1, 3), (7, 5), (20, 1)]);
     }
 }

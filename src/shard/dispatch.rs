@@ -47,6 +47,10 @@ impl Shard {
                 // Messages are not settled by being delivered before they are.
                 Effect::Append(QueueCommand::Settle(Departure::NoAck, _)) => self.run_or_stall(queue, effect),
                 Effect::Append(command) => self.append(queue, &command),
+                Effect::CameBack => {
+                    self.mark_dirty(queue);
+                    self.recounts.note(queue, self.now);
+                }
                 Effect::Unused => {
                     // The broker is gone only when the process ends.
                     let _ = self.notices.push(Notice::QueueUnused { queue });
@@ -67,9 +71,6 @@ impl Shard {
         }
         if let Some(slot) = self.queues.get_mut(&queue) {
             slot.queue.apply(command, &mut self.effects);
-        }
-        if matches!(command, QueueCommand::Requeue(_)) {
-            self.mark_dirty(queue);
         }
     }
 
@@ -97,7 +98,7 @@ impl Shard {
                 self.release_effects();
                 return None;
             }
-            Effect::Unused => unreachable!("carried out where it arises"),
+            Effect::CameBack | Effect::Unused => unreachable!("carried out where they arise"),
         };
         let outlet = self.outlet(queue, consumer)?;
         while run.count > 0 {

@@ -2,6 +2,7 @@
 
 use super::command::{Event, Notice, Outlet};
 use super::halt::Halt;
+use super::recounts::Recounts;
 use super::shard::Shard;
 use crate::model::{Entity, QueueId, Refusal, ReplyCode, ShardId};
 use crate::queue::ConsumerKey;
@@ -38,9 +39,11 @@ impl Shard {
         if self.failed.is_some() {
             // Consumers go on settling: what nobody will write must not pile up.
             drop(self.batch.finish(self.now));
+            self.recounts = Recounts::default();
             let waiting = std::mem::take(&mut self.waiting);
             return self.refuse(waiting);
         }
+        self.record_counts();
         if self.batch.is_empty() && self.waiting.is_empty() {
             return;
         }

@@ -25,6 +25,7 @@ mod out_of_service;
 mod read_back;
 mod reading;
 mod recent;
+mod recounts;
 mod recovery;
 mod shard;
 mod task;

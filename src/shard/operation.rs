@@ -10,12 +10,13 @@
 //! operation = kind (1 byte) and fields; a number is a protobuf varint, a text its length and its bytes
 //!   1 publish   exchange, routing key, bytes of messages, segments n, n x (messages, queues q, q x queue)
 //!   2 settle    of versions before reasons: queue, runs n, n x (gap to the end of the run before, count)
-//!   3 requeue   the same
+//!   3 requeue   of versions that recorded each return: the same
 //!   4 mark      queue, sequence
 //!   5 delete    queue
 //!   6 kept      exchange, routing key, bytes of messages, runs n, n x (gap to the end of the run before, messages,
 //!               queues q, q x queue)
 //!   7 settle    reason (1 byte: 1 accepted, 2 rejected, 3 purged, 4 delivered without acknowledgements), the rest as 2
+//!   8 counts    queue, runs n, n x (gap to the end of the run before, messages, how often each of them came back)
 //! ```
 //!
 //! A publish takes its bytes from where the publish before it ended; its messages take the next body sequences. Where
@@ -26,7 +27,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use prost::encoding::{decode_varint, encode_varint};
 
 use crate::model::{BodySequence, QueueId};
-use crate::queue::{Departure, QueueCommand, SequenceRun, SequenceRuns};
+use crate::queue::{CountRun, Departure, QueueCommand, SequenceRun, SequenceRuns};
 
 use super::command::Origin;
 
@@ -37,6 +38,7 @@ const MARK: u8 = 4;
 const DELETE: u8 = 5;
 const KEPT: u8 = 6;
 const SETTLE_FOR: u8 = 7;
+const COUNTS: u8 = 8;
 
 /// A decoded operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +112,10 @@ pub(super) fn encode_command(queue: QueueId, command: &QueueCommand, out: &mut B
             return encode_runs(queue, runs, out);
         }
         QueueCommand::Requeue(runs) => (REQUEUE, runs),
+        QueueCommand::Counts(counts) => {
+            out.put_u8(COUNTS);
+            return encode_counts(queue, counts, out);
+        }
         QueueCommand::DeliveryMark(mark) => {
             out.put_u8(MARK);
             encode_varint(queue.0, out);
@@ -129,6 +135,19 @@ fn encode_runs(queue: QueueId, runs: &SequenceRuns, out: &mut BytesMut) {
         // Runs need not rise (a purge lists what came back first): the gap wraps around.
         encode_varint(run.first.0.wrapping_sub(end), out);
         encode_varint(run.count, out);
+        end = run.first.0 + run.count;
+    }
+}
+
+fn encode_counts(queue: QueueId, counts: &[CountRun], out: &mut BytesMut) {
+    encode_varint(queue.0, out);
+    encode_varint(counts.len() as u64, out);
+    let mut end = 0u64;
+    for CountRun { run, count } in counts {
+        // As in `encode_runs`.
+        encode_varint(run.first.0.wrapping_sub(end), out);
+        encode_varint(run.count, out);
+        encode_varint(u64::from(*count), out);
         end = run.first.0 + run.count;
     }
 }
@@ -189,6 +208,7 @@ pub(super) fn decode<'a>(rest: &mut &'a [u8]) -> Result<Option<Operation<'a>>, S
             Operation::Queue { queue: queue(rest)?, command: QueueCommand::Settle(departure, runs(rest)?) }
         }
         REQUEUE => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Requeue(runs(rest)?) },
+        COUNTS => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Counts(counts(rest)?) },
         MARK => Operation::Queue { queue: queue(rest)?, command: QueueCommand::DeliveryMark(number(rest)?) },
         DELETE => Operation::Delete { queue: queue(rest)? },
         other => return Err(format!("operation kind {other} is unknown")),
@@ -223,12 +243,28 @@ fn runs(rest: &mut &[u8]) -> Result<SequenceRuns, String> {
     let mut runs = SequenceRuns::default();
     let mut end = 0u64;
     for _ in 0..number(rest)? {
-        let first = end.wrapping_add(number(rest)?);
-        let count = number(rest)?;
-        end = first.checked_add(count).ok_or("a run of sequences is out of range")?;
-        runs.push_run(SequenceRun { first: BodySequence(first), count });
+        runs.push_run(run(rest, &mut end)?);
     }
     Ok(runs)
+}
+
+fn counts(rest: &mut &[u8]) -> Result<Vec<CountRun>, String> {
+    let mut counts = Vec::new();
+    let mut end = 0u64;
+    for _ in 0..number(rest)? {
+        let run = run(rest, &mut end)?;
+        let count = u32::try_from(number(rest)?).map_err(|_| "a message came back too often")?;
+        counts.push(CountRun { run, count });
+    }
+    Ok(counts)
+}
+
+/// A run behind the one that ended at `end`.
+fn run(rest: &mut &[u8], end: &mut u64) -> Result<SequenceRun, String> {
+    let first = end.wrapping_add(number(rest)?);
+    let count = number(rest)?;
+    *end = first.checked_add(count).ok_or("a run of sequences is out of range")?;
+    Ok(SequenceRun { first: BodySequence(first), count })
 }
 
 #[cfg(test)]
@@ -256,6 +292,13 @@ mod tests {
         encode_publish(&origin, 1234, [(3, &queues[..]), (1, &queues[..1])].into_iter(), &mut out);
         let settle = QueueCommand::Settle(Departure::Rejected, runs_of(&[(100, 5), (7, 1), (1 << 40, 2)]));
         encode_command(QueueId(7), &settle, &mut out);
+        let counted = |first, count, times| CountRun {
+            run: SequenceRun { first: BodySequence(first), count },
+            count: times,
+        };
+        let counts =
+            QueueCommand::Counts(vec![counted(90, 5, 1), counted(95, 1, u32::MAX), counted(3, 2, 7)]);
+        encode_command(QueueId(7), &counts, &mut out);
         encode_command(QueueId(7), &QueueCommand::DeliveryMark(99), &mut out);
         encode_delete(QueueId(300), &mut out);
 
@@ -268,6 +311,7 @@ mod tests {
         };
         assert_eq!(decode(&mut rest).unwrap(), Some(publish));
         assert_eq!(decode(&mut rest).unwrap(), Some(Operation::Queue { queue: QueueId(7), command: settle }));
+        assert_eq!(decode(&mut rest).unwrap(), Some(Operation::Queue { queue: QueueId(7), command: counts }));
         let mark = QueueCommand::DeliveryMark(99);
         assert_eq!(decode(&mut rest).unwrap(), Some(Operation::Queue { queue: QueueId(7), command: mark }));
         assert_eq!(decode(&mut rest).unwrap(), Some(Operation::Delete { queue: QueueId(300) }));

@@ -8,7 +8,7 @@ use super::operation::{self, Operation};
 use super::read_back::{NO_MESSAGES, origin, publish_end};
 use super::shard::{Shard, Slot, sizes};
 use crate::model::{BodySequence, Durability, QueueId, message_ends};
-use crate::queue::{Effect, QueueCommand, QueueOptions, SEQUENCE_MAX};
+use crate::queue::{Effect, QueueCommand, QueueOptions, SEQUENCE_MAX, SequenceRun};
 use crate::storage::{LogIndex, OpenFailure, RecoveredBatch, ShardLog};
 
 impl Shard {
@@ -154,8 +154,13 @@ pub(super) const RECOVERED: QueueOptions = QueueOptions { recoverable: true, aut
 
 /// A command can only be about messages that were there before it.
 pub(super) fn check_sequences(command: &QueueCommand, next: u64) -> Result<(), String> {
-    let (QueueCommand::Settle(_, runs) | QueueCommand::Requeue(runs)) = command else { return Ok(()) };
-    match runs.runs().iter().find(|run| run.first.0 + run.count > next) {
+    let beyond = |run: &&SequenceRun| run.first.0 + run.count > next;
+    let found = match command {
+        QueueCommand::Settle(_, runs) | QueueCommand::Requeue(runs) => runs.runs().iter().find(beyond),
+        QueueCommand::Counts(counts) => counts.iter().map(|counts| &counts.run).find(beyond),
+        QueueCommand::DeliveryMark(_) => None,
+    };
+    match found {
         Some(run) => Err(format!(
             "it settles {} messages from {} on, and {next} is the next one",
             run.count, run.first

@@ -16,6 +16,7 @@ use super::job::{Done, Job, Outcome as JobOutcome};
 use super::mailbox::Mailbox;
 use super::memory::MemoryGauge;
 use super::reading::Reading;
+use super::recounts::Recounts;
 use crate::model::{BodySequence, Durability, Entity, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
 use crate::queue::{ConsumerKey, Effect, Effects, Queue, QueueOptions};
 use crate::storage::{LogIndex, LogKeeper, LogRoom, ShardLog};
@@ -63,6 +64,8 @@ pub struct Shard {
     pub(super) handed_over: VecDeque<(LogIndex, Vec<Waiting>)>,
     pub(super) durable: LogIndex,
     pub(super) failed: Option<String>,
+    /// Counts of messages that came back and are not recorded.
+    pub(super) recounts: Recounts,
     /// Queues that turned out to be unable to hand out what is next.
     pub(super) halts: Vec<(QueueId, Halt)>,
     /// Queues that may have something to deliver.
@@ -119,6 +122,7 @@ impl Shard {
             handed_over: VecDeque::new(),
             durable: LogIndex(0),
             failed: None,
+            recounts: Recounts::default(),
             halts: Vec::new(),
             dirty: Vec::new(),
             touched: Vec::new(),
@@ -186,7 +190,8 @@ impl Shard {
 
     /// In how many milliseconds there is something to do even if nothing happens.
     pub(super) fn wakes_in(&self) -> Option<u64> {
-        self.keeps_house_in().into_iter().chain(self.reading.wakes_in()).min()
+        let counts_in = self.recounts.due_in(self.now);
+        self.keeps_house_in().into_iter().chain(self.reading.wakes_in()).chain(counts_in).min()
     }
 
     /// Work that has come up. Whoever runs the shard has it done, anywhere, and gives the shard what comes of it.
@@ -240,6 +245,7 @@ impl Shard {
                 self.run_effects(id);
             }
         }
+        self.recounts.hurry();
         self.hand_over();
     }
 

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use leveret::model::{BodySequence, ConnectionId};
 use leveret::queue::{
-    AttachRefusal, ConsumerKey, ConsumerLimits, Departure, Effect, Effects, Outcome, Queue, QueueCommand,
-    QueueCounts, QueueOptions, SequenceRuns, TagRange,
+    AttachRefusal, ConsumerKey, ConsumerLimits, CountRun, Departure, Effect, Effects, Outcome, Queue,
+    QueueCommand, QueueCounts, QueueOptions, SequenceRuns, TagRange,
 };
 use proptest::prelude::*;
 
@@ -355,6 +355,9 @@ impl Harness {
                     }
                 }
                 Effect::Release(run) => released.extend(run.first.0..run.first.0 + run.count),
+                Effect::CameBack => {
+                    effects.extend(self.queue.counts_to_record().map(Effect::Append));
+                }
                 Effect::Unused => {}
             }
         }
@@ -459,6 +462,12 @@ impl Harness {
             QueueCommand::Requeue(runs) => each(runs).iter().for_each(|sequence| {
                 self.held.entry(*sequence).and_modify(|count| *count += 1);
             }),
+            QueueCommand::Counts(counts) => {
+                for CountRun { run, count } in counts {
+                    let counted = self.held.range_mut(run.first.0..run.first.0 + run.count);
+                    counted.for_each(|(_, held)| *held = *count);
+                }
+            }
             QueueCommand::DeliveryMark(mark) => self.mark = *mark,
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::driver::*;
 use crate::model::QueueId;
+use crate::shard::recounts::RECORD_AFTER_MILLIS;
 use crate::shard::*;
 use crate::storage::testing::{MemoryDisk, PowerLoss};
 use proptest::prelude::*;
@@ -248,7 +249,8 @@ impl World {
     }
 
     fn quiet(&mut self) {
-        let events = self.driver.settle_down();
+        let mut events = self.driver.wake_after(RECORD_AFTER_MILLIS);
+        events.extend(self.driver.settle_down());
         self.note(&events);
         self.check();
         if self.driver.shard.failure().is_some() {

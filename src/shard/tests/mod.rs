@@ -9,5 +9,6 @@ mod halts;
 mod hostile_log;
 mod lagging;
 mod memory_held;
+mod recounts;
 mod scenarios;
 mod with_direct_log;

@@ -6,6 +6,7 @@ use std::task::{Context, Wake, Waker};
 
 use super::driver::*;
 use crate::model::{Durability, QueueId, Timestamp};
+use crate::shard::recounts::RECORD_AFTER_MILLIS;
 use crate::shard::*;
 use crate::storage::testing::{Fault, MemoryDisk, PowerLoss};
 
@@ -70,6 +71,7 @@ fn messages_handed_out_before_a_crash_come_back_marked_and_new_ones_are_new() {
     assert_eq!(ids(&events), [1, 2]);
     assert!(seen(&events).iter().all(|seen| !seen.redelivered));
     driver.settle(Q, 1, range(2, 2), Outcome::Requeued, None);
+    driver.wake_after(RECORD_AFTER_MILLIS);
     driver.settle_down();
     let mut driver = after_power_cut(&disk, driver, &[Q]);
     driver.publish(&[4], 0, &[Q]);
