@@ -15,6 +15,7 @@ use super::{
     body_reader::BodyReader,
     handover::Handover,
     keeper::DirectKeeper,
+    log_directory::PROBE_FILE,
     recovery::{Recovered, recover},
     writer::Writer,
 };
@@ -208,6 +209,7 @@ impl LogCore {
                 .map_err(|error| DiskError::new(DiskAction::Create, directory, &error))?;
         }
         let lock = DirectoryLock::acquire_on(&*disk, directory).map_err(OpenFailure::Locked)?;
+        check_writable(&*disk, directory)?;
         let Recovered { appender, report, identity, checkpoints } =
             recover(&disk, directory, options, owner)?;
         let raft_state = identity.raft_state(appender.chain.term);
@@ -270,4 +272,16 @@ impl LogCore {
     pub(super) fn is_idle(&self) -> bool {
         self.handover.durable_end() == self.next_index
     }
+}
+
+/// A directory in which no file can be made would be noticed only when the first segment is full. That there is no room is no
+/// reason not to start: there will be.
+fn check_writable(disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
+    let path = directory.join(PROBE_FILE);
+    // One may be left over from a start that was cut short; if it cannot be removed, none can be made.
+    let _ = disk.remove(&path);
+    let made = disk.create(&path).map_err(|error| DiskError::new(DiskAction::Create, &path, &error));
+    let _ = disk.remove(&path);
+    made.map(drop)
+        .or_else(|error| if error.is_full() || error.is_out_of_files() { Ok(()) } else { Err(error) })
 }

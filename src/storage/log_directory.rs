@@ -22,6 +22,9 @@ use super::{
 };
 use crate::model::BodySequence;
 
+/// Name of a file that is made and removed at each start.
+pub(super) const PROBE_FILE: &str = "probe";
+
 /// The names in a log's directory.
 pub(super) struct Names {
     /// First indices of the segments, rising.
@@ -54,7 +57,8 @@ impl Names {
                     names.unfinished_others.push(path);
                 }
                 NameOf::Nothing
-                    if entry.is_file && [LOCK_FILE, RESERVE_FILE].iter().any(|name| entry.name == *name) => {}
+                    if entry.is_file
+                        && [LOCK_FILE, RESERVE_FILE, PROBE_FILE].iter().any(|name| entry.name == *name) => {}
                 _ => return Err(OpenFailure::ForeignFile { path }),
             }
         }

@@ -232,6 +232,29 @@ fn a_file_that_cannot_be_opened_now_is_opened_later() {
 }
 
 #[test]
+fn a_directory_in_which_no_file_can_be_made_is_told_at_the_start() {
+    let started = |fault| {
+        let mut rig = Rig::started(options(1 << 20, 0));
+        rig.append(100);
+        rig.stop();
+        rig.disk.kill_process();
+        let refused = (0..4).any(|change| {
+            rig.disk.fail_at(rig.disk.changes() + change, fault);
+            let failure = rig.start().err();
+            rig.stop();
+            rig.disk.kill_process();
+            matches!(failure, Some(OpenFailure::Disk(error)) if error.path.ends_with("probe"))
+        });
+        let opens_again = (0..8).any(|_| rig.start().is_ok());
+        assert!(opens_again && rig.durable() == 1);
+        refused
+    };
+    assert!(started(Fault::Io));
+    // These pass, and the log waits until they have.
+    assert!(!started(Fault::Full) && !started(Fault::OutOfFiles));
+}
+
+#[test]
 fn no_room_for_a_mark_does_not_end_a_log() {
     let mut rig = Rig::started(options(1 << 20, 0));
     rig.append(100);
