@@ -21,31 +21,47 @@ const PASSES_MAX: u32 = 16;
 /// Most lanes that a stored hash may ask for. Hashes made here use 1.
 const LANES_MAX: u32 = 16;
 
-/// A password in the clear, 1 to 1,024 bytes. Printing it shows that there is one, and nothing of it.
+/// A password in the clear: 1 to 1,024 bytes without control characters, which a keyboard does not give and a file or a
+/// variable easily adds. Printing it shows that there is one, and nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Arc<str>);
 
-/// A password of no bytes, or of more than [`PASSWORD_BYTES_MAX`], was refused.
+/// Why a password was refused. Never repeats any of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PasswordRefused {
-    /// Its length in bytes.
-    pub bytes: usize,
+pub enum PasswordRefused {
+    /// It has no bytes, or more than [`PASSWORD_BYTES_MAX`].
+    Length {
+        /// Its length in bytes.
+        bytes: usize,
+    },
+    /// It has a control character, such as the end of a line.
+    ControlCharacter,
 }
 
 impl fmt::Display for PasswordRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a password has 1 to {PASSWORD_BYTES_MAX} bytes, this one has {}", self.bytes)
+        match self {
+            Self::Length { bytes } => {
+                write!(f, "a password has 1 to {PASSWORD_BYTES_MAX} bytes, this one has {bytes}")
+            }
+            Self::ControlCharacter => f.write_str(
+                "a password has no control characters, and this one has, perhaps the end of a line",
+            ),
+        }
     }
 }
 
 impl std::error::Error for PasswordRefused {}
 
 impl Password {
-    /// Checks the length.
+    /// Checks the length and what it is made of.
     pub fn new(password: &str) -> Result<Self, PasswordRefused> {
         match password.len() {
+            1..=PASSWORD_BYTES_MAX if password.contains(char::is_control) => {
+                Err(PasswordRefused::ControlCharacter)
+            }
             1..=PASSWORD_BYTES_MAX => Ok(Self(Arc::from(password))),
-            bytes => Err(PasswordRefused { bytes }),
+            bytes => Err(PasswordRefused::Length { bytes }),
         }
     }
 
@@ -197,9 +213,14 @@ mod tests {
 
     #[test]
     fn passwords_have_bounds_and_stay_hidden() {
-        assert_eq!(Password::new(""), Err(PasswordRefused { bytes: 0 }));
+        assert_eq!(Password::new(""), Err(PasswordRefused::Length { bytes: 0 }));
         assert!(Password::new(&"x".repeat(PASSWORD_BYTES_MAX)).is_ok());
-        assert_eq!(Password::new(&"x".repeat(PASSWORD_BYTES_MAX + 1)), Err(PasswordRefused { bytes: 1025 }));
+        let too_long = "x".repeat(PASSWORD_BYTES_MAX + 1);
+        assert_eq!(Password::new(&too_long), Err(PasswordRefused::Length { bytes: 1025 }));
+        for text in ["s3cret\n", "s3cret\r\n", "s3\0cret", "\x1b[A", "s3cret\u{85}"] {
+            assert_eq!(Password::new(text), Err(PasswordRefused::ControlCharacter), "{text:?}");
+        }
+        assert!(Password::new("naïve 🔑 ").is_ok(), "spaces count");
         assert!(!format!("{:?}", password("hunter2")).contains("hunter2"));
         let hash = hash_password(&password("x"), &[9; SALT_BYTES]).unwrap();
         assert!(!format!("{hash:?}").contains("argon2id$"));

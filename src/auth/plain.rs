@@ -3,12 +3,12 @@
 use crate::model::{Entity, Refusal, ReplyCode, UserName};
 
 use super::login::login_refused;
-use super::password::Password;
+use super::password::{Password, PasswordRefused};
 
 /// Reads what a client sent with mechanism PLAIN. A refusal never repeats any of the bytes.
 ///
 /// Refused with 502 if the form is wrong, and with 403 if the form is right but no such login can exist (no user name,
-/// no password, or one that is too long).
+/// no password, or one that is too long or has control characters).
 pub fn parse_plain(response: &[u8]) -> Result<(UserName, Password), Refusal> {
     let mut parts = response.split(|byte| *byte == 0);
     let (Some(acting_as), Some(user), Some(password), None) =
@@ -30,7 +30,12 @@ pub fn parse_plain(response: &[u8]) -> Result<(UserName, Password), Refusal> {
     match (UserName::new(user), Password::new(password)) {
         (Ok(user), Ok(password)) => Ok((user, password)),
         (Err(_), _) => Err(login_refused("")),
-        (Ok(user), Err(_)) => Err(login_refused(&user)),
+        (Ok(user), Err(PasswordRefused::Length { .. })) => Err(login_refused(&user)),
+        // What was sent says so, whatever is stored.
+        (Ok(user), Err(PasswordRefused::ControlCharacter)) => {
+            Err(login_refused(&user)
+                .hint("the password has a control character, perhaps the line end of a file"))
+        }
     }
 }
 
@@ -73,6 +78,8 @@ mod tests {
         check(b"\0guest\0", ReplyCode::AccessRefused);
         check(format!("\0{}\0p", "u".repeat(256)).as_bytes(), ReplyCode::AccessRefused);
         check(format!("\0u\0{}", "p".repeat(1025)).as_bytes(), ReplyCode::AccessRefused);
+        check(b"\0u\0p\n", ReplyCode::AccessRefused);
+        assert!(parse_plain(b"\0u\0p\n").unwrap_err().hint.contains("line end"));
     }
 
     #[test]

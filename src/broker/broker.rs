@@ -388,6 +388,8 @@ impl Broker {
             None => None,
             Some(password) => Some(self.hash(password).await?),
         };
+        // Hashing takes a while, and much may happen in it.
+        self.check_administrator(who)?;
         self.done(Request::PutUser { name, password_hash, administrator, vhosts }).await
     }
 
@@ -458,7 +460,7 @@ impl Broker {
         }
     }
 
-    async fn hash(&self, password: Password) -> Result<crate::auth::PasswordHash, Refusal> {
+    pub(super) async fn hash(&self, password: Password) -> Result<crate::auth::PasswordHash, Refusal> {
         let mut salt = [0; SALT_BYTES];
         let failed =
             |what: String| Refusal::new(ReplyCode::InternalError, format!("cannot hash a password: {what}"));

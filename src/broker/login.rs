@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use super::broker::{Broker, ConnectionDescription, ConnectionMeter, stopping};
+use super::catalog::Request;
 use super::vhost::Vhost;
 use crate::auth::{Password, User, login_refused, may_log_in_from, may_open, verify_login};
 use crate::model::{ConnectionId, Entity, Refusal, ReplyCode, UserName, VhostName};
@@ -37,6 +38,18 @@ impl Broker {
         }
         let text = format!("user '{name}' is no administrator");
         Err(Refusal::new(ReplyCode::AccessRefused, text).about(Entity::User, name.as_str()))
+    }
+
+    /// Makes this user an administrator with this password, and makes the user if there is none; nobody's rights are
+    /// asked. It is the way back in for whoever has the machine: no front end may offer it.
+    ///
+    /// # Errors
+    /// If it cannot be recorded, or the name is none that a user may have.
+    pub async fn recover_administrator(&self, name: UserName, password: Password) -> Result<(), Refusal> {
+        let password_hash = Some(self.hash(password).await?);
+        let vhosts = self.shared.users().get(&name).map(|user| user.vhosts.clone()).unwrap_or_default();
+        let vhosts = vhosts.into_iter().filter(|vhost| self.vhost(vhost).is_ok()).collect();
+        self.done(Request::PutUser { name, password_hash, administrator: true, vhosts }).await
     }
 
     /// Checks a password and opens a vhost. Takes tens of milliseconds the first time a user logs in.

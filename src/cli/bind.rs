@@ -4,12 +4,23 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::field::{self, FIELD_HELP};
+use super::if_exists::IfExists;
 use super::output;
 use super::session::{Target, once};
 use crate::client::{Binding, Destination};
 use crate::model::FieldValue;
 
-/// What was typed after `bind` or `unbind`: a binding is known by all of it.
+/// What was typed after `unbind`.
+#[derive(Debug, Args)]
+#[command(after_help = FIELD_HELP)]
+pub(super) struct UnbindArguments {
+    #[command(flatten)]
+    binding: Arguments,
+    #[command(flatten)]
+    if_exists: IfExists,
+}
+
+/// What was typed after `bind`, or `unbind`: a binding is known by all of it.
 #[derive(Debug, Args)]
 #[command(after_help = FIELD_HELP)]
 pub(super) struct Arguments {
@@ -37,10 +48,16 @@ pub(super) fn bind(arguments: Arguments) -> Result<(), Failure> {
     output::line(&told)
 }
 
-pub(super) fn unbind(arguments: Arguments) -> Result<(), Failure> {
-    let (target, binding) = arguments.into_binding();
-    let told = format!("there is no such binding any more: {}", sentence(&binding));
-    once(&target, async |channel| Ok(channel.unbind(binding).await?))?;
+pub(super) fn unbind(arguments: UnbindArguments) -> Result<(), Failure> {
+    let UnbindArguments { binding, if_exists } = arguments;
+    let (target, binding) = binding.into_binding();
+    let what = sentence(&binding);
+    once(&target, async |channel| {
+        let is_there = channel.list_bindings().await?.contains(&binding);
+        if_exists.check(is_there, &format!("binding from {what}"), "list bindings")?;
+        Ok(channel.unbind(binding).await?)
+    })?;
+    let told = format!("there is no such binding any more: {what}");
     output::line(&told)
 }
 

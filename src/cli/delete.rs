@@ -4,9 +4,11 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::failure::Failure;
+use super::if_exists::IfExists;
 use super::output;
 use super::session::{Target, once};
-use crate::client::DeleteQueue;
+use crate::client::{DeleteQueue, RequestError};
+use crate::model::ReplyCode;
 
 /// What was typed after `delete`.
 #[derive(Debug, Args)]
@@ -19,15 +21,17 @@ pub(super) struct DeleteArguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Delete an exchange with its bindings; also fine if there is none
+    /// Delete an exchange with its bindings
     Exchange {
         /// Its name
         name: String,
         /// Refuse if it has bindings as a source
         #[arg(long)]
         if_unused: bool,
+        #[command(flatten)]
+        if_exists: IfExists,
     },
-    /// Delete a queue with its messages; also fine if there is none
+    /// Delete a queue with its messages
     Queue {
         /// Its name
         name: String,
@@ -37,6 +41,8 @@ enum What {
         /// Refuse if it has ready messages
         #[arg(long)]
         if_empty: bool,
+        #[command(flatten)]
+        if_exists: IfExists,
         /// Print how many messages went with it as JSON
         #[arg(long)]
         json: bool,
@@ -57,14 +63,25 @@ pub(super) struct PurgeArguments {
 
 pub(super) fn delete(arguments: DeleteArguments) -> Result<(), Failure> {
     match arguments.what {
-        What::Exchange { name, if_unused } => {
-            once(&arguments.target, async |channel| Ok(channel.delete_exchange(&name, if_unused).await?))?;
+        What::Exchange { name, if_unused, if_exists } => {
+            once(&arguments.target, async |channel| {
+                let is_there = match channel.check_exchange(&name).await {
+                    Ok(()) => true,
+                    Err(RequestError::Refused(refusal)) if refusal.code == ReplyCode::NotFound => false,
+                    Err(error) => return Err(error.into()),
+                };
+                if_exists.check(is_there, &format!("exchange '{name}'"), "list exchanges")?;
+                Ok(channel.delete_exchange(&name, if_unused).await?)
+            })?;
             output::line(&format!("there is no exchange '{name}' any more"))
         }
-        What::Queue { name, if_unused, if_empty, json } => {
+        What::Queue { name, if_unused, if_empty, if_exists, json } => {
             let conditions = DeleteQueue { if_unused, if_empty };
-            let messages =
-                once(&arguments.target, async |channel| Ok(channel.delete_queue(&name, conditions).await?))?;
+            let messages = once(&arguments.target, async |channel| {
+                let is_there = channel.find_queue(&name).await?.is_some();
+                if_exists.check(is_there, &format!("queue '{name}'"), "list queues")?;
+                Ok(channel.delete_queue(&name, conditions).await?)
+            })?;
             if json {
                 return output::json_line(&json!({ "name": name, "messages_ready": messages }));
             }

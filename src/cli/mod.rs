@@ -15,6 +15,7 @@ mod explain;
 mod failure;
 mod field;
 mod get;
+mod if_exists;
 mod interrupt;
 mod line_reader;
 mod list;
@@ -22,6 +23,7 @@ mod log;
 mod message_output;
 mod open_files;
 mod output;
+mod password;
 mod perf;
 mod publish;
 mod serve;
@@ -61,7 +63,7 @@ enum Command {
     /// Lead messages from an exchange to a queue or to another exchange
     Bind(bind::Arguments),
     /// Take a binding away
-    Unbind(bind::Arguments),
+    Unbind(bind::UnbindArguments),
     /// Delete an exchange or a queue
     Delete(delete::DeleteArguments),
     /// Drop the ready messages of a queue

@@ -11,8 +11,10 @@ use super::interrupt::Interrupt;
 use super::log::Log;
 use super::open_files::{allow_open_files, open_files_allowed};
 use super::output;
-use crate::broker::{BrokerOptions, open};
+use super::password;
+use crate::broker::{Broker, BrokerOptions, Password, open};
 use crate::config::{Config, Place};
+use crate::model::UserName;
 use crate::protocol::Limits;
 use crate::server::{Server, ServerOptions};
 
@@ -28,26 +30,44 @@ const CONNECTIONS_MIN: u64 = 16;
 pub(super) struct Arguments {
     #[command(flatten)]
     flags: ConfigFlags,
+    /// Make NAME an administrator before anybody can connect, with the first line of standard input as password
+    ///
+    /// The way back in when no administrator can log in any more. NAME may be a user that exists or a new one; nothing
+    /// else changes.
+    #[arg(long, value_name = "NAME")]
+    recover_administrator: Option<String>,
 }
+
+/// Who is to be let in again.
+type Recovered = Option<(UserName, Password)>;
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let settings = arguments.flags.settings()?;
     let config = settings.config();
+    let recovered = arguments.recovered()?;
     let log = Log::start(config.log)?;
     if let Some(file) = settings.file() {
         tracing::info!(file = %file.display(), "configuration read");
     }
-    serve(config, &log)
+    serve(config, recovered, &log)
 }
 
-fn serve(config: Config, log: &Log) -> Result<(), Failure> {
+impl Arguments {
+    fn recovered(&self) -> Result<Recovered, Failure> {
+        let Some(name) = &self.recover_administrator else { return Ok(None) };
+        let name = UserName::new(name).map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(Some((name, password::from_stdin()?)))
+    }
+}
+
+fn serve(config: Config, recovered: Recovered, log: &Log) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(format!("cannot start threads: {error}")))?;
     runtime.spawn(log.tell_what_is_left_out());
-    runtime.block_on(run_broker(config))
+    runtime.block_on(run_broker(config, recovered))
 }
 
-async fn run_broker(config: Config) -> Result<(), Failure> {
+async fn run_broker(config: Config, recovered: Recovered) -> Result<(), Failure> {
     let mut interrupt = Interrupt::listen()?;
     let listen = config.network.listen;
     if let Some(user) = &config.first_user
@@ -59,6 +79,12 @@ async fn run_broker(config: Config) -> Result<(), Failure> {
     let connections_max = connections_allowed(config.network.connections_max, config.storage.shards)?;
     let server_options = ServerOptions { connections_max, ..server_options(&config) };
     let broker = open(broker_options(config)).map_err(|failure| Failure::new(failure.to_string()))?;
+    if let Some((name, password)) = recovered {
+        tokio::select! {
+            recovered = recover_administrator(&broker, name, password) => recovered?,
+            () = interrupt.requested() => return stop(&broker).await,
+        }
+    }
     let server = Server::bind(listen, broker.clone(), server_options)
         .await
         .map_err(|error| cannot_listen(listen, &error))?;
@@ -66,6 +92,17 @@ async fn run_broker(config: Config) -> Result<(), Failure> {
     tracing::info!(%address, durability = ?broker.durability(), "ready");
     output::line(&format!("listening on {address}"))?;
     server.run(interrupt.requested()).await;
+    stop(&broker).await
+}
+
+async fn recover_administrator(broker: &Broker, name: UserName, password: Password) -> Result<(), Failure> {
+    let told = name.to_string();
+    broker.recover_administrator(name, password).await.map_err(|refusal| Failure::from(&refusal))?;
+    tracing::warn!(user = told, "made an administrator with a new password, as --recover-administrator asks");
+    Ok(())
+}
+
+async fn stop(broker: &Broker) -> Result<(), Failure> {
     tracing::info!("stopping");
     broker.close().await.map_err(|problems| {
         Failure::new("the broker stopped without putting everything on disk").detail(problems.join("; "))

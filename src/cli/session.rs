@@ -59,7 +59,8 @@ pub(crate) fn once<T>(
     runtime()?.block_on(async {
         let session = Session::open(options).await?;
         let result = work(&session.channel).await?;
-        session.close().await?;
+        // All that was asked is answered. What the command did may be what ends its own connection.
+        let _ = session.close().await;
         Ok(result)
     })
 }

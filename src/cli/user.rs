@@ -1,13 +1,12 @@
 //! `leveret user`: make, change and delete users.
 
-use std::io::Read;
-
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
+use super::if_exists::IfExists;
 use super::output;
+use super::password;
 use super::session::{Target, once};
-use crate::auth::{PASSWORD_BYTES_MAX, Password};
 use crate::client::NewUser;
 
 /// What was typed after `user`.
@@ -38,24 +37,33 @@ enum What {
         #[arg(long = "vhost", value_name = "VHOST")]
         vhosts: Vec<String>,
     },
-    /// Delete a user; also fine if there is none
+    /// Delete a user
     Delete {
         /// Name of the user
         name: String,
+        #[command(flatten)]
+        if_exists: IfExists,
     },
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.what {
         What::Put { name, password_stdin, administrator, vhosts } => {
-            let password = if password_stdin { password_from_stdin()? } else { String::new() };
+            let password = match password_stdin {
+                true => password::from_stdin()?.reveal().to_owned(),
+                false => String::new(),
+            };
             let told = format!("user '{name}' is there ({})", may_open(administrator, &vhosts));
             let user = NewUser { name, password, administrator, vhosts };
             once(&arguments.target, async |channel| Ok(channel.put_user(user).await?))?;
             output::line(&told)
         }
-        What::Delete { name } => {
-            once(&arguments.target, async |channel| Ok(channel.delete_user(&name).await?))?;
+        What::Delete { name, if_exists } => {
+            once(&arguments.target, async |channel| {
+                let is_there = channel.list_users().await?.iter().any(|user| user.name == name);
+                if_exists.check(is_there, &format!("user '{name}'"), "list users")?;
+                Ok(channel.delete_user(&name).await?)
+            })?;
             output::line(&format!("there is no user '{name}' any more"))
         }
     }
@@ -69,20 +77,4 @@ fn may_open(administrator: bool, vhosts: &[String]) -> String {
     } else {
         format!("may open {}", vhosts.join(", "))
     }
-}
-
-/// The first line of standard input, without its end. Anything after it was not meant as a password.
-fn password_from_stdin() -> Result<String, Failure> {
-    let mut text = String::new();
-    let bytes_max = PASSWORD_BYTES_MAX as u64 + 2;
-    std::io::stdin()
-        .lock()
-        .take(bytes_max)
-        .read_to_string(&mut text)
-        .map_err(|error| Failure::new(format!("cannot read a password from standard input: {error}")))?;
-    let line = text.split('\n').next().unwrap_or_default();
-    let password = line.strip_suffix('\r').unwrap_or(line);
-    Password::new(password)
-        .map_err(|error| Failure::usage(error.to_string()).hint("write it to standard input, on one line"))?;
-    Ok(password.to_owned())
 }

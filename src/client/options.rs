@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::model::without_line_end;
+
 /// Default port.
 pub const PORT: u16 = 7672;
 
@@ -220,8 +222,10 @@ impl FromStr for ConnectOptions {
     type Err = UrlError;
 
     /// Reads `leveret://user:password@host:port/vhost`. Everything after the scheme may be left out; user, password and
-    /// vhost are percent-decoded. An empty path, or "/", is the vhost "/".
+    /// vhost are percent-decoded. An empty path, or "/", is the vhost "/". One line end after it, as files have it, is
+    /// not part of it.
     fn from_str(url: &str) -> Result<Self, UrlError> {
+        let url = without_line_end(url);
         let Some((scheme, rest)) = url.split_once("://") else {
             return Err(UrlError::new("it does not begin with leveret://"));
         };
@@ -251,6 +255,12 @@ impl FromStr for ConnectOptions {
                 return Err(UrlError::new("its vhost has a '/': write it as %2F"));
             }
             options.vhost = percent_decoded(path, "vhost")?;
+        }
+        let parts = [("user", &options.user), ("password", &options.password), ("vhost", &options.vhost)];
+        if let Some((part, _)) = parts.into_iter().find(|(_, text)| text.contains(char::is_control)) {
+            return Err(UrlError::new(format!(
+                "its {part} has a control character, perhaps the end of a line"
+            )));
         }
         Ok(options)
     }
@@ -342,6 +352,8 @@ mod tests {
         check("leveret://a@b:c@[::1]:99/v%20w", "a@b", "c", "[::1]:99", "v w");
         check("leveret://[fe80::1]", "guest", "guest", "[fe80::1]:7672", "/");
         check("leveret://:77", "guest", "guest", "127.0.0.1:77", "/");
+        check("leveret://me:s3cret@host/shop\n", "me", "s3cret", "host:7672", "shop");
+        check("leveret://me:s3cret@host/shop\r\n", "me", "s3cret", "host:7672", "shop");
     }
 
     #[test]
@@ -360,6 +372,9 @@ mod tests {
         check_refused("leveret://h/%+1", "two hexadecimal digits");
         check_refused("leveret://h/%f", "two hexadecimal digits");
         check_refused("leveret://h/%ff", "not UTF-8");
+        check_refused("leveret://me:s3cret%0A@h", "its password has a control character");
+        check_refused("leveret://me%00:s3cret@h", "its user has a control character");
+        check_refused("leveret://me:s3cret@h/shop\n\n", "its vhost has a control character");
     }
 
     #[test]

@@ -109,8 +109,10 @@ impl fmt::Display for Allowed {
                 zero.map_or(Ok(()), |zero| write!(f, ", or 0: {zero}"))
             }
             Self::Choice(words) => f.write_str(&words.join(", ")),
-            Self::Name { empty } => write!(f, "a name of 255 bytes at most, or \"\": {empty}"),
-            Self::Password => f.write_str("a password of 1 to 1024 bytes"),
+            Self::Name { empty } => {
+                write!(f, "a name of 255 bytes at most, without control characters, or \"\": {empty}")
+            }
+            Self::Password => f.write_str("a password of 1 to 1024 bytes without control characters"),
         }
     }
 }

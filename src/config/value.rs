@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::key::Allowed;
 use crate::auth::{DEFAULT_PASSWORD, Password};
-use crate::model::NAME_BYTES_MAX;
+use crate::model::{NAME_BYTES_MAX, without_line_end};
 
 /// A checked value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,8 @@ impl fmt::Display for Input<'_> {
 }
 
 impl Value {
-    /// Reads a value; `None` if it is none that the key takes.
+    /// Reads a value; `None` if it is none that the key takes. A file or a variable may end a name or a password with the
+    /// end of a line: that is not part of it.
     pub(crate) fn read(allowed: &Allowed, input: Input<'_>) -> Option<Self> {
         match (*allowed, input) {
             (Allowed::Address, Input::Text(text)) => text.parse().ok().map(Self::Address),
@@ -75,9 +76,13 @@ impl Value {
                 words.iter().find(|word| **word == text).copied().map(Self::Choice)
             }
             (Allowed::Name { .. }, Input::Text(text)) => {
-                (text.len() <= NAME_BYTES_MAX).then(|| Self::Name(text.to_owned()))
+                let name = without_line_end(text);
+                let is_name = name.len() <= NAME_BYTES_MAX && !name.contains(char::is_control);
+                is_name.then(|| Self::Name(name.to_owned()))
             }
-            (Allowed::Password, Input::Text(text)) => Password::new(text).ok().map(Self::Password),
+            (Allowed::Password, Input::Text(text)) => {
+                Password::new(without_line_end(text)).ok().map(Self::Password)
+            }
             _ => None,
         }
     }
@@ -221,10 +226,24 @@ mod tests {
         check(Allowed::Directory, Input::Switch(true), false);
         check(Allowed::Choice(&["text", "json"]), Input::Text("JSON"), false);
         check(Allowed::Password, Input::Text(""), false);
+        check(Allowed::Password, Input::Text("a\nb"), false);
+        check(Allowed::Password, Input::Text("a\n\n"), false);
+        check(Allowed::Password, Input::Text("\n"), false);
         check(Allowed::Password, Input::Number("1234"), false);
         check(Allowed::Password, Input::Other("array"), false);
         check(Allowed::Name { empty: "" }, Input::Text(""), true);
         check(Allowed::Name { empty: "" }, Input::Text(&"n".repeat(256)), false);
+        check(Allowed::Name { empty: "" }, Input::Text("a\tb"), false);
+    }
+
+    #[test]
+    fn the_end_of_a_line_is_not_part_of_a_name_or_a_password() {
+        for text in ["s3cret", "s3cret\n", "s3cret\r\n"] {
+            let password = Value::read(&Allowed::Password, Input::Text(text));
+            assert_eq!(password, Password::new("s3cret").ok().map(Value::Password), "{text:?}");
+            let name = Value::read(&Allowed::Name { empty: "" }, Input::Text(text));
+            assert_eq!(name, Some(Value::Name("s3cret".to_owned())), "{text:?}");
+        }
     }
 
     #[test]

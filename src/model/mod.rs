@@ -7,6 +7,7 @@ mod durability;
 mod fields;
 mod ids;
 mod limits;
+mod line_end;
 mod names;
 mod refusal;
 mod run;
@@ -19,6 +20,7 @@ pub use limits::{
     CHANNEL_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN, HANDSHAKE_MS, HEARTBEAT_SECONDS,
     MESSAGE_BYTES_MAX, NAME_BYTES_MAX,
 };
+pub(crate) use line_end::without_line_end;
 pub use names::{ExchangeName, NameTooLong, QueueName, RoutingKey, UserName, VhostName};
 pub use refusal::{Entity, Refusal, ReplyCode};
 pub use run::{MessageRun, MessageRunBuilder, message_ends};

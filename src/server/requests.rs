@@ -113,7 +113,7 @@ async fn put_user(broker: &Broker, who: &Identity, put: pb::PutUser) -> Result<B
         password => Some(Password::new(password).map_err(|refused| {
             Refusal::new(ReplyCode::SyntaxError, refused.to_string())
                 .about(Entity::User, put.name.as_str())
-                .field("password", "1 to 1,024 bytes", "more")
+                .field("password", "1 to 1,024 bytes without control characters", "others")
         })?),
     };
     let vhosts = put.vhosts.iter().map(|vhost| named("vhosts", VhostName::new, vhost));

@@ -66,23 +66,32 @@ impl Catalog {
         })
     }
 
-    pub(super) fn decide_delete_vhost(&self, name: &VhostName) -> Vec<Entry> {
-        match self.vhosts.contains_key(name) {
-            true => vec![Entry::DeleteVhost(name.clone())],
-            false => Vec::new(),
+    pub(super) fn decide_delete_vhost(&self, name: &VhostName) -> Result<Vec<Entry>, Refusal> {
+        if !self.vhosts.contains_key(name) {
+            return Ok(Vec::new());
         }
+        // A connection is always in a vhost: without one nobody could make another.
+        if self.vhosts.len() == 1 {
+            let text = format!("vhost '{name}' is the last one");
+            return Err(Refusal::new(ReplyCode::PreconditionFailed, text)
+                .about(Entity::Vhost, name.as_str())
+                .hint("make another vhost first"));
+        }
+        Ok(vec![Entry::DeleteVhost(name.clone())])
     }
 }
 
-/// An empty name is an unset variable of somebody's script.
+/// An empty name is an unset variable of somebody's script, and a control character the line end of somebody's file.
 fn check_named(entity: Entity, name: &str) -> Result<(), Refusal> {
-    if !name.is_empty() {
-        return Ok(());
-    }
-    let text = format!("the name of the {} is empty", entity.as_str());
-    Err(Refusal::new(ReplyCode::PreconditionFailed, text).about(entity, "").field(
+    let (what, got) = match name {
+        "" => ("is empty", "none"),
+        name if name.contains(char::is_control) => ("has a control character", "others"),
+        _ => return Ok(()),
+    };
+    let text = format!("the name of the {} {what}", entity.as_str());
+    Err(Refusal::new(ReplyCode::PreconditionFailed, text).about(entity, name).field(
         "name",
-        "1 to 255 bytes",
-        "none",
+        "1 to 255 bytes without control characters",
+        got,
     ))
 }

@@ -229,7 +229,7 @@ impl CatalogTask {
             }
             Request::DeleteUser { name } => catalog.decide_delete_user(name)?,
             Request::PutVhost { name } => catalog.decide_put_vhost(name)?,
-            Request::DeleteVhost { name } => catalog.decide_delete_vhost(name),
+            Request::DeleteVhost { name } => catalog.decide_delete_vhost(name)?,
         };
         Ok((entries, Outcome::Done))
     }

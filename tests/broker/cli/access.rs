@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Broker, Outcome, finish, leveret, run};
+use crate::support::{Broker, Outcome, finish, leveret, run, run_with_input};
 
 /// A command as another user, perhaps in another vhost.
 fn run_as(broker: &Broker, login: &str, vhost: &str, arguments: &[&str]) -> Outcome {
@@ -36,7 +36,6 @@ fn users_are_made_listed_and_deleted() {
     run_as(&broker, "ada:s3cret", "", &["list", "users"]).ok();
     broker.run(&["user", "delete", "ada"]).ok();
     run_as(&broker, "ada:s3cret", "", &["list", "queues"]).fails(1, &["403"]);
-    broker.run(&["user", "delete", "ada"]).ok();
 }
 
 #[test]
@@ -48,6 +47,7 @@ fn a_password_is_one_line_and_must_be_there() {
     broker.run_with_input(&put, "x".repeat(1025).as_bytes()).fails(2, &["1 to 1024 bytes"]);
     broker.run_with_input(&put, b"first line\r\nsecond line\n").ok();
     run_as(&broker, "ada:first%20line", "", &["list", "queues"]).ok();
+    broker.run_with_input(&put, b"first\x1b[Aline\n").fails(2, &["control character", "standard input"]);
     broker.run(&["user", "put", "bob", "--vhost", "/"]).fails(1, &["error: ", "password"]);
 }
 
@@ -68,7 +68,10 @@ fn vhosts_keep_things_apart() {
     run_as(&broker, "ada:pw", "", &["vhost", "delete", "shop"]).fails(1, &["403"]);
     run_as(&broker, "guest:guest", "nowhere", &["list", "queues"]).fails(1, &["error: ", "nowhere"]);
 
-    assert_eq!(broker.run(&["vhost", "delete", "shop"]).ok(), "there is no vhost 'shop' any more\n");
+    broker.run(&["vhost", "delete", "shop"]).fails(1, &["'shop'", "queues (1)", "--yes"]);
+    run_as(&broker, "guest:guest", "shop", &["purge", "orders"]).ok();
+    let deleted = broker.run(&["vhost", "delete", "shop", "--yes"]).ok();
+    assert_eq!(deleted, "there is no vhost 'shop' any more\n");
     run_as(&broker, "guest:guest", "shop", &["list", "queues"]).fails(1, &["shop"]);
 }
 
@@ -82,7 +85,7 @@ fn changed_rights_hold_at_once() {
     let changes: [(&[&str], Option<&str>); 5] = [
         (&["user", "delete", "ada"], Some("user 'ada' was deleted")),
         (&["user", "put", "ada", "--vhost", "elsewhere"], Some("ada")),
-        (&["vhost", "delete", "here"], Some("vhost 'here' was deleted")),
+        (&["vhost", "delete", "here", "--yes"], Some("vhost 'here' was deleted")),
         (&["user", "put", "ada", "--vhost", "here", "--vhost", "elsewhere"], None),
         (&["user", "put", "ada", "--administrator"], None),
     ];
@@ -110,4 +113,94 @@ fn changed_rights_hold_at_once() {
             }
         }
     }
+}
+
+#[test]
+fn what_takes_away_its_own_connection_tells_that_it_was_done() {
+    let broker = Broker::start();
+    broker.run(&["vhost", "put", "shop"]).ok();
+    assert_eq!(broker.run(&["vhost", "delete", "/"]).ok(), "there is no vhost '/' any more\n");
+    broker.run(&["list", "queues"]).fails(1, &["'/'"]);
+
+    let as_guest = |arguments: &[&str]| run_as(&broker, "guest:guest", "shop", arguments);
+    as_guest(&["vhost", "delete", "shop"]).fails(1, &["406", "'shop'", "last", "another vhost first"]);
+    as_guest(&["declare", "queue", "still here"]).ok();
+
+    let mut put = leveret(&["user", "put", "ada", "--password-stdin", "--administrator"]);
+    put.args(["--url", &broker.url_as("guest:guest", "shop")]);
+    run_with_input(put, b"s3cret\n").ok();
+    let deleted = run_as(&broker, "ada:s3cret", "shop", &["user", "delete", "ada"]);
+    assert_eq!(deleted.ok(), "there is no user 'ada' any more\n");
+    run_as(&broker, "ada:s3cret", "shop", &["list", "queues"]).fails(1, &["403"]);
+}
+
+#[test]
+fn a_name_that_was_mistyped_is_told_from_a_deletion_that_was_done() {
+    let broker = Broker::start();
+    broker.queue("here");
+    let absent: [(&[&str], &str); 7] = [
+        (&["delete", "queue", "hare"], "there is no queue 'hare'"),
+        (&["delete", "exchange", "hare"], "there is no exchange 'hare'"),
+        (&["unbind", "amq.topic", "here", "--key", "a"], "there is no binding from exchange 'amq.topic'"),
+        (&["unbind", "amq.topic", "hare", "--key", "a"], "there is no binding from exchange 'amq.topic'"),
+        (&["unbind", "hare", "here"], "there is no binding from exchange 'hare'"),
+        (&["user", "delete", "hare"], "there is no user 'hare'"),
+        (&["vhost", "delete", "hare"], "there is no vhost 'hare'"),
+    ];
+    for (command, told) in absent {
+        broker.run(command).fails(1, &[told, "leveret list", "--if-exists"]);
+        broker.run(&[command, &["--if-exists"]].concat()).ok();
+    }
+    assert_eq!(broker.messages("here"), (0, 0), "it is there");
+}
+
+#[test]
+fn whoever_has_the_machine_gets_in_again() {
+    let mut broker = Broker::start();
+    broker.queue("orders");
+    broker
+        .run_with_input(&["user", "put", "guest", "--password-stdin", "--administrator"], b"forgotten\n")
+        .ok();
+    broker.run(&["list", "queues"]).fails(1, &["403"]);
+
+    broker.stop();
+    broker.restart_recovering("guest", "remembered");
+    run_as(&broker, "guest:forgotten", "", &["list", "queues"]).fails(1, &["403"]);
+    assert!(run_as(&broker, "guest:remembered", "", &["list", "queues"]).ok().contains("orders"));
+
+    broker.stop();
+    broker.restart_recovering("rescue", "s3cret");
+    broker.kill_and_restart();
+    let users = run_as(&broker, "rescue:s3cret", "", &["list", "users", "--json"]).json();
+    let administrators = users.as_array().unwrap().iter().filter(|user| user["administrator"] == json!(true));
+    assert_eq!(administrators.count(), 2, "{users}");
+    run_as(&broker, "guest:remembered", "", &["list", "users"]).ok();
+}
+
+#[test]
+fn nobody_gets_in_again_without_a_name_and_a_password() {
+    let serve = |name: &str, input: &[u8]| {
+        let command =
+            leveret(&["serve", "--memory", "--listen", "127.0.0.1:0", "--recover-administrator", name]);
+        run_with_input(command, input)
+    };
+    serve("guest", b"").fails(2, &["1 to 1024 bytes", "standard input"]);
+    serve("", b"s3cret\n").fails(1, &["the name of the user is empty"]);
+    serve(&"n".repeat(256), b"s3cret\n").fails(2, &["255 bytes"]);
+}
+
+#[test]
+fn a_login_from_a_file_or_a_variable_may_end_its_line() {
+    let broker =
+        Broker::start_in(&[("LEVERET_DEFAULT_USER", "ada\n"), ("LEVERET_DEFAULT_PASSWORD", "s3cret\r\n")]);
+    let mut list = leveret(&["list", "queues"]);
+    list.env("LEVERET_URL", format!("{}\n", broker.url_as("ada:s3cret", "")));
+    run(list).ok();
+
+    let mut serve = leveret(&["serve", "--memory", "--listen", "127.0.0.1:0"]);
+    serve.env("LEVERET_DEFAULT_PASSWORD", "s3\ncret");
+    run(serve).fails(1, &["LEVERET_DEFAULT_PASSWORD", "without control characters"]);
+    run_as(&broker, "ada:s3cret%0A", "", &["list", "queues"]).fails(2, &["password has a control character"]);
+    run_as(&broker, "ada:s3cret", "", &["user", "put", "b\nc", "--administrator"])
+        .fails(1, &["name of the user has a control character"]);
 }

@@ -119,8 +119,18 @@ impl Broker {
     pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data = TempDir::new().unwrap();
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let (child, address) = serve(&data, "127.0.0.1:0", &flags);
+        let (child, address) = serve(serve_command(&data, "127.0.0.1:0", &flags), b"");
         Self { child, address, data, flags }
+    }
+
+    /// With variables in its environment, this time.
+    #[track_caller]
+    pub(crate) fn start_in(environment: &[(&str, &str)]) -> Self {
+        let data = TempDir::new().unwrap();
+        let mut command = serve_command(&data, "127.0.0.1:0", &[]);
+        command.envs(environment.iter().copied());
+        let (child, address) = serve(command, b"");
+        Self { child, address, data, flags: Vec::new() }
     }
 
     /// Kills it without warning and starts it again with the same data on the same port.
@@ -169,7 +179,15 @@ impl Broker {
     /// Starts it again after its end, with the same data on the same port.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
-        (self.child, self.address) = serve(&self.data, &self.address, &self.flags);
+        (self.child, self.address) = serve(serve_command(&self.data, &self.address, &self.flags), b"");
+    }
+
+    /// Starts it again after its end, for whoever has the machine to get in as this user.
+    #[track_caller]
+    pub(crate) fn restart_recovering(&mut self, name: &str, password: &str) {
+        let mut command = serve_command(&self.data, &self.address, &self.flags);
+        command.args(["--recover-administrator", name]);
+        (self.child, self.address) = serve(command, format!("{password}\n").as_bytes());
     }
 
     /// The URL of its default vhost, as its first user.
@@ -236,8 +254,9 @@ fn serve_command(data: &TempDir, listen: &str, flags: &[String]) -> Command {
 }
 
 #[track_caller]
-fn serve(data: &TempDir, listen: &str, flags: &[String]) -> (Child, String) {
-    let mut child = serve_command(data, listen, flags).spawn().unwrap();
+fn serve(mut command: Command, input: &[u8]) -> (Child, String) {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let ready = lines.next().expect("a broker says that it is ready").unwrap();
     let address = ready.strip_prefix("listening on ").expect(&ready).to_owned();
