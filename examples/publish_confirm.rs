@@ -13,9 +13,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let channel = connection.channel().await?;
     channel.declare_queue(Queue::new("example.orders")).await?;
 
-    // Messages for the default exchange go to the queue that the routing key names. A mandatory message that reaches
-    // no queue comes back, instead of being lost without a word.
-    let publisher = channel.publisher("", "example.orders").mandatory().open().await?;
+    // Messages for the default exchange go to the queue that the routing key names. One that reaches no queue comes
+    // back, instead of being lost without a word.
+    let publisher = channel.publisher("", "example.orders").open().await?;
 
     // One message. The first await takes it for sending, the second one waits for its confirm: from here on it is on
     // the broker's disk.

@@ -25,7 +25,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("pattern '{}': {}", binding.binding.routing_key, binding.reason);
     }
 
-    let publisher = channel.publisher(EXCHANGE, "").open().await?;
+    // A line that nobody subscribes to may go; without `not_mandatory` it would come back.
+    let publisher = channel.publisher(EXCHANGE, "").not_mandatory().open().await?;
     let mut lines = MessageBatch::new();
     lines.push_routed("shop.info", None, b"a customer came in")?;
     lines.push_routed("shop.error", None, b"the till is stuck")?;

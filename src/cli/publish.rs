@@ -60,8 +60,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 async fn publish(arguments: &Arguments, session: Session, bar: &ProgressBar) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
     let bytes_max = session.connection.server().message_bytes_max;
-    // Everything is mandatory: what reaches no queue would otherwise be confirmed and gone.
-    let publisher = session.channel.publisher(&arguments.exchange, &arguments.key).mandatory().open().await?;
+    let publisher = session.channel.publisher(&arguments.exchange, &arguments.key).open().await?;
 
     let work = async {
         let sent = send(arguments, &publisher, bytes_max, interrupt.clone()).await;

@@ -225,7 +225,7 @@ impl std::error::Error for PublishError {}
 pub enum ConfirmError {
     /// The broker refused it: it is in no queue.
     Refused(Arc<Refusal>),
-    /// It was mandatory and reached no queue; here it is.
+    /// It reached no queue; here it is. Publishers that are [not mandatory](super::PublisherBuilder::not_mandatory) never get this.
     Returned(Arc<Returned>),
     /// The connection ended for good before the confirm: the message may be in its queues or not.
     Closed(CloseReason),

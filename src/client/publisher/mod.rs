@@ -52,15 +52,17 @@ impl PublisherBuilder {
         let target = pb::PublishTarget {
             exchange: exchange.to_owned(),
             routing_key: routing_key.to_owned(),
+            mandatory: true,
             ..Default::default()
         };
         let window = Window { messages: WINDOW_MESSAGES, bytes: WINDOW_BYTES };
         Self { channel, target, confirms: true, window }
     }
 
-    /// What reaches no queue comes back, as [`ConfirmError::Returned`].
-    pub fn mandatory(mut self) -> Self {
-        self.target.mandatory = true;
+    /// What reaches no queue is confirmed, with [`Confirmed::queues`] 0, and gone; otherwise it comes back, as
+    /// [`ConfirmError::Returned`]. For news that somebody may want or not.
+    pub fn not_mandatory(mut self) -> Self {
+        self.target.mandatory = false;
         self
     }
 
@@ -70,10 +72,11 @@ impl PublisherBuilder {
         self
     }
 
-    /// Fire and forget: no confirms, and what is under way when the connection breaks is lost.
+    /// Fire and forget: no confirms, what is under way when the connection breaks is lost, and what reaches no queue is gone
+    /// ([`not_mandatory`](Self::not_mandatory)), since a message comes back with its confirm.
     pub fn without_confirms(mut self) -> Self {
         self.confirms = false;
-        self
+        self.not_mandatory()
     }
 
     /// Messages without a confirm at most, 1 at least; publishing waits beyond. Default 10,000.
@@ -92,16 +95,12 @@ impl PublisherBuilder {
     /// Opens the publisher. It is restored after a reconnect.
     ///
     /// # Errors
-    /// If the server refuses, or for `mandatory` without confirms, since a returned message is told with its confirm.
+    /// If the server refuses.
     pub async fn open(self) -> Result<Publisher, RequestError> {
         for name in [&self.target.exchange, &self.target.routing_key] {
             if name.len() > NAME_BYTES_MAX {
                 return Err(NameTooLong { bytes: name.len() }.into());
             }
-        }
-        if self.target.mandatory && !self.confirms {
-            let text = "a mandatory message is returned with its confirm: a publisher has both or neither";
-            return Err(RequestError::Invalid(text.to_owned()));
         }
         let core = self.channel.core().clone();
         let sizes = core.size_limits();
@@ -133,7 +132,7 @@ pub struct Publisher(Arc<PublisherHandle>);
 pub struct Confirmed {
     /// How safe it is.
     pub level: Durability,
-    /// How many queues it reached; 0: no binding matched, it is gone.
+    /// How many queues it reached; 0 ([`PublisherBuilder::not_mandatory`] only): no binding matched, it is gone.
     pub queues: u32,
 }
 

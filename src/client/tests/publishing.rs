@@ -27,10 +27,24 @@ async fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
 }
 
 #[tokio::test]
+async fn what_reaches_no_queue_comes_back_unless_somebody_wants_it_otherwise() {
+    let server = Server::start().await;
+    let (_connection, channel, mut peer) = server.channel().await;
+    let publisher = || channel.publisher("x", "k");
+    for (builder, expect) in
+        [(publisher(), true), (publisher().not_mandatory(), false), (publisher().without_confirms(), false)]
+    {
+        let (_publisher, asked) = tokio::join!(soon(builder.open()), peer.done("OpenPublisher"));
+        let Body::OpenPublisher(asked) = asked else { panic!("checked by the peer") };
+        assert_eq!(asked.target.unwrap().mandatory, expect);
+    }
+}
+
+#[tokio::test]
 async fn the_target_is_named_once() {
     let server = Server::start().await;
     let (_connection, channel, mut peer) = server.channel().await;
-    let builder = channel.publisher("x", "k").mandatory().transient();
+    let builder = channel.publisher("x", "k").transient();
     let (publisher, asked) = tokio::join!(soon(builder.open()), peer.done("OpenPublisher"));
     let Body::OpenPublisher(asked) = asked else { panic!("checked by the peer") };
     let target = pb::PublishTarget {
@@ -199,7 +213,7 @@ async fn what_the_socket_does_not_take_holds_publishers_back_even_without_confir
 async fn a_returned_message_is_told_with_its_confirm() {
     let server = Server::start().await;
     let (_connection, channel, mut peer) = server.channel().await;
-    let publisher = open(&mut peer, channel.publisher("x", "k").mandatory()).await;
+    let publisher = open(&mut peer, channel.publisher("x", "k")).await;
     let first = soon(publisher.publish("1")).await.unwrap();
     let second = soon(publisher.publish(Message::new("2").header("h", "v"))).await.unwrap();
     soon(publisher.send("3")).await.unwrap();

@@ -172,7 +172,6 @@ async fn what_cannot_be_sent_is_refused_here() {
         channel.bind(Binding::to_queue("x", "q", &long)).await,
         channel.publisher(&long, "").open().await.map(drop),
         channel.consume(&long).start().await.map(drop),
-        channel.publisher("x", "").mandatory().without_confirms().open().await.map(drop),
         channel.declare_queue(Queue::new("q").argument("x", "y".repeat(2 << 20).as_str())).await.map(drop),
     ];
     for refused in refused {

@@ -30,7 +30,7 @@ async fn fates_of_a_mixed_batch_are_told_apart() {
     let broker = Broker::start();
     let (_connection, channel) = connect(&broker).await;
     channel.declare_queue(Queue::new("there")).await.unwrap();
-    let publisher = channel.publisher("", "there").mandatory().open().await.unwrap();
+    let publisher = channel.publisher("", "there").open().await.unwrap();
     let mut batch = MessageBatch::new();
     for number in 0..3000 {
         let key = if number % 3 == 0 { "nowhere" } else { "there" };

@@ -114,7 +114,7 @@ async fn what_went_with_the_broker_is_made_again() {
     let private = channel.declare_queue(Queue::private()).await.unwrap().name;
     channel.bind(Binding::to_queue("news", &private, "a.#")).await.unwrap();
     let mut consumer = channel.consume(&private).start().await.unwrap();
-    let publisher = channel.publisher("news", "a.b").mandatory().open().await.unwrap();
+    let publisher = channel.publisher("news", "a.b").open().await.unwrap();
     soon(publisher.publish("before").await.unwrap()).await.unwrap();
     let before = soon(consumer.next()).await.unwrap().unwrap();
     assert_eq!(before.body(), "before");

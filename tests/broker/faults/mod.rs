@@ -92,7 +92,7 @@ async fn bind(channel: &Channel, journal: &mut Journal, queue: &'static str) {
 }
 
 async fn publish(channel: &Channel, journal: &mut Journal, queue: &'static str, count: usize) {
-    let publisher = channel.publisher("", queue).mandatory().open().await.unwrap();
+    let publisher = channel.publisher("", queue).open().await.unwrap();
     for number in 0..count {
         let body = format!("{queue} {number}");
         let confirmed = match publisher.publish(Message::new(body.clone())).await {

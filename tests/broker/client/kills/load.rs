@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use leveret::client::{Channel, Connection, Delivery};
+use leveret::client::{Channel, ConfirmError, Connection, Delivery};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -36,6 +36,9 @@ pub(super) async fn publish(
                         oracle.confirmed(id, route.queues);
                     }
                     Ok(confirmed) => oracle.violated(format!("{id:?} reached {} queues", confirmed.queues)),
+                    Err(ConfirmError::Returned(returned)) => {
+                        oracle.violated(format!("{id:?} came back: {}", returned.reason));
+                    }
                     // It may have arrived or not.
                     Err(_) => {}
                 }
