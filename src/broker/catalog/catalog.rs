@@ -10,7 +10,7 @@ use super::entry::Entry;
 use crate::auth::User;
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{
-    ConnectionId, Entity, QueueId, QueueName, Refusal, ReplyCode, ShardId, UserName, VhostName,
+    ConnectionId, Entity, ExchangeName, QueueId, QueueName, Refusal, ReplyCode, ShardId, UserName, VhostName,
 };
 use crate::routing::{QueueTarget, RoutingTable};
 use crate::storage::KnownLog;
@@ -39,6 +39,8 @@ pub(in crate::broker) struct Catalog {
 pub(in crate::broker) struct VhostState {
     pub(in crate::broker) table: RoutingTable,
     pub(in crate::broker) queues: BTreeMap<QueueName, Arc<QueueDefinition>>,
+    /// Durable auto-delete exchanges that had bindings of which a restart would know nothing.
+    pub(super) used: BTreeSet<ExchangeName>,
 }
 
 /// What entries changed, for those who look at it.
@@ -89,6 +91,9 @@ impl Catalog {
             Entry::DeleteExchange { vhost, name, .. } => {
                 let Some(table) = self.changed_table(vhost, changed) else { return };
                 table.remove_exchange(name);
+                if let Some(state) = self.vhosts.get_mut(vhost) {
+                    state.used.remove(name);
+                }
             }
             Entry::Bind { vhost, binding, .. } => {
                 let Some(table) = self.changed_table(vhost, changed) else { return };
@@ -97,6 +102,10 @@ impl Catalog {
             Entry::Unbind { vhost, binding, .. } => {
                 let Some(table) = self.changed_table(vhost, changed) else { return };
                 table.unbind(binding);
+            }
+            Entry::ExchangeUsed(vhost, name) => {
+                let Some(state) = self.vhosts.get_mut(vhost) else { return };
+                state.used.insert(name.clone());
             }
             Entry::Shards(count) => self.durable_shards = *count,
             Entry::NextQueue(number) => self.next_queue = self.next_queue.max(*number),
@@ -172,7 +181,7 @@ impl Catalog {
 
 impl VhostState {
     fn new(name: &VhostName) -> Self {
-        Self { table: RoutingTable::new(name.clone()), queues: BTreeMap::new() }
+        Self { table: RoutingTable::new(name.clone()), queues: BTreeMap::new(), used: BTreeSet::new() }
     }
 }
 

@@ -54,6 +54,7 @@ impl VhostState {
             declared
                 .map(|definition| Entry::PutExchange(vhost.clone(), ExchangeDefinition::clone(definition))),
         );
+        entries.extend(self.used.iter().map(|name| Entry::ExchangeUsed(vhost.clone(), name.clone())));
         entries.extend(self.queues.values().map(|queue| Entry::PutQueue(vhost.clone(), Arc::clone(queue))));
         entries.extend(self.table.bindings(None).map(|binding| Entry::Bind {
             vhost: vhost.clone(),

@@ -1,9 +1,9 @@
 //! Which exchanges and bindings may be.
 
-use super::catalog::{Catalog, VhostState};
+use super::catalog::{Catalog, Changed, VhostState};
 use super::entry::Entry;
 use super::queue_checks::check_owner;
-use crate::model::{ConnectionId, Refusal, VhostName};
+use crate::model::{ConnectionId, Refusal, ReplyCode, VhostName};
 use crate::routing::{
     Binding, Destination, ExchangeDefinition, Removed, RoutingTable, check_binding, check_declare,
     check_delete, check_equivalent, exchange_in_use, no_such_exchange, no_such_queue,
@@ -55,7 +55,34 @@ impl Catalog {
         if state.table.has_binding(binding) {
             return Ok(Vec::new());
         }
-        Ok(vec![Entry::Bind { vhost: vhost.clone(), binding: binding.clone(), durable }])
+        let bind = Entry::Bind { vhost: vhost.clone(), binding: binding.clone(), durable };
+        let source = state.table.exchange(&binding.source).map(|exchange| exchange.definition());
+        let goes_unused = source.is_some_and(|source| source.durable && source.auto_delete);
+        if goes_unused && !durable && !state.used.contains(&binding.source) {
+            return Ok(vec![Entry::ExchangeUsed(vhost.clone(), binding.source.clone()), bind]);
+        }
+        Ok(vec![bind])
+    }
+
+    /// Auto-delete exchanges that have lost their last binding in a restart go, and those that this makes unused in turn.
+    pub(super) fn decide_unused(&self) -> Vec<Entry> {
+        let mut rest = self.clone();
+        let mut entries = Vec::new();
+        for (vhost, state) in &self.vhosts {
+            for name in &state.used {
+                let Some(table) = rest.vhosts.get(vhost).map(|state| &state.table) else { continue };
+                let Some(exchange) = table.exchange(name).filter(|exchange| exchange.bindings_count() == 0)
+                else {
+                    continue;
+                };
+                let durable = exchange.definition().durable;
+                let entry = Entry::DeleteExchange { vhost: vhost.clone(), name: name.clone(), durable };
+                let gone = with_unused(vhost, table, entry, |table| table.remove_exchange(name));
+                gone.iter().for_each(|entry| rest.apply(entry, &mut Changed::default()));
+                entries.extend(gone);
+            }
+        }
+        entries
     }
 
     pub(super) fn decide_unbind(
@@ -65,7 +92,11 @@ impl Catalog {
         binding: &Binding,
     ) -> Result<Vec<Entry>, Refusal> {
         let state = self.vhost(vhost)?;
-        let durable = state.check_ends(binding, connection, vhost)?;
+        let durable = match state.check_ends(binding, connection, vhost) {
+            // With one of its ends the binding is gone, too, and that is what was asked for.
+            Err(refusal) if refusal.code == ReplyCode::NotFound => return Ok(Vec::new()),
+            checked => checked?,
+        };
         if !state.table.has_binding(binding) {
             return Ok(Vec::new());
         }

@@ -41,6 +41,9 @@ pub(super) enum Entry {
         binding: Binding,
         durable: bool,
     },
+    /// A durable auto-delete exchange has got a binding that a restart forgets, so that it goes with that restart unless
+    /// it has others.
+    ExchangeUsed(VhostName, ExchangeName),
     /// How many durable shards there are; once.
     Shards(u16),
     /// Numbers of queues up to this one have been given.
@@ -73,6 +76,7 @@ impl Entry {
             Self::Unbind { vhost, binding, durable: true } => {
                 Change::Unbind(StoredBinding::new(vhost, binding))
             }
+            Self::ExchangeUsed(vhost, name) => Change::ExchangeUsed(StoredName::new(vhost, name)),
             Self::Shards(count) => Change::Shards((*count).into()),
             Self::NextQueue(number) => Change::NextQueue(*number),
             Self::ShardLog(shard, log) => {
@@ -128,6 +132,10 @@ impl Entry {
                 let vhost = vhost_name(&stored.vhost)?;
                 Self::Unbind { vhost, binding: stored.binding()?, durable: true }
             }
+            Change::ExchangeUsed(stored) => Self::ExchangeUsed(
+                vhost_name(&stored.vhost)?,
+                ExchangeName::new(&stored.name).map_err(record::too_long)?,
+            ),
             Change::Shards(count) => {
                 Self::Shards(u16::try_from(count).map_err(|_| format!("{count} shards"))?)
             }
@@ -147,7 +155,8 @@ impl Entry {
             | Self::PutQueue(vhost, _)
             | Self::DeleteQueue { vhost, .. }
             | Self::Bind { vhost, .. }
-            | Self::Unbind { vhost, .. } => Some(vhost),
+            | Self::Unbind { vhost, .. }
+            | Self::ExchangeUsed(vhost, _) => Some(vhost),
             Self::PutVhost(_)
             | Self::DeleteVhost(_)
             | Self::PutUser(_)

@@ -95,6 +95,7 @@ impl NewBroker {
         if catalog.vhosts.is_empty() {
             entries.push(Entry::PutVhost(vhost.clone()));
         }
+        entries.extend(catalog.decide_unused());
         apply(catalog, &entries);
         if let Some((name, hash)) = self.first_user.filter(|_| catalog.users.is_empty()) {
             let vhosts = [vhost].into_iter().filter(|vhost| catalog.vhosts.contains_key(vhost));

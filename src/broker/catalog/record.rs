@@ -20,7 +20,7 @@ pub(super) struct Records {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     pub(super) change: Option<Change>,
 }
 
@@ -55,6 +55,9 @@ pub(super) enum Change {
     /// Which log a shard has, and how far it reached; written when it is made and at a clean stop.
     #[prost(message, tag = "13")]
     ShardLog(StoredLog),
+    /// A durable exchange has, or had, a binding that no record tells of.
+    #[prost(message, tag = "14")]
+    ExchangeUsed(StoredName),
 }
 
 #[derive(Clone, PartialEq, Message)]

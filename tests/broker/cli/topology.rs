@@ -38,7 +38,7 @@ fn queues_are_declared_listed_and_deleted() {
         broker.run(&["delete", "queue", "orders"]).ok(),
         "there is no queue 'orders' any more (ready messages gone with it: 0)\n"
     );
-    broker.run(&["delete", "queue", "orders"]).ok();
+    broker.run(&["delete", "queue", "orders", "--if-exists"]).ok();
     assert_eq!(broker.run(&["list", "queues", "--json"]).json().as_array().unwrap().len(), 1);
 }
 
@@ -153,4 +153,32 @@ fn connections_are_listed() {
     assert!(own["name"].as_str().unwrap().starts_with("leveret command"), "{own}");
     assert!(own["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{own}");
     assert!(broker.run(&["list", "connections"]).ok().contains("guest"));
+}
+
+#[test]
+fn an_auto_delete_exchange_goes_with_a_restart_that_takes_its_last_binding() {
+    let end: [fn(&mut Broker); 2] = [Broker::kill, Broker::stop];
+    for end in end {
+        let mut broker = Broker::start();
+        let run = |command: &str| drop(broker.run(&command.split(' ').collect::<Vec<_>>()).ok());
+        run("declare queue stays");
+        run("declare queue goes --transient");
+        for exchange in ["before", "last", "bound-otherwise", "never-bound"] {
+            run(&format!("declare exchange {exchange} --type fanout --auto-delete"));
+        }
+        run("bind before last --to-exchange");
+        run("bind last goes");
+        run("bind bound-otherwise goes");
+        run("bind bound-otherwise stays");
+        end(&mut broker);
+        // What was decided at the first start is there at the second.
+        for _ in 0..2 {
+            broker.restart();
+            let exchanges = broker.run(&["list", "exchanges", "--json"]).json();
+            let names = exchanges.as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap());
+            let ours: Vec<_> = names.filter(|name| !name.is_empty() && !name.starts_with("amq.")).collect();
+            assert_eq!(ours, ["bound-otherwise", "never-bound"]);
+            broker.kill();
+        }
+    }
 }
