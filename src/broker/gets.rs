@@ -94,6 +94,7 @@ impl Gets {
         Refusal::new(ReplyCode::PreconditionFailed, format!("unknown delivery tag {unknown}"))
             .about(Entity::Channel, "")
             .field("ranges", "tags that were delivered and are not settled", format!("{from} to {to}"))
+            .hint("tags are counted by consumer, for Get by channel, and each is settled once")
     }
 }
 

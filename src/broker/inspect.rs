@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use super::broker::{Broker, ConnectionDescription};
 use super::login::Identity;
 use super::vhost::QueueDefinition;
-use crate::auth::User;
-use crate::model::{ConnectionId, QueueId, QueueName, Refusal, ReplyCode, ShardId};
+use crate::auth::{User, may_open};
+use crate::model::{ConnectionId, QueueId, QueueName, Refusal, ReplyCode, ShardId, VhostName};
 use crate::routing::{Binding, BindingPosition, ExchangeDefinition};
 use crate::shard::{Command, ConsumerKey, ConsumerLimits, QueueCounts, QueueState};
 
@@ -154,10 +154,10 @@ impl Broker {
             "" => ConnectionId(0),
             token => ConnectionId(token.parse().map_err(|_| bad_token(token))?),
         };
+        let sees_all = self.is_administrator(who);
         let connections = self.shared.connections();
-        let visible = |connection: &Arc<ConnectionDescription>| {
-            who.user.administrator || connection.user == who.user.name
-        };
+        let visible =
+            |connection: &Arc<ConnectionDescription>| sees_all || connection.user == who.user.name;
         let later = connections.range(ConnectionId(after.0 + 1)..).map(|(_, connection)| connection);
         let entries = later.filter(|connection| visible(connection)).take(size + 1).cloned().collect();
         Ok(page(entries, size, |connection: &Arc<ConnectionDescription>| connection.id.to_string()))
@@ -190,11 +190,13 @@ impl Broker {
         token: &str,
         size: usize,
     ) -> Page<(String, usize, usize)> {
+        let user = self.shared.users().get(&who.user.name).cloned();
+        let may_open = |vhost: &VhostName| user.as_ref().is_some_and(|user| may_open(user, vhost).is_ok());
         let vhosts = self.shared.vhosts();
         let entries = vhosts
             .values()
             .filter(|vhost| if name.is_empty() { *vhost.name > *token } else { *vhost.name == *name })
-            .filter(|vhost| crate::auth::may_open(&who.user, &vhost.name).is_ok())
+            .filter(|vhost| may_open(&vhost.name))
             .take(size + 1)
             .map(|vhost| (vhost.name.to_string(), vhost.queues_count(), vhost.routing().exchanges_count()))
             .collect();

@@ -30,12 +30,16 @@ impl Identity {
 }
 
 impl Broker {
+    pub(super) fn is_administrator(&self, who: &Identity) -> bool {
+        self.shared.users().get(&who.user.name).is_some_and(|user| user.administrator)
+    }
+
     /// Whether its user is an administrator now, whatever it was at login.
     pub(super) fn check_administrator(&self, who: &Identity) -> Result<(), Refusal> {
-        let name = &who.user.name;
-        if self.shared.users().get(name).is_some_and(|user| user.administrator) {
+        if self.is_administrator(who) {
             return Ok(());
         }
+        let name = &who.user.name;
         let text = format!("user '{name}' is no administrator");
         Err(Refusal::new(ReplyCode::AccessRefused, text).about(Entity::User, name.as_str()))
     }

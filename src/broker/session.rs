@@ -457,6 +457,7 @@ impl Session {
 fn no_such_consumer(handle: u32) -> Refusal {
     Refusal::new(ReplyCode::NotFound, format!("no consumer {handle} on this channel"))
         .about(Entity::Consumer, handle.to_string())
+        .hint("start it with Consume first; what came by Get is settled with consumer 0")
 }
 
 fn number_in_use(handle: u32) -> Refusal {

@@ -45,7 +45,8 @@ pub struct QueueEntry {
     pub messages_unacknowledged: u64,
     /// Consumers it has.
     pub consumers: u32,
-    /// Bytes of ready and unacknowledged messages.
+    /// Bytes of ready and unacknowledged messages, properties and body as they are encoded. A message of 16 KiB or more
+    /// counts as the next lower multiple of 16 KiB.
     pub message_bytes: u64,
     /// Number of the shard that owns it.
     pub shard: u32,

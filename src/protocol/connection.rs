@@ -279,13 +279,16 @@ impl Connection {
         if self.channels.contains(&channel) {
             return Ok(());
         }
-        let text = match channel {
-            0 => "this frame belongs on a channel, not on channel 0".to_owned(),
-            channel => format!("channel {channel} is not open"),
+        let (text, hint) = match channel {
+            0 => {
+                let hint = "open a channel with OpenChannel on a number from 1 on, and send it there";
+                ("this frame belongs on a channel, not on channel 0".to_owned(), hint)
+            }
+            channel => (format!("channel {channel} is not open"), "open it with OpenChannel first"),
         };
         Err(Refusal::new(ReplyCode::ChannelError, text)
             .about(Entity::Channel, channel.to_string())
-            .hint("open it with OpenChannel first"))
+            .hint(hint))
     }
 }
 

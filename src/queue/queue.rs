@@ -403,7 +403,9 @@ impl Queue {
     ) -> Result<(), UnknownTag> {
         let up_to = range.first == 0;
         let Some(index) = self.position(key) else {
-            return Err(UnknownTag(DeliveryTag(if up_to { range.last } else { range.first })));
+            // 0: all, which is nothing.
+            let tag = if up_to { range.last } else { range.first };
+            return if tag == 0 { Ok(()) } else { Err(UnknownTag(DeliveryTag(tag))) };
         };
         let consumer = &mut self.consumers[index];
         let next = consumer.next_tag();

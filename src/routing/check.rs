@@ -152,13 +152,16 @@ pub fn check_not_default(exchange: &str) -> Result<(), Refusal> {
 
 /// 404 for an exchange.
 pub fn no_such_exchange(name: &str, vhost: &VhostName) -> Refusal {
-    Refusal::new(ReplyCode::NotFound, format!("no {}", named(name, vhost))).about(Entity::Exchange, name)
+    Refusal::new(ReplyCode::NotFound, format!("no {}", named(name, vhost)))
+        .about(Entity::Exchange, name)
+        .hint("declare it first, if the name and the vhost are right")
 }
 
 /// 404 for a queue.
 pub fn no_such_queue(name: &str, vhost: &VhostName) -> Refusal {
     Refusal::new(ReplyCode::NotFound, format!("no queue '{name}' in vhost '{vhost}'"))
         .about(Entity::Queue, name)
+        .hint("declare it first, if the name and the vhost are right")
 }
 
 /// 406 for an exchange that has bindings as a source and should be deleted only if it has none.

@@ -150,4 +150,5 @@ pub(super) fn unknown_tag(tag: DeliveryTag, key: ConsumerKey) -> Refusal {
     Refusal::new(ReplyCode::PreconditionFailed, format!("unknown delivery tag {tag}"))
         .about(entity, name.to_string())
         .field("ranges", "an unsettled delivery tag", tag.to_string())
+        .hint("tags are counted by consumer, for Get by channel, and each is settled once")
 }

@@ -31,10 +31,12 @@ async fn what_reaches_no_queue_comes_back_unless_somebody_wants_it_otherwise() {
     let server = Server::start().await;
     let (_connection, channel, mut peer) = server.channel().await;
     let publisher = || channel.publisher("x", "k");
+    let mut open = Vec::new();
     for (builder, expect) in
         [(publisher(), true), (publisher().not_mandatory(), false), (publisher().without_confirms(), false)]
     {
-        let (_publisher, asked) = tokio::join!(soon(builder.open()), peer.done("OpenPublisher"));
+        let (publisher, asked) = tokio::join!(soon(builder.open()), peer.done("OpenPublisher"));
+        open.push(publisher);
         let Body::OpenPublisher(asked) = asked else { panic!("checked by the peer") };
         assert_eq!(asked.target.unwrap().mandatory, expect);
     }

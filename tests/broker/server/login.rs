@@ -125,3 +125,30 @@ fn many_logins_of_one_user_at_once_cost_as_much_as_a_few() {
     let all = start.elapsed();
     assert!(all < one_check * CLIENTS as u32 / 4, "one check takes {one_check:?}, {CLIENTS} logins {all:?}");
 }
+
+#[test]
+fn lists_show_what_the_user_may_see_now() {
+    let served = Served::start();
+    let mut guest = served.client();
+    let ada = |administrator| {
+        let (name, password, vhosts) = ("ada".to_owned(), "s3cret".to_owned(), vec!["/".to_owned()]);
+        Cold::PutUser(pb::PutUser { name, password, administrator, vhosts })
+    };
+    guest.done(1, Cold::PutVhost(pb::PutVhost { name: "shop".to_owned() }));
+    guest.done(1, ada(true));
+    let mut client = served.connect();
+    client.ask(0, Cold::Connect(pb::Connect { response: b"\0ada\0s3cret".to_vec().into(), ..connect() }));
+    client.done(1, Cold::OpenChannel(pb::OpenChannel {}));
+    let mut seen = || {
+        let [connections, vhosts] = [pb::ListKind::Connections, pb::ListKind::Vhosts].map(|kind| {
+            match client.ask(1, Cold::List(pb::List { kind: kind.into(), ..Default::default() })) {
+                Cold::Listing(listing) => listing.connections.len() + listing.vhosts.len(),
+                other => panic!("{other:?}"),
+            }
+        });
+        (connections, vhosts)
+    };
+    assert_eq!(seen(), (2, 2));
+    guest.done(1, ada(false));
+    assert_eq!(seen(), (1, 1));
+}

@@ -7,6 +7,7 @@ mod consuming;
 mod hand_over;
 mod hostile;
 mod login;
+mod page;
 mod publishing;
 mod stopping;
 mod support;

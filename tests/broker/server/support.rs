@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use leveret::broker::{Broker, BrokerOptions, Password, open};
 use leveret::model::UserName;
 use leveret::protocol::Limits;
@@ -234,9 +234,15 @@ impl Client {
     /// The next frame, or `None` if the server hung up.
     #[track_caller]
     pub(crate) fn try_next(&mut self) -> Option<WireFrame> {
+        self.try_next_bytes().map(|frame| decode_frame_from(Side::Server, frame).unwrap())
+    }
+
+    /// The next frame as it came, without its length; `None` if the server hung up.
+    #[track_caller]
+    pub(crate) fn try_next_bytes(&mut self) -> Option<Bytes> {
         loop {
             if let Some(frame) = split_frame(&mut self.buffer, usize::MAX).unwrap() {
-                return Some(decode_frame_from(Side::Server, frame).unwrap());
+                return Some(frame);
             }
             let mut chunk = [0; 64 * 1024];
             match self.stream.read(&mut chunk) {
