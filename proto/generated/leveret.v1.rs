@@ -341,7 +341,8 @@ pub struct QueueEntry {
     pub messages_unacknowledged: u64,
     #[prost(uint32, tag = "9")]
     pub consumers: u32,
-    /// Bytes of ready and unacknowledged messages.
+    /// Bytes of ready and unacknowledged messages, properties and body as they are encoded. A message of 16 KiB or more
+    /// counts as the next lower multiple of 16 KiB: a queue holds 8 bytes of a message, which have no room for more.
     #[prost(uint64, tag = "10")]
     pub message_bytes: u64,
     /// Number of the shard that owns it.
@@ -483,9 +484,15 @@ pub struct Explanation {
     /// The queues the message would reach, each once.
     #[prost(string, repeated, tag = "2")]
     pub queues: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Further bindings were considered but left out of this answer (it holds 10,000 at most).
+    /// Further bindings were considered but left out of this answer (it holds 10,000 at most, and what a frame has room for).
     #[prost(uint64, tag = "3")]
     pub bindings_omitted: u64,
+    /// Further queues that the message would reach and that the frame has no room for.
+    #[prost(uint64, tag = "4")]
+    pub queues_omitted: u64,
+    /// Further exchanges on its way that the frame has no room for.
+    #[prost(uint64, tag = "5")]
+    pub exchanges_omitted: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainedExchange {

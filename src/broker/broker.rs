@@ -87,6 +87,8 @@ pub(super) struct Shared {
     pub(super) places: Places,
     next_connection: AtomicU64,
     consumer_tags: Mutex<HashMap<ConsumerKey, Arc<str>>>,
+    /// The largest body that was ever allowed here, in bytes.
+    pub(super) stored_body_bytes_max: u64,
     /// Shards that do not work, and why.
     faults: Mutex<BTreeMap<ShardId, Arc<str>>>,
     place: Option<Home>,
@@ -181,6 +183,7 @@ impl Shared {
             places: Places::default(),
             next_connection: AtomicU64::new(1),
             consumer_tags: Mutex::default(),
+            stored_body_bytes_max: 0,
             faults: Mutex::default(),
             place,
         }
@@ -274,6 +277,12 @@ impl Broker {
     /// Largest message body in bytes.
     pub fn message_bytes_max(&self) -> usize {
         self.shared.options.message_bytes_max
+    }
+
+    /// Largest message body that may be in a queue, in bytes: what was taken under an earlier, higher limit is still
+    /// there.
+    pub fn stored_body_bytes_max(&self) -> u64 {
+        self.shared.stored_body_bytes_max
     }
 
     /// Number of connections that are logged in.

@@ -13,6 +13,9 @@ use crate::model::{ConnectionId, QueueId, QueueName, Refusal, ReplyCode, ShardId
 use crate::routing::{Binding, BindingPosition, ExchangeDefinition};
 use crate::shard::{Command, ConsumerKey, ConsumerLimits, QueueCounts, QueueState};
 
+/// Queues whose consumers are asked for at a time.
+const QUEUES_AT_ONCE: usize = 256;
+
 /// One page of a list.
 #[derive(Debug, Clone)]
 pub struct Page<T> {
@@ -113,18 +116,29 @@ impl Broker {
         Ok(page(entries, size, |binding: &Arc<Binding>| binding.position().to_string()))
     }
 
-    /// Consumers, by queue.
-    pub async fn list_consumers(&self, who: &Identity, token: &str, size: usize) -> Page<ConsumerListing> {
-        // A page ends with a queue: it may hold more entries than asked for if one queue has that many consumers.
+    /// Consumers, by queue and then by connection, channel and number.
+    ///
+    /// # Errors
+    /// 502 for a token that this call did not give.
+    pub async fn list_consumers(
+        &self,
+        who: &Identity,
+        token: &str,
+        size: usize,
+    ) -> Result<Page<ConsumerListing>, Refusal> {
+        let (first, after) = match token {
+            "" => ("", (0, 0, 0)),
+            token => consumer_place(token).ok_or_else(|| bad_token(token))?,
+        };
         let mut entries = Vec::new();
-        let mut after = token.to_owned();
-        loop {
-            let definitions = who.vhost.queues_after(&after, 256);
-            let Some(last) = definitions.last() else { return Page { entries, next: None } };
-            after = last.name.to_string();
+        let mut definitions: Vec<_> = who.vhost.queue(first).into_iter().collect();
+        definitions.extend(who.vhost.queues_after(first, QUEUES_AT_ONCE));
+        while let Some(last) = definitions.last().map(|queue| queue.name.clone()) {
             let mut states = self.states(&definitions).await;
             for definition in &definitions {
-                let Some(state) = states.remove(&definition.id) else { continue };
+                let Some(mut state) = states.remove(&definition.id) else { continue };
+                state.consumers.retain(|(key, ..)| *definition.name != *first || place(key) > after);
+                state.consumers.sort_unstable_by_key(|(key, ..)| place(key));
                 let tags = self.shared.consumer_tags();
                 entries.extend(state.consumers.into_iter().map(|(key, limits, unsettled)| ConsumerListing {
                     queue: definition.name.clone(),
@@ -134,10 +148,15 @@ impl Broker {
                     unsettled,
                 }));
             }
-            if entries.len() >= size {
-                return Page { entries, next: Some(after) };
+            if entries.len() > size {
+                break;
             }
+            definitions = who.vhost.queues_after(&last, QUEUES_AT_ONCE);
         }
+        Ok(page(entries, size, |consumer: &ConsumerListing| {
+            let (connection, channel, handle) = place(&consumer.key);
+            format!("{connection}.{channel}.{handle}>{}", consumer.queue)
+        }))
     }
 
     /// Connections: all of them for administrators, their own for others.
@@ -156,8 +175,7 @@ impl Broker {
         };
         let sees_all = self.is_administrator(who);
         let connections = self.shared.connections();
-        let visible =
-            |connection: &Arc<ConnectionDescription>| sees_all || connection.user == who.user.name;
+        let visible = |connection: &Arc<ConnectionDescription>| sees_all || connection.user == who.user.name;
         let later = connections.range(ConnectionId(after.0 + 1)..).map(|(_, connection)| connection);
         let entries = later.filter(|connection| visible(connection)).take(size + 1).cloned().collect();
         Ok(page(entries, size, |connection: &Arc<ConnectionDescription>| connection.id.to_string()))
@@ -224,6 +242,20 @@ fn page<T>(mut entries: Vec<T>, size: usize, token: impl Fn(&T) -> String) -> Pa
     entries.truncate(size);
     let next = if more { entries.last().map(token) } else { None };
     Page { entries, next }
+}
+
+/// A consumer's place among those of its queue.
+fn place(key: &ConsumerKey) -> (u64, u32, u32) {
+    (key.connection.0, key.channel, key.handle)
+}
+
+/// The queue and the place in it that a token names.
+fn consumer_place(token: &str) -> Option<(&str, (u64, u32, u32))> {
+    let (place, queue) = token.split_once('>')?;
+    let mut numbers = place.split('.');
+    let mut next = || numbers.next();
+    let place = (next()?.parse().ok()?, next()?.parse().ok()?, next()?.parse().ok()?);
+    numbers.next().is_none().then_some((queue, place))
 }
 
 fn bad_token(token: &str) -> Refusal {

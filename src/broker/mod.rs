@@ -18,7 +18,8 @@ mod vhost;
 
 pub use crate::auth::{Password, parse_plain};
 pub use crate::routing::{
-    Binding, Destination, ExchangeDefinition, ExchangeKind, Explanation, ReachedBy, Routed,
+    Binding, Destination, ExchangeDefinition, ExchangeKind, ExplainedBinding, ExplainedExchange, Explanation,
+    ReachedBy, Routed,
 };
 pub use crate::shard::{
     ConsumerKey, ConsumerLimits, Delivery, Event, Mailbox, Origin, Outcome, Outlet, Piece, SealConditions,

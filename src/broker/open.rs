@@ -121,7 +121,7 @@ pub fn open_on(options: BrokerOptions, disk: Arc<dyn Disk>) -> Result<Broker, Op
     let commands = Arc::new(Mailbox::default());
     let (stop_catalog, stop) = oneshot::channel();
     let logins = LoginCache::new(key, LOGINS_MAX);
-    let shared = Arc::new(Shared::new(
+    let mut shared = Shared::new(
         options,
         started.handles,
         gauges,
@@ -129,7 +129,9 @@ pub fn open_on(options: BrokerOptions, disk: Arc<dyn Disk>) -> Result<Broker, Op
         stop_catalog,
         logins,
         directory.map(|directory| Home { directory, disk: Arc::clone(&disk) }),
-    ));
+    );
+    shared.stored_body_bytes_max = catalog.body_bytes_max;
+    let shared = Arc::new(shared);
     surroundings.failed_shards.iter().for_each(|(shard, what)| shared.note_fault(*shard, what));
     publish_catalog(&shared, &catalog);
     let keeper = CatalogKeeper::new(log.keeper());
@@ -187,6 +189,7 @@ fn complete(
     let new = NewBroker {
         durable_shards: options.data.is_some().then_some(options.shards.max(1)),
         shard_logs,
+        body_bytes_max: options.message_bytes_max as u64,
         first_user,
     };
     new.complete(catalog, log).map_err(|incomplete| match incomplete {

@@ -159,16 +159,24 @@ impl<'a> Tree<'a> {
             self.out
                 .push_str(&format!("bindings considered and not shown: {}\n", explanation.bindings_omitted));
         }
-        let queues: Vec<String> =
+        if explanation.exchanges_omitted > 0 {
+            self.out
+                .push_str(&format!("exchanges visited and not shown: {}\n", explanation.exchanges_omitted));
+        }
+        let mut queues: Vec<String> =
             explanation.queues.iter().map(|queue| format!("'{}'", printable(queue))).collect();
+        let count = queues.len() as u64 + explanation.queues_omitted;
+        if explanation.queues_omitted > 0 {
+            queues.push("...".to_owned());
+        }
         let line = match queues.as_slice() {
             [] => self
                 .terminal
                 .paint(Colour::Red, "reaches no queue: the message would be lost, or returned if mandatory"),
             [queue] => self.terminal.paint(Colour::Bold, &format!("reaches 1 queue: {queue}")),
-            queues => self
-                .terminal
-                .paint(Colour::Bold, &format!("reaches {} queues: {}", queues.len(), queues.join(", "))),
+            queues => {
+                self.terminal.paint(Colour::Bold, &format!("reaches {count} queues: {}", queues.join(", ")))
+            }
         };
         self.out.push_str(&line);
         self.out.push('\n');
@@ -205,6 +213,8 @@ fn to_json(explanation: &Explanation) -> Value {
         "exchanges": explanation.exchanges.iter().map(exchange).collect::<Vec<_>>(),
         "queues": explanation.queues,
         "bindings_omitted": explanation.bindings_omitted,
+        "queues_omitted": explanation.queues_omitted,
+        "exchanges_omitted": explanation.exchanges_omitted,
     })
 }
 
@@ -232,7 +242,8 @@ mod tests {
     #[track_caller]
     fn check(exchanges: Vec<ExplainedExchange>, queues: &[&str], key: &str, expect: &str) {
         let queues = queues.iter().map(|queue| (*queue).to_owned()).collect();
-        let explanation = Explanation { exchanges, queues, bindings_omitted: 0 };
+        let explanation =
+            Explanation { exchanges, queues, bindings_omitted: 0, queues_omitted: 0, exchanges_omitted: 0 };
         assert_eq!(drawn(&explanation, key, Terminal::none()), expect);
     }
 

@@ -77,8 +77,10 @@ async fn run_broker(config: Config, recovered: Recovered) -> Result<(), Failure>
         tracing::warn!(%listen, "user 'guest' can log in from this machine only until its password is changed");
     }
     let connections_max = connections_allowed(config.network.connections_max, config.storage.shards)?;
-    let server_options = ServerOptions { connections_max, ..server_options(&config) };
+    let mut server_options = ServerOptions { connections_max, ..server_options(&config) };
     let broker = open(broker_options(config)).map_err(|failure| Failure::new(failure.to_string()))?;
+    server_options.limits.stored_body_bytes_max = broker.stored_body_bytes_max();
+    server_options.limits = server_options.limits.with_room();
     if let Some((name, password)) = recovered {
         tokio::select! {
             recovered = recover_administrator(&broker, name, password) => recovered?,
@@ -118,6 +120,8 @@ fn server_options(config: &Config) -> ServerOptions {
         channel_max: config.connection.channel_max,
         heartbeat_seconds: config.connection.heartbeat_seconds,
         message_bytes_max: config.connection.message_bytes_max as u64,
+        // The broker knows it when it is open.
+        stored_body_bytes_max: 0,
     };
     ServerOptions {
         limits,

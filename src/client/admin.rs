@@ -169,6 +169,10 @@ pub struct Explanation {
     pub queues: Vec<String>,
     /// Bindings that were considered and are left out here.
     pub bindings_omitted: u64,
+    /// Queues that the message would reach and that are left out here.
+    pub queues_omitted: u64,
+    /// Exchanges on its way that are left out here.
+    pub exchanges_omitted: u64,
 }
 
 /// What happens at one exchange.

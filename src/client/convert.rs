@@ -257,6 +257,8 @@ pub(super) fn explanation_from_wire(explanation: pb::Explanation) -> Result<Expl
         exchanges: exchanges.collect::<Result<_, _>>()?,
         queues: explanation.queues,
         bindings_omitted: explanation.bindings_omitted,
+        queues_omitted: explanation.queues_omitted,
+        exchanges_omitted: explanation.exchanges_omitted,
     })
 }
 

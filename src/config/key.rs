@@ -173,7 +173,7 @@ pub static KEYS: [Key; 21] = [
         variable: "LEVERET_MESSAGE_BYTES_MAX",
         flag: Some("message-bytes-max"),
         group: Group::Network,
-        meaning: "Largest message body. Larger ones are refused.",
+        meaning: "Largest message body. Larger ones are refused; those that are stored already are delivered.",
         default: "16 MiB",
         // A batch of a log has room for it, and for the batch that was begun before.
         allowed: Allowed::Bytes { min: KIB, max: 64 * MIB, zero: None },
@@ -184,9 +184,9 @@ pub static KEYS: [Key; 21] = [
         flag: Some("frame-bytes-max"),
         group: Group::Network,
         meaning: "Largest frame. A message with its properties must fit into one: at least 64 KiB more than \
-                  message_bytes_max.",
+                  message_bytes_max. It is larger where larger messages were allowed before.",
         default: "0",
-        allowed: Allowed::Bytes { min: 65 * KIB, max: GIB, zero: Some("message_bytes_max and 64 KiB") },
+        allowed: Allowed::Bytes { min: 1088 * KIB, max: GIB, zero: Some("message_bytes_max and 64 KiB") },
     },
     Key {
         name: "data",

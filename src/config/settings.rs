@@ -11,6 +11,7 @@ use super::key::{KEYS, Key};
 use super::machine::Machine;
 use super::nearest::nearest;
 use super::value::{Input, Value};
+use crate::model::frame_bytes_needed;
 
 /// Files that are read if they are there and none was named; the first one counts.
 pub const FILES: [&str; 2] = ["./leveret.toml", "/etc/leveret/leveret.toml"];
@@ -215,7 +216,7 @@ impl Settings {
 
     fn put_machine_in_place_of_zero(&mut self, machine: Machine) {
         let frame = match self.named("message_bytes_max").value {
-            Value::Bytes(message) => Value::Bytes(message + FRAME_BYTES_BESIDES),
+            Value::Bytes(message) => Value::Bytes(frame_bytes_needed(message)),
             _ => unreachable!("message_bytes_max is a size"),
         };
         let stand_ins = [
@@ -235,7 +236,7 @@ impl Settings {
     fn conflicts(&self) -> Vec<Problem> {
         let config = self.config();
         let mut problems = Vec::new();
-        let frame_needed = config.connection.message_bytes_max as u64 + FRAME_BYTES_BESIDES;
+        let frame_needed = frame_bytes_needed(config.connection.message_bytes_max as u64);
         if (config.connection.frame_bytes_max as u64) < frame_needed {
             let (frame, message) = (self.named("frame_bytes_max"), self.named("message_bytes_max"));
             problems.push(Problem::Conflict {
@@ -268,9 +269,6 @@ fn memory_share(machine: Machine) -> u64 {
     const MIB: u64 = 1 << 20;
     (machine.memory_bytes / 10 * 4 / MIB).max(16) * MIB
 }
-
-/// What surrounds the largest message in its frame, in bytes.
-const FRAME_BYTES_BESIDES: u64 = 64 * 1024;
 
 /// Shards at most when their number follows the cores.
 const SHARDS_AUTOMATIC_MAX: u64 = 8;

@@ -20,3 +20,15 @@ pub const HEARTBEAT_SECONDS: u32 = 60;
 
 /// Highest channel number (RabbitMQ's channel_max).
 pub const CHANNEL_MAX: u32 = 2047;
+
+/// Bytes that surround a message's body in a frame at most: names, properties, lengths.
+const FRAME_BYTES_AROUND: u64 = 64 * 1024;
+
+/// What a frame has room for in any case, in bytes, however small the messages are: many of them, pages of lists,
+/// explanations.
+const FRAME_CONTENT_BYTES_MIN: u64 = 1024 * 1024;
+
+/// The least that the largest frame of a connection must be, in bytes, for message bodies of so many bytes.
+pub fn frame_bytes_needed(body_bytes_max: u64) -> u64 {
+    body_bytes_max.max(FRAME_CONTENT_BYTES_MIN).saturating_add(FRAME_BYTES_AROUND)
+}

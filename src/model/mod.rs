@@ -18,7 +18,7 @@ pub use fields::{FieldTable, FieldValue};
 pub use ids::{BodySequence, CLIENT_ID_BYTES, ClientId, ConnectionId, DeliveryTag, QueueId, ShardId};
 pub use limits::{
     CHANNEL_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN, HANDSHAKE_MS, HEARTBEAT_SECONDS,
-    MESSAGE_BYTES_MAX, NAME_BYTES_MAX,
+    MESSAGE_BYTES_MAX, NAME_BYTES_MAX, frame_bytes_needed,
 };
 pub(crate) use line_end::without_line_end;
 pub use names::{ExchangeName, NameTooLong, QueueName, RoutingKey, UserName, VhostName};

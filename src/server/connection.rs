@@ -33,6 +33,8 @@ const FRAMES_PER_ROUND_MAX: usize = 256;
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Time for publishes and settlements under way to be answered before the goodbye.
 const DRAIN: Duration = Duration::from_secs(10);
+/// What surrounds an answer in its frame, in bytes, and then some.
+const ANSWER_BYTES_AROUND: usize = 1024;
 /// How often a connection without heartbeats looks whether it is idle.
 const IDLE_TICK: Duration = Duration::from_secs(30);
 /// Ticks, two to a heartbeat, after which a silent client counts as gone.
@@ -286,7 +288,9 @@ impl Connection {
         let (description, disconnect) = broker.register(&who, login.name, self.peer, login.client, now_ms);
         let outlet = Arc::new(Mailbox::default());
         let session = Session::new(broker, who, place, Arc::clone(&outlet));
-        let seat = Seat::new(session, outlet, description, disconnect, login.hears_blocked);
+        let frame_bytes_max = self.protocol.limits().frame_bytes_max as usize;
+        let answer_bytes_max = frame_bytes_max.saturating_sub(ANSWER_BYTES_AROUND);
+        let seat = Seat::new(session, outlet, description, disconnect, login.hears_blocked, answer_bytes_max);
         self.stage = Stage::Seated(Box::new(seat));
         self.set_alarm(self.tick_interval());
     }

@@ -4,61 +4,97 @@ use prost::Message as _;
 
 use super::lists::binding_entry;
 use super::requests::arguments;
-use crate::broker::{Broker, Explanation, Identity, ReachedBy};
+use crate::broker::{Broker, ExplainedBinding, ExplainedExchange, Explanation, Identity, ReachedBy};
 use crate::model::Refusal;
 use crate::wire::pb;
 
-/// Bindings are left out of an answer from this size on.
+/// An answer is not longer, in bytes.
 const EXPLANATION_BYTES: usize = 8 * 1024 * 1024;
+/// What surrounds an entry in an answer at most, in bytes: field numbers and lengths.
+const ENTRY_BYTES_AROUND: usize = 16;
 
-/// Explains a route.
+/// Explains a route, in `bytes_max` at most.
 pub(super) fn explain(
     broker: &Broker,
     who: &Identity,
     request: pb::Explain,
+    bytes_max: usize,
 ) -> Result<pb::Explanation, Refusal> {
     let headers = match request.headers {
         Some(headers) => Some(arguments(Some(headers))?),
         None => None,
     };
     let explanation = broker.explain(who, &request.exchange, &request.routing_key, headers.as_ref())?;
-    Ok(explained(explanation))
+    Ok(explained(explanation, bytes_max.min(EXPLANATION_BYTES)))
 }
 
-fn explained(explanation: Explanation) -> pb::Explanation {
-    let mut omitted = explanation.bindings_omitted;
-    let mut bytes = 0;
-    let mut exchanges = Vec::with_capacity(explanation.exchanges.len());
+/// The queues are the answer, and so come first; then all exchanges on the way, and what room is left is for bindings.
+fn explained(explanation: Explanation, bytes_max: usize) -> pb::Explanation {
+    let mut room = Room(bytes_max / 2);
+    let queues = explanation.queues.iter().take_while(|queue| room.takes(queue.len()));
+    let queues: Vec<String> = queues.map(ToString::to_string).collect();
+    let queues_omitted = (explanation.queues.len() - queues.len()) as u64;
+
+    let mut left = room.0 + bytes_max / 4;
+    let mut room = Room(bytes_max / 4);
+    let mut answer = pb::Explanation { queues, queues_omitted, ..pb::Explanation::default() };
+    answer.bindings_omitted = explanation.bindings_omitted;
+    let mut bindings = Vec::with_capacity(explanation.exchanges.len());
     for exchange in explanation.exchanges {
-        let mut bindings = Vec::new();
-        for explained in exchange.bindings {
-            if bytes > EXPLANATION_BYTES {
-                omitted += 1;
-                continue;
-            }
-            let entry = pb::ExplainedBinding {
+        let (entry, of_entry) = exchange_entry(exchange);
+        if room.takes(entry.encoded_len()) {
+            answer.exchanges.push(entry);
+            bindings.push(of_entry);
+        } else {
+            answer.exchanges_omitted += 1;
+            answer.bindings_omitted += of_entry.len() as u64;
+        }
+    }
+    left += room.0;
+    let mut room = Room(left);
+    for (exchange, bindings) in answer.exchanges.iter_mut().zip(bindings) {
+        for explained in bindings {
+            let binding = pb::ExplainedBinding {
                 binding: Some(binding_entry(&explained.binding)),
                 matched: explained.matched,
                 reason: explained.reason,
             };
-            bytes += entry.encoded_len();
-            bindings.push(entry);
+            match room.takes(binding.encoded_len()) {
+                true => exchange.bindings.push(binding),
+                false => answer.bindings_omitted += 1,
+            }
         }
-        let (reached_from, as_alternate) = match exchange.reached_by {
-            ReachedBy::Publish => (String::new(), false),
-            ReachedBy::Binding(from) => (from.to_string(), false),
-            ReachedBy::Alternate(from) => (from.to_string(), true),
-        };
-        exchanges.push(pb::ExplainedExchange {
-            name: exchange.name.to_string(),
-            r#type: exchange.kind.as_str().to_owned(),
-            reached_from,
-            as_alternate,
-            bindings,
-            alternate_exchange: exchange.alternate_exchange.map(|name| name.to_string()).unwrap_or_default(),
-            alternate_note: exchange.alternate_note,
-        });
     }
-    let queues = explanation.queues.iter().map(ToString::to_string).collect();
-    pb::Explanation { exchanges, queues, bindings_omitted: omitted }
+    answer
+}
+
+/// An exchange without its bindings, and these.
+fn exchange_entry(exchange: ExplainedExchange) -> (pb::ExplainedExchange, Vec<ExplainedBinding>) {
+    let (reached_from, as_alternate) = match exchange.reached_by {
+        ReachedBy::Publish => (String::new(), false),
+        ReachedBy::Binding(from) => (from.to_string(), false),
+        ReachedBy::Alternate(from) => (from.to_string(), true),
+    };
+    let entry = pb::ExplainedExchange {
+        name: exchange.name.to_string(),
+        r#type: exchange.kind.as_str().to_owned(),
+        reached_from,
+        as_alternate,
+        bindings: Vec::new(),
+        alternate_exchange: exchange.alternate_exchange.map(|name| name.to_string()).unwrap_or_default(),
+        alternate_note: exchange.alternate_note,
+    };
+    (entry, exchange.bindings)
+}
+
+/// Room in an answer, in bytes.
+struct Room(usize);
+
+impl Room {
+    /// Whether an entry of so many bytes still fits; from the first one on that does not, none does.
+    fn takes(&mut self, bytes: usize) -> bool {
+        let left = self.0.checked_sub(bytes + ENTRY_BYTES_AROUND);
+        self.0 = left.unwrap_or(0);
+        left.is_some()
+    }
 }

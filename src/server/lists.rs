@@ -15,13 +15,19 @@ use crate::wire::pb;
 const PAGE_SIZE: usize = 1_000;
 /// Entries of a page at most.
 const PAGE_SIZE_MAX: usize = 10_000;
-/// A page ends early when it has so many bytes.
+/// A page ends before it has more bytes.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// Entries that are fetched at a time.
+/// Entries that are fetched at a time, at most.
 const STEP: usize = 100;
 
-/// One page.
-pub(super) async fn list(broker: &Broker, who: &Identity, request: pb::List) -> Result<pb::Listing, Refusal> {
+/// One page, of `bytes_max` at most if a single entry is not larger.
+pub(super) async fn list(
+    broker: &Broker,
+    who: &Identity,
+    request: pb::List,
+    bytes_max: usize,
+) -> Result<pb::Listing, Refusal> {
+    let bytes_max = bytes_max.min(PAGE_BYTES);
     let kind = request.kind();
     let size = match request.page_size as usize {
         0 => PAGE_SIZE,
@@ -34,14 +40,25 @@ pub(super) async fn list(broker: &Broker, who: &Identity, request: pb::List) -> 
     };
     let mut page = pb::Listing { next_page_token: request.page_token, ..pb::Listing::default() };
     let mut entries = 0;
+    let mut step_max = STEP;
     loop {
-        let step = STEP.min(size - entries);
+        let step = step_max.min(size - entries);
         let part = part(broker, who, kind, &request.name, &page.next_page_token, step).await?;
         let before = page.encoded_len();
+        if before + part.encoded_len() > bytes_max {
+            match step {
+                1 if entries > 0 => return Ok(page),
+                1 => {}
+                step => {
+                    step_max = step / 2;
+                    continue;
+                }
+            }
+        }
         entries += count(&part);
         append(&mut page, part);
         let grew = page.encoded_len() > before;
-        if page.next_page_token.is_empty() || entries >= size || page.encoded_len() > PAGE_BYTES || !grew {
+        if page.next_page_token.is_empty() || entries >= size || !grew {
             return Ok(page);
         }
     }
@@ -79,7 +96,7 @@ async fn part(
             page.next
         }
         pb::ListKind::Consumers => {
-            let page = broker.list_consumers(who, token, size).await;
+            let page = broker.list_consumers(who, token, size).await?;
             part.consumers = page.entries.into_iter().map(consumer_entry).collect();
             page.next
         }

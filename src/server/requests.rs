@@ -16,8 +16,13 @@ use crate::wire::pb::frame::Body;
 /// Arguments of a declaration or binding, encoded, in bytes.
 const ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
 
-/// Carries a request out; the answer is never an `Error`.
-pub(super) async fn carry_out(broker: &Broker, who: &Identity, body: Body) -> Result<Body, Refusal> {
+/// Carries a request out; the answer is never an `Error`. Those that may be long have `answer_bytes_max` at most.
+pub(super) async fn carry_out(
+    broker: &Broker,
+    who: &Identity,
+    body: Body,
+    answer_bytes_max: usize,
+) -> Result<Body, Refusal> {
     match body {
         Body::DeclareExchange(declare) => declare_exchange(broker, who, declare).await,
         Body::DeleteExchange(delete) => {
@@ -42,8 +47,8 @@ pub(super) async fn carry_out(broker: &Broker, who: &Identity, body: Body) -> Re
             let count = broker.purge_queue(who, &purge.name).await?;
             Ok(Body::MessageCount(pb::MessageCount { count }))
         }
-        Body::List(request) => list(broker, who, request).await.map(Body::Listing),
-        Body::Explain(request) => explain(broker, who, request).map(Body::Explanation),
+        Body::List(request) => list(broker, who, request, answer_bytes_max).await.map(Body::Listing),
+        Body::Explain(request) => explain(broker, who, request, answer_bytes_max).map(Body::Explanation),
         Body::PutUser(put) => put_user(broker, who, put).await,
         Body::DeleteUser(delete) => {
             broker.delete_user(who, named("name", UserName::new, &delete.name)?).await?;

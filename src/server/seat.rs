@@ -40,6 +40,8 @@ pub(super) struct Seat {
     parked: Parked,
     /// The client can be told that they do.
     hears_blocked: bool,
+    /// The longest answer that fits into a frame, in bytes.
+    answer_bytes_max: usize,
     events: Vec<Event>,
     confirms: Confirms,
     /// Messages that are going back.
@@ -88,6 +90,7 @@ impl Seat {
         description: Arc<ConnectionDescription>,
         disconnect: oneshot::Receiver<Refusal>,
         hears_blocked: bool,
+        answer_bytes_max: usize,
     ) -> Self {
         Self {
             session,
@@ -99,6 +102,7 @@ impl Seat {
             waiting: None,
             parked: Parked::default(),
             hears_blocked,
+            answer_bytes_max,
             events: Vec::new(),
             confirms: Confirms::default(),
             returning: None,
@@ -267,7 +271,8 @@ impl Seat {
             self.session.note_exclusive_queue();
         }
         let (broker, who) = (self.session.broker().clone(), self.session.identity().clone());
-        let answer = Box::pin(async move { carry_out(&broker, &who, body).await });
+        let answer_bytes_max = self.answer_bytes_max;
+        let answer = Box::pin(async move { carry_out(&broker, &who, body, answer_bytes_max).await });
         self.waiting = Some(Waiting::Answer { channel, request, answer });
     }
 

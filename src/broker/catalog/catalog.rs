@@ -27,6 +27,8 @@ pub(in crate::broker) struct Catalog {
     pub(in crate::broker) users: BTreeMap<UserName, Arc<User>>,
     /// The last number that was given to a queue; none is given twice.
     pub(super) next_queue: u64,
+    /// The largest body that was ever allowed, in bytes; 0: not known.
+    pub(in crate::broker) body_bytes_max: u64,
     /// How many durable shards the data directory has; 0: not known yet.
     pub(in crate::broker) durable_shards: u16,
     pub(in crate::broker) shard_logs: BTreeMap<ShardId, KnownLog>,
@@ -107,6 +109,7 @@ impl Catalog {
                 let Some(state) = self.vhosts.get_mut(vhost) else { return };
                 state.used.insert(name.clone());
             }
+            Entry::BodyBytesMax(bytes) => self.body_bytes_max = self.body_bytes_max.max(*bytes),
             Entry::Shards(count) => self.durable_shards = *count,
             Entry::NextQueue(number) => self.next_queue = self.next_queue.max(*number),
             Entry::ShardLog(shard, log) => {

@@ -19,6 +19,9 @@ impl Catalog {
     /// Records that make a new catalog what this one will be after a restart.
     pub(super) fn records(&self) -> Records {
         let mut entries = vec![Entry::NextQueue(self.next_queue)];
+        if self.body_bytes_max > 0 {
+            entries.push(Entry::BodyBytesMax(self.body_bytes_max));
+        }
         if self.durable_shards > 0 {
             entries.push(Entry::Shards(self.durable_shards));
         }
@@ -184,10 +187,12 @@ mod tests {
         let known = KnownLog { id: 5, end: LogIndex(9) };
         let mut entries = vec![
             Entry::Shards(3),
+            Entry::BodyBytesMax(5000),
             Entry::ShardLog(ShardId(1), known),
             Entry::PutVhost(vhost.clone()),
             Entry::PutExchange(vhost.clone(), exchange("stays", true)),
             Entry::PutExchange(vhost.clone(), exchange("goes", false)),
+            Entry::ExchangeUsed(vhost.clone(), exchange("stays", true).name),
             Entry::PutQueue(vhost.clone(), queue(1, "stays", true)),
             Entry::PutQueue(vhost.clone(), queue(2, "goes", false)),
             Entry::PutQueue(vhost.clone(), queue(3, "deleted", true)),
@@ -227,6 +232,8 @@ mod tests {
         assert_eq!(state.table.bindings_count(), 2);
         assert_eq!(restored.users.len(), 1);
         assert_eq!((restored.next_queue, restored.durable_shards), (3, 3));
+        assert_eq!(restored.body_bytes_max, 5000);
+        assert_eq!(state.used.iter().map(|name| &**name).collect::<Vec<_>>(), ["stays"]);
         assert_eq!(restored.shard_logs, catalog.shard_logs);
         assert!(Catalog::default().restore(Bytes::from_static(b"\x0a\x02\xff")).is_err());
     }

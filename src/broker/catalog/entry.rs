@@ -44,6 +44,8 @@ pub(super) enum Entry {
     /// A durable auto-delete exchange has got a binding that a restart forgets, so that it goes with that restart unless
     /// it has others.
     ExchangeUsed(VhostName, ExchangeName),
+    /// Bodies of so many bytes are allowed from now on; lower limits that come later change nothing about what is there.
+    BodyBytesMax(u64),
     /// How many durable shards there are; once.
     Shards(u16),
     /// Numbers of queues up to this one have been given.
@@ -77,6 +79,7 @@ impl Entry {
                 Change::Unbind(StoredBinding::new(vhost, binding))
             }
             Self::ExchangeUsed(vhost, name) => Change::ExchangeUsed(StoredName::new(vhost, name)),
+            Self::BodyBytesMax(bytes) => Change::BodyBytesMax(*bytes),
             Self::Shards(count) => Change::Shards((*count).into()),
             Self::NextQueue(number) => Change::NextQueue(*number),
             Self::ShardLog(shard, log) => {
@@ -136,6 +139,7 @@ impl Entry {
                 vhost_name(&stored.vhost)?,
                 ExchangeName::new(&stored.name).map_err(record::too_long)?,
             ),
+            Change::BodyBytesMax(bytes) => Self::BodyBytesMax(bytes),
             Change::Shards(count) => {
                 Self::Shards(u16::try_from(count).map_err(|_| format!("{count} shards"))?)
             }
@@ -161,6 +165,7 @@ impl Entry {
             | Self::DeleteVhost(_)
             | Self::PutUser(_)
             | Self::DeleteUser(_)
+            | Self::BodyBytesMax(_)
             | Self::Shards(_)
             | Self::NextQueue(_)
             | Self::ShardLog(..) => None,

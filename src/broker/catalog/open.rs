@@ -9,7 +9,7 @@ use super::catalog::{Catalog, Changed};
 use super::entry::Entry;
 use super::task::batch;
 use crate::auth::PasswordHash;
-use crate::model::{Refusal, ShardId, UserName, VhostName};
+use crate::model::{MESSAGE_BYTES_MAX, Refusal, ShardId, UserName, VhostName};
 use crate::storage::{
     DataDirectory, DirectLog, DirectLogOptions, Disk, KnownLog, LogFailure, MemoryLog, OpenFailure, ShardLog,
 };
@@ -64,6 +64,8 @@ pub(in crate::broker) struct NewBroker {
     pub(in crate::broker) durable_shards: Option<u16>,
     /// Their logs.
     pub(in crate::broker) shard_logs: BTreeMap<ShardId, KnownLog>,
+    /// The largest body that it takes, in bytes.
+    pub(in crate::broker) body_bytes_max: u64,
     /// The administrator of a broker without users.
     pub(in crate::broker) first_user: Option<(UserName, PasswordHash)>,
 }
@@ -83,6 +85,13 @@ impl NewBroker {
         log: &mut dyn ShardLog,
     ) -> Result<(), Incomplete> {
         let mut entries = Vec::new();
+        let is_new = catalog.durable_shards == 0;
+        // Earlier versions did not note it; what they allowed unless somebody changed it is likely.
+        let unknown = if catalog.body_bytes_max == 0 && !is_new { MESSAGE_BYTES_MAX as u64 } else { 0 };
+        let body_bytes_max = self.body_bytes_max.max(unknown);
+        if body_bytes_max > catalog.body_bytes_max {
+            entries.push(Entry::BodyBytesMax(body_bytes_max));
+        }
         if let Some(count) = self.durable_shards.filter(|_| catalog.durable_shards == 0) {
             entries.push(Entry::Shards(count));
         }

@@ -20,7 +20,7 @@ pub(super) struct Records {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
     pub(super) change: Option<Change>,
 }
 
@@ -58,6 +58,9 @@ pub(super) enum Change {
     /// A durable exchange has, or had, a binding that no record tells of.
     #[prost(message, tag = "14")]
     ExchangeUsed(StoredName),
+    /// Bodies of so many bytes have been allowed, so there may be messages of that size.
+    #[prost(uint64, tag = "15")]
+    BodyBytesMax(u64),
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -144,7 +144,7 @@ async fn explaining_keeps_every_binding_and_its_reason() {
         ..Default::default()
     };
     let explanation =
-        pb::Explanation { exchanges: vec![exchange], queues: vec!["q".to_owned()], bindings_omitted: 0 };
+        pb::Explanation { exchanges: vec![exchange], queues: vec!["q".to_owned()], ..Default::default() };
     let headers = FieldTable::from([("h", 1.into())]);
     let (explained, asked) = tokio::join!(
         soon(channel.explain("x", "a.b", &headers)),

@@ -1,7 +1,7 @@
 //! Consuming: every message once, in order, and back where it belongs.
 
 use leveret::client::{
-    Channel, ConsumeError, DeleteQueue, Event, MessageBatch, Queue, RequestError, SettleError,
+    Channel, ConsumeError, DeleteQueue, Event, MessageBatch, PublishError, Queue, RequestError, SettleError,
 };
 
 use super::{connect, soon};
@@ -190,4 +190,28 @@ async fn listening_to_events_ends_with_the_connection() {
     soon(connection.close()).await.unwrap();
     assert!(matches!(soon(events.next()).await, Some(Event::Closed(_))));
     assert!(soon(events.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn what_was_stored_under_a_higher_limit_is_delivered() {
+    let mut broker = Broker::start_with(&["--message-bytes-max", "4 MiB"]);
+    let (_connection, channel) = connect(&broker).await;
+    channel.declare_queue(Queue::new("large")).await.unwrap();
+    let publisher = channel.publisher("", "large").open().await.unwrap();
+    let body = vec![7; 4 << 20];
+    soon(publisher.publish(body.clone()).await.unwrap()).await.unwrap();
+    broker.kill();
+    for _ in 0..2 {
+        broker.restart_with(&["--message-bytes-max", "1 MiB"]);
+        let (connection, channel) = connect(&broker).await;
+        assert_eq!(connection.server().message_bytes_max, 1 << 20, "of what is published");
+        let publisher = channel.publisher("", "large").open().await.unwrap();
+        let refused = publisher.publish(vec![0; (1 << 20) + 1]).await;
+        assert!(matches!(refused, Err(PublishError::TooLarge { .. })), "{refused:?}");
+        let mut consumer = channel.consume("large").start().await.unwrap();
+        let delivery = soon(consumer.next()).await.unwrap().unwrap();
+        assert!(delivery.body() == &body, "the body is another one");
+        // A clean stop has the catalog write a checkpoint.
+        broker.stop();
+    }
 }

@@ -40,6 +40,7 @@ impl World {
             channel_max: 100,
             heartbeat_seconds: 0,
             message_bytes_max: MESSAGE_BYTES_MAX as u64,
+            stored_body_bytes_max: 0,
         };
         let options = ServerOptions { limits, handshake_ms: 10_000, connections_max: 100 };
         let bound = Server::bind(([127, 0, 0, 1], 0).into(), broker.clone(), options);

@@ -1,8 +1,10 @@
 //! Nobody takes more than a share: publishers wait for shards, consumers that do not read hold back only themselves.
 
 use leveret::wire::pb;
+use leveret::wire::pb::frame::Body as Cold;
+use prost::Message as _;
 
-use super::support::{Served, Settings, item, target};
+use super::support::{Client, MESSAGE_BYTES_MAX, Served, Settings, item, target};
 
 #[test]
 fn a_consumer_that_does_not_read_holds_back_nobody() {
@@ -101,4 +103,70 @@ fn messages_that_come_back_wait_for_the_client_and_come_before_their_confirm() {
     }
     client.confirmed_through(MESSAGES);
     client.confirmed_through(1);
+}
+
+/// Asks, and checks that the answer fits into a frame.
+fn fitting(client: &mut Client, body: Cold) -> Cold {
+    client.send(1, 9, body);
+    let frame = client.try_next_bytes().unwrap();
+    assert!(frame.len() <= MESSAGE_BYTES_MAX + 64 * 1024, "a frame of {} bytes", frame.len());
+    pb::Frame::decode(frame).unwrap().body.unwrap()
+}
+
+/// How many entries a list has, over all of its pages.
+fn listed(client: &mut Client, kind: pb::ListKind) -> usize {
+    let (mut entries, mut page_token) = (0, String::new());
+    loop {
+        let list = pb::List { kind: kind.into(), page_size: 10_000, page_token, ..Default::default() };
+        let Cold::Listing(listing) = fitting(client, Cold::List(list)) else { panic!("no listing") };
+        entries += listing.queues.len() + listing.bindings.len() + listing.consumers.len();
+        page_token = listing.next_page_token;
+        if page_token.is_empty() {
+            return entries;
+        }
+    }
+}
+
+#[test]
+fn no_answer_is_longer_than_a_frame_may_be() {
+    const QUEUES: usize = 2_500;
+    const CONSUMERS: u32 = 2_500;
+    let served = Served::start();
+    let mut client = served.client();
+    let long = |prefix: &str, number: u32| format!("{prefix}{number:0>width$}", width = 255 - prefix.len());
+    let text = pb::FieldValue { kind: Some(pb::field_value::Kind::Text("x".repeat(60 * 1024))) };
+    let large = Some(pb::FieldTable { fields: [("x-note".to_owned(), text)].into() });
+    let fanout =
+        pb::DeclareExchange { name: "all".to_owned(), r#type: "fanout".to_owned(), ..Default::default() };
+    client.done(1, Cold::DeclareExchange(fanout));
+    for number in 0..QUEUES as u32 {
+        let name = long("queue", number);
+        let arguments = large.clone().filter(|_| number % 50 == 0);
+        client.send(
+            1,
+            0,
+            Cold::DeclareQueue(pb::DeclareQueue { name: name.clone(), arguments, ..Default::default() }),
+        );
+        let binding = pb::Binding {
+            source: "all".to_owned(),
+            destination: name,
+            destination_kind: pb::DestinationKind::Queue.into(),
+            ..Default::default()
+        };
+        client.done(1, Cold::Bind(pb::Bind { binding: Some(binding) }));
+    }
+    for number in 1..=CONSUMERS {
+        let (queue, tag) = (long("queue", number % 2), long("tag", number));
+        client.consume_with(pb::Consume { queue, tag, consumer: number, ..Default::default() });
+    }
+    assert_eq!(listed(&mut client, pb::ListKind::Queues), QUEUES);
+    assert_eq!(listed(&mut client, pb::ListKind::Bindings), QUEUES);
+    assert_eq!(listed(&mut client, pb::ListKind::Consumers), CONSUMERS as usize);
+
+    let explain = Cold::Explain(pb::Explain { exchange: "all".to_owned(), ..Default::default() });
+    let Cold::Explanation(explanation) = fitting(&mut client, explain) else { panic!("no explanation") };
+    assert!(explanation.queues_omitted > 0, "there is more than fits");
+    assert_eq!(explanation.queues.len() + explanation.queues_omitted as usize, QUEUES);
+    let bindings: usize = explanation.exchanges.iter().map(|exchange| exchange.bindings.len()).sum();
+    assert_eq!(bindings + explanation.bindings_omitted as usize, QUEUES);
 }

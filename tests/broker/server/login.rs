@@ -140,12 +140,13 @@ fn lists_show_what_the_user_may_see_now() {
     client.ask(0, Cold::Connect(pb::Connect { response: b"\0ada\0s3cret".to_vec().into(), ..connect() }));
     client.done(1, Cold::OpenChannel(pb::OpenChannel {}));
     let mut seen = || {
-        let [connections, vhosts] = [pb::ListKind::Connections, pb::ListKind::Vhosts].map(|kind| {
-            match client.ask(1, Cold::List(pb::List { kind: kind.into(), ..Default::default() })) {
-                Cold::Listing(listing) => listing.connections.len() + listing.vhosts.len(),
-                other => panic!("{other:?}"),
-            }
-        });
+        let [connections, vhosts] =
+            [pb::ListKind::Connections, pb::ListKind::Vhosts].map(|kind| {
+                match client.ask(1, Cold::List(pb::List { kind: kind.into(), ..Default::default() })) {
+                    Cold::Listing(listing) => listing.connections.len() + listing.vhosts.len(),
+                    other => panic!("{other:?}"),
+                }
+            });
         (connections, vhosts)
     };
     assert_eq!(seen(), (2, 2));

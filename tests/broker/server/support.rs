@@ -137,6 +137,7 @@ fn options(settings: &Settings) -> ServerOptions {
             channel_max: 100,
             heartbeat_seconds: settings.heartbeat_seconds,
             message_bytes_max: MESSAGE_BYTES_MAX as u64,
+            stored_body_bytes_max: 0,
         },
         handshake_ms: settings.handshake_ms,
         connections_max: settings.connections_max,

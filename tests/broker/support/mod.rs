@@ -182,6 +182,13 @@ impl Broker {
         (self.child, self.address) = serve(serve_command(&self.data, &self.address, &self.flags), b"");
     }
 
+    /// Starts it again after its end with other flags.
+    #[track_caller]
+    pub(crate) fn restart_with(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        self.restart();
+    }
+
     /// Starts it again after its end, for whoever has the machine to get in as this user.
     #[track_caller]
     pub(crate) fn restart_recovering(&mut self, name: &str, password: &str) {

@@ -91,7 +91,7 @@ const ARROWS: &[Exception] = &[
         reason: "the flags of `serve` are put to the command line before it is parsed",
     },
     Exception {
-        place: "src/cli/user.rs",
+        place: "src/cli/password.rs",
         allows: "auth",
         reason: "a password is kept in the type that no output shows",
     },
