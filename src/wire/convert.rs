@@ -85,22 +85,35 @@ impl From<&FieldValue> for pb::FieldValue {
 impl From<&Refusal> for pb::Error {
     fn from(refusal: &Refusal) -> Self {
         let (entity_kind, entity) = match &refusal.entity {
-            Some((kind, name)) => (kind.as_str().to_owned(), name.clone()),
+            Some((kind, name)) => (kind.as_str().to_owned(), bounded(name)),
             None => Default::default(),
         };
         Self {
             code: refusal.code.number().into(),
             name: refusal.code.name().to_owned(),
-            text: refusal.text.clone(),
+            text: bounded(&refusal.text),
             entity_kind,
             entity,
-            field: refusal.field.clone(),
-            expected: refusal.expected.clone(),
-            got: refusal.got.clone(),
+            field: bounded(&refusal.field),
+            expected: bounded(&refusal.expected),
+            got: bounded(&refusal.got),
             retryable: refusal.retryable,
-            hint: refusal.hint.clone(),
+            hint: bounded(&refusal.hint),
         }
     }
+}
+
+/// Longest text of an error, in bytes: it may repeat what a client sent, which may be nearly a frame.
+const ERROR_TEXT_BYTES_MAX: usize = 4096;
+
+/// The beginning of a text that is too long for an error.
+fn bounded(text: &str) -> String {
+    if text.len() <= ERROR_TEXT_BYTES_MAX {
+        return text.to_owned();
+    }
+    let ends = text.char_indices().map(|(end, _)| end);
+    let end = ends.take_while(|end| *end <= ERROR_TEXT_BYTES_MAX - 3).last().unwrap_or(0);
+    format!("{}...", &text[..end])
 }
 
 /// A reply code that this version does not know; the error as it came is inside.

@@ -170,3 +170,26 @@ fn no_answer_is_longer_than_a_frame_may_be() {
     let bindings: usize = explanation.exchanges.iter().map(|exchange| exchange.bindings.len()).sum();
     assert_eq!(bindings + explanation.bindings_omitted as usize, QUEUES);
 }
+
+#[test]
+fn an_error_does_not_repeat_all_of_what_came() {
+    let served = Served::start();
+    let mut client = served.client();
+    let name = "ü".repeat(400_000);
+    for request in [
+        Cold::PurgeQueue(pb::PurgeQueue { name: name.clone() }),
+        Cold::Get(pb::Get { queue: name.clone(), no_ack: true }),
+        Cold::Explain(pb::Explain { exchange: name.clone(), ..Default::default() }),
+        Cold::List(pb::List {
+            kind: pb::ListKind::Users.into(),
+            page_size: 10_001,
+            name: name.clone(),
+            ..Default::default()
+        }),
+        Cold::List(pb::List { kind: pb::ListKind::Bindings.into(), page_token: name, ..Default::default() }),
+    ] {
+        let Cold::Error(error) = fitting(&mut client, request) else { panic!("not refused") };
+        let pb::Error { text, entity, got, .. } = error;
+        assert!([text, entity, got].iter().all(|text| text.len() <= 4096), "told at length");
+    }
+}

@@ -64,7 +64,7 @@ impl Page {
     }
 
     /// Names of the frames that a client sends.
-    fn from_clients(&self) -> BTreeSet<&str> {
+    fn of_clients(&self) -> BTreeSet<&str> {
         let sent = |bytes: &&Vec<u8>| {
             let read = decode_frame_from(Side::Client, bytes[4..].to_vec().into());
             !matches!(read, Err(WireError::WrongSide { .. }))
@@ -102,7 +102,7 @@ fn read_until(client: &mut Client, mut found: impl FnMut(&pb::Frame) -> bool) ->
 #[test]
 fn the_frames_of_the_page_do_what_it_says() {
     let page = Page::read();
-    assert_eq!(page.from_clients(), BTreeSet::from(SENT), "each of them is sent below");
+    assert_eq!(page.of_clients(), BTreeSet::from(SENT), "each of them is sent below");
     let (_data, served) = durable();
     let mut client = served.connect();
     for name in SENT {
