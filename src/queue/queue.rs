@@ -509,6 +509,14 @@ impl Queue {
         self.backlog.memory_bytes()
     }
 
+    /// Bytes of what waits, by the mean of all its messages, with so many added for each.
+    pub fn ready_bytes(&self, around_bytes: u64) -> u64 {
+        let live = self.backlog.live();
+        let ready = live - self.outstanding;
+        let bytes = u128::from(self.backlog.live_bytes()) * u128::from(ready) / u128::from(live.max(1));
+        bytes as u64 + ready * around_bytes
+    }
+
     /// Numbers for lists and answers.
     pub fn counts(&self) -> QueueCounts {
         QueueCounts {

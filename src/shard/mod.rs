@@ -14,6 +14,7 @@ mod consumers;
 mod disk_gauge;
 mod dispatch;
 mod durability;
+mod flow;
 mod halt;
 mod housekeeping;
 mod job;

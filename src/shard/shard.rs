@@ -10,6 +10,7 @@ use super::command::{
 };
 use super::disk_gauge::DiskGauge;
 use super::durability::{BATCH_BYTES_MAX, Waiting, log_failed};
+use super::flow::Flow;
 use super::halt::Halt;
 use super::housekeeping::Housekeeping;
 use super::job::{Done, Job, Outcome as JobOutcome};
@@ -64,6 +65,7 @@ pub struct Shard {
     pub(super) handed_over: VecDeque<(LogIndex, Vec<Waiting>)>,
     pub(super) durable: LogIndex,
     pub(super) failed: Option<String>,
+    pub(super) flow: Flow,
     /// Counts of messages that came back and are not recorded.
     pub(super) recounts: Recounts,
     /// Queues that turned out to be unable to hand out what is next.
@@ -99,6 +101,8 @@ pub(super) struct Slot {
     pub(super) gets: VecDeque<(ConsumerKey, Outlet)>,
     /// Consumers whose last deliveries are among the stalled ones.
     pub(super) cancelled: Vec<(ConsumerKey, Outlet)>,
+    /// Until then its consumers count as too slow to be waited for.
+    pub(super) slow_until: Timestamp,
     /// Why it hands out nothing.
     pub(super) halted: Option<Halt>,
 }
@@ -122,6 +126,7 @@ impl Shard {
             handed_over: VecDeque::new(),
             durable: LogIndex(0),
             failed: None,
+            flow: Flow::default(),
             recounts: Recounts::default(),
             halts: Vec::new(),
             dirty: Vec::new(),
@@ -168,6 +173,7 @@ impl Shard {
             self.hand_over();
             self.note_progress();
         }
+        self.let_publishers_go_on();
         self.begin_reads();
         self.bodies.compact();
         if self.logged {
@@ -191,7 +197,12 @@ impl Shard {
     /// In how many milliseconds there is something to do even if nothing happens.
     pub(super) fn wakes_in(&self) -> Option<u64> {
         let counts_in = self.recounts.due_in(self.now);
-        self.keeps_house_in().into_iter().chain(self.reading.wakes_in()).chain(counts_in).min()
+        self.keeps_house_in()
+            .into_iter()
+            .chain(self.reading.wakes_in())
+            .chain(counts_in)
+            .chain(self.flow.wakes_in())
+            .min()
     }
 
     /// Work that has come up. Whoever runs the shard has it done, anywhere, and gives the shard what comes of it.
@@ -343,6 +354,8 @@ impl Shard {
             self.waiting.push(Waiting::Publish { outlet, ticket });
         } else {
             let durability = if self.logged { Durability::Memory } else { self.log().progress().durability };
+            let is_held_up = !self.logged && self.holds_up(&segments, &outlet, taken_bytes);
+            let taken_bytes = if is_held_up { 0 } else { taken_bytes };
             self.send(&outlet, Event::Published { ticket, durability, taken_bytes });
         }
         if self.batch.len() >= BATCH_BYTES_MAX {
@@ -459,6 +472,7 @@ impl Slot {
             reads_in: None,
             gets: VecDeque::new(),
             cancelled: Vec::new(),
+            slow_until: Timestamp::default(),
             halted: None,
         }
     }

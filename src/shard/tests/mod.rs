@@ -5,6 +5,7 @@
 mod checkpoints;
 mod crashes;
 mod driver;
+mod flow;
 mod halts;
 mod hostile_log;
 mod lagging;
