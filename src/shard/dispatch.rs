@@ -3,6 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::batch::BLOCK_BYTES;
 use super::bodies::{ColdExtent, Missing};
 use super::command::{Delivery, Event, Notice, Outlet, Piece, is_single};
 use super::durability::Waiting;
@@ -135,7 +138,7 @@ impl Shard {
                 first_tag,
                 count: found.count,
                 origin: found.origin,
-                pieces: vec![Piece { bytes: found.bytes, count: found.count }],
+                pieces: vec![Piece { bytes: apart(found.bytes), count: found.count }],
                 redelivered,
                 delivery_count,
                 window_bytes: std::mem::take(&mut window_bytes),
@@ -286,6 +289,15 @@ impl Shard {
             self.dirty.push(queue);
         }
     }
+}
+
+/// A delivery of fewer bytes goes out as a copy.
+pub(super) const COPIED_BELOW_BYTES: usize = BLOCK_BYTES / 16;
+
+/// What waits for a slow socket must not keep the whole block in memory that it lies in, which nobody would count once its
+/// messages are settled.
+fn apart(bytes: Bytes) -> Bytes {
+    if bytes.len() < COPIED_BELOW_BYTES { Bytes::copy_from_slice(&bytes) } else { bytes }
 }
 
 impl Delivery {

@@ -58,6 +58,17 @@ fn small_messages_that_wait_do_not_keep_the_traffic_around_them_in_memory() {
 }
 
 #[test]
+fn small_messages_that_wait_for_a_socket_do_not_keep_their_blocks() {
+    let mut driver = Driver::in_memory(&[WAITS, DRAINED]);
+    driver.consume(WAITS, 2, ConsumerLimits { no_ack: true, ..UNLIMITED });
+    for id in 0..100 {
+        let events = driver.publish(&[id], 4, &[WAITS]).1;
+        let [Event::Published { .. }, Event::Delivery(delivery)] = &events[..] else { panic!("{events:?}") };
+        assert!(delivery.pieces.iter().all(|piece| piece.bytes.is_unique()));
+    }
+}
+
+#[test]
 fn what_is_told_to_the_gauge_is_what_is_held() {
     let gauge = Arc::new(MemoryGauge::new(1 << 40));
     let mut driver = Driver::in_memory(&[WAITS, DRAINED]);
