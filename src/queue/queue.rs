@@ -184,6 +184,11 @@ impl Queue {
         self.options.auto_delete = auto_delete;
     }
 
+    /// What it is.
+    pub fn options(&self) -> QueueOptions {
+        self.options
+    }
+
     /// An empty queue.
     pub fn new(options: QueueOptions) -> Self {
         Self {
@@ -501,6 +506,17 @@ impl Queue {
     #[cfg(test)]
     pub(crate) fn uncounted_runs(&self) -> usize {
         self.uncounted.runs().len()
+    }
+
+    /// A number for all that it has to know after a crash.
+    #[cfg(test)]
+    pub(crate) fn digest(&self) -> u64 {
+        use std::hash::BuildHasher;
+        let counts: BTreeMap<_, _> = self.delivery_counts.iter().collect();
+        let messages: Vec<_> = self.live_in(0..u64::MAX).collect();
+        let options = (self.options.recoverable, self.options.auto_delete);
+        let state = (options, self.mark, self.backlog.last_sequence(), messages, counts);
+        foldhash::fast::FixedState::default().hash_one(state)
     }
 
     /// Memory that its messages take here, whether handed out or not.

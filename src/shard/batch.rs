@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::model::{BodySequence, MessageRun, QueueId, Timestamp};
-use crate::queue::QueueCommand;
+use crate::queue::{QueueCommand, QueueOptions};
 use crate::storage::Batch;
 
 use super::blocks::Block;
@@ -29,6 +29,9 @@ pub(super) struct BatchBuilder {
     chunks_bytes: usize,
     operations: BytesMut,
     operations_count: u32,
+    /// When it was begun; until it is, when the one before was.
+    begun_at: Timestamp,
+    is_begun: bool,
 }
 
 impl BatchBuilder {
@@ -43,7 +46,23 @@ impl BatchBuilder {
             chunks_bytes: 0,
             operations: BytesMut::new(),
             operations_count: 0,
+            begun_at: Timestamp::default(),
+            is_begun: false,
         }
+    }
+
+    /// Something is about to be added. The first of it gives the batch its time, which is never before that of an earlier
+    /// batch.
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        if !self.is_begun {
+            (self.begun_at, self.is_begun) = (self.begun_at.max(now), true);
+        }
+    }
+
+    /// The batch before was of this time.
+    pub(super) fn follows(mut self, time: Timestamp) -> Self {
+        self.begun_at = time;
+        self
     }
 
     /// The sequence of the next message.
@@ -112,6 +131,13 @@ impl BatchBuilder {
         }
     }
 
+    pub(super) fn declare(&mut self, queue: QueueId, options: QueueOptions) {
+        if self.logged {
+            operation::encode_declare(queue, options, &mut self.operations);
+            self.operations_count += 1;
+        }
+    }
+
     pub(super) fn delete(&mut self, queue: QueueId) {
         if self.logged {
             operation::encode_delete(queue, &mut self.operations);
@@ -133,6 +159,8 @@ impl BatchBuilder {
 
     /// The batch; the builder begins the next one. `freeze` was called before.
     pub(super) fn finish(&mut self, now: Timestamp) -> Batch {
+        self.begin(now);
+        self.is_begun = false;
         debug_assert!(self.messages.is_empty(), "the turn's messages are frozen before the batch ends");
         let length = self.operations.len() as u32;
         let mut payload = std::mem::take(&mut self.chunks);
@@ -144,7 +172,7 @@ impl BatchBuilder {
             first_body: BodySequence(self.first_body),
             bodies: (self.next_body - self.first_body) as u32,
             operations: self.operations_count,
-            recorded_at: now,
+            recorded_at: self.begun_at,
             payload,
         };
         self.chunks_bytes = 0;

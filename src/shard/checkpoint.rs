@@ -1,25 +1,29 @@
 //! A shard as a checkpoint holds it: where its messages are and which queue holds which of them; never a message.
 //!
 //! ```text
-//! state  = version (1 byte), next body sequence, extents n, n x extent, queues n, n x (queue, its state)
+//! state  = version (1 byte), next body sequence, extents n, n x extent, queues n, n x (queue, what it is, its state)
 //! extent = gap to the end of the extent before, messages, gap to the last batch of the extent before, batches - 1,
 //!          bytes of messages, queues x messages that needed it at first
 //! ```
 //!
-//! All numbers are protobuf varints. How a queue's state is written stands in `src/queue`.
+//! All numbers are protobuf varints. How a queue's state is written stands in `src/queue`, and what it is as in the log
+//! (`operation.rs`). Version 1 did not tell that.
 
 use bytes::Bytes;
 use prost::encoding::{decode_varint, encode_varint};
 
 use super::batch::BatchBuilder;
 use super::bodies::{Batches, Bodies, Extent, Held};
+use super::operation::{decode_options, encode_options};
 use super::recovery::RECOVERED;
 use super::shard::{Shard, Slot};
 use crate::model::QueueId;
 use crate::queue::{Queue, SEQUENCE_MAX};
 use crate::storage::{LogIndex, LogOwner, RecoveredBatch};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Without what queues are.
+const VERSION_BEFORE: u8 = 1;
 
 impl Shard {
     /// What the shard is, without its consumers. Everything it knows must have been handed to the log.
@@ -32,15 +36,19 @@ impl Shard {
         encode_varint(queues.len() as u64, &mut out);
         for id in queues {
             encode_varint(id.0, &mut out);
-            self.queues[&id].queue.encode(&mut out);
+            let queue = &self.queues[&id].queue;
+            encode_options(queue.options(), &mut out);
+            queue.encode(&mut out);
         }
         vec![out.into()]
     }
 
     fn read_state(&mut self, mut state: &[u8]) -> Result<(), String> {
         let rest = &mut state;
-        match rest.split_off_first() {
-            Some(&VERSION) => {}
+        let version = rest.split_off_first();
+        let declared = version == Some(&VERSION);
+        match version {
+            Some(&(VERSION | VERSION_BEFORE)) => {}
             version => {
                 return Err(format!(
                     "its state has version {version:?}, and this program knows version {VERSION}"
@@ -60,7 +68,8 @@ impl Shard {
         for _ in 0..queues {
             let id = QueueId(number(rest)?);
             let mut lost = None;
-            let queue = Queue::decode(RECOVERED, rest, |sequence| {
+            let options = if declared { decode_options(rest)? } else { RECOVERED };
+            let queue = Queue::decode(options, rest, |sequence| {
                 if !bodies.count(sequence) {
                     lost = lost.or(Some(sequence));
                 }
@@ -68,7 +77,8 @@ impl Shard {
             if let Some(sequence) = lost {
                 return Err(format!("queue {id} holds message {sequence}, and no batch does"));
             }
-            if self.queues.insert(id, Slot::of(queue)).is_some() {
+            let slot = if declared { Slot::of(queue) } else { Slot::undeclared(queue) };
+            if self.queues.insert(id, slot).is_some() {
                 return Err(format!("queue {id} is there twice"));
             }
         }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::batch::BLOCK_BYTES;
 use super::bodies::{ColdExtent, Missing};
 use super::command::{Delivery, Event, Notice, Outlet, Piece, is_single};
 use super::durability::Waiting;
@@ -68,13 +67,12 @@ impl Shard {
     }
 
     pub(super) fn append(&mut self, queue: QueueId, command: &QueueCommand) {
+        self.batch.begin(self.now);
         self.batch.command(queue, command);
         if let QueueCommand::DeliveryMark(mark) = command {
             self.waiting.push(Waiting::Mark { queue, mark: *mark });
         }
-        if let Some(slot) = self.queues.get_mut(&queue) {
-            slot.queue.apply(command, &mut self.effects);
-        }
+        self.apply_command(queue, command);
     }
 
     pub(super) fn run_or_stall(&mut self, queue: QueueId, effect: Effect) {
@@ -292,7 +290,7 @@ impl Shard {
 }
 
 /// A delivery of fewer bytes goes out as a copy.
-pub(super) const COPIED_BELOW_BYTES: usize = BLOCK_BYTES / 16;
+pub(super) const COPIED_BELOW_BYTES: usize = 16 * 1024;
 
 /// What waits for a slow socket must not keep the whole block in memory that it lies in, which nobody would count once its
 /// messages are settled.

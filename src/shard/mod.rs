@@ -4,6 +4,7 @@
 //! queues, and come out as events to connections. A confirm leaves only when the log says its batch is durable. Must
 //! never know a protocol, a route or an exchange. Start reading at [`Shard::turn`]; `task.rs` is the loop around it.
 
+mod apply;
 mod batch;
 mod blocks;
 mod bodies;

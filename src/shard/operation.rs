@@ -17,6 +17,7 @@
 //!               queues q, q x queue)
 //!   7 settle    reason (1 byte: 1 accepted, 2 rejected, 3 purged, 4 delivered without acknowledgements), the rest as 2
 //!   8 counts    queue, runs n, n x (gap to the end of the run before, messages, how often each of them came back)
+//!   9 declare   queue, what it is (a number: 1 if it goes with its last consumer, else 0)
 //! ```
 //!
 //! A publish takes its bytes from where the publish before it ended; its messages take the next body sequences. Where
@@ -27,7 +28,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use prost::encoding::{decode_varint, encode_varint};
 
 use crate::model::{BodySequence, QueueId};
-use crate::queue::{CountRun, Departure, QueueCommand, SequenceRun, SequenceRuns};
+use crate::queue::{CountRun, Departure, QueueCommand, QueueOptions, SequenceRun, SequenceRuns};
 
 use super::command::Origin;
 
@@ -39,12 +40,16 @@ const DELETE: u8 = 5;
 const KEPT: u8 = 6;
 const SETTLE_FOR: u8 = 7;
 const COUNTS: u8 = 8;
+const DECLARE: u8 = 9;
+
+const AUTO_DELETE: u64 = 1;
 
 /// A decoded operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Operation<'a> {
     Publish { exchange: &'a str, routing_key: &'a str, bytes: usize, segments: Vec<(u64, Vec<QueueId>)> },
     Queue { queue: QueueId, command: QueueCommand },
+    Declare { queue: QueueId, options: QueueOptions },
     Delete { queue: QueueId },
     Kept { exchange: &'a str, routing_key: &'a str, bytes: usize, runs: Vec<KeptRun> },
 }
@@ -152,6 +157,25 @@ fn encode_counts(queue: QueueId, counts: &[CountRun], out: &mut BytesMut) {
     }
 }
 
+pub(super) fn encode_declare(queue: QueueId, options: QueueOptions, out: &mut BytesMut) {
+    out.put_u8(DECLARE);
+    encode_varint(queue.0, out);
+    encode_options(options, out);
+}
+
+/// What a queue is that survives; others are never written.
+pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
+    encode_varint(if options.auto_delete { AUTO_DELETE } else { 0 }, out);
+}
+
+/// Reads what [`encode_options`] wrote.
+pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, String> {
+    match number(rest)? {
+        flags if flags & !AUTO_DELETE != 0 => Err(format!("a queue is {flags}, which is unknown")),
+        flags => Ok(QueueOptions { recoverable: true, auto_delete: flags & AUTO_DELETE != 0 }),
+    }
+}
+
 pub(super) fn encode_delete(queue: QueueId, out: &mut BytesMut) {
     out.put_u8(DELETE);
     encode_varint(queue.0, out);
@@ -210,6 +234,7 @@ pub(super) fn decode<'a>(rest: &mut &'a [u8]) -> Result<Option<Operation<'a>>, S
         REQUEUE => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Requeue(runs(rest)?) },
         COUNTS => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Counts(counts(rest)?) },
         MARK => Operation::Queue { queue: queue(rest)?, command: QueueCommand::DeliveryMark(number(rest)?) },
+        DECLARE => Operation::Declare { queue: queue(rest)?, options: decode_options(rest)? },
         DELETE => Operation::Delete { queue: queue(rest)? },
         other => return Err(format!("operation kind {other} is unknown")),
     };
@@ -300,6 +325,8 @@ mod tests {
             QueueCommand::Counts(vec![counted(90, 5, 1), counted(95, 1, u32::MAX), counted(3, 2, 7)]);
         encode_command(QueueId(7), &counts, &mut out);
         encode_command(QueueId(7), &QueueCommand::DeliveryMark(99), &mut out);
+        let options = QueueOptions { recoverable: true, auto_delete: true };
+        encode_declare(QueueId(8), options, &mut out);
         encode_delete(QueueId(300), &mut out);
 
         let mut rest = &out[..];
@@ -314,13 +341,17 @@ mod tests {
         assert_eq!(decode(&mut rest).unwrap(), Some(Operation::Queue { queue: QueueId(7), command: counts }));
         let mark = QueueCommand::DeliveryMark(99);
         assert_eq!(decode(&mut rest).unwrap(), Some(Operation::Queue { queue: QueueId(7), command: mark }));
+        let declare = Operation::Declare { queue: QueueId(8), options };
+        assert_eq!(decode(&mut rest).unwrap(), Some(declare));
         assert_eq!(decode(&mut rest).unwrap(), Some(Operation::Delete { queue: QueueId(300) }));
         assert_eq!(decode(&mut rest).unwrap(), None);
     }
 
     #[test]
     fn damage_is_an_error_and_no_panic() {
-        for bytes in [&[9u8][..], &[1, 200], &[2, 1, 5, 1], &[1, 1, 0xff, 0, 0, 0], &[3, 1, 1, 0xff, 0xff]] {
+        for bytes in
+            [&[9u8][..], &[1, 200], &[2, 1, 5, 1], &[1, 1, 0xff, 0, 0, 0], &[3, 1, 1, 0xff, 0xff], &[9, 1, 2]]
+        {
             let mut rest = bytes;
             assert!(decode(&mut rest).is_err(), "{bytes:?}");
         }

@@ -108,7 +108,7 @@ fn add_groups(batch: &RecoveredBatch, groups: &mut Vec<Group>) -> Result<(), Str
             Operation::Kept { exchange, routing_key, bytes, runs } => {
                 (exchange, routing_key, bytes, Some(runs))
             }
-            Operation::Queue { .. } | Operation::Delete { .. } => continue,
+            Operation::Queue { .. } | Operation::Declare { .. } | Operation::Delete { .. } => continue,
         };
         let end = publish_end(offset, bytes, messages)?;
         let ends = message_ends(&messages[offset..end]).ok_or(NO_MESSAGES)?;

@@ -50,6 +50,7 @@ impl Shard {
             if let Some(slot) = self.queues.get_mut(&queue)
                 && let Some(counts) = slot.queue.counts_to_record()
             {
+                self.batch.begin(self.now);
                 self.batch.command(queue, &counts);
             }
         }

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
+use super::apply::Part;
 use super::batch::BatchBuilder;
 use super::housekeeping::{Housekeeping, check_needed};
 use super::operation::{self, Operation};
 use super::read_back::{NO_MESSAGES, origin, publish_end};
-use super::shard::{Shard, Slot, sizes};
+use super::shard::{Shard, Slot};
 use crate::model::{BodySequence, Durability, QueueId, message_ends};
-use crate::queue::{Effect, QueueCommand, QueueOptions, SEQUENCE_MAX, SequenceRun};
+use crate::queue::{Effect, Queue, QueueCommand, QueueOptions, SEQUENCE_MAX, SequenceRun};
 use crate::storage::{LogIndex, OpenFailure, RecoveredBatch, ShardLog};
 
 impl Shard {
@@ -41,11 +42,15 @@ impl Shard {
                 }
                 Operation::Queue { queue, command } => {
                     check_sequences(&command, sequence)?;
-                    let slot = self.queues.entry(queue).or_insert_with(|| Slot::new(RECOVERED));
-                    slot.queue.apply(&command, &mut self.effects);
+                    self.expect_queue(queue);
+                    self.apply_command(queue, &command);
                     self.release_effects();
                 }
-                Operation::Delete { queue } => self.forget(queue),
+                Operation::Declare { queue, options } => {
+                    self.apply_declare(queue, options);
+                    self.queues.get_mut(&queue).expect("it was declared").declared = true;
+                }
+                Operation::Delete { queue } => self.apply_delete(queue),
                 // Merged segments lie behind every checkpoint, and are not replayed.
                 Operation::Kept { .. } => return Err("it is left over from a merge".to_owned()),
             }
@@ -53,7 +58,7 @@ impl Shard {
         if sequence - first != u64::from(batch.bodies) {
             return Err(format!("it holds {} messages and says {}", sequence - first, batch.bodies));
         }
-        self.batch = BatchBuilder::new(true, sequence);
+        self.batch = BatchBuilder::new(true, sequence).follows(batch.recorded_at);
         Ok(())
     }
 
@@ -64,29 +69,37 @@ impl Shard {
         ends: &[u32],
         segments: &[(u64, Vec<QueueId>)],
     ) -> Result<(), String> {
-        let mut live = 0;
+        let mut parts = Vec::with_capacity(segments.len());
         let mut done = 0usize;
         for (messages, queues) in segments {
             let end = done.checked_add(*messages as usize).filter(|end| *end <= ends.len());
-            let part = &ends[done..end.ok_or("a publish has fewer messages than it says")?];
+            let here = &ends[done..end.ok_or("a publish has fewer messages than it says")?];
             let start = if done == 0 { 0 } else { ends[done - 1] };
+            let sequence = BodySequence(first + done as u64);
+            let mut twice = double_of(queues);
             for id in queues {
-                let slot = self.queues.entry(*id).or_insert_with(|| Slot::new(RECOVERED));
-                let sequence = BodySequence(first + done as u64);
-                if slot.queue.last_sequence() >= sequence {
-                    return Err(format!("message {sequence} goes to queue {id} twice"));
-                }
-                slot.queue.enqueue(sequence, sizes(start, part));
+                let is_old = self.expect_queue(*id).queue.last_sequence() >= sequence;
+                twice = twice.or(is_old.then_some(*id));
             }
-            live += messages * queues.len() as u64;
-            done += *messages as usize;
+            if let Some(queue) = twice {
+                return Err(format!("message {sequence} goes to queue {queue} twice"));
+            }
+            parts.push(Part { start, ends: here, queues });
+            done += here.len();
         }
         if done != ends.len() {
             return Err(format!("a publish holds {} messages and says {done}", ends.len()));
         }
+        let live = self.apply_publish(first, parts.into_iter());
         let bytes = ends.last().copied().unwrap_or(0);
         self.bodies.recover(first, ends.len() as u64, batch, u64::from(bytes), live);
         Ok(())
+    }
+
+    /// The queue of an entry. Versions before did not record what queues are: one that is not there comes with the first
+    /// entry that speaks of it, and the catalog says what it is.
+    fn expect_queue(&mut self, queue: QueueId) -> &mut Slot {
+        self.queues.entry(queue).or_insert_with(|| Slot::undeclared(Queue::new(RECOVERED)))
     }
 
     /// Takes the opened log and the queues that should be here. Others are dropped: they were deleted a moment before the
@@ -129,7 +142,8 @@ impl Shard {
                     "dropping the messages of a queue that was deleted before the broker stopped"
                 );
             }
-            self.forget(queue);
+            self.batch.delete(queue);
+            self.apply_delete(queue);
         }
         for (queue, options) in queues {
             self.create(*queue, *options);
@@ -151,6 +165,16 @@ impl Shard {
 
 /// What recovery makes a queue before the catalog says more.
 pub(super) const RECOVERED: QueueOptions = QueueOptions { recoverable: true, auto_delete: false };
+
+/// A queue that is there twice.
+fn double_of(queues: &[QueueId]) -> Option<QueueId> {
+    if queues.len() < 2 {
+        return None;
+    }
+    let mut sorted = queues.to_vec();
+    sorted.sort_unstable();
+    sorted.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+}
 
 /// A command can only be about messages that were there before it.
 pub(super) fn check_sequences(command: &QueueCommand, next: u64) -> Result<(), String> {

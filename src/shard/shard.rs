@@ -3,10 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::apply::Part;
 use super::batch::BatchBuilder;
 use super::bodies::Bodies;
 use super::command::{
-    Command, DeleteRefusal, Event, Notice, Outlet, PublishBatch, QueueState, SealConditions, is_single,
+    Command, DeleteRefusal, Event, Notice, Origin, Outlet, PublishBatch, QueueState, SealConditions, Segment,
+    is_single,
 };
 use super::disk_gauge::DiskGauge;
 use super::durability::{BATCH_BYTES_MAX, Waiting, log_failed};
@@ -18,7 +20,7 @@ use super::mailbox::Mailbox;
 use super::memory::MemoryGauge;
 use super::reading::Reading;
 use super::recounts::Recounts;
-use crate::model::{BodySequence, Durability, Entity, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
+use crate::model::{Durability, Entity, MessageRun, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
 use crate::queue::{ConsumerKey, Effect, Effects, Queue, QueueOptions};
 use crate::storage::{LogIndex, LogKeeper, LogRoom, ShardLog};
 
@@ -86,6 +88,8 @@ pub struct Shard {
 
 pub(super) struct Slot {
     pub(super) queue: Queue,
+    /// The log has what the queue is. Versions before did not tell it.
+    pub(super) declared: bool,
     pub(super) dirty: bool,
     /// It is about to be deleted and takes no more consumers.
     pub(super) sealed: bool,
@@ -326,29 +330,10 @@ impl Shard {
             });
             return self.send(&outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
         }
-        let (first, offset) = self.batch.publish(&origin, &run, &segments);
-        let mut sequence = first;
-        let mut live = 0;
-        let mut ends = Vec::with_capacity(run.len());
-        let mut written = 0;
-        for segment in &segments {
-            let part = &run.ends()[segment.first as usize..segment.end as usize];
-            let start = run.start(segment.first as usize) as u32;
-            for id in segment.queues.iter() {
-                let Some(slot) = self.queues.get_mut(id) else { continue };
-                slot.queue.enqueue(BodySequence(sequence), sizes(start, part));
-                live += part.len() as u64;
-                if !slot.dirty {
-                    slot.dirty = true;
-                    self.dirty.push(*id);
-                }
-            }
-            ends.extend(part.iter().map(|end| end - start + written));
-            written = ends.last().copied().unwrap_or(0);
-            sequence += part.len() as u64;
+        let segments = self.without_missing_queues(segments);
+        if !segments.is_empty() {
+            self.take_in(&origin, &run, &segments);
         }
-        let index = self.log().next_index();
-        self.bodies.note(first, &origin, index, offset, ends, live);
         if self.logged && (wait_durable || self.log().pending_bytes() > PENDING_BYTES_MAX) {
             self.send_taken(&outlet, taken_bytes, wake_when_taken);
             self.waiting.push(Waiting::Publish { outlet, ticket });
@@ -379,10 +364,41 @@ impl Shard {
         Ok(count)
     }
 
+    /// Nothing is recorded of a queue that is there and is this already.
     pub(super) fn create(&mut self, queue: QueueId, options: QueueOptions) {
         let options = QueueOptions { recoverable: self.logged, ..options };
-        let slot = self.queues.entry(queue).or_insert_with(|| Slot::new(options));
-        slot.queue.set_auto_delete(options.auto_delete);
+        if self.queues.get(&queue).is_some_and(|slot| slot.queue.options() == options && slot.declared) {
+            return;
+        }
+        self.batch.begin(self.now);
+        self.batch.declare(queue, options);
+        self.apply_declare(queue, options);
+    }
+
+    fn take_in(&mut self, origin: &Arc<Origin>, run: &MessageRun, segments: &[Segment]) {
+        let parts = segments.iter().map(|segment| Part {
+            start: run.start(segment.first as usize) as u32,
+            ends: &run.ends()[segment.first as usize..segment.end as usize],
+            queues: &segment.queues,
+        });
+        self.batch.begin(self.now);
+        let (first, offset) = self.batch.publish(origin, run, segments);
+        let live = self.apply_publish(first, parts.clone());
+        let index = self.log().next_index();
+        self.bodies.note(first, origin, index, offset, ends_of(parts), live);
+    }
+
+    /// Queues may have been deleted while messages for them were on their way.
+    fn without_missing_queues(&self, mut segments: Vec<Segment>) -> Vec<Segment> {
+        let is_there = |queue: &QueueId| self.queues.contains_key(queue);
+        if segments.iter().all(|segment| segment.queues.iter().all(is_there)) {
+            return segments;
+        }
+        for segment in &mut segments {
+            segment.queues = segment.queues.iter().copied().filter(is_there).collect();
+        }
+        segments.retain(|segment| !segment.queues.is_empty());
+        segments
     }
 
     /// A queue that is gone already can be deleted, too.
@@ -419,8 +435,9 @@ impl Shard {
                 );
             }
         }
+        self.batch.begin(self.now);
         self.batch.delete(queue);
-        self.forget(queue);
+        self.apply_delete(queue);
         ready
     }
 
@@ -457,6 +474,11 @@ impl Shard {
 }
 
 impl Slot {
+    /// A queue of which the log does not say what it is.
+    pub(super) fn undeclared(queue: Queue) -> Self {
+        Self { declared: false, ..Self::of(queue) }
+    }
+
     pub(super) fn new(options: QueueOptions) -> Self {
         Self::of(Queue::new(options))
     }
@@ -464,6 +486,7 @@ impl Slot {
     pub(super) fn of(queue: Queue) -> Self {
         Self {
             queue,
+            declared: true,
             dirty: false,
             sealed: false,
             outlets: Vec::new(),
@@ -478,13 +501,15 @@ impl Slot {
     }
 }
 
-/// Sizes of messages that end at `ends`, the first of which begins at `start`.
-pub(super) fn sizes(start: u32, ends: &[u32]) -> impl Iterator<Item = u32> {
-    ends.iter().scan(start, |start, end| {
-        let size = end - *start;
-        *start = *end;
-        Some(size)
-    })
+/// Where messages end that are copied one behind the other.
+fn ends_of<'a>(parts: impl Iterator<Item = Part<'a>>) -> Vec<u32> {
+    let mut ends = Vec::new();
+    let mut written = 0;
+    for Part { start, ends: here, .. } in parts {
+        ends.extend(here.iter().map(|end| end - start + written));
+        written = ends.last().copied().unwrap_or(0);
+    }
+    ends
 }
 
 pub(super) fn queue_deleted() -> Refusal {

@@ -256,6 +256,7 @@ impl World {
         if self.driver.shard.failure().is_some() {
             return;
         }
+        self.check_replay();
         for (queue, messages) in self.queues.iter_mut().enumerate() {
             messages.retain(|_, message| !message.gone);
             for message in messages.values_mut() {
@@ -270,6 +271,15 @@ impl World {
                 assert!(!(ready && room), "consumer {handle} has room and gets nothing");
             }
         }
+    }
+
+    /// Another shard that reads what the disk has now is the same.
+    fn check_replay(&self) {
+        let disk = self.disk.copy();
+        disk.cut_power();
+        disk.restore_power(PowerLoss::LosesAll, 0);
+        let replayed = Driver::open(&disk, RESIDENT_BYTES, &self.ids);
+        assert_eq!(replayed.digest(), self.driver.digest(), "a restart makes another shard of it");
     }
 
     fn crash(&mut self, loss: PowerLoss, seed: u64) {

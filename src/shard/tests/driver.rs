@@ -1,5 +1,6 @@
 //! What stands around a shard: its log, its disk, one connection and somebody who reads bodies back.
 
+use std::hash::BuildHasher;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -294,6 +295,14 @@ impl Driver {
         let (reply, mut deleted) = tokio::sync::oneshot::channel();
         let events = self.command(Command::DeleteQueue { queue, reply });
         (deleted.try_recv().unwrap(), events)
+    }
+
+    /// A number for all that the shard has to know after a crash.
+    pub(super) fn digest(&self) -> u64 {
+        let mut queues: Vec<_> =
+            self.shard.queues.iter().map(|(id, slot)| (*id, slot.queue.digest())).collect();
+        queues.sort_unstable();
+        foldhash::fast::FixedState::default().hash_one((self.shard.batch.next_body(), queues))
     }
 
     pub(super) fn inspect(&mut self, queue: QueueId) -> QueueState {

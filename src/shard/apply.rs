@@ -1,0 +1,66 @@
+//! What changes what a shard holds. The same code whether an entry was made a moment ago or is read from the log, so a shard
+//! after a restart is what it was before by construction.
+//!
+//! Entries speak of queues that are there: the shard makes no others, and recovery refuses the rest. Who consumes, what is on
+//! its way, and what is in memory of a message is no part of it.
+
+use super::shard::{Shard, Slot};
+use crate::model::{BodySequence, QueueId};
+use crate::queue::{QueueCommand, QueueOptions};
+
+/// Messages of a publish that follow each other and go to the same queues.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'a> {
+    /// Where the first one begins, and where each one ends, by the same count.
+    pub(super) start: u32,
+    pub(super) ends: &'a [u32],
+    pub(super) queues: &'a [QueueId],
+}
+
+impl Shard {
+    /// Messages come, the first of which gets this sequence. Returns queues times messages.
+    pub(super) fn apply_publish<'a>(&mut self, first: u64, parts: impl Iterator<Item = Part<'a>>) -> u64 {
+        let mut sequence = first;
+        let mut live = 0;
+        for Part { start, ends, queues } in parts {
+            for id in queues {
+                let slot = self.queues.get_mut(id).expect("entries speak of queues that are there");
+                slot.queue.enqueue(BodySequence(sequence), sizes(start, ends));
+                live += ends.len() as u64;
+                if !slot.dirty {
+                    slot.dirty = true;
+                    self.dirty.push(*id);
+                }
+            }
+            sequence += ends.len() as u64;
+        }
+        live
+    }
+
+    /// Something becomes of messages of a queue; what follows from it is added to the effects.
+    pub(super) fn apply_command(&mut self, queue: QueueId, command: &QueueCommand) {
+        if let Some(slot) = self.queues.get_mut(&queue) {
+            slot.queue.apply(command, &mut self.effects);
+        }
+    }
+
+    /// A queue is there, and is this.
+    pub(super) fn apply_declare(&mut self, queue: QueueId, options: QueueOptions) {
+        let slot = self.queues.entry(queue).or_insert_with(|| Slot::new(options));
+        slot.queue.set_auto_delete(options.auto_delete);
+    }
+
+    /// A queue goes, with all that it holds.
+    pub(super) fn apply_delete(&mut self, queue: QueueId) {
+        self.forget(queue);
+    }
+}
+
+/// Sizes of messages that end at `ends`, the first of which begins at `start`.
+fn sizes(start: u32, ends: &[u32]) -> impl Iterator<Item = u32> {
+    ends.iter().scan(start, |start, end| {
+        let size = end - *start;
+        *start = *end;
+        Some(size)
+    })
+}
