@@ -13,9 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::inbox::{Found, Inbox};
-use super::listener::Shared;
-use super::outbox::Outbox;
+use super::super::socket::{Found, Inbox, Outbox, Shared};
 use super::seat::Seat;
 use crate::broker::{Identity, Mailbox, Place, Session, parse_plain};
 use crate::model::{Entity, Refusal, ReplyCode};
@@ -47,7 +45,7 @@ const QUIET_BYTES_MAX: u64 = 64;
 const STOPPING: &str = "the broker is stopping";
 
 /// One client's connection.
-pub(super) struct Connection {
+pub(in crate::server) struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
     shared: Arc<Shared>,
@@ -109,7 +107,7 @@ enum Round {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) -> Self {
+    pub(in crate::server) fn new(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) -> Self {
         let handshake = Duration::from_millis(shared.options.handshake_ms);
         Self {
             stream,
@@ -127,7 +125,7 @@ impl Connection {
     }
 
     /// Serves the client until the connection is over.
-    pub(super) async fn run(mut self) {
+    pub(in crate::server) async fn run(mut self) {
         poll_fn(|context| self.poll_rounds(context)).await;
         self.leave_seat();
     }

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::Connection;
+use super::super::native::Connection;
 use crate::broker::Broker;
 use crate::model::{Entity, Refusal, ReplyCode};
 use crate::protocol::Limits;
@@ -43,10 +43,10 @@ pub struct Server {
 
 /// What all connections share.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) broker: Broker,
-    pub(super) options: ServerOptions,
-    pub(super) stop: CancellationToken,
+pub(in crate::server) struct Shared {
+    pub(in crate::server) broker: Broker,
+    pub(in crate::server) options: ServerOptions,
+    pub(in crate::server) stop: CancellationToken,
 }
 
 impl Server {

@@ -20,7 +20,7 @@ const TAIL_BYTES_KEPT_MAX: usize = 64 * 1024;
 
 /// Frames on their way out, in order.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(in crate::server) struct Outbox {
     pieces: VecDeque<Bytes>,
     tail: BytesMut,
     /// Bytes in `pieces`.
@@ -33,32 +33,32 @@ pub(super) struct Outbox {
 
 /// Deliveries of one consumer that are on their way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Receipt {
-    pub(super) channel: u32,
-    pub(super) handle: u32,
+pub(in crate::server) struct Receipt {
+    pub(in crate::server) channel: u32,
+    pub(in crate::server) handle: u32,
     /// Sum of their shares of the consumer's window.
-    pub(super) window_bytes: u64,
+    pub(in crate::server) window_bytes: u64,
     /// They are written when so many bytes are.
     end: u64,
 }
 
 impl Outbox {
     /// Bytes that wait.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::server) fn len(&self) -> usize {
         self.pieces_len + self.tail.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::server) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Bytes ever written.
-    pub(super) fn written(&self) -> u64 {
+    pub(in crate::server) fn written(&self) -> u64 {
         self.written
     }
 
     /// Where frames are encoded to.
-    pub(super) fn tail(&mut self) -> &mut BytesMut {
+    pub(in crate::server) fn tail(&mut self) -> &mut BytesMut {
         if self.tail.len() >= TAIL_BYTES_MAX {
             self.cut_tail();
         }
@@ -66,7 +66,7 @@ impl Outbox {
     }
 
     /// Appends bytes that are encoded already.
-    pub(super) fn push(&mut self, bytes: Bytes) {
+    pub(in crate::server) fn push(&mut self, bytes: Bytes) {
         if bytes.len() < SPLICE_BYTES_MIN {
             return self.tail().extend_from_slice(&bytes);
         }
@@ -76,7 +76,7 @@ impl Outbox {
     }
 
     /// Notes that deliveries are written when all that waits now is.
-    pub(super) fn push_receipt(&mut self, channel: u32, handle: u32, window_bytes: u64) {
+    pub(in crate::server) fn push_receipt(&mut self, channel: u32, handle: u32, window_bytes: u64) {
         let end = self.written + self.len() as u64;
         match self.receipts.back_mut() {
             Some(last) if (last.channel, last.handle) == (channel, handle) => {
@@ -88,7 +88,7 @@ impl Outbox {
     }
 
     /// The next receipt whose deliveries are written.
-    pub(super) fn pop_receipt(&mut self) -> Option<Receipt> {
+    pub(in crate::server) fn pop_receipt(&mut self) -> Option<Receipt> {
         if self.receipts.front()?.end > self.written {
             return None;
         }
@@ -96,7 +96,7 @@ impl Outbox {
     }
 
     /// Gives memory back that nothing has used for a while.
-    pub(super) fn relax(&mut self) {
+    pub(in crate::server) fn relax(&mut self) {
         if self.is_empty() && self.receipts.is_empty() {
             let Self { pieces, tail, receipts, .. } = self;
             (*pieces, *tail, *receipts) = Default::default();
@@ -104,7 +104,7 @@ impl Outbox {
     }
 
     /// Writes as much as the socket takes. `Ready` when nothing waits any more.
-    pub(super) fn poll_write(
+    pub(in crate::server) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
         socket: &mut (impl AsyncWrite + Unpin),

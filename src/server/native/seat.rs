@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
+use super::super::socket::{Outbox, Receipt};
 use super::confirms::Confirms;
 use super::deliveries::{put_delivery, put_got};
-use super::outbox::{Outbox, Receipt};
 use super::requests::carry_out;
 use super::returns::Returning;
 use crate::broker::{

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::outbox::Outbox;
+use super::super::socket::Outbox;
 use crate::broker::{Confirmation, Origin};
 use crate::model::{Refusal, ReplyCode};
 use crate::protocol::put_error;

@@ -20,7 +20,7 @@ const READ_BYTES_MIN: usize = 8 * 1024;
 
 /// Bytes on their way in.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub(in crate::server) struct Inbox {
     buffer: BytesMut,
     /// A read filled all the room there was, and that was not just the end of it.
     is_busy: bool,
@@ -29,7 +29,7 @@ pub(super) struct Inbox {
 }
 
 /// What a look into the inbox found.
-pub(super) enum Found {
+pub(in crate::server) enum Found {
     /// A whole frame, or what was wrong with it.
     Frame(Result<WireFrame, WireError>),
     /// More bytes are needed.
@@ -38,17 +38,17 @@ pub(super) enum Found {
 
 impl Inbox {
     /// Bytes ever read.
-    pub(super) fn read(&self) -> u64 {
+    pub(in crate::server) fn read(&self) -> u64 {
         self.read
     }
 
     /// The protocol that the first bytes are of, if it is another one.
-    pub(super) fn foreign(&self) -> Option<Foreign> {
+    pub(in crate::server) fn foreign(&self) -> Option<Foreign> {
         Foreign::recognise(*self.buffer.first_chunk()?)
     }
 
     /// Takes the next frame.
-    pub(super) fn next(&mut self, frame_bytes_max: usize) -> Found {
+    pub(in crate::server) fn next(&mut self, frame_bytes_max: usize) -> Found {
         match split_frame(&mut self.buffer, frame_bytes_max) {
             Ok(Some(frame)) => Found::Frame(decode_frame_from(Side::Client, frame)),
             Ok(None) => Found::Nothing,
@@ -57,7 +57,7 @@ impl Inbox {
     }
 
     /// Reads more; the number of bytes, 0 at the end of the stream.
-    pub(super) fn poll_fill(
+    pub(in crate::server) fn poll_fill(
         &mut self,
         context: &mut Context<'_>,
         socket: &mut (impl AsyncRead + Unpin),
@@ -79,12 +79,12 @@ impl Inbox {
     }
 
     /// Forgets what is there.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::server) fn clear(&mut self) {
         self.buffer = BytesMut::new();
     }
 
     /// Gives memory back that nothing has used for a while.
-    pub(super) fn relax(&mut self) {
+    pub(in crate::server) fn relax(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
             self.is_busy = false;

@@ -1,0 +1,13 @@
+//! Leveret's own protocol. `connection.rs` is the life of a connection, `seat.rs` what a client that is logged in does.
+
+mod confirms;
+mod connection;
+mod deliveries;
+mod explain;
+mod lists;
+mod publication;
+mod requests;
+mod returns;
+mod seat;
+
+pub(super) use connection::Connection;
