@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,8 +15,8 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::super::socket::{Found, Inbox, Outbox, Shared};
-use super::seat::Seat;
-use crate::broker::{Identity, Mailbox, Place, Session, parse_plain};
+use super::translation::{Departure, Translation, has_room};
+use crate::broker::{Identity, Introduction, Place, Session, parse_plain};
 use crate::model::{Entity, Refusal, ReplyCode};
 use crate::protocol::{self, Action, Login};
 use crate::wire::pb::frame::Body as Cold;
@@ -68,10 +69,10 @@ enum Stage {
         login: Box<Login>,
         check: Pin<Box<dyn Future<Output = Result<Entered, Refusal>> + Send>>,
     },
-    Seated(Box<Seat>),
+    Seated(Box<Translation>),
     /// Somebody wants the client to go; what is under way is finished first.
     Draining {
-        seat: Box<Seat>,
+        seat: Box<Translation>,
         /// What it is told in the end.
         goodbye: Refusal,
     },
@@ -164,7 +165,7 @@ impl Connection {
         }
         // With everything written nothing would wake the task.
         progress |= all_written
-            && matches!(&self.stage, Stage::Seated(seat) | Stage::Draining { seat, .. } if seat.is_returning());
+            && matches!(&self.stage, Stage::Seated(seat) | Stage::Draining { seat, .. } if seat.session().is_returning());
         progress |= self.poll_read(context)?;
         Ok(if progress { Round::Progress } else { Round::Idle })
     }
@@ -256,7 +257,7 @@ impl Connection {
         self.inbox.relax();
         self.outbox.relax();
         if let Stage::Seated(seat) = &mut self.stage {
-            seat.relax();
+            seat.session_mut().relax();
         }
     }
 
@@ -283,47 +284,52 @@ impl Connection {
         // A clock before 1970 is shown as 1970.
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         tracing::debug!(peer = %self.peer, connection = %who.connection, user = %who.user.name, "logged in");
-        let (description, disconnect) = broker.register(&who, login.name, self.peer, login.client, now_ms);
-        let outlet = Arc::new(Mailbox::default());
-        let session = Session::new(broker, who, place, Arc::clone(&outlet));
+        let introduction =
+            Introduction { name: login.name, peer: self.peer, client: login.client, connected_at_ms: now_ms };
+        let session = Session::open(broker, who, place, introduction);
         let frame_bytes_max = self.protocol.limits().frame_bytes_max as usize;
         let answer_bytes_max = frame_bytes_max.saturating_sub(ANSWER_BYTES_AROUND);
-        let seat = Seat::new(session, outlet, description, disconnect, login.hears_blocked, answer_bytes_max);
+        let seat = Translation::new(session, login.hears_blocked, answer_bytes_max);
         self.stage = Stage::Seated(Box::new(seat));
         self.set_alarm(self.tick_interval());
     }
 
     /// Lets the broker speak.
     fn poll_seat(&mut self, context: &mut Context<'_>) -> bool {
-        if let Stage::Seated(seat) = &mut self.stage
-            && let Poll::Ready(goodbye) = seat.poll_disconnect(context)
-        {
-            self.drain(goodbye);
-        }
         let (Stage::Seated(seat) | Stage::Draining { seat, .. }) = &mut self.stage else { return false };
-        if let Poll::Ready(refusal) = seat.poll_displaced(context) {
-            tracing::info!(peer = %self.peer, "its client has come back over a newer connection");
-            self.say_goodbye(Some(&refusal));
-            return true;
+        let mut progress = false;
+        if seat.session_mut().poll_words(context, has_room(&self.outbox)).is_ready() {
+            progress = true;
+            self.put_words();
         }
-        let mut progress = seat.put_returns(&mut self.outbox);
-        progress |= seat.poll_relief(context, &mut self.outbox);
-        progress |= seat.poll_answer(context, &mut self.outbox);
-        match seat.poll_events(context, &self.protocol, &mut self.outbox) {
-            Ok(told) => progress |= told,
+        if matches!(&self.stage, Stage::Draining { seat, .. } if seat.session().is_quiet()) {
+            self.finish_draining();
+        }
+        progress
+    }
+
+    /// Tells the client what its session has to say.
+    fn put_words(&mut self) {
+        let (Stage::Seated(seat) | Stage::Draining { seat, .. }) = &mut self.stage else { return };
+        match seat.put_words(&mut self.protocol, &mut self.outbox) {
+            Ok(None) => {}
+            Ok(Some(Departure::Dismissed(reason))) => {
+                if matches!(self.stage, Stage::Seated(_)) {
+                    self.drain(reason);
+                }
+            }
+            Ok(Some(Departure::Displaced(reason))) => {
+                tracing::info!(peer = %self.peer, "its client has come back over a newer connection");
+                self.say_goodbye(Some(&reason));
+            }
             Err(fault) => {
                 tracing::error!(peer = %self.peer, %fault, "stored messages are not what was published");
                 let text = "a stored message cannot be read";
                 self.say_goodbye(Some(
                     &Refusal::new(ReplyCode::InternalError, text).about(Entity::Message, ""),
                 ));
-                return true;
             }
         }
-        if matches!(&self.stage, Stage::Draining { seat, .. } if seat.is_quiet()) {
-            self.finish_draining();
-        }
-        progress
     }
 
     fn drain(&mut self, goodbye: Refusal) {
@@ -347,8 +353,8 @@ impl Connection {
         }
         match &self.stage {
             Stage::Greeting | Stage::Leaving { .. } => true,
-            Stage::Seated(seat) if seat.is_parked() && self.held.is_some() => false,
-            Stage::Seated(seat) => seat.takes_frames(),
+            Stage::Seated(seat) if seat.session().is_blocked() && self.held.is_some() => false,
+            Stage::Seated(seat) => seat.session().takes_more(),
             Stage::LoggingIn { .. } | Stage::Draining { .. } | Stage::HangingUp => false,
         }
     }
@@ -379,7 +385,9 @@ impl Connection {
                     _ => return taken > 0,
                 },
             };
-            if matches!(&self.stage, Stage::Seated(seat) if seat.is_parked()) && !may_come_meanwhile(&frame) {
+            if matches!(&self.stage, Stage::Seated(seat) if seat.session().is_blocked())
+                && !may_come_meanwhile(&frame)
+            {
                 self.held = Some(frame);
                 return taken > 0;
             }
@@ -395,7 +403,8 @@ impl Connection {
             Action::HangUp => self.expect_no_more(),
             action => {
                 if let Stage::Seated(seat) = &mut self.stage {
-                    seat.act(action, &mut self.outbox);
+                    seat.act(action);
+                    self.put_words();
                 }
                 let gone = !self.protocol.is_open();
                 if gone && !matches!(self.stage, Stage::Leaving { .. } | Stage::HangingUp) {
@@ -453,11 +462,11 @@ impl Connection {
 
     fn leave_seat(&mut self) {
         if let Some(seat) = self.take_seat() {
-            seat.leave();
+            seat.end();
         }
     }
 
-    fn take_seat(&mut self) -> Option<Box<Seat>> {
+    fn take_seat(&mut self) -> Option<Box<Translation>> {
         match std::mem::replace(&mut self.stage, Stage::HangingUp) {
             Stage::Seated(seat) | Stage::Draining { seat, .. } => Some(seat),
             other => {
@@ -473,9 +482,10 @@ impl Connection {
             Poll::Ready(result) => result.map(|()| true)?,
             Poll::Pending => false,
         };
-        while let Some(receipt) = self.outbox.pop_receipt() {
+        while let Some(mark) = self.outbox.pop_mark() {
             if let Stage::Seated(seat) | Stage::Draining { seat, .. } = &self.stage {
-                seat.written(&receipt);
+                let (channel, consumer) = mark.consumer;
+                seat.session().written(channel, consumer, mark.window_bytes);
             }
         }
         Ok(all)
@@ -492,7 +502,10 @@ impl Connection {
             self.expect_no_more();
         }
         if let Stage::Seated(seat) = &self.stage {
-            seat.note(&self.protocol, self.inbox.read(), self.outbox.written());
+            let meter = seat.session().meter();
+            meter.channels.store(self.protocol.channels_count() as u64, Ordering::Relaxed);
+            meter.received_bytes.store(self.inbox.read(), Ordering::Relaxed);
+            meter.sent_bytes.store(self.outbox.written(), Ordering::Relaxed);
         }
         Ok(true)
     }

@@ -8,6 +8,6 @@ mod lists;
 mod publication;
 mod requests;
 mod returns;
-mod seat;
+mod translation;
 
 pub(super) use connection::Connection;

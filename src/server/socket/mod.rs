@@ -7,4 +7,4 @@ mod outbox;
 pub(super) use inbox::{Found, Inbox};
 pub(super) use listener::Shared;
 pub use listener::{Server, ServerOptions};
-pub(super) use outbox::{Outbox, Receipt};
+pub(super) use outbox::Outbox;
