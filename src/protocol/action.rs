@@ -103,8 +103,6 @@ pub enum Action {
         /// What.
         body: Box<pb::frame::Body>,
     },
-    /// The connection is over; hang up when what was written is sent.
-    HangUp,
 }
 
 /// Where messages go, with names of the right length.

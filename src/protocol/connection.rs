@@ -14,7 +14,7 @@ use crate::model::{
     ReplyCode, RoutingKey,
 };
 use crate::wire::pb::frame::Body as Cold;
-use crate::wire::{Body, Publish, WireError, WireFrame, encode_frame, pb};
+use crate::wire::{Body, Foreign, Publish, WireError, WireFrame, encode_frame, pb};
 
 /// The server's state of one connection.
 #[derive(Debug)]
@@ -23,31 +23,49 @@ pub struct Connection {
     /// What the server offers, and once the client is in, what was agreed.
     limits: Limits,
     channels: Channels,
+    /// What a client is told that has to go when what is under way is finished.
+    goodbye: Option<Refusal>,
 }
 
+/// How far a connection is. It never goes back.
+///
+/// ```text
+/// Greeting ──▶ LoggingIn ──▶ Open ──▶ Draining ──▶ Closing ──▶ Closed
+///     └──▶ Foreign
+/// ```
+///
+/// Each but `Draining` may also go to `Closing` when the server says goodbye, and to `Closed` when the client does or is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub enum Stage {
     /// Nothing came yet.
     Greeting,
     /// Somebody checks the login. No frame is taken meanwhile.
     LoggingIn,
+    /// The client is logged in.
     Open,
+    /// The client has to go; what is under way is finished first, and no frame is taken.
+    Draining,
     /// A `Close` was sent; what comes is ignored but for the other one.
     Closing,
+    /// The client speaks another protocol and was told so. Nothing that it sends counts.
+    Foreign,
+    /// Nothing more is said or heard: hang up when everything is written.
     Closed,
 }
 
 impl Connection {
     /// A connection to whose client these limits will be offered.
     pub fn new(offered: Limits) -> Self {
-        Self { stage: Stage::Greeting, limits: offered, channels: Channels::default() }
+        Self { stage: Stage::Greeting, limits: offered, channels: Channels::default(), goodbye: None }
     }
 
     /// Largest frame that is taken now, in bytes after its length prefix.
     pub fn frame_bytes_max(&self) -> usize {
         match self.stage {
-            Stage::Greeting | Stage::LoggingIn => FRAME_BYTES_MAX_BEFORE_LOGIN,
-            Stage::Open | Stage::Closing | Stage::Closed => self.limits.frame_bytes_max as usize,
+            Stage::Greeting | Stage::LoggingIn | Stage::Foreign => FRAME_BYTES_MAX_BEFORE_LOGIN,
+            Stage::Open | Stage::Draining | Stage::Closing | Stage::Closed => {
+                self.limits.frame_bytes_max as usize
+            }
         }
     }
 
@@ -56,9 +74,27 @@ impl Connection {
         &self.limits
     }
 
-    /// Whether the client is logged in and nobody has said goodbye.
-    pub fn is_open(&self) -> bool {
-        self.stage == Stage::Open
+    /// How far it is.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Whether frames are taken.
+    pub fn takes_frames(&self) -> bool {
+        matches!(self.stage, Stage::Greeting | Stage::Open | Stage::Closing)
+    }
+
+    /// Whether somebody is at the other end whose requests are or will be answered.
+    pub fn is_served(&self) -> bool {
+        matches!(self.stage, Stage::Greeting | Stage::LoggingIn | Stage::Open)
+    }
+
+    /// Looks at the first bytes: a client that speaks another protocol is told so, in words of its own.
+    pub fn recognise(&mut self, first: [u8; 4], out: &mut BytesMut) -> Option<Foreign> {
+        let foreign = Foreign::recognise(first).filter(|_| self.stage == Stage::Greeting)?;
+        self.stage = Stage::Foreign;
+        out.extend_from_slice(&foreign.answer());
+        Some(foreign)
     }
 
     /// Number of open channels.
@@ -69,11 +105,11 @@ impl Connection {
     /// Takes a frame, or what was wrong with one. Answers go to `out`.
     pub fn receive(&mut self, frame: Result<WireFrame, WireError>, out: &mut BytesMut) -> Action {
         match (self.stage, frame) {
-            (Stage::Closed, _) => Action::HangUp,
+            (Stage::Foreign | Stage::Closed, _) => Action::Nothing,
             (Stage::Closing, frame) => self.receive_while_closing(frame),
             (Stage::Greeting, Ok(frame)) => self.receive_connect(frame, out),
             (_, Err(error)) => self.receive_fault(&error, out),
-            (Stage::LoggingIn | Stage::Open, Ok(frame)) => self.receive_open(frame, out),
+            (Stage::LoggingIn | Stage::Open | Stage::Draining, Ok(frame)) => self.receive_open(frame, out),
         }
     }
 
@@ -102,9 +138,34 @@ impl Connection {
         self.close(None, out);
     }
 
+    /// The client has to go, for this reason. One that is logged in goes when what is under way is finished, which
+    /// [`Connection::finish`] says; others go at once. Further calls have no effect.
+    pub fn dismiss(&mut self, reason: Refusal, out: &mut BytesMut) {
+        if self.stage == Stage::Open {
+            self.stage = Stage::Draining;
+            self.goodbye = Some(reason);
+        } else if self.stage != Stage::Draining {
+            self.close(Some(&reason), out);
+        }
+    }
+
+    /// What was under way is finished: says goodbye to a client that was dismissed.
+    pub fn finish(&mut self, out: &mut BytesMut) {
+        if self.stage == Stage::Draining {
+            let reason = self.goodbye.take();
+            self.close(reason.as_ref(), out);
+        }
+    }
+
+    /// The client is gone.
+    pub fn end(&mut self) {
+        self.stage = Stage::Closed;
+        self.channels.clear();
+    }
+
     /// Says goodbye, with a reason unless all is well. Further calls have no effect.
     pub fn close(&mut self, reason: Option<&Refusal>, out: &mut BytesMut) {
-        if matches!(self.stage, Stage::Closing | Stage::Closed) {
+        if matches!(self.stage, Stage::Closing | Stage::Foreign | Stage::Closed) {
             return;
         }
         self.stage = Stage::Closing;
@@ -116,13 +177,11 @@ impl Connection {
         let closes =
             |frame: &WireFrame| matches!(&frame.body, Body::Other(body) if matches!(**body, Cold::Close(_)));
         match frame {
-            Ok(frame) if !closes(&frame) => Action::Nothing,
-            Err(error) if !error.is_fatal() => Action::Nothing,
-            _ => {
-                self.stage = Stage::Closed;
-                Action::HangUp
-            }
+            Ok(frame) if !closes(&frame) => {}
+            Err(error) if !error.is_fatal() => {}
+            _ => self.end(),
         }
+        Action::Nothing
     }
 
     fn receive_connect(&mut self, frame: WireFrame, out: &mut BytesMut) -> Action {
@@ -181,8 +240,8 @@ impl Connection {
                 Cold::Heartbeat(_) => Ok(Action::Nothing),
                 Cold::Close(_) => {
                     self.close(None, out);
-                    self.stage = Stage::Closed;
-                    Ok(Action::HangUp)
+                    self.end();
+                    Ok(Action::Nothing)
                 }
                 Cold::Connect(_) => Err(again("Connect")),
                 Cold::OpenChannel(_) => self.open_channel(channel, request, out),

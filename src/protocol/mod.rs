@@ -13,6 +13,6 @@ mod negotiate;
 
 pub use action::{Action, PublishTo};
 pub use answer::{put_done, put_error, put_refused};
-pub use connection::Connection;
+pub use connection::{Connection, Stage};
 pub use login::Login;
 pub use negotiate::Limits;

@@ -18,7 +18,7 @@ use super::super::socket::{Found, Inbox, Outbox, Shared};
 use super::translation::{Departure, Translation, has_room};
 use crate::broker::{Identity, Introduction, Place, Session, parse_plain};
 use crate::model::{Entity, Refusal, ReplyCode};
-use crate::protocol::{self, Action, Login};
+use crate::protocol::{self, Action, Login, Stage};
 use crate::wire::pb::frame::Body as Cold;
 use crate::wire::{Body, WireError, WireFrame};
 
@@ -55,36 +55,24 @@ pub(in crate::server) struct Connection {
     /// A frame that comes after messages that wait for room.
     held: Option<Result<WireFrame, WireError>>,
     outbox: Outbox,
+    /// There while the protocol says that a login is checked.
+    login: Option<LoginCheck>,
+    /// There while the client is logged in.
+    translation: Option<Box<Translation>>,
+    /// The stage that the rest is fit for; see [`Connection::follow`].
     stage: Stage,
+    /// Everything is written and the client sees the end of the stream.
+    shut: bool,
     /// The server stops.
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
     alarm: Pin<Box<Sleep>>,
     pulse: Pulse,
 }
 
-enum Stage {
-    /// Until the first frame: strangers are told from clients.
-    Greeting,
-    LoggingIn {
-        login: Box<Login>,
-        check: Pin<Box<dyn Future<Output = Result<Entered, Refusal>> + Send>>,
-    },
-    Seated(Box<Translation>),
-    /// Somebody wants the client to go; what is under way is finished first.
-    Draining {
-        seat: Box<Translation>,
-        /// What it is told in the end.
-        goodbye: Refusal,
-    },
-    /// The last frame is on its way; what comes counts for nothing until the client hangs up.
-    Leaving {
-        /// Not even frames are looked for: it speaks another protocol.
-        stranger: bool,
-        /// Everything is written and the client sees the end of the stream.
-        shut: bool,
-    },
-    /// The client has said goodbye or is gone: hang up when everything is written.
-    HangingUp,
+/// A login that is being checked.
+struct LoginCheck {
+    login: Login,
+    check: Pin<Box<dyn Future<Output = Result<Entered, Refusal>> + Send>>,
 }
 
 /// Who has logged in, and the place of a client that has said who it is.
@@ -117,7 +105,10 @@ impl Connection {
             inbox: Inbox::default(),
             held: None,
             outbox: Outbox::default(),
+            login: None,
+            translation: None,
             stage: Stage::Greeting,
+            shut: false,
             stop: Box::pin(shared.stop.clone().cancelled_owned()),
             alarm: Box::pin(tokio::time::sleep(handshake)),
             pulse: Pulse::default(),
@@ -128,7 +119,7 @@ impl Connection {
     /// Serves the client until the connection is over.
     pub(in crate::server) async fn run(mut self) {
         poll_fn(|context| self.poll_rounds(context)).await;
-        self.leave_seat();
+        self.end_session();
     }
 
     fn poll_rounds(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -154,63 +145,78 @@ impl Connection {
             }
         }
         let mut progress = self.poll_stop(context) | self.poll_login(context);
-        progress |= self.poll_seat(context);
+        progress |= self.poll_session(context);
         progress |= self.take_frames();
-        if let Stage::Seated(seat) | Stage::Draining { seat, .. } = &mut self.stage {
-            seat.put_confirms(&mut self.outbox);
+        if let Some(translation) = &mut self.translation {
+            translation.put_confirms(&mut self.outbox);
         }
         let all_written = self.poll_write(context)?;
         if all_written && self.hang_up(context) {
             return Ok(Round::Over);
         }
         // With everything written nothing would wake the task.
-        progress |= all_written
-            && matches!(&self.stage, Stage::Seated(seat) | Stage::Draining { seat, .. } if seat.session().is_returning());
+        progress |=
+            all_written && self.translation.as_ref().is_some_and(|client| client.session().is_returning());
         progress |= self.poll_read(context)?;
         Ok(if progress { Round::Progress } else { Round::Idle })
     }
 
     /// Everything is written: ends the stream where nothing more follows. `true`: the connection is over.
     fn hang_up(&mut self, context: &mut Context<'_>) -> bool {
-        match &mut self.stage {
-            Stage::Leaving { shut: shut @ false, .. } => {
-                *shut = true;
-                // A client that cannot be told sees the end of the connection soon.
-                let _ = Pin::new(&mut self.stream).poll_shutdown(context);
-                false
-            }
-            Stage::HangingUp => true,
-            _ => false,
+        if matches!(self.stage, Stage::Closing | Stage::Foreign) && !self.shut {
+            self.shut = true;
+            // A client that cannot be told sees the end of the connection soon.
+            let _ = Pin::new(&mut self.stream).poll_shutdown(context);
         }
+        self.stage == Stage::Closed
     }
 
     fn poll_stop(&mut self, context: &mut Context<'_>) -> bool {
-        let runs = matches!(self.stage, Stage::Greeting | Stage::LoggingIn { .. } | Stage::Seated(_));
-        if !runs || self.stop.as_mut().poll(context).is_pending() {
+        if !self.protocol.is_served() || self.stop.as_mut().poll(context).is_pending() {
             return false;
         }
-        match self.stage {
-            Stage::Seated(_) => self.drain(forced(STOPPING.to_owned())),
-            _ => self.say_goodbye(Some(&forced(STOPPING.to_owned()))),
-        }
+        self.protocol.dismiss(forced(STOPPING.to_owned()), self.outbox.tail());
+        self.follow();
         true
     }
 
     /// The alarm went off; `false`: the connection is over.
     fn ring(&mut self) -> bool {
-        match &self.stage {
-            Stage::Greeting | Stage::LoggingIn { .. } => {
+        match self.stage {
+            Stage::Greeting | Stage::LoggingIn => {
                 let text = "the handshake took too long";
                 tracing::info!(peer = %self.peer, text);
-                self.say_goodbye(Some(&forced(text.to_owned())));
+                self.protocol.close(Some(&forced(text.to_owned())), self.outbox.tail());
+                self.follow();
                 true
             }
-            Stage::Seated(_) => self.tick(),
-            Stage::Draining { .. } => {
+            Stage::Open => self.tick(),
+            Stage::Draining => {
                 self.finish_draining();
                 true
             }
-            Stage::Leaving { .. } | Stage::HangingUp => false,
+            Stage::Closing | Stage::Foreign | Stage::Closed => false,
+        }
+    }
+
+    /// Makes everything fit for the stage that the protocol has come to.
+    fn follow(&mut self) {
+        if self.stage == self.protocol.stage() {
+            return;
+        }
+        self.stage = self.protocol.stage();
+        if self.stage != Stage::LoggingIn {
+            self.login = None;
+        }
+        if !matches!(self.stage, Stage::Open | Stage::Draining) {
+            self.end_session();
+        }
+        match self.stage {
+            // The handshake as a whole has its time.
+            Stage::Greeting | Stage::LoggingIn => {}
+            Stage::Open => self.set_alarm(self.tick_interval()),
+            Stage::Draining => self.set_alarm(DRAIN),
+            Stage::Closing | Stage::Foreign | Stage::Closed => self.set_alarm(GOODBYE),
         }
     }
 
@@ -256,29 +262,23 @@ impl Connection {
     fn relax(&mut self) {
         self.inbox.relax();
         self.outbox.relax();
-        if let Stage::Seated(seat) = &mut self.stage {
-            seat.session_mut().relax();
+        if let Some(translation) = &mut self.translation {
+            translation.session_mut().relax();
         }
     }
 
     fn poll_login(&mut self, context: &mut Context<'_>) -> bool {
-        let Stage::LoggingIn { check, .. } = &mut self.stage else { return false };
+        let Some(LoginCheck { check, .. }) = &mut self.login else { return false };
         let Poll::Ready(checked) = check.as_mut().poll(context) else { return false };
-        let Stage::LoggingIn { login, .. } = std::mem::replace(&mut self.stage, Stage::Greeting) else {
-            unreachable!("it was this stage a line ago");
-        };
+        let Some(LoginCheck { login, .. }) = self.login.take() else { return false };
         match checked {
-            Ok(entered) => self.seat(*login, entered),
-            Err(refusal) => {
-                tracing::info!(peer = %self.peer, %refusal, "login refused");
-                self.protocol.refuse_login(login.request, &refusal, self.outbox.tail());
-                self.leave();
-            }
+            Ok(entered) => self.enter(login, entered),
+            Err(refusal) => self.refuse_login(&login, &refusal),
         }
         true
     }
 
-    fn seat(&mut self, login: Login, (who, place): Entered) {
+    fn enter(&mut self, login: Login, (who, place): Entered) {
         let broker = self.shared.broker.clone();
         self.protocol.accept(&login, broker.durability(), who.connection.0, self.outbox.tail());
         // A clock before 1970 is shown as 1970.
@@ -289,61 +289,57 @@ impl Connection {
         let session = Session::open(broker, who, place, introduction);
         let frame_bytes_max = self.protocol.limits().frame_bytes_max as usize;
         let answer_bytes_max = frame_bytes_max.saturating_sub(ANSWER_BYTES_AROUND);
-        let seat = Translation::new(session, login.hears_blocked, answer_bytes_max);
-        self.stage = Stage::Seated(Box::new(seat));
-        self.set_alarm(self.tick_interval());
+        let translation = Translation::new(session, login.hears_blocked, answer_bytes_max);
+        self.translation = Some(Box::new(translation));
+        self.follow();
+    }
+
+    fn refuse_login(&mut self, login: &Login, refusal: &Refusal) {
+        tracing::info!(peer = %self.peer, %refusal, "login refused");
+        self.protocol.refuse_login(login.request, refusal, self.outbox.tail());
+        self.follow();
     }
 
     /// Lets the broker speak.
-    fn poll_seat(&mut self, context: &mut Context<'_>) -> bool {
-        let (Stage::Seated(seat) | Stage::Draining { seat, .. }) = &mut self.stage else { return false };
-        let mut progress = false;
-        if seat.session_mut().poll_words(context, has_room(&self.outbox)).is_ready() {
-            progress = true;
+    fn poll_session(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(translation) = &mut self.translation else { return false };
+        let has_words = translation.session_mut().poll_words(context, has_room(&self.outbox)).is_ready();
+        if has_words {
             self.put_words();
         }
-        if matches!(&self.stage, Stage::Draining { seat, .. } if seat.session().is_quiet()) {
+        let is_quiet = self.translation.as_ref().is_some_and(|client| client.session().is_quiet());
+        if self.stage == Stage::Draining && is_quiet {
             self.finish_draining();
         }
-        progress
+        has_words
     }
 
     /// Tells the client what its session has to say.
     fn put_words(&mut self) {
-        let (Stage::Seated(seat) | Stage::Draining { seat, .. }) = &mut self.stage else { return };
-        match seat.put_words(&mut self.protocol, &mut self.outbox) {
+        let Some(translation) = &mut self.translation else { return };
+        match translation.put_words(&mut self.protocol, &mut self.outbox) {
             Ok(None) => {}
-            Ok(Some(Departure::Dismissed(reason))) => {
-                if matches!(self.stage, Stage::Seated(_)) {
-                    self.drain(reason);
-                }
-            }
+            Ok(Some(Departure::Dismissed(reason))) => self.protocol.dismiss(reason, self.outbox.tail()),
             Ok(Some(Departure::Displaced(reason))) => {
                 tracing::info!(peer = %self.peer, "its client has come back over a newer connection");
-                self.say_goodbye(Some(&reason));
+                self.protocol.close(Some(&reason), self.outbox.tail());
             }
             Err(fault) => {
                 tracing::error!(peer = %self.peer, %fault, "stored messages are not what was published");
                 let text = "a stored message cannot be read";
-                self.say_goodbye(Some(
-                    &Refusal::new(ReplyCode::InternalError, text).about(Entity::Message, ""),
-                ));
+                let refusal = Refusal::new(ReplyCode::InternalError, text).about(Entity::Message, "");
+                self.protocol.close(Some(&refusal), self.outbox.tail());
             }
         }
-    }
-
-    fn drain(&mut self, goodbye: Refusal) {
-        if let Some(seat) = self.take_seat() {
-            self.stage = Stage::Draining { seat, goodbye };
-            self.set_alarm(DRAIN);
-        }
+        self.follow();
     }
 
     fn finish_draining(&mut self) {
-        let Stage::Draining { seat, goodbye } = &mut self.stage else { return };
-        seat.put_confirms(&mut self.outbox);
-        let refusal = goodbye.clone();
-        self.say_goodbye(Some(&refusal));
+        if let Some(translation) = &mut self.translation {
+            translation.put_confirms(&mut self.outbox);
+        }
+        self.protocol.finish(self.outbox.tail());
+        self.follow();
     }
 
     /// Whether a frame may be taken.
@@ -351,26 +347,22 @@ impl Connection {
         if self.outbox.len() >= OUTBOX_BYTES_MAX {
             return false;
         }
-        match &self.stage {
-            Stage::Greeting | Stage::Leaving { .. } => true,
-            Stage::Seated(seat) if seat.session().is_blocked() && self.held.is_some() => false,
-            Stage::Seated(seat) => seat.session().takes_more(),
-            Stage::LoggingIn { .. } | Stage::Draining { .. } | Stage::HangingUp => false,
-        }
+        let session = self.translation.as_ref().map(|client| client.session());
+        let is_ready = session
+            .is_none_or(|session| session.takes_more() && !(session.is_blocked() && self.held.is_some()));
+        self.protocol.takes_frames() && is_ready
     }
 
     /// Takes frames that are there.
     fn take_frames(&mut self) -> bool {
-        if matches!(self.stage, Stage::Greeting)
-            && let Some(stranger) = self.inbox.foreign()
+        if let Some(first) = self.inbox.first().filter(|_| self.stage == Stage::Greeting)
+            && let Some(stranger) = self.protocol.recognise(first, self.outbox.tail())
         {
             tracing::info!(peer = %self.peer, protocol = stranger.name(), "refusing a client of another protocol");
-            self.outbox.tail().extend_from_slice(&stranger.answer());
-            self.leave();
-            self.stage = Stage::Leaving { stranger: true, shut: false };
+            self.follow();
             return true;
         }
-        if let Stage::Leaving { stranger: true, .. } = self.stage {
+        if self.stage == Stage::Foreign {
             self.inbox.clear();
             return false;
         }
@@ -385,9 +377,8 @@ impl Connection {
                     _ => return taken > 0,
                 },
             };
-            if matches!(&self.stage, Stage::Seated(seat) if seat.session().is_blocked())
-                && !may_come_meanwhile(&frame)
-            {
+            let is_blocked = self.translation.as_ref().is_some_and(|client| client.session().is_blocked());
+            if is_blocked && !may_come_meanwhile(&frame) {
                 self.held = Some(frame);
                 return taken > 0;
             }
@@ -398,23 +389,16 @@ impl Connection {
     }
 
     fn act(&mut self, action: Action) {
-        match action {
-            Action::LogIn(login) => self.log_in(login),
-            Action::HangUp => self.expect_no_more(),
-            action => {
-                if let Stage::Seated(seat) = &mut self.stage {
-                    seat.act(action);
-                    self.put_words();
-                }
-                let gone = !self.protocol.is_open();
-                if gone && !matches!(self.stage, Stage::Leaving { .. } | Stage::HangingUp) {
-                    self.leave();
-                }
-            }
+        if let Action::LogIn(login) = action {
+            self.log_in(*login);
+        } else if let Some(translation) = &mut self.translation {
+            translation.act(action);
+            self.put_words();
         }
+        self.follow();
     }
 
-    fn log_in(&mut self, login: Box<Login>) {
+    fn log_in(&mut self, login: Login) {
         match parse_plain(&login.response) {
             Ok((user, password)) => {
                 let (broker, vhost, peer) = (self.shared.broker.clone(), login.vhost.clone(), self.peer);
@@ -427,52 +411,19 @@ impl Connection {
                     };
                     Ok((who, place))
                 });
-                self.stage = Stage::LoggingIn { login, check };
+                self.login = Some(LoginCheck { login, check });
             }
-            Err(refusal) => {
-                tracing::info!(peer = %self.peer, %refusal, "login refused");
-                self.protocol.refuse_login(login.request, &refusal, self.outbox.tail());
-                self.leave();
-            }
+            Err(refusal) => self.refuse_login(&login, &refusal),
         }
-    }
-
-    fn say_goodbye(&mut self, reason: Option<&Refusal>) {
-        self.protocol.close(reason, self.outbox.tail());
-        self.leave();
-    }
-
-    /// The last frame is in the outbox.
-    fn leave(&mut self) {
-        self.leave_seat();
-        self.stage = Stage::Leaving { stranger: false, shut: false };
-        self.set_alarm(GOODBYE);
-    }
-
-    /// The client has nothing more to say.
-    fn expect_no_more(&mut self) {
-        self.leave_seat();
-        self.stage = Stage::HangingUp;
-        self.set_alarm(GOODBYE);
     }
 
     fn set_alarm(&mut self, after: Duration) {
         self.alarm.as_mut().reset(Instant::now() + after);
     }
 
-    fn leave_seat(&mut self) {
-        if let Some(seat) = self.take_seat() {
-            seat.end();
-        }
-    }
-
-    fn take_seat(&mut self) -> Option<Box<Translation>> {
-        match std::mem::replace(&mut self.stage, Stage::HangingUp) {
-            Stage::Seated(seat) | Stage::Draining { seat, .. } => Some(seat),
-            other => {
-                self.stage = other;
-                None
-            }
+    fn end_session(&mut self) {
+        if let Some(translation) = self.translation.take() {
+            translation.end();
         }
     }
 
@@ -483,9 +434,9 @@ impl Connection {
             Poll::Pending => false,
         };
         while let Some(mark) = self.outbox.pop_mark() {
-            if let Stage::Seated(seat) | Stage::Draining { seat, .. } = &self.stage {
+            if let Some(translation) = &self.translation {
                 let (channel, consumer) = mark.consumer;
-                seat.session().written(channel, consumer, mark.window_bytes);
+                translation.session().written(channel, consumer, mark.window_bytes);
             }
         }
         Ok(all)
@@ -493,16 +444,18 @@ impl Connection {
 
     /// Reads more if frames may be taken; `true` if something came.
     fn poll_read(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
-        if !self.takes_frames() {
+        // What a stranger sends is read to see it hang up.
+        if !self.takes_frames() && self.stage != Stage::Foreign {
             return Ok(false);
         }
-        let filled = self.inbox.poll_fill(context, &mut self.stream, self.protocol.is_open());
+        let filled = self.inbox.poll_fill(context, &mut self.stream, self.stage == Stage::Open);
         let Poll::Ready(bytes) = filled? else { return Ok(false) };
         if bytes == 0 {
-            self.expect_no_more();
+            self.protocol.end();
+            self.follow();
         }
-        if let Stage::Seated(seat) = &self.stage {
-            let meter = seat.session().meter();
+        if let Some(translation) = &self.translation {
+            let meter = translation.session().meter();
             meter.channels.store(self.protocol.channels_count() as u64, Ordering::Relaxed);
             meter.received_bytes.store(self.inbox.read(), Ordering::Relaxed);
             meter.sent_bytes.store(self.outbox.written(), Ordering::Relaxed);

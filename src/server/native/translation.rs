@@ -64,7 +64,7 @@ impl Translation {
     pub(super) fn act(&mut self, action: Action) {
         let session = &mut self.session;
         match action {
-            Action::Nothing | Action::HangUp | Action::LogIn(_) => {}
+            Action::Nothing | Action::LogIn(_) => {}
             Action::Publish { channel, publisher, first_sequence, target, items } => {
                 let address = target.map(address);
                 session.publish(Publish { channel, publisher, first_sequence, address, messages: items });

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
-use crate::wire::{Foreign, Side, WireError, WireFrame, decode_frame_from, split_frame};
+use crate::wire::{Side, WireError, WireFrame, decode_frame_from, split_frame};
 
 /// Room for one read of a client that sends much.
 const READ_BYTES: usize = 64 * 1024;
@@ -42,9 +42,9 @@ impl Inbox {
         self.read
     }
 
-    /// The protocol that the first bytes are of, if it is another one.
-    pub(in crate::server) fn foreign(&self) -> Option<Foreign> {
-        Foreign::recognise(*self.buffer.first_chunk()?)
+    /// The first bytes that wait.
+    pub(in crate::server) fn first(&self) -> Option<[u8; 4]> {
+        self.buffer.first_chunk().copied()
     }
 
     /// Takes the next frame.
