@@ -7,4 +7,4 @@
 mod native;
 mod socket;
 
-pub use socket::{Server, ServerOptions};
+pub use native::{Server, ServerOptions};

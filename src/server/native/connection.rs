@@ -14,13 +14,14 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::super::socket::{Found, Inbox, Outbox, Shared};
+use super::super::socket::{Finding, Inbox, Life, Outbox, Pulse, Traffic};
+use super::server::Shared;
 use super::translation::{Departure, Translation, has_room};
 use crate::broker::{Identity, Introduction, Place, Session, parse_plain};
 use crate::model::{Entity, Refusal, ReplyCode};
 use crate::protocol::{self, Action, Login, Stage};
 use crate::wire::pb::frame::Body as Cold;
-use crate::wire::{Body, WireError, WireFrame};
+use crate::wire::{Body, Side, WireError, WireFrame, decode_frame_from, encode_frame, pb, split_frame};
 
 /// No frame is taken while so many bytes wait to be written.
 const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
@@ -34,19 +35,12 @@ const GOODBYE: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(10);
 /// What surrounds an answer in its frame, in bytes, and then some.
 const ANSWER_BYTES_AROUND: usize = 1024;
-/// How often a connection without heartbeats looks whether it is idle.
-const IDLE_TICK: Duration = Duration::from_secs(30);
-/// Ticks, two to a heartbeat, after which a silent client counts as gone.
-const SILENT_TICKS_MAX: u32 = 4;
-
-/// Bytes in a tick that are no work: a few signs of life.
-const QUIET_BYTES_MAX: u64 = 64;
 
 /// Why clients have to go when the server stops.
 const STOPPING: &str = "the broker is stopping";
 
 /// One client's connection.
-pub(in crate::server) struct Connection {
+pub(super) struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
     shared: Arc<Shared>,
@@ -78,15 +72,6 @@ struct LoginCheck {
 /// Who has logged in, and the place of a client that has said who it is.
 type Entered = (Identity, Option<Place>);
 
-/// What the last ticks have seen.
-#[derive(Debug, Default)]
-struct Pulse {
-    read: u64,
-    written: u64,
-    ticks_without_read: u32,
-    ticks_without_write: u32,
-}
-
 /// Whether the connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Round {
@@ -96,7 +81,7 @@ enum Round {
 }
 
 impl Connection {
-    pub(in crate::server) fn new(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) -> Self {
         let handshake = Duration::from_millis(shared.options.handshake_ms);
         Self {
             stream,
@@ -117,7 +102,7 @@ impl Connection {
     }
 
     /// Serves the client until the connection is over.
-    pub(in crate::server) async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         poll_fn(|context| self.poll_rounds(context)).await;
         self.end_session();
     }
@@ -214,48 +199,37 @@ impl Connection {
         match self.stage {
             // The handshake as a whole has its time.
             Stage::Greeting | Stage::LoggingIn => {}
-            Stage::Open => self.set_alarm(self.tick_interval()),
+            Stage::Open => {
+                self.pulse = Pulse::new(self.protocol.limits().heartbeat_seconds);
+                self.set_alarm(self.pulse.interval());
+            }
             Stage::Draining => self.set_alarm(DRAIN),
             Stage::Closing | Stage::Foreign | Stage::Closed => self.set_alarm(GOODBYE),
         }
     }
 
-    /// Half a heartbeat has passed.
+    /// Half a heartbeat has passed; `false`: the client is gone.
     fn tick(&mut self) -> bool {
-        self.set_alarm(self.tick_interval());
-        let paused = !self.takes_frames();
-        let (read, written) = (self.inbox.read(), self.outbox.written());
-        let pulse = &mut self.pulse;
-        let quiet = (read - pulse.read).max(written - pulse.written) <= QUIET_BYTES_MAX;
-        let counted = |ticks: u32, silent: bool| if silent { ticks + 1 } else { 0 };
-        // A client that we do not read from may have sent many signs of life.
-        pulse.ticks_without_read = counted(pulse.ticks_without_read, read == pulse.read && !paused);
-        pulse.ticks_without_write = counted(pulse.ticks_without_write, written == pulse.written);
-        (pulse.read, pulse.written) = (read, written);
-        if quiet {
+        self.set_alarm(self.pulse.interval());
+        let Finding { is_quiet, life } = self.pulse.tick(Traffic {
+            read: self.inbox.read(),
+            written: self.outbox.written(),
+            is_paused: !self.takes_frames(),
+            has_to_write: !self.outbox.is_empty(),
+        });
+        if is_quiet {
             self.relax();
         }
-        if self.protocol.limits().heartbeat_seconds == 0 {
-            return true;
-        }
-        if self.outbox.is_empty() && self.pulse.ticks_without_write > 0 {
-            let heartbeat = crate::wire::pb::frame::Body::Heartbeat(crate::wire::pb::Heartbeat {});
-            crate::wire::encode_frame(0, 0, &heartbeat, self.outbox.tail());
-            return true;
-        }
-        let stuck = !self.outbox.is_empty() && self.pulse.ticks_without_write >= SILENT_TICKS_MAX;
-        if stuck || self.pulse.ticks_without_read >= SILENT_TICKS_MAX {
-            let what = if stuck { "it reads nothing" } else { "it sends no heartbeats" };
-            tracing::info!(peer = %self.peer, what, "dropping a client that seems to be gone");
-            return false;
-        }
-        true
-    }
-
-    fn tick_interval(&self) -> Duration {
-        match self.protocol.limits().heartbeat_seconds {
-            0 => IDLE_TICK,
-            seconds => Duration::from_millis(u64::from(seconds) * 500),
+        match life {
+            Life::Well => true,
+            Life::NeedsSign => {
+                encode_frame(0, 0, &Cold::Heartbeat(pb::Heartbeat {}), self.outbox.tail());
+                true
+            }
+            Life::Gone(what) => {
+                tracing::info!(peer = %self.peer, what, "dropping a client that seems to be gone");
+                false
+            }
         }
     }
 
@@ -372,9 +346,9 @@ impl Connection {
             }
             let frame = match self.held.take() {
                 Some(frame) => frame,
-                None => match self.inbox.next(self.protocol.frame_bytes_max()) {
-                    Found::Frame(frame) => frame,
-                    _ => return taken > 0,
+                None => match next_frame(&mut self.inbox, self.protocol.frame_bytes_max()) {
+                    Some(frame) => frame,
+                    None => return taken > 0,
                 },
             };
             let is_blocked = self.translation.as_ref().is_some_and(|client| client.session().is_blocked());
@@ -461,6 +435,14 @@ impl Connection {
             meter.sent_bytes.store(self.outbox.written(), Ordering::Relaxed);
         }
         Ok(true)
+    }
+}
+
+/// The next whole frame, or what is wrong with it; `None`: more bytes are needed.
+fn next_frame(inbox: &mut Inbox, frame_bytes_max: usize) -> Option<Result<WireFrame, WireError>> {
+    match split_frame(inbox.buffer(), frame_bytes_max) {
+        Ok(frame) => frame.map(|frame| decode_frame_from(Side::Client, frame)),
+        Err(error) => Some(Err(error)),
     }
 }
 

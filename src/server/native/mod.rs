@@ -1,4 +1,5 @@
-//! Leveret's own protocol. `connection.rs` is the life of a connection, `seat.rs` what a client that is logged in does.
+//! Leveret's own protocol. `connection.rs` is the life of a connection, `translation.rs` stands between its client and
+//! the broker's session: frames to calls, words to frames.
 
 mod confirms;
 mod connection;
@@ -8,6 +9,7 @@ mod lists;
 mod publication;
 mod requests;
 mod returns;
+mod server;
 mod translation;
 
-pub(super) use connection::Connection;
+pub use server::{Server, ServerOptions};
