@@ -140,7 +140,7 @@ pub struct ConnectionMeter {
 
 impl ConnectionDescription {
     /// What it publishes waits for this reason, or does not any more.
-    pub fn note_blocked(&self, reason: Option<String>) {
+    pub(super) fn note_blocked(&self, reason: Option<String>) {
         *self.blocked.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 

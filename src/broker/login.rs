@@ -112,7 +112,7 @@ impl Broker {
     }
 
     /// Lists a connection until [`Broker::deregister`]; the receiver gets a reason when it has to go.
-    pub fn register(
+    pub(super) fn register(
         &self,
         who: &Identity,
         name: String,
@@ -140,7 +140,7 @@ impl Broker {
     }
 
     /// Strikes a connection off the list.
-    pub fn deregister(&self, connection: ConnectionId) {
+    pub(super) fn deregister(&self, connection: ConnectionId) {
         self.shared.connections().remove(&connection);
     }
 }

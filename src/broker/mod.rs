@@ -6,12 +6,10 @@
 
 mod broker;
 mod catalog;
-mod gets;
 mod hand_over;
 mod inspect;
 mod login;
 mod open;
-mod publish;
 mod session;
 mod shortage;
 mod vhost;
@@ -22,8 +20,7 @@ pub use crate::routing::{
     ReachedBy, Routed,
 };
 pub use crate::shard::{
-    ConsumerKey, ConsumerLimits, Delivery, Event, Mailbox, Origin, Outcome, Outlet, Piece, SealConditions,
-    Settlement, TagRange,
+    ConsumerKey, ConsumerLimits, Delivery, Origin, Outcome, Piece, SealConditions, Settlement, TagRange,
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
 pub use catalog::{DeclaredQueue, QueueDeclaration, UserChange};
@@ -31,6 +28,8 @@ pub use hand_over::Place;
 pub use inspect::{ConsumerListing, Page, QueueListing};
 pub use login::Identity;
 pub use open::{OpenFailure, open, open_on};
-pub use publish::{Confirmation, ConfirmedRun, Publication, PublishFailed, PublishReport, Target};
-pub use session::{CONSUMERS_MAX, ConsumeRequest, Session, SettleAnswer, SettleRequest};
+pub use session::{
+    Address, Confirmation, ConfirmedRun, ConsumeRequest, Fetched, FrontEnd, Introduction, Publication,
+    Publish, Returned, Session, SettleRequest, Word,
+};
 pub use shortage::Shortage;

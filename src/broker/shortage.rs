@@ -5,8 +5,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::publish::{Publication, Target};
-use super::session::Session;
+use super::broker::Broker;
 use crate::shard::DiskGauge;
 use crate::storage::{Disk, DiskRoom};
 
@@ -19,29 +18,18 @@ pub enum Shortage {
     Disk,
 }
 
-impl Session {
-    /// What messages have to wait for before they are published.
-    pub fn shortage(&mut self, target: &mut Target, publication: &impl Publication) -> Option<Shortage> {
-        if self.broker.shared.gauges.memory.is_full() {
-            return Some(Shortage::Memory);
-        }
-        if self.broker.shared.gauges.disk.is_short() && self.reaches_disk(target, publication) {
-            return Some(Shortage::Disk);
-        }
-        None
-    }
-
+impl Broker {
     /// Waits until there is enough again; the task is woken then.
-    pub fn poll_relief(&self, shortage: Shortage, context: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_relief(&self, shortage: Shortage, context: &mut Context<'_>) -> Poll<()> {
         match shortage {
-            Shortage::Memory => self.broker.shared.gauges.memory.poll_room(context),
-            Shortage::Disk => self.broker.shared.gauges.disk.poll_room(context),
+            Shortage::Memory => self.shared.gauges.memory.poll_room(context),
+            Shortage::Disk => self.shared.gauges.disk.poll_room(context),
         }
     }
 
     /// Why there is too little, in a sentence.
-    pub fn shortage_reason(&self, shortage: Shortage) -> String {
-        let gauges = &self.broker.shared.gauges;
+    pub(super) fn shortage_reason(&self, shortage: Shortage) -> String {
+        let gauges = &self.shared.gauges;
         match shortage {
             Shortage::Memory => format!(
                 "messages of queues that are not on disk take {} of memory, and {} are the most",

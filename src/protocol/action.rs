@@ -12,23 +12,19 @@ pub enum Action {
     Nothing,
     /// Check who is there, then [`super::Connection::accept`] or [`super::Connection::refuse_login`].
     LogIn(Box<Login>),
-    /// Keep a publisher's target, if its number is free; answer with `Done`.
+    /// Keep a publisher's target. It is answered already.
     OpenPublisher {
         /// Its channel.
         channel: u32,
-        /// The request.
-        request: u64,
         /// Its number.
         publisher: u32,
         /// Where its messages go.
         target: PublishTo,
     },
-    /// Forget a publisher; answer with `Done`.
+    /// Forget a publisher. It is answered already.
     ClosePublisher {
         /// Its channel.
         channel: u32,
-        /// The request.
-        request: u64,
         /// Its number.
         publisher: u32,
     },
@@ -65,7 +61,8 @@ pub enum Action {
         /// How much.
         add: u32,
     },
-    /// Start a consumer.
+    /// Start a consumer, in the place of an earlier one under its number that has ended; answer with
+    /// [`super::Connection::put_consuming`] or [`super::Connection::put_consume_refused`].
     Consume {
         /// The channel.
         channel: u32,
@@ -74,7 +71,7 @@ pub enum Action {
         /// The consumer; its number and tag are within bounds.
         consume: pb::Consume,
     },
-    /// End a consumer.
+    /// End a consumer, if there is one; answer with [`super::Connection::put_cancelled`].
     Cancel {
         /// The channel.
         channel: u32,
@@ -106,8 +103,6 @@ pub enum Action {
         /// What.
         body: Box<pb::frame::Body>,
     },
-    /// The connection is over; hang up when what was written is sent.
-    HangUp,
 }
 
 /// Where messages go, with names of the right length.

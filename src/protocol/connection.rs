@@ -1,11 +1,12 @@
 //! One connection's side of the protocol.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
 use super::action::{Action, PublishTo};
 use super::answer::{put_done, put_error, put_refused};
+use super::channels::{Channels, check_handle};
 use super::login::{BLOCKED, CLIENT_ID, Login, PROTOCOL_VERSION};
 use super::negotiate::Limits;
 use crate::model::{
@@ -13,10 +14,7 @@ use crate::model::{
     ReplyCode, RoutingKey,
 };
 use crate::wire::pb::frame::Body as Cold;
-use crate::wire::{Body, Publish, WireError, WireFrame, encode_frame, pb};
-
-/// Highest number of a publisher or consumer.
-const HANDLE_MAX: u32 = 65_535;
+use crate::wire::{Body, Foreign, Publish, WireError, WireFrame, encode_frame, pb};
 
 /// The server's state of one connection.
 #[derive(Debug)]
@@ -24,32 +22,50 @@ pub struct Connection {
     stage: Stage,
     /// What the server offers, and once the client is in, what was agreed.
     limits: Limits,
-    channels: HashSet<u32, foldhash::fast::RandomState>,
+    channels: Channels,
+    /// What a client is told that has to go when what is under way is finished.
+    goodbye: Option<Refusal>,
 }
 
+/// How far a connection is. It never goes back.
+///
+/// ```text
+/// Greeting ──▶ LoggingIn ──▶ Open ──▶ Draining ──▶ Closing ──▶ Closed
+///     └──▶ Foreign
+/// ```
+///
+/// Each but `Draining` may also go to `Closing` when the server says goodbye, and to `Closed` when the client does or is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub enum Stage {
     /// Nothing came yet.
     Greeting,
     /// Somebody checks the login. No frame is taken meanwhile.
     LoggingIn,
+    /// The client is logged in.
     Open,
+    /// The client has to go; what is under way is finished first, and no frame is taken.
+    Draining,
     /// A `Close` was sent; what comes is ignored but for the other one.
     Closing,
+    /// The client speaks another protocol and was told so. Nothing that it sends counts.
+    Foreign,
+    /// Nothing more is said or heard: hang up when everything is written.
     Closed,
 }
 
 impl Connection {
     /// A connection to whose client these limits will be offered.
     pub fn new(offered: Limits) -> Self {
-        Self { stage: Stage::Greeting, limits: offered, channels: HashSet::default() }
+        Self { stage: Stage::Greeting, limits: offered, channels: Channels::default(), goodbye: None }
     }
 
     /// Largest frame that is taken now, in bytes after its length prefix.
     pub fn frame_bytes_max(&self) -> usize {
         match self.stage {
-            Stage::Greeting | Stage::LoggingIn => FRAME_BYTES_MAX_BEFORE_LOGIN,
-            Stage::Open | Stage::Closing | Stage::Closed => self.limits.frame_bytes_max as usize,
+            Stage::Greeting | Stage::LoggingIn | Stage::Foreign => FRAME_BYTES_MAX_BEFORE_LOGIN,
+            Stage::Open | Stage::Draining | Stage::Closing | Stage::Closed => {
+                self.limits.frame_bytes_max as usize
+            }
         }
     }
 
@@ -58,14 +74,27 @@ impl Connection {
         &self.limits
     }
 
-    /// Whether the client is logged in and nobody has said goodbye.
-    pub fn is_open(&self) -> bool {
-        self.stage == Stage::Open
+    /// How far it is.
+    pub fn stage(&self) -> Stage {
+        self.stage
     }
 
-    /// Whether a channel is open.
-    pub fn has_channel(&self, channel: u32) -> bool {
-        self.channels.contains(&channel)
+    /// Whether frames are taken.
+    pub fn takes_frames(&self) -> bool {
+        matches!(self.stage, Stage::Greeting | Stage::Open | Stage::Closing)
+    }
+
+    /// Whether somebody is at the other end whose requests are or will be answered.
+    pub fn is_served(&self) -> bool {
+        matches!(self.stage, Stage::Greeting | Stage::LoggingIn | Stage::Open)
+    }
+
+    /// Looks at the first bytes: a client that speaks another protocol is told so, in words of its own.
+    pub fn recognise(&mut self, first: [u8; 4], out: &mut BytesMut) -> Option<Foreign> {
+        let foreign = Foreign::recognise(first).filter(|_| self.stage == Stage::Greeting)?;
+        self.stage = Stage::Foreign;
+        out.extend_from_slice(&foreign.answer());
+        Some(foreign)
     }
 
     /// Number of open channels.
@@ -76,11 +105,11 @@ impl Connection {
     /// Takes a frame, or what was wrong with one. Answers go to `out`.
     pub fn receive(&mut self, frame: Result<WireFrame, WireError>, out: &mut BytesMut) -> Action {
         match (self.stage, frame) {
-            (Stage::Closed, _) => Action::HangUp,
+            (Stage::Foreign | Stage::Closed, _) => Action::Nothing,
             (Stage::Closing, frame) => self.receive_while_closing(frame),
             (Stage::Greeting, Ok(frame)) => self.receive_connect(frame, out),
             (_, Err(error)) => self.receive_fault(&error, out),
-            (Stage::LoggingIn | Stage::Open, Ok(frame)) => self.receive_open(frame, out),
+            (Stage::LoggingIn | Stage::Open | Stage::Draining, Ok(frame)) => self.receive_open(frame, out),
         }
     }
 
@@ -109,9 +138,34 @@ impl Connection {
         self.close(None, out);
     }
 
+    /// The client has to go, for this reason. One that is logged in goes when what is under way is finished, which
+    /// [`Connection::finish`] says; others go at once. Further calls have no effect.
+    pub fn dismiss(&mut self, reason: Refusal, out: &mut BytesMut) {
+        if self.stage == Stage::Open {
+            self.stage = Stage::Draining;
+            self.goodbye = Some(reason);
+        } else if self.stage != Stage::Draining {
+            self.close(Some(&reason), out);
+        }
+    }
+
+    /// What was under way is finished: says goodbye to a client that was dismissed.
+    pub fn finish(&mut self, out: &mut BytesMut) {
+        if self.stage == Stage::Draining {
+            let reason = self.goodbye.take();
+            self.close(reason.as_ref(), out);
+        }
+    }
+
+    /// The client is gone.
+    pub fn end(&mut self) {
+        self.stage = Stage::Closed;
+        self.channels.clear();
+    }
+
     /// Says goodbye, with a reason unless all is well. Further calls have no effect.
     pub fn close(&mut self, reason: Option<&Refusal>, out: &mut BytesMut) {
-        if matches!(self.stage, Stage::Closing | Stage::Closed) {
+        if matches!(self.stage, Stage::Closing | Stage::Foreign | Stage::Closed) {
             return;
         }
         self.stage = Stage::Closing;
@@ -123,13 +177,11 @@ impl Connection {
         let closes =
             |frame: &WireFrame| matches!(&frame.body, Body::Other(body) if matches!(**body, Cold::Close(_)));
         match frame {
-            Ok(frame) if !closes(&frame) => Action::Nothing,
-            Err(error) if !error.is_fatal() => Action::Nothing,
-            _ => {
-                self.stage = Stage::Closed;
-                Action::HangUp
-            }
+            Ok(frame) if !closes(&frame) => {}
+            Err(error) if !error.is_fatal() => {}
+            _ => self.end(),
         }
+        Action::Nothing
     }
 
     fn receive_connect(&mut self, frame: WireFrame, out: &mut BytesMut) -> Action {
@@ -167,7 +219,7 @@ impl Connection {
             WireError::BadItem { channel, publisher, first_sequence, items, .. }
                 if self.stage == Stage::Open =>
             {
-                match self.check_channel(channel) {
+                match self.channels.check(channel) {
                     Ok(()) => put_refused(channel, publisher, first_sequence, items.into(), &refusal, out),
                     Err(refusal) => put_error(channel, 0, &refusal, out),
                 }
@@ -188,13 +240,13 @@ impl Connection {
                 Cold::Heartbeat(_) => Ok(Action::Nothing),
                 Cold::Close(_) => {
                     self.close(None, out);
-                    self.stage = Stage::Closed;
-                    Ok(Action::HangUp)
+                    self.end();
+                    Ok(Action::Nothing)
                 }
                 Cold::Connect(_) => Err(again("Connect")),
                 Cold::OpenChannel(_) => self.open_channel(channel, request, out),
                 Cold::CloseChannel(_) => self.close_channel(channel, request, out),
-                body => self.check_channel(channel).and_then(|()| receive_request(channel, request, body)),
+                body => self.receive_request(channel, request, body, out),
             },
             Body::Confirm(_) => {
                 return self.receive_fault(&WireError::WrongSide { kind: "Confirm", channel, request }, out);
@@ -219,28 +271,20 @@ impl Connection {
             .about(Entity::Channel, channel.to_string())
             .field("channel", expected, channel.to_string()));
         }
-        if !self.channels.insert(channel) {
-            return Err(Refusal::new(ReplyCode::ChannelError, format!("channel {channel} is open already"))
-                .about(Entity::Channel, channel.to_string()));
-        }
+        self.channels.open(channel)?;
         put_done(channel, request, out);
         Ok(Action::Nothing)
     }
 
     fn close_channel(&mut self, channel: u32, request: u64, out: &mut BytesMut) -> Result<Action, Refusal> {
-        self.check_channel(channel)?;
-        self.channels.remove(&channel);
-        if self.channels.is_empty() {
-            // Channels that were many leave no memory behind.
-            self.channels.shrink_to_fit();
-        }
+        self.channels.close(channel)?;
         put_done(channel, request, out);
         Ok(Action::CloseChannel { channel })
     }
 
     fn receive_publish(&mut self, channel: u32, publish: Publish, out: &mut BytesMut) -> Action {
         let Publish { publisher, first_sequence, target, items } = publish;
-        if let Err(refusal) = self.check_channel(channel) {
+        if let Err(refusal) = self.channels.check(channel) {
             put_error(channel, 0, &refusal, out);
             return Action::Nothing;
         }
@@ -254,7 +298,7 @@ impl Connection {
     }
 
     fn receive_settle(&mut self, channel: u32, request: u64, settle: pb::Settle) -> Result<Action, Refusal> {
-        self.check_channel(channel)?;
+        self.channels.check(channel)?;
         let pb::Settle { consumer, ranges } = settle;
         if consumer != 0 {
             check_handle("consumer", Entity::Consumer, consumer)?;
@@ -275,51 +319,87 @@ impl Connection {
         Ok(Action::Settle { channel, request, consumer, ranges })
     }
 
-    fn check_channel(&self, channel: u32) -> Result<(), Refusal> {
-        if self.channels.contains(&channel) {
-            return Ok(());
-        }
-        let (text, hint) = match channel {
-            0 => {
-                let hint = "open a channel with OpenChannel on a number from 1 on, and send it there";
-                ("this frame belongs on a channel, not on channel 0".to_owned(), hint)
+    fn receive_request(
+        &mut self,
+        channel: u32,
+        request: u64,
+        body: Cold,
+        out: &mut BytesMut,
+    ) -> Result<Action, Refusal> {
+        self.channels.check(channel)?;
+        Ok(match body {
+            Cold::OpenPublisher(pb::OpenPublisher { publisher, target }) => {
+                check_handle("publisher", Entity::Publisher, publisher)?;
+                let target = check_target(target.unwrap_or_default())?;
+                self.channels.open_publisher(channel, publisher)?;
+                put_done(channel, request, out);
+                Action::OpenPublisher { channel, publisher, target }
             }
-            channel => (format!("channel {channel} is not open"), "open it with OpenChannel first"),
-        };
-        Err(Refusal::new(ReplyCode::ChannelError, text)
-            .about(Entity::Channel, channel.to_string())
-            .hint(hint))
+            Cold::ClosePublisher(pb::ClosePublisher { publisher }) => {
+                self.channels.close_publisher(channel, publisher)?;
+                put_done(channel, request, out);
+                Action::ClosePublisher { channel, publisher }
+            }
+            Cold::Consume(consume) => {
+                check_handle("consumer", Entity::Consumer, consume.consumer)?;
+                check_text("tag", Entity::Consumer, &consume.tag)?;
+                self.channels.start_consumer(channel, consume.consumer)?;
+                Action::Consume { channel, request, consume }
+            }
+            Cold::CancelConsumer(pb::CancelConsumer { consumer }) => {
+                check_handle("consumer", Entity::Consumer, consumer)?;
+                Action::Cancel { channel, request, consumer }
+            }
+            Cold::Get(get) => Action::Get { channel, request, get },
+            Cold::Credit(pb::Credit { consumer, add }) => {
+                check_handle("consumer", Entity::Consumer, consumer)?;
+                Action::Credit { channel, consumer, add }
+            }
+            body => Action::Request { channel, request, body: Box::new(body) },
+        })
     }
-}
 
-/// Everything that needs no state of the connection.
-fn receive_request(channel: u32, request: u64, body: Cold) -> Result<Action, Refusal> {
-    Ok(match body {
-        Cold::OpenPublisher(pb::OpenPublisher { publisher, target }) => {
-            check_handle("publisher", Entity::Publisher, publisher)?;
-            let target = check_target(target.unwrap_or_default())?;
-            Action::OpenPublisher { channel, request, publisher, target }
+    /// A consumer has started: answers [`Action::Consume`].
+    pub fn put_consuming(
+        &mut self,
+        channel: u32,
+        consumer: u32,
+        request: u64,
+        tag: &str,
+        out: &mut BytesMut,
+    ) {
+        self.channels.consumer_started(channel, consumer, true);
+        if request != 0 {
+            let consuming = pb::Consuming { consumer, tag: tag.to_owned() };
+            encode_frame(channel, request, &Cold::Consuming(consuming), out);
         }
-        Cold::ClosePublisher(pb::ClosePublisher { publisher }) => {
-            check_handle("publisher", Entity::Publisher, publisher)?;
-            Action::ClosePublisher { channel, request, publisher }
-        }
-        Cold::Consume(consume) => {
-            check_handle("consumer", Entity::Consumer, consume.consumer)?;
-            check_text("tag", Entity::Consumer, &consume.tag)?;
-            Action::Consume { channel, request, consume }
-        }
-        Cold::CancelConsumer(pb::CancelConsumer { consumer }) => {
-            check_handle("consumer", Entity::Consumer, consumer)?;
-            Action::Cancel { channel, request, consumer }
-        }
-        Cold::Get(get) => Action::Get { channel, request, get },
-        Cold::Credit(pb::Credit { consumer, add }) => {
-            check_handle("consumer", Entity::Consumer, consumer)?;
-            Action::Credit { channel, consumer, add }
-        }
-        body => Action::Request { channel, request, body: Box::new(body) },
-    })
+    }
+
+    /// A consumer did not start: answers [`Action::Consume`].
+    pub fn put_consume_refused(
+        &mut self,
+        channel: u32,
+        consumer: u32,
+        request: u64,
+        refusal: &Refusal,
+        out: &mut BytesMut,
+    ) {
+        self.channels.consumer_started(channel, consumer, false);
+        put_error(channel, request, refusal, out);
+    }
+
+    /// A consumer ended as it was asked to, or there was none: answers [`Action::Cancel`].
+    pub fn put_cancelled(&mut self, channel: u32, consumer: u32, request: u64, out: &mut BytesMut) {
+        self.channels.consumer_ended(channel, consumer);
+        put_done(channel, request, out);
+    }
+
+    /// The broker ended a consumer.
+    pub fn put_consumer_ended(&mut self, channel: u32, consumer: u32, reason: String, out: &mut BytesMut) {
+        self.channels.consumer_ended(channel, consumer);
+        let ended = pb::ConsumerCancelled { consumer, reason };
+        encode_frame(channel, 0, &Cold::ConsumerCancelled(ended), out);
+    }
 }
 
 fn check_publish(
@@ -374,15 +454,6 @@ fn too_long(field: &str, entity: Entity, bytes: usize) -> Refusal {
         format!("{NAME_BYTES_MAX} bytes at most"),
         format!("{bytes} bytes"),
     )
-}
-
-fn check_handle(field: &str, entity: Entity, handle: u32) -> Result<(), Refusal> {
-    if (1..=HANDLE_MAX).contains(&handle) {
-        return Ok(());
-    }
-    Err(Refusal::new(ReplyCode::SyntaxError, format!("no {field} may have the number {handle}"))
-        .about(entity, handle.to_string())
-        .field(field, format!("1 to {HANDLE_MAX}"), handle.to_string()))
 }
 
 fn again(kind: &str) -> Refusal {

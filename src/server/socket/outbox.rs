@@ -20,45 +20,45 @@ const TAIL_BYTES_KEPT_MAX: usize = 64 * 1024;
 
 /// Frames on their way out, in order.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(in crate::server) struct Outbox {
     pieces: VecDeque<Bytes>,
     tail: BytesMut,
     /// Bytes in `pieces`.
     pieces_len: usize,
     /// Bytes ever written.
     written: u64,
-    /// Deliveries to be reported when they are written.
-    receipts: VecDeque<Receipt>,
+    /// What is to be reported when it is written.
+    marks: VecDeque<Mark>,
 }
 
-/// Deliveries of one consumer that are on their way out.
+/// Where the deliveries of one consumer end among what waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Receipt {
-    pub(super) channel: u32,
-    pub(super) handle: u32,
+pub(in crate::server) struct Mark {
+    /// Whose they are: a channel and a number there.
+    pub(in crate::server) consumer: (u32, u32),
     /// Sum of their shares of the consumer's window.
-    pub(super) window_bytes: u64,
+    pub(in crate::server) window_bytes: u64,
     /// They are written when so many bytes are.
     end: u64,
 }
 
 impl Outbox {
     /// Bytes that wait.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::server) fn len(&self) -> usize {
         self.pieces_len + self.tail.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::server) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Bytes ever written.
-    pub(super) fn written(&self) -> u64 {
+    pub(in crate::server) fn written(&self) -> u64 {
         self.written
     }
 
     /// Where frames are encoded to.
-    pub(super) fn tail(&mut self) -> &mut BytesMut {
+    pub(in crate::server) fn tail(&mut self) -> &mut BytesMut {
         if self.tail.len() >= TAIL_BYTES_MAX {
             self.cut_tail();
         }
@@ -66,7 +66,7 @@ impl Outbox {
     }
 
     /// Appends bytes that are encoded already.
-    pub(super) fn push(&mut self, bytes: Bytes) {
+    pub(in crate::server) fn push(&mut self, bytes: Bytes) {
         if bytes.len() < SPLICE_BYTES_MIN {
             return self.tail().extend_from_slice(&bytes);
         }
@@ -75,36 +75,36 @@ impl Outbox {
         self.pieces.push_back(bytes);
     }
 
-    /// Notes that deliveries are written when all that waits now is.
-    pub(super) fn push_receipt(&mut self, channel: u32, handle: u32, window_bytes: u64) {
+    /// Notes that a consumer's deliveries are written when all that waits now is.
+    pub(in crate::server) fn push_mark(&mut self, consumer: (u32, u32), window_bytes: u64) {
         let end = self.written + self.len() as u64;
-        match self.receipts.back_mut() {
-            Some(last) if (last.channel, last.handle) == (channel, handle) => {
+        match self.marks.back_mut() {
+            Some(last) if last.consumer == consumer => {
                 last.window_bytes += window_bytes;
                 last.end = end;
             }
-            _ => self.receipts.push_back(Receipt { channel, handle, window_bytes, end }),
+            _ => self.marks.push_back(Mark { consumer, window_bytes, end }),
         }
     }
 
-    /// The next receipt whose deliveries are written.
-    pub(super) fn pop_receipt(&mut self) -> Option<Receipt> {
-        if self.receipts.front()?.end > self.written {
+    /// The next mark that all bytes before are written of.
+    pub(in crate::server) fn pop_mark(&mut self) -> Option<Mark> {
+        if self.marks.front()?.end > self.written {
             return None;
         }
-        self.receipts.pop_front()
+        self.marks.pop_front()
     }
 
     /// Gives memory back that nothing has used for a while.
-    pub(super) fn relax(&mut self) {
-        if self.is_empty() && self.receipts.is_empty() {
-            let Self { pieces, tail, receipts, .. } = self;
-            (*pieces, *tail, *receipts) = Default::default();
+    pub(in crate::server) fn relax(&mut self) {
+        if self.is_empty() && self.marks.is_empty() {
+            let Self { pieces, tail, marks, .. } = self;
+            (*pieces, *tail, *marks) = Default::default();
         }
     }
 
     /// Writes as much as the socket takes. `Ready` when nothing waits any more.
-    pub(super) fn poll_write(
+    pub(in crate::server) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
         socket: &mut (impl AsyncWrite + Unpin),
@@ -196,22 +196,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_leave_in_order_and_receipts_after_their_bytes(
+        fn bytes_leave_in_order_and_marks_after_their_bytes(
             parts in prop::collection::vec((0usize..40_000, any::<bool>(), any::<bool>()), 0..20),
             rooms in prop::collection::vec(1usize..30_000, 1..10),
         ) {
             let mut outbox = Outbox::default();
             let mut expected = Vec::new();
             let mut ends = Vec::new();
-            for (number, (length, whole, receipt)) in parts.into_iter().enumerate() {
+            for (number, (length, whole, marked)) in parts.into_iter().enumerate() {
                 let bytes = vec![number as u8; length];
                 expected.extend_from_slice(&bytes);
                 match whole {
                     true => outbox.push(bytes.into()),
                     false => outbox.tail().extend_from_slice(&bytes),
                 }
-                if receipt {
-                    outbox.push_receipt(1, number as u32, length as u64);
+                if marked {
+                    outbox.push_mark((1, number as u32), length as u64);
                     ends.push((number as u32, expected.len()));
                 }
             }
@@ -222,8 +222,8 @@ mod tests {
             for room in rooms.iter().cycle() {
                 socket.room = *room;
                 let done = outbox.poll_write(&mut context, &mut socket).is_ready();
-                while let Some(receipt) = outbox.pop_receipt() {
-                    reported.push(receipt.handle);
+                while let Some(mark) = outbox.pop_mark() {
+                    reported.push(mark.consumer.1);
                 }
                 let written = ends.iter().filter(|(_, end)| *end <= socket.taken.len()).map(|(number, _)| *number);
                 prop_assert_eq!(&reported, &written.collect::<Vec<_>>());
@@ -237,13 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn receipts_of_one_consumer_that_follow_each_other_are_one() {
+    fn marks_of_one_consumer_that_follow_each_other_are_one() {
         let mut outbox = Outbox::default();
-        outbox.push_receipt(1, 2, 10);
-        outbox.push_receipt(1, 2, 5);
-        outbox.push_receipt(1, 3, 1);
-        assert_eq!(outbox.pop_receipt().map(|receipt| receipt.window_bytes), Some(15));
-        assert_eq!(outbox.pop_receipt().map(|receipt| receipt.handle), Some(3));
-        assert_eq!(outbox.pop_receipt(), None);
+        outbox.push_mark((1, 2), 10);
+        outbox.push_mark((1, 2), 5);
+        outbox.push_mark((1, 3), 1);
+        assert_eq!(outbox.pop_mark().map(|mark| mark.window_bytes), Some(15));
+        assert_eq!(outbox.pop_mark().map(|mark| mark.consumer.1), Some(3));
+        assert_eq!(outbox.pop_mark(), None);
     }
 }

@@ -8,8 +8,6 @@ use bytes::BytesMut;
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
-use crate::wire::{Foreign, Side, WireError, WireFrame, decode_frame_from, split_frame};
-
 /// Room for one read of a client that sends much.
 const READ_BYTES: usize = 64 * 1024;
 /// Room for one read of a client that is not known to: before it is logged in, and while it sends little. Thousands of
@@ -20,7 +18,7 @@ const READ_BYTES_MIN: usize = 8 * 1024;
 
 /// Bytes on their way in.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub(in crate::server) struct Inbox {
     buffer: BytesMut,
     /// A read filled all the room there was, and that was not just the end of it.
     is_busy: bool,
@@ -28,36 +26,24 @@ pub(super) struct Inbox {
     read: u64,
 }
 
-/// What a look into the inbox found.
-pub(super) enum Found {
-    /// A whole frame, or what was wrong with it.
-    Frame(Result<WireFrame, WireError>),
-    /// More bytes are needed.
-    Nothing,
-}
-
 impl Inbox {
     /// Bytes ever read.
-    pub(super) fn read(&self) -> u64 {
+    pub(in crate::server) fn read(&self) -> u64 {
         self.read
     }
 
-    /// The protocol that the first bytes are of, if it is another one.
-    pub(super) fn foreign(&self) -> Option<Foreign> {
-        Foreign::recognise(*self.buffer.first_chunk()?)
+    /// The first bytes that wait.
+    pub(in crate::server) fn first(&self) -> Option<[u8; 4]> {
+        self.buffer.first_chunk().copied()
     }
 
-    /// Takes the next frame.
-    pub(super) fn next(&mut self, frame_bytes_max: usize) -> Found {
-        match split_frame(&mut self.buffer, frame_bytes_max) {
-            Ok(Some(frame)) => Found::Frame(decode_frame_from(Side::Client, frame)),
-            Ok(None) => Found::Nothing,
-            Err(error) => Found::Frame(Err(error)),
-        }
+    /// What was read, for frames to be taken from its front.
+    pub(in crate::server) fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
     }
 
     /// Reads more; the number of bytes, 0 at the end of the stream.
-    pub(super) fn poll_fill(
+    pub(in crate::server) fn poll_fill(
         &mut self,
         context: &mut Context<'_>,
         socket: &mut (impl AsyncRead + Unpin),
@@ -79,12 +65,12 @@ impl Inbox {
     }
 
     /// Forgets what is there.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::server) fn clear(&mut self) {
         self.buffer = BytesMut::new();
     }
 
     /// Gives memory back that nothing has used for a while.
-    pub(super) fn relax(&mut self) {
+    pub(in crate::server) fn relax(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
             self.is_busy = false;
@@ -93,10 +79,12 @@ impl Inbox {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::task::Waker;
 
     use super::*;
+    use crate::wire::split_frame;
 
     fn fill(inbox: &mut Inbox, mut bytes: &[u8], logged_in: bool) {
         let mut context = Context::from_waker(Waker::noop());
@@ -110,7 +98,7 @@ mod tests {
     }
 
     fn take_all(inbox: &mut Inbox) -> usize {
-        std::iter::from_fn(|| matches!(inbox.next(1024), Found::Frame(Ok(_))).then_some(())).count()
+        std::iter::from_fn(|| split_frame(inbox.buffer(), 1024).unwrap()).count()
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::outbox::Outbox;
+use super::super::socket::Outbox;
 use crate::broker::{Delivery, Piece};
 use crate::model::message_ends;
 use crate::wire::{ItemFault, encode_deliver_head, encode_got, encode_redelivered_item, pb};

@@ -1,9 +1,12 @@
 //! Messages that a channel got one by one: from many queues, under one count of tags.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::session::{Session, Waiting};
+use super::word::{Fetched, FrontEnd, Word};
 use crate::model::{DeliveryTag, Entity, QueueId, Refusal, ReplyCode, ShardId};
-use crate::shard::{Settlement, TagRange};
+use crate::shard::{Command, ConsumerKey, Delivery, GET_HANDLE, GET_NO_ACK_HANDLE, Settlement, TagRange};
 
 /// What one channel got and has not settled.
 #[derive(Debug, Default)]
@@ -84,17 +87,69 @@ impl Gets {
         settled
     }
 
-    /// The queues that were asked, each with the handle of the reader that asked.
-    pub(super) fn readers(self) -> Vec<(Source, u32)> {
-        self.readers
-    }
-
     fn unknown_tag(&self, from: u64, to: u64) -> Refusal {
         let unknown = (from..=to).find(|tag| !self.unsettled.contains_key(tag)).unwrap_or(to);
         Refusal::new(ReplyCode::PreconditionFailed, format!("unknown delivery tag {unknown}"))
             .about(Entity::Channel, "")
             .field("ranges", "tags that were delivered and are not settled", format!("{from} to {to}"))
             .hint("tags are counted by consumer, for Get by channel, and each is settled once")
+    }
+}
+
+impl<F: FrontEnd> Session<F> {
+    /// Asks for one message: [`Word::Got`] follows, or [`Word::Refused`] with 404 for a queue that does not exist, 405 for one
+    /// of another connection.
+    pub fn get(&mut self, channel: u32, queue: &str, no_ack: bool, request: u64) {
+        if let Err(refusal) = self.ask_for_one(channel, queue, no_ack, request) {
+            self.said.push_back(Word::Refused { channel, request, refusal: Box::new(refusal) });
+        }
+    }
+
+    fn ask_for_one(&mut self, channel: u32, queue: &str, no_ack: bool, request: u64) -> Result<(), Refusal> {
+        let queue = self.broker.queue(&self.who, queue)?;
+        let shard = self.broker.shard(&queue)?.clone();
+        let handle = if no_ack { GET_NO_ACK_HANDLE } else { GET_HANDLE };
+        self.gets.entry(channel).or_default().ask(Source { shard: queue.shard, queue: queue.id }, handle);
+        let key = self.key(channel, handle);
+        shard.send(Command::Get { queue: queue.id, key, outlet: Arc::clone(&self.outlet) });
+        self.waiting = Some(Waiting::Got { channel, request });
+        Ok(())
+    }
+
+    /// A queue has answered to a request for one message.
+    pub(super) fn got(
+        &mut self,
+        key: ConsumerKey,
+        message: Result<Option<Delivery>, Box<Refusal>>,
+        ready: u64,
+    ) -> Option<Word<F>> {
+        let awaited = |waiting: &mut Waiting<F>| matches!(waiting, Waiting::Got { channel, .. } if *channel == key.channel);
+        let Some(Waiting::Got { channel, request }) = self.waiting.take_if(awaited) else { return None };
+        Some(match message {
+            Err(refusal) => Word::Refused { channel, request, refusal },
+            Ok(delivery) => {
+                let message = delivery.map(|delivery| Fetched { tag: self.fetched(&delivery), delivery });
+                Word::Got { channel, request, message, ready }
+            }
+        })
+    }
+
+    fn fetched(&mut self, delivery: &Delivery) -> u64 {
+        let ConsumerKey { channel, handle, .. } = delivery.consumer;
+        if handle == GET_NO_ACK_HANDLE {
+            return 0;
+        }
+        let gets = self.gets.entry(channel).or_default();
+        gets.take(delivery.queue, handle, delivery.first_tag).unwrap_or(0)
+    }
+
+    /// What a channel got and has not settled goes back.
+    pub(super) fn close_gets(&mut self, channel: u32) {
+        for (source, handle) in self.gets.remove(&channel).unwrap_or_default().readers {
+            if let Some(shard) = self.broker.shared.shard(source.shard) {
+                shard.send(Command::Detach { queue: source.queue, key: self.key(channel, handle) });
+            }
+        }
     }
 }
 

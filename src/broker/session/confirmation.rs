@@ -1,0 +1,82 @@
+//! What became of the messages of a frame, once all shards that got any have answered.
+
+use super::target::Fate;
+use crate::model::{Durability, Refusal};
+
+/// Word of what became of the messages of one frame.
+#[derive(Debug)]
+pub struct Confirmation {
+    /// Channel they came on.
+    pub channel: u32,
+    /// Their publisher.
+    pub publisher: u32,
+    /// Their fates in order.
+    pub runs: Vec<ConfirmedRun>,
+}
+
+/// Neighbouring messages with the same fate.
+#[derive(Debug)]
+pub struct ConfirmedRun {
+    /// First sequence.
+    pub first: u64,
+    /// Last sequence, included.
+    pub last: u64,
+    /// How safe they are.
+    pub durability: Durability,
+    /// How many queues each of them reached.
+    pub queues: u32,
+    /// They were refused.
+    pub refusal: Option<Refusal>,
+}
+
+/// Messages that shards have not answered for yet.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// `None`: the channel was closed, and nobody hears of it.
+    pub(super) channel: Option<u32>,
+    pub(super) publisher: u32,
+    /// 0: no confirm wanted.
+    pub(super) first_sequence: u64,
+    pub(super) shards: usize,
+    pub(super) durability: Durability,
+    pub(super) fates: Vec<(u32, Fate)>,
+    pub(super) bytes: usize,
+    pub(super) refusal: Option<Refusal>,
+}
+
+impl Pending {
+    /// Tells nothing if it came on this channel.
+    pub(super) fn forget_channel(&mut self, channel: u32) {
+        if self.channel == Some(channel) {
+            self.channel = None;
+        }
+    }
+
+    /// What the publisher is told; `None` if it does not want to hear it.
+    pub(super) fn confirmation(self) -> Option<Confirmation> {
+        let channel = self.channel.filter(|_| self.first_sequence != 0)?;
+        let mut first = self.first_sequence;
+        let runs = self.fates.into_iter().map(|(count, fate)| {
+            let last = first + u64::from(count) - 1;
+            let run = match fate {
+                Fate::Routed(route) => ConfirmedRun {
+                    first,
+                    last,
+                    durability: if route.queues == 0 { Durability::Memory } else { self.durability },
+                    queues: route.queues,
+                    refusal: self.refusal.clone().filter(|_| route.queues > 0),
+                },
+                Fate::Refused(refusal) => ConfirmedRun {
+                    first,
+                    last,
+                    durability: Durability::Memory,
+                    queues: 0,
+                    refusal: Some(*refusal),
+                },
+            };
+            first = last + 1;
+            run
+        });
+        Some(Confirmation { channel, publisher: self.publisher, runs: runs.collect() })
+    }
+}

@@ -1,0 +1,23 @@
+//! What one connection has under way: publishes that wait for shards, consumers, messages it got one by one, one request.
+//!
+//! A front end hands a [`Session`] what its client wants and takes one stream of [`Word`]s from it. `session.rs` is that
+//! stream; `publishing.rs`, `consuming.rs`, `settling.rs` and `gets.rs` each pair what was wanted with what shards tell of it.
+
+mod confirmation;
+mod consuming;
+mod gets;
+mod publishing;
+mod returning;
+mod session;
+mod settling;
+mod target;
+mod tickets;
+mod word;
+
+pub use confirmation::{Confirmation, ConfirmedRun};
+pub use consuming::ConsumeRequest;
+pub use publishing::Publish;
+pub use session::{Introduction, Session};
+pub use settling::SettleRequest;
+pub use target::{Address, Publication};
+pub use word::{Fetched, FrontEnd, Returned, Word};

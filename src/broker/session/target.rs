@@ -1,0 +1,251 @@
+//! Where a publisher's messages go: to which queues, on which shards, and what is remembered of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::super::catalog::FIRST_VOLATILE_SHARD;
+use super::super::vhost::Vhost;
+use crate::model::{
+    Entity, ExchangeName, FieldTable, MessageRun, QueueId, Refusal, ReplyCode, RoutingKey, ShardId,
+};
+use crate::routing::{LazyHeaders, RouteError, Routed};
+use crate::shard::{Origin, Segment};
+
+/// Bytes that surround a body in its message at most: properties, headers, a routing key. With this a message fits
+/// into every frame that carries it out, since a client takes frames of the largest body and 64 KiB.
+const BYTES_AROUND_BODY_MAX: usize = 60 * 1024;
+
+/// Routes that the targets of one connection remember by routing key, all together.
+const CACHED_ROUTES_MAX: usize = 16_384;
+
+/// Messages of one frame, as a front end has them.
+pub trait Publication {
+    /// The messages.
+    fn run(&self) -> &MessageRun;
+    /// Whether any message has a routing key of its own.
+    fn has_keys(&self) -> bool;
+    /// A message's own routing key.
+    fn key(&self, index: usize) -> Option<&str>;
+    /// A message's headers.
+    ///
+    /// # Errors
+    /// The headers cannot be read.
+    fn headers(&self, index: usize) -> Result<Option<FieldTable>, Box<Refusal>>;
+    /// Size of the largest body in bytes.
+    fn body_bytes_max(&self) -> usize;
+    /// Size of a message's body in bytes.
+    fn body_bytes(&self, index: usize) -> usize;
+}
+
+/// Where messages are published to, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The exchange.
+    pub exchange: ExchangeName,
+    /// Key of messages that have none of their own.
+    pub routing_key: RoutingKey,
+    /// Give back what reaches no queue.
+    pub mandatory: bool,
+    /// Confirm without waiting for the disk.
+    pub transient: bool,
+}
+
+/// Where a publisher's messages go, with the routes found so far.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) origin: Arc<Origin>,
+    pub(super) mandatory: bool,
+    pub(super) transient: bool,
+    /// Version of the routing table that the routes below belong to.
+    version: u64,
+    route: Option<Arc<Route>>,
+    by_key: HashMap<Box<str>, Arc<Route>, foldhash::fast::RandomState>,
+}
+
+/// Queues by shard.
+#[derive(Debug)]
+pub(super) struct Route {
+    shards: Vec<(ShardId, Arc<[QueueId]>)>,
+    pub(super) queues: u32,
+}
+
+/// What finding routes needs, and the number of routes by key that all targets of a connection remember.
+#[derive(Debug, Default)]
+pub(super) struct Router {
+    routed: Routed,
+    cached: usize,
+}
+
+/// What becomes of neighbouring messages.
+#[derive(Debug, Clone)]
+pub(super) enum Fate {
+    Routed(Arc<Route>),
+    Refused(Box<Refusal>),
+}
+
+impl Fate {
+    /// Whether a message with it would be written to a log.
+    pub(super) fn reaches_disk(&self) -> bool {
+        match self {
+            Self::Routed(route) => route.shards.iter().any(|(shard, _)| shard.0 < FIRST_VOLATILE_SHARD),
+            Self::Refused(_) => false,
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Routed(one), Self::Routed(other)) => Arc::ptr_eq(one, other),
+            (Self::Refused(one), Self::Refused(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+impl Target {
+    /// A target without routes; they are found when messages come.
+    pub(super) fn new(address: Address) -> Self {
+        let Address { exchange, routing_key, mandatory, transient } = address;
+        Self {
+            origin: Arc::new(Origin { exchange, routing_key }),
+            mandatory,
+            transient,
+            version: 0,
+            route: None,
+            by_key: HashMap::default(),
+        }
+    }
+
+    /// Whether it was made from this address.
+    pub(super) fn is(&self, address: &Address) -> bool {
+        let Origin { exchange, routing_key } = &*self.origin;
+        (exchange, routing_key) == (&address.exchange, &address.routing_key)
+            && (self.mandatory, self.transient) == (address.mandatory, address.transient)
+    }
+
+    pub(super) fn fates(
+        &mut self,
+        vhost: &Vhost,
+        publication: &impl Publication,
+        message_bytes_max: usize,
+        router: &mut Router,
+    ) -> Vec<(u32, Fate)> {
+        let version = vhost.version();
+        if version != self.version {
+            self.version = version;
+            self.route = None;
+            self.forget_keys(router);
+        }
+        let count = publication.run().len();
+        let small = publication.body_bytes_max().max(publication.run().bytes().len()) <= message_bytes_max;
+        let plain = small && !publication.has_keys();
+        if plain && let Some(route) = &self.route {
+            return vec![(count as u32, Fate::Routed(Arc::clone(route)))];
+        }
+        let mut fates: Vec<(u32, Fate)> = Vec::new();
+        for index in 0..count {
+            let fate = match check_size(publication, index, message_bytes_max) {
+                Err(refusal) => Fate::Refused(Box::new(refusal)),
+                Ok(()) => match self.route(vhost, publication, index, router) {
+                    Ok(route) => Fate::Routed(route),
+                    Err(error) => Fate::Refused(Box::new(error.refusal(&self.origin.exchange, &vhost.name))),
+                },
+            };
+            match fates.last_mut() {
+                Some((same, last)) if last.is(&fate) => *same += 1,
+                _ => fates.push((1, fate)),
+            }
+        }
+        fates
+    }
+
+    fn route(
+        &mut self,
+        vhost: &Vhost,
+        publication: &impl Publication,
+        index: usize,
+        router: &mut Router,
+    ) -> Result<Arc<Route>, RouteError> {
+        let own_key = publication.key(index);
+        let cached = match own_key {
+            None => self.route.as_ref(),
+            Some(key) => self.by_key.get(key),
+        };
+        if let Some(route) = cached {
+            return Ok(Arc::clone(route));
+        }
+        let key = own_key.unwrap_or(&self.origin.routing_key);
+        let mut headers = LazyHeaders::new(|| publication.headers(index));
+        vhost.routing().route(&self.origin.exchange, key, &mut headers, &mut router.routed)?;
+        let route = Arc::new(Route::of(&router.routed));
+        if router.routed.is_keyed() {
+            match own_key {
+                None => self.route = Some(Arc::clone(&route)),
+                Some(key) => self.remember(key, Arc::clone(&route), router),
+            }
+        }
+        Ok(route)
+    }
+
+    fn remember(&mut self, key: &str, route: Arc<Route>, router: &mut Router) {
+        if router.cached >= CACHED_ROUTES_MAX {
+            self.forget_keys(router);
+        }
+        // Other targets may hold all the room there is: then this one does without.
+        if router.cached < CACHED_ROUTES_MAX && self.by_key.insert(Box::from(key), route).is_none() {
+            router.cached += 1;
+        }
+    }
+
+    /// Gives up what is remembered: the target goes, or its routes are not true any more.
+    pub(super) fn forget_keys(&mut self, router: &mut Router) {
+        router.cached -= self.by_key.len();
+        self.by_key.clear();
+    }
+}
+
+impl Route {
+    fn of(routed: &Routed) -> Self {
+        let mut shards: Vec<(ShardId, Vec<QueueId>)> = Vec::new();
+        for queue in routed.queues() {
+            match shards.iter_mut().find(|(shard, _)| *shard == queue.shard) {
+                Some((_, queues)) => queues.push(queue.id),
+                None => shards.push((queue.shard, vec![queue.id])),
+            }
+        }
+        Self {
+            shards: shards.into_iter().map(|(shard, queues)| (shard, Arc::from(queues))).collect(),
+            queues: routed.queues().len() as u32,
+        }
+    }
+}
+
+impl Route {
+    /// Adds neighbouring messages that take this route to what goes to its shards.
+    pub(super) fn add_segments(&self, first: u32, end: u32, shards: &mut Vec<(ShardId, Vec<Segment>)>) {
+        for (shard, queues) in &self.shards {
+            let segment = Segment { first, end, queues: Arc::clone(queues) };
+            match shards.iter_mut().find(|(other, _)| other == shard) {
+                Some((_, segments)) => segments.push(segment),
+                None => shards.push((*shard, vec![segment])),
+            }
+        }
+    }
+}
+
+fn check_size(publication: &impl Publication, index: usize, message_bytes_max: usize) -> Result<(), Refusal> {
+    let body = publication.body_bytes(index);
+    let around = publication.run().item(index).len() - body;
+    let refusal = |text: String| Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Message, "");
+    if body > message_bytes_max {
+        let text = format!("message size {body} is larger than configured max size {message_bytes_max}");
+        return Err(refusal(text)
+            .field("body", format!("{message_bytes_max} bytes at most"), body.to_string())
+            .hint("send it in parts, or raise message_bytes_max in the broker's configuration"));
+    }
+    if around > BYTES_AROUND_BODY_MAX {
+        return Err(refusal("the message's properties are too large".to_owned())
+            .field("properties", format!("{BYTES_AROUND_BODY_MAX} bytes at most"), around.to_string())
+            .hint("carry what is large in the body"));
+    }
+    Ok(())
+}

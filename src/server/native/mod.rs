@@ -1,0 +1,15 @@
+//! Leveret's own protocol. `connection.rs` is the life of a connection, `translation.rs` stands between its client and
+//! the broker's session: frames to calls, words to frames.
+
+mod confirms;
+mod connection;
+mod deliveries;
+mod explain;
+mod lists;
+mod publication;
+mod requests;
+mod returns;
+mod server;
+mod translation;
+
+pub use server::{Server, ServerOptions};
