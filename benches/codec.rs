@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use leveret::message::{DeliveredItem, encode_item, encode_redelivered_item};
 use leveret::wire::{
-    Body, DeliveredItem, decode_frame, encode_confirm, encode_deliver_head, encode_item, encode_publish_head,
-    encode_redelivered_item, encode_settle, pb, split_frame,
+    Body, decode_frame, encode_confirm, encode_deliver_head, encode_publish_head, encode_settle, pb,
+    split_frame,
 };
 use prost::Message as _;
 

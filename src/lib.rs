@@ -5,21 +5,23 @@
 //!
 //! | Level | Module | Owns |
 //! |---|---|---|
-//! | 0 | [`model`] | names, ids, field tables, runs of messages, refusals, limits |
-//! | 1 | [`wire`] | bytes to frames and back |
-//! | 1 | [`routing`] | exchanges and bindings: which queues get a message |
-//! | 1 | [`queue`] | one queue as a state machine |
-//! | 1 | [`auth`] | users, password hashes, who may open what |
-//! | 1 | [`storage`] | logs: appending, group commit, recovery, reading back |
-//! | 2 | [`protocol`] | one client's connection as a state machine |
-//! | 3 | [`shard`] | one log, its queues, and the order of everything that happens to them |
-//! | 4 | [`broker`] | what exists, where it lives, and the way of a message: what every front end calls |
-//! | 5 | [`server`] | the protocol over TCP |
-//! | 5 | [`client`] | the client library |
-//! | 6 | [`config`] | file, environment and flags to checked values |
-//! | 7 | [`cli`] | the `leveret` command |
+//! | 0 | [`model`] | names, ids, field tables, refusals, limits |
+//! | 0 | [`pb`] | the protocol's messages, generated |
+//! | 1 | [`message`] | a message as bytes: its layout, runs of messages, what is read of it |
+//! | 2 | [`wire`] | bytes to frames and back |
+//! | 2 | [`routing`] | exchanges and bindings: which queues get a message |
+//! | 2 | [`queue`] | one queue as a state machine |
+//! | 2 | [`auth`] | users, password hashes, who may open what |
+//! | 2 | [`storage`] | logs: appending, group commit, recovery, reading back |
+//! | 3 | [`protocol`] | one client's connection as a state machine |
+//! | 4 | [`shard`] | one log, its queues, and the order of everything that happens to them |
+//! | 5 | [`broker`] | what exists, where it lives, and the way of a message: what every front end calls |
+//! | 6 | [`server`] | the protocol over TCP |
+//! | 6 | [`client`] | the client library |
+//! | 7 | [`config`] | file, environment and flags to checked values |
+//! | 8 | [`cli`] | the `leveret` command |
 //!
-//! Levels 0 to 2 touch no socket, file, clock or thread, but for a few named places. A published message goes from
+//! Levels 0 to 3 touch no socket, file, clock or thread, but for a few named places. A published message goes from
 //! [`server`] through [`protocol`], [`broker`] and [`shard`] to [`storage`], and comes back as deliveries and a confirm.
 //! `docs/ARCHITECTURE.md` is the tour.
 
@@ -28,7 +30,9 @@ pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod message;
 pub mod model;
+pub mod pb;
 pub mod protocol;
 pub mod queue;
 pub mod routing;

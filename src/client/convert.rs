@@ -10,8 +10,9 @@ use super::connection::Shortage;
 use super::error::Returned;
 use super::message::{Message, Properties};
 use super::topology::{Binding, Destination, Exchange, Queue, QueueDeclared};
+use crate::message::ItemFault;
 use crate::model::{FieldTable, Refusal, ReplyCode, Timestamp};
-use crate::wire::{ItemFault, pb};
+use crate::wire::pb;
 
 /// A refusal as the server told it. A reply code of a newer server stays readable in the text.
 pub(super) fn refusal_from_wire(error: pb::Error) -> Refusal {

@@ -1,7 +1,7 @@
-//! Words that every layer shares: names, ids, field tables, runs of messages, refusals, limits.
+//! Words that every layer shares: names, ids, field tables, refusals, limits.
 //!
 //! Owns plain values without behaviour beyond validation. Must never read a clock, do I/O or know a protocol.
-//! Start reading at [`MessageRun`], the shape in which messages travel through the broker.
+//! Start reading at [`Refusal`], what everybody is told whose request was not carried out.
 
 mod durability;
 mod fields;
@@ -10,7 +10,6 @@ mod limits;
 mod line_end;
 mod names;
 mod refusal;
-mod run;
 mod timestamp;
 
 pub use durability::Durability;
@@ -23,5 +22,4 @@ pub use limits::{
 pub(crate) use line_end::without_line_end;
 pub use names::{ExchangeName, NameTooLong, QueueName, RoutingKey, UserName, VhostName};
 pub use refusal::{Entity, Refusal, ReplyCode};
-pub use run::{MessageRun, MessageRunBuilder, message_ends};
 pub use timestamp::Timestamp;

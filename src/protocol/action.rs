@@ -1,8 +1,9 @@
 //! What has to be done about a frame.
 
 use super::login::Login;
+use crate::message::Items;
 use crate::model::{ExchangeName, RoutingKey};
-use crate::wire::{Items, pb};
+use crate::wire::pb;
 
 /// What has to be done about a frame, which was checked as far as it can be by itself: its channel is open, and
 /// numbers and names are within their bounds. What is answered already needs nothing.

@@ -2,7 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::model::{BodySequence, MessageRun, QueueId, Timestamp};
+use crate::message::MessageRun;
+use crate::model::{BodySequence, QueueId, Timestamp};
 use crate::queue::{QueueCommand, QueueOptions};
 use crate::storage::Batch;
 

@@ -7,9 +7,8 @@ use tokio::sync::oneshot;
 
 use super::job::Done;
 use super::mailbox::Mailbox;
-use crate::model::{
-    DeliveryTag, Durability, ExchangeName, MessageRun, QueueId, Refusal, RoutingKey, ShardId,
-};
+use crate::message::MessageRun;
+use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, ShardId};
 use crate::queue::{ConsumerKey, ConsumerLimits, Outcome, QueueCounts, QueueOptions, TagRange};
 use crate::storage::KnownLog;
 

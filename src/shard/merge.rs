@@ -13,7 +13,8 @@ use super::bodies::Usage;
 use super::operation::{self, KeptRun, Operation};
 use super::read_back::publish_end;
 use super::shard::{Shard, Slot};
-use crate::model::{QueueId, message_ends};
+use crate::message::message_ends;
+use crate::model::QueueId;
 use crate::queue::Effect;
 use crate::storage::{KeepFailure, Kept, LogIndex, LogKeeper, Merged, RecoveredBatch, Segment, Selection};
 

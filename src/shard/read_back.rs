@@ -9,7 +9,8 @@ use bytes::Bytes;
 use super::bodies::{ColdExtent, Group, HeldBack};
 use super::command::Origin;
 use super::operation::{self, KeptRun, Operation};
-use crate::model::{ExchangeName, RoutingKey, message_ends};
+use crate::message::message_ends;
+use crate::model::{ExchangeName, RoutingKey};
 use crate::storage::{BodyRead, DiskError, ReadFailure, RecoveredBatch};
 
 /// An extent with what was found of it, or what went wrong.

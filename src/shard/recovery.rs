@@ -8,7 +8,8 @@ use super::housekeeping::{Housekeeping, check_needed};
 use super::operation::{self, Operation};
 use super::read_back::{NO_MESSAGES, origin, publish_end};
 use super::shard::{Shard, Slot};
-use crate::model::{BodySequence, Durability, QueueId, message_ends};
+use crate::message::message_ends;
+use crate::model::{BodySequence, Durability, QueueId};
 use crate::queue::{Effect, Queue, QueueCommand, QueueOptions, SEQUENCE_MAX, SequenceRun};
 use crate::storage::{LogIndex, OpenFailure, RecoveredBatch, ShardLog};
 

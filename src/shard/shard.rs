@@ -20,7 +20,8 @@ use super::mailbox::Mailbox;
 use super::memory::MemoryGauge;
 use super::reading::Reading;
 use super::recounts::Recounts;
-use crate::model::{Durability, Entity, MessageRun, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
+use crate::message::MessageRun;
+use crate::model::{Durability, Entity, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
 use crate::queue::{ConsumerKey, Effect, Effects, Queue, QueueOptions};
 use crate::storage::{LogIndex, LogKeeper, LogRoom, ShardLog};
 

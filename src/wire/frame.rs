@@ -1,12 +1,10 @@
 //! Frames as the rest of the program sees them.
 
-use std::str;
-
-use super::delivered::DeliveredItem;
-use super::error::ItemFault;
 use super::pb;
-use super::text::Text;
-use crate::model::MessageRun;
+use crate::message::DeliveredItem;
+use crate::message::ItemFault;
+use crate::message::Text;
+use crate::message::{Items, MessageRun};
 
 /// One decoded frame. Messages in it are slices of the bytes that were decoded.
 #[derive(Debug, Clone)]
@@ -46,64 +44,6 @@ pub struct Publish {
     pub target: Option<pb::PublishTarget>,
     /// The messages; there may be none.
     pub items: Items,
-}
-
-/// Published messages, checked: every item holds a message and nothing but what a publisher may set.
-#[derive(Debug, Clone, Default)]
-pub struct Items {
-    /// The messages' bytes and where each one ends.
-    pub run: MessageRun,
-    /// Where in the run each message's own routing key is; empty when no message has one.
-    pub(super) keys: Vec<KeySpan>,
-    /// Size of the largest body, in bytes.
-    pub body_bytes_max: usize,
-    /// Sizes of all bodies together, in bytes.
-    pub body_bytes: usize,
-}
-
-/// Where a routing key lies in its run.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct KeySpan {
-    pub(super) start: u32,
-    /// Before `start` if the message has no key of its own.
-    pub(super) end: u32,
-}
-
-impl KeySpan {
-    pub(super) const ABSENT: Self = Self { start: 1, end: 0 };
-
-    pub(super) fn is_present(self) -> bool {
-        self.start <= self.end
-    }
-
-    /// The same place, counted from `origin`.
-    pub(super) fn relative_to(self, origin: usize) -> Self {
-        Self { start: self.start - origin as u32, end: self.end - origin as u32 }
-    }
-}
-
-impl Items {
-    /// Number of messages.
-    pub fn len(&self) -> usize {
-        self.run.len()
-    }
-
-    /// Whether there is no message.
-    pub fn is_empty(&self) -> bool {
-        self.run.is_empty()
-    }
-
-    /// Whether any message has a routing key of its own.
-    pub fn has_keys(&self) -> bool {
-        !self.keys.is_empty()
-    }
-
-    /// The message's own routing key, which overrides its target's. At most 255 bytes.
-    pub fn key(&self, index: usize) -> Option<&str> {
-        let span = self.keys.get(index)?;
-        let key = self.run.bytes().get(span.start as usize..span.end as usize)?;
-        Some(str::from_utf8(key).expect("checked when the frame was decoded, and bytes do not change"))
-    }
 }
 
 /// Messages on their way out.

@@ -10,11 +10,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
+use leveret::message::{FIELD_DEPTH_MAX, encode_item, encode_redelivered_item};
 use leveret::model;
 use leveret::wire::{
-    Body, CONTROL_FRAME_BYTES_MAX, FIELD_DEPTH_MAX, LENGTH_PREFIX_BYTES, Side, WireError, decode_frame,
-    decode_frame_from, encode_confirm, encode_deliver_head, encode_frame, encode_item, encode_publish_head,
-    encode_redelivered_item, encode_settle, pb, split_frame,
+    Body, CONTROL_FRAME_BYTES_MAX, LENGTH_PREFIX_BYTES, Side, WireError, decode_frame, decode_frame_from,
+    encode_confirm, encode_deliver_head, encode_frame, encode_publish_head, encode_settle, pb, split_frame,
 };
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};

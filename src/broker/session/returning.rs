@@ -53,7 +53,8 @@ impl<M: Publication> Returning<M> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::{ExchangeName, FieldTable, MessageRun, MessageRunBuilder, Refusal, RoutingKey};
+    use crate::message::{MessageRun, MessageRunBuilder};
+    use crate::model::{ExchangeName, FieldTable, Refusal, RoutingKey};
 
     #[derive(Debug)]
     struct Messages(MessageRun);

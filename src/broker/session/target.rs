@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use super::super::catalog::FIRST_VOLATILE_SHARD;
 use super::super::vhost::Vhost;
-use crate::model::{
-    Entity, ExchangeName, FieldTable, MessageRun, QueueId, Refusal, ReplyCode, RoutingKey, ShardId,
-};
+use crate::message::MessageRun;
+use crate::model::{Entity, ExchangeName, FieldTable, QueueId, Refusal, ReplyCode, RoutingKey, ShardId};
 use crate::routing::{LazyHeaders, RouteError, Routed};
 use crate::shard::{Origin, Segment};
 

@@ -10,8 +10,10 @@ use super::settler::Settler;
 use crate::client::convert::{properties_from_wire, shared_text};
 use crate::client::error::{ConsumeError, SettleError};
 use crate::client::message::Properties;
-use crate::model::{DeliveryTag, MessageRun};
-use crate::wire::{Deliver, DeliveredItem, DeliveredView, Text, pb};
+use crate::message::MessageRun;
+use crate::message::{DeliveredItem, DeliveredView, Text};
+use crate::model::DeliveryTag;
+use crate::wire::{Deliver, pb};
 
 /// What the deliveries of one frame share.
 struct Head {

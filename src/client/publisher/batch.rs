@@ -6,8 +6,9 @@ use prost::Message as _;
 use crate::client::convert::properties_to_wire;
 use crate::client::error::PublishError;
 use crate::client::message::{Message, Properties};
+use crate::message::{FIELD_DEPTH_MAX, encode_item};
 use crate::model::{FieldTable, FieldValue, NAME_BYTES_MAX, NameTooLong};
-use crate::wire::{self, pb};
+use crate::wire::pb;
 
 /// Space for encoding properties, kept from message to message.
 #[derive(Debug, Default)]
@@ -25,7 +26,7 @@ impl EncodeScratch {
             check_properties(properties)?;
             properties_to_wire(properties).encode(&mut self.properties).expect("a BytesMut grows as needed");
         }
-        wire::encode_item(&self.properties, message.body(), routing_key, false, out);
+        encode_item(&self.properties, message.body(), routing_key, false, out);
         Ok(())
     }
 }
@@ -79,8 +80,8 @@ fn check_value(value: &FieldValue, depth: usize) -> Result<(), PublishError> {
 }
 
 fn check_depth(depth: usize) -> Result<(), PublishError> {
-    if depth > wire::FIELD_DEPTH_MAX {
-        let problem = format!("tables and lists nest more than {} deep", wire::FIELD_DEPTH_MAX);
+    if depth > FIELD_DEPTH_MAX {
+        let problem = format!("tables and lists nest more than {} deep", FIELD_DEPTH_MAX);
         return Err(PublishError::Property { field: "headers", problem });
     }
     Ok(())
@@ -167,7 +168,7 @@ impl MessageBatch {
     /// Adds a message without properties.
     pub fn push_body(&mut self, body: &[u8]) {
         let start = self.items.len();
-        wire::encode_item(&[], body, None, false, &mut self.items);
+        encode_item(&[], body, None, false, &mut self.items);
         self.count(body.len(), start);
     }
 
@@ -187,7 +188,7 @@ impl MessageBatch {
             let properties = pb::Properties { headers: Some(headers.into()), ..Default::default() };
             properties.encode(&mut self.scratch.properties).expect("a BytesMut grows as needed");
         }
-        wire::encode_item(&self.scratch.properties, body, Some(routing_key), false, &mut self.items);
+        encode_item(&self.scratch.properties, body, Some(routing_key), false, &mut self.items);
         self.count(body.len(), start);
         Ok(())
     }
@@ -202,7 +203,7 @@ impl MessageBatch {
     ) -> Result<(), PublishError> {
         check_routing_key(routing_key.unwrap_or_default())?;
         let start = self.items.len();
-        wire::encode_item(&properties.encoded, body, routing_key, false, &mut self.items);
+        encode_item(&properties.encoded, body, routing_key, false, &mut self.items);
         self.count(body.len(), start);
         Ok(())
     }

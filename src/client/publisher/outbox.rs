@@ -18,6 +18,7 @@ use super::batch::{EncodeScratch, Items, MessageBatch, Piece};
 use super::ledger::Ledger;
 use crate::client::error::{CloseReason, PublishError};
 use crate::client::message::Message;
+use crate::message::encode_resent_item;
 use crate::wire;
 
 /// A frame is sealed at this size (bytes), or at half of what the server takes if that is less, since the mark of a
@@ -354,7 +355,7 @@ fn resend(frame: &Frame, ledger: &Ledger, out: &mut Vec<OutFrame>) {
         if marked.is_empty() {
             first = sequence;
         }
-        wire::encode_resent_item(item, &mut marked).expect("this client encoded the item in regular form");
+        encode_resent_item(item, &mut marked).expect("this client encoded the item in regular form");
     }
     if !marked.is_empty() {
         out.push(OutFrame { first_sequence: first, items: marked.freeze() });
@@ -370,8 +371,8 @@ mod tests {
     use super::super::Confirmed;
     use super::super::ledger::Fate;
     use super::*;
+    use crate::message::DeliveredItem;
     use crate::model::Durability;
-    use crate::wire::DeliveredItem;
 
     #[derive(Debug, Clone)]
     enum Step {

@@ -322,7 +322,7 @@ async fn properties_arrive_as_they_were_set() {
     let crate::wire::Body::Publish(publish) = frame.body else { panic!("expected a Publish, got {frame:?}") };
     assert_eq!(publish.items.key(0), Some("own"));
     let item = bytes::Bytes::copy_from_slice(publish.items.run.item(0));
-    let properties = crate::wire::message_of(&item).unwrap().properties.unwrap();
+    let properties = crate::message::message_of(&item).unwrap().properties.unwrap();
     let expected = crate::client::convert::properties_to_wire(message.properties().unwrap());
     assert_eq!(properties, expected);
     assert_eq!((properties.expiration_ms, properties.timestamp_ms), (Some(0), Some(5)));

@@ -8,8 +8,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::client::{Backoff, Channel, ConnectOptions, Connection};
+use crate::message::DeliveredItem;
 use crate::wire::pb::{self, frame::Body};
-use crate::wire::{self, DeliveredItem, Side, WireFrame};
+use crate::wire::{self, Side, WireFrame};
 
 /// Nothing in these tests takes longer unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(10);

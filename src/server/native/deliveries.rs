@@ -4,8 +4,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::super::socket::Outbox;
 use crate::broker::{Delivery, Piece};
-use crate::model::message_ends;
-use crate::wire::{ItemFault, encode_deliver_head, encode_got, encode_redelivered_item, pb};
+use crate::message::message_ends;
+use crate::message::{ItemFault, encode_redelivered_item};
+use crate::wire::{encode_deliver_head, encode_got, pb};
 
 /// Messages of one frame together have about so many bytes; a larger one has a frame to itself.
 const FRAME_BYTES: usize = 256 * 1024;

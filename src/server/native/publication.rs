@@ -1,8 +1,9 @@
 //! Published messages as the broker wants to see them.
 
 use crate::broker::Publication;
-use crate::model::{FieldTable, MessageRun, Refusal};
-use crate::wire::{DeliveredItem, Items, headers_of};
+use crate::message::MessageRun;
+use crate::message::{DeliveredItem, Items, headers_of};
+use crate::model::{FieldTable, Refusal};
 
 impl Publication for Items {
     fn run(&self) -> &MessageRun {

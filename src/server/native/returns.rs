@@ -3,8 +3,9 @@
 use bytes::BytesMut;
 
 use crate::broker::Returned;
+use crate::message::Items;
 use crate::model::{Refusal, ReplyCode};
-use crate::wire::{Items, encode_return, pb};
+use crate::wire::{encode_return, pb};
 
 /// No more messages go back while so many bytes wait to be written.
 pub(super) const RETURNS_BYTES_MAX: usize = 256 * 1024;

@@ -9,10 +9,11 @@ use crate::broker::{
     Address, ConsumeRequest, Fetched, FrontEnd, Outcome, Publish, Session, SettleRequest, Settlement,
     Shortage, TagRange, Word,
 };
+use crate::message::{ItemFault, Items};
 use crate::model::Refusal;
 use crate::protocol::{self, Action, PublishTo, put_done, put_error};
 use crate::wire::pb::frame::Body;
-use crate::wire::{ItemFault, Items, encode_frame, pb};
+use crate::wire::{encode_frame, pb};
 
 /// The front end that this is.
 #[derive(Debug)]

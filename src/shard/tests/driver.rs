@@ -6,10 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::model::{
-    BodySequence, ConnectionId, ExchangeName, MessageRun, QueueId, RoutingKey, ShardId, Timestamp,
-    message_ends,
-};
+use crate::message::{MessageRun, message_ends};
+use crate::model::{BodySequence, ConnectionId, ExchangeName, QueueId, RoutingKey, ShardId, Timestamp};
 use crate::queue::SequenceRun;
 use crate::shard::bodies::Missing;
 use crate::shard::read_back::read_back;

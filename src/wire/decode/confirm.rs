@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use prost::Message as _;
 
+use crate::message::{LENGTH, Reader, VARINT, key};
 use crate::wire::error::WireError;
 use crate::wire::pb;
-use crate::wire::reader::{LENGTH, Reader, VARINT, key};
 
 pub(super) fn decode_confirm(frame: &[u8], range: Range<usize>) -> Result<pb::Confirm, WireError> {
     const PUBLISHER: u32 = key(1, VARINT);

@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{ENDS_RESERVED_MAX, each_item};
-use crate::model::MessageRun;
+use super::each_item;
+use crate::message::Text;
+use crate::message::item;
+use crate::message::put_varint;
+use crate::message::{ENDS_RESERVED_MAX, MessageRun};
+use crate::message::{LENGTH, Reader, VARINT, key};
 use crate::wire::error::WireError;
 use crate::wire::frame::Deliver;
-use crate::wire::item;
-use crate::wire::reader::{LENGTH, Reader, VARINT, key};
-use crate::wire::text::Text;
-use crate::wire::varint::put_varint;
 
 pub(super) fn decode_deliver(frame: &Bytes, range: Range<usize>) -> Result<Deliver, WireError> {
     const CONSUMER: u32 = key(1, VARINT);

@@ -6,7 +6,6 @@
 mod confirm;
 mod deliver;
 mod publish;
-mod run;
 mod settle;
 
 use std::ops::Range;
@@ -22,14 +21,11 @@ use super::error::WireError;
 use super::frame::{Body, WireFrame};
 use super::kinds::{self, Kind, Side};
 use super::pb;
-use super::reader::{Broken, LENGTH, Reader, VARINT, key};
+use crate::message::{Broken, LENGTH, Reader, VARINT, key};
 
 /// Largest frame that a client may send if it carries no messages, in bytes. Generated code turns two bytes of an
 /// empty submessage into dozens in memory; this bounds the product.
 pub const CONTROL_FRAME_BYTES_MAX: usize = 1024 * 1024;
-
-/// Most places reserved at once for the ends of a run's messages.
-const ENDS_RESERVED_MAX: usize = 4096;
 
 /// Decodes a frame that came from either side: the bytes after the length prefix. Messages are not copied.
 pub fn decode_frame(frame: Bytes) -> Result<WireFrame, WireError> {

@@ -6,13 +6,15 @@ use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
 use super::each_item;
-use super::run::RunScan;
-use crate::wire::error::{ItemFault, WireError};
-use crate::wire::frame::{Items, Publish};
-use crate::wire::item;
+use crate::message::ItemFault;
+use crate::message::Items;
+use crate::message::RunScan;
+use crate::message::item;
+use crate::message::{Broken, LENGTH, Reader, VARINT, key};
+use crate::message::{Origin, append_regular};
+use crate::wire::error::WireError;
+use crate::wire::frame::Publish;
 use crate::wire::pb;
-use crate::wire::reader::{Broken, LENGTH, Reader, VARINT, key};
-use crate::wire::regular::{Origin, append_regular};
 
 /// What a Publish says besides its messages.
 #[derive(Default)]

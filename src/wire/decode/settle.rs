@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use crate::message::{LENGTH, Reader, VARINT, key};
 use crate::wire::error::WireError;
 use crate::wire::pb;
-use crate::wire::reader::{LENGTH, Reader, VARINT, key};
 
 pub(super) fn decode_settle(frame: &[u8], range: Range<usize>) -> Result<pb::Settle, WireError> {
     const CONSUMER: u32 = key(1, VARINT);

@@ -6,9 +6,9 @@ use proptest::option;
 use proptest::prelude::*;
 use prost::Message as _;
 
-use super::super::reader::Reader;
 use super::super::*;
 use super::{encoded, generated, scrambled, with_prefix};
+use crate::message::*;
 
 /// Reads a frame both ways. The hand-written reader may refuse more, but only for the rules that protobuf does not
 /// know; what both accept must be equal.

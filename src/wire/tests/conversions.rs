@@ -1,5 +1,6 @@
 //! Generated types and the words of `model`.
 
+use crate::message::*;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use prost::Message as _;

@@ -1,5 +1,6 @@
 //! Every fault by name, and what the peer is told.
 
+use crate::message::*;
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 

@@ -1,5 +1,6 @@
 //! Bytes that no honest peer sends.
 
+use crate::message::*;
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;

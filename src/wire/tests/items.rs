@@ -1,5 +1,6 @@
 //! Looking into stored and delivered messages.
 
+use crate::message::*;
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 

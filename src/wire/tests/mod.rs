@@ -9,13 +9,14 @@ mod items;
 mod scrambled;
 mod stream;
 
+use crate::message::ItemFault;
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
 use super::{Body, Deliver, Publish, WireFrame, pb};
 
 /// A frame as generated code would hold it, so that both readings can be compared.
-fn generated(frame: &WireFrame) -> Result<pb::Frame, super::ItemFault> {
+fn generated(frame: &WireFrame) -> Result<pb::Frame, ItemFault> {
     let body = match &frame.body {
         Body::Publish(publish) => pb::frame::Body::Publish(generated_publish(publish)),
         Body::Confirm(confirm) => pb::frame::Body::Confirm(confirm.clone()),
@@ -45,7 +46,7 @@ fn generated_publish(publish: &Publish) -> pb::Publish {
     }
 }
 
-fn generated_deliver(deliver: &Deliver) -> Result<pb::Deliver, super::ItemFault> {
+fn generated_deliver(deliver: &Deliver) -> Result<pb::Deliver, ItemFault> {
     let mut items = Vec::new();
     for item in deliver.messages() {
         let item = item?;

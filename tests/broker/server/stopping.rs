@@ -12,7 +12,8 @@ use leveret::model::{ExchangeName, FieldTable, QueueName, RoutingKey};
 use leveret::wire::pb;
 use leveret::wire::pb::frame::Body as Cold;
 
-use leveret::wire::{Body, Items, Side, decode_frame_from, encode_frame};
+use leveret::message::Items;
+use leveret::wire::{Body, Side, decode_frame_from, encode_frame};
 
 use super::support::{Client, Served, Settings, broker, item, publish_frame, settle};
 

@@ -4,14 +4,16 @@ use std::ops::Range;
 
 use bytes::{Buf, Bytes};
 
-use super::ENDS_RESERVED_MAX;
-use crate::model::MessageRun;
-use crate::wire::frame::{Items, KeySpan};
-use crate::wire::item;
+use super::item;
+use super::items::{Items, KeySpan};
+use super::run::MessageRun;
+
+/// Most places reserved at once for the ends of a run's messages.
+pub(crate) const ENDS_RESERVED_MAX: usize = 4096;
 
 /// Finds and checks a run of messages without copying them.
 #[derive(Default)]
-pub(super) struct RunScan {
+pub(crate) struct RunScan {
     /// Where the run lies in the bytes scanned.
     run: Range<usize>,
     ends: Vec<u32>,
@@ -24,7 +26,7 @@ impl RunScan {
     /// Takes items from `start` on until something else follows. Whether all were regular and followed those that
     /// were taken before; if not, [`end`](Self::end) is where the first one that was not taken begins.
     #[inline]
-    pub(super) fn scan(&mut self, bytes: &[u8], start: usize) -> bool {
+    pub(crate) fn scan(&mut self, bytes: &[u8], start: usize) -> bool {
         if self.ends.is_empty() {
             self.run = start..start;
         } else if self.run.end != start {
@@ -40,12 +42,12 @@ impl RunScan {
     }
 
     /// Number of items taken.
-    pub(super) fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         self.ends.len() as u32
     }
 
     /// First byte after the items taken.
-    pub(super) fn end(&self) -> usize {
+    pub(crate) fn end(&self) -> usize {
         self.run.end
     }
 
@@ -76,7 +78,7 @@ impl RunScan {
     }
 
     /// The run, cut out of the bytes that were scanned.
-    pub(super) fn finish(self, mut bytes: Bytes) -> Items {
+    pub(crate) fn finish(self, mut bytes: Bytes) -> Items {
         bytes.truncate(self.run.end);
         bytes.advance(self.run.start);
         Items {
@@ -93,7 +95,7 @@ mod tests {
     use bytes::BytesMut;
 
     use super::*;
-    use crate::wire::encode_item;
+    use crate::message::encode_item;
 
     #[test]
     fn a_tiny_first_message_does_not_reserve_for_millions() {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::str;
 
-use super::error::ItemFault;
+use super::fault::ItemFault;
 use super::reader::{FIXED64, LENGTH, Reader, VARINT, key};
 use crate::model::NAME_BYTES_MAX;
 
@@ -41,10 +41,10 @@ const RULES: [Option<(&str, Rule)>; 14] = [
     Some(("delivery_mode", Rule::Number { max: 2 })),
 ];
 
-pub(super) const HEADERS: u32 = key(3, LENGTH);
+pub(crate) const HEADERS: u32 = key(3, LENGTH);
 
 /// Checks the properties that lie in `range` of `bytes`. Unknown fields need only be well-formed.
-pub(super) fn check(bytes: &[u8], range: Range<usize>) -> Result<(), ItemFault> {
+pub(crate) fn check(bytes: &[u8], range: Range<usize>) -> Result<(), ItemFault> {
     let mut reader = Reader::within(bytes, range);
     while !reader.is_done() {
         let key = reader.key()?;

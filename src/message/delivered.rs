@@ -5,14 +5,14 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
-use super::error::ItemFault;
+use super::fault::ItemFault;
 use super::item::{self, ItemParts};
-use super::pb;
 use super::properties;
 use super::reader::Reader;
 use super::regular::{Origin, append_regular};
 use super::text::Text;
 use crate::model::FieldTable;
+use crate::pb;
 
 /// One message of a `Deliver`. Its parts share memory with the frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,14 +92,14 @@ fn delivered_parts(bytes: &[u8], range: Range<usize>) -> Option<(ItemParts, bool
 }
 
 impl DeliveredItem {
-    /// Decodes one item, its field key and length included (what a [`MessageRun`](crate::model::MessageRun) holds).
+    /// Decodes one item, its field key and length included (what a [`MessageRun`](crate::message::MessageRun) holds).
     pub fn decode(item: &Bytes) -> Result<Self, ItemFault> {
         Self::decode_within(item, 0..item.len())
     }
 
     /// Decodes the item that fills `range` of `bytes`.
     #[inline]
-    pub(super) fn decode_within(bytes: &Bytes, range: Range<usize>) -> Result<Self, ItemFault> {
+    pub(crate) fn decode_within(bytes: &Bytes, range: Range<usize>) -> Result<Self, ItemFault> {
         match Self::decode_regular(bytes, range.clone()) {
             Some(item) => Ok(item),
             None => Self::decode_irregular(&bytes[range]),
@@ -182,7 +182,7 @@ pub fn message_of(item: &Bytes) -> Result<pb::Message, ItemFault> {
 }
 
 /// The parts of an item that was stored, which is always regular.
-pub(super) fn regular_parts(item: &[u8]) -> Result<ItemParts, ItemFault> {
+pub(crate) fn regular_parts(item: &[u8]) -> Result<ItemParts, ItemFault> {
     item::scan(item, 0)
         .filter(|parts| parts.end == item.len())
         .ok_or(ItemFault::Malformed { what: "an item that was stored in another form", offset: 0 })

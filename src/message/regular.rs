@@ -8,7 +8,7 @@ use std::str;
 
 use bytes::{BufMut, BytesMut};
 
-use super::error::ItemFault;
+use super::fault::ItemFault;
 use super::item;
 use super::properties;
 use super::reader::{LENGTH, Reader, VARINT, key};
@@ -17,7 +17,7 @@ use crate::model::NAME_BYTES_MAX;
 
 /// Which fields an item may keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(crate) enum Origin {
     /// From a publisher: what only the server may say is left out.
     Publisher,
     /// From the server.
@@ -39,7 +39,7 @@ struct Pieces {
 }
 
 /// Appends the item whose contents (without key and length) lie in `range` of `bytes`, in regular form.
-pub(super) fn append_regular(
+pub(crate) fn append_regular(
     bytes: &[u8],
     range: Range<usize>,
     origin: Origin,

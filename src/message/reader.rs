@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::error::{ItemFault, WireError};
+use super::fault::ItemFault;
 
 /// Deepest nesting of unknown groups that is skipped. Decoders commonly stop at 100 levels in all; our own messages
 /// take up to 60 of them.
@@ -13,29 +13,23 @@ const GROUP_DEPTH_MAX: usize = 16;
 /// Longest varint in bytes.
 const VARINT_BYTES_MAX: usize = 10;
 
-pub(super) const VARINT: u32 = 0;
-pub(super) const FIXED64: u32 = 1;
-pub(super) const LENGTH: u32 = 2;
+pub(crate) const VARINT: u32 = 0;
+pub(crate) const FIXED64: u32 = 1;
+pub(crate) const LENGTH: u32 = 2;
 const GROUP_START: u32 = 3;
 const GROUP_END: u32 = 4;
-pub(super) const FIXED32: u32 = 5;
+pub(crate) const FIXED32: u32 = 5;
 
 /// The key of a field: its number and wire type.
-pub(super) const fn key(number: u32, wire_type: u32) -> u32 {
+pub(crate) const fn key(number: u32, wire_type: u32) -> u32 {
     number << 3 | wire_type
 }
 
 /// A place where bytes stop being protobuf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Broken {
-    pub(super) what: &'static str,
-    pub(super) offset: usize,
-}
-
-impl From<Broken> for WireError {
-    fn from(broken: Broken) -> Self {
-        Self::Malformed { what: broken.what, offset: broken.offset }
-    }
+pub(crate) struct Broken {
+    pub(crate) what: &'static str,
+    pub(crate) offset: usize,
 }
 
 impl From<Broken> for ItemFault {
@@ -46,62 +40,62 @@ impl From<Broken> for ItemFault {
 
 /// A reading position in bytes. Offsets stay those of the whole slice, so that they can be used to slice the frame.
 #[derive(Debug, Clone)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     /// Ends where the message being read ends.
     bytes: &'a [u8],
     position: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, position: 0 }
     }
 
     /// A reader of one range of `bytes`; its positions are those in `bytes`.
     #[inline]
-    pub(super) fn within(bytes: &'a [u8], range: Range<usize>) -> Self {
+    pub(crate) fn within(bytes: &'a [u8], range: Range<usize>) -> Self {
         Self { bytes: &bytes[..range.end], position: range.start }
     }
 
     #[inline]
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.position >= self.bytes.len()
     }
 
     #[inline]
-    pub(super) fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.position
     }
 
     /// Where the message being read ends.
     #[inline]
-    pub(super) fn end(&self) -> usize {
+    pub(crate) fn end(&self) -> usize {
         self.bytes.len()
     }
 
     /// Whether the next byte is `expected`.
     #[inline]
-    pub(super) fn is_at(&self, expected: u8) -> bool {
+    pub(crate) fn is_at(&self, expected: u8) -> bool {
         self.bytes.get(self.position) == Some(&expected)
     }
 
     /// Goes to a position further on, as found by another reading of the same bytes.
     #[inline]
-    pub(super) fn advance_to(&mut self, position: usize) {
+    pub(crate) fn advance_to(&mut self, position: usize) {
         debug_assert!((self.position..=self.bytes.len()).contains(&position));
         self.position = position;
     }
 
     /// Takes the next byte if it is `expected`.
     #[inline]
-    pub(super) fn take(&mut self, expected: u8) -> bool {
+    pub(crate) fn take(&mut self, expected: u8) -> bool {
         let is_there = self.is_at(expected);
         self.position += usize::from(is_there);
         is_there
     }
 
     #[inline]
-    pub(super) fn varint(&mut self) -> Result<u64, Broken> {
+    pub(crate) fn varint(&mut self) -> Result<u64, Broken> {
         match self.bytes.get(self.position) {
             Some(&byte) if byte < 0x80 => {
                 self.position += 1;
@@ -130,7 +124,7 @@ impl<'a> Reader<'a> {
 
     /// The next field's key; its field number is never 0.
     #[inline]
-    pub(super) fn key(&mut self) -> Result<u32, Broken> {
+    pub(crate) fn key(&mut self) -> Result<u32, Broken> {
         let start = self.position;
         let key = self.varint()?;
         match u32::try_from(key) {
@@ -141,7 +135,7 @@ impl<'a> Reader<'a> {
 
     /// The range of a length-delimited value, which is stepped over.
     #[inline]
-    pub(super) fn range(&mut self) -> Result<Range<usize>, Broken> {
+    pub(crate) fn range(&mut self) -> Result<Range<usize>, Broken> {
         let length = self.varint()?;
         let left = self.bytes.len() - self.position;
         if length > left as u64 {
@@ -153,7 +147,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Steps over the value of a field whose key was just read.
-    pub(super) fn skip(&mut self, key: u32) -> Result<(), Broken> {
+    pub(crate) fn skip(&mut self, key: u32) -> Result<(), Broken> {
         self.skip_nested(key, 0)
     }
 
@@ -190,7 +184,7 @@ impl<'a> Reader<'a> {
 
     /// The error that something is wrong at the present position.
     #[cold]
-    pub(super) fn broken(&self, what: &'static str) -> Broken {
+    pub(crate) fn broken(&self, what: &'static str) -> Broken {
         Broken { what, offset: self.position }
     }
 }

@@ -18,44 +18,44 @@
 use std::ops::Range;
 use std::str;
 
-use super::frame::KeySpan;
+use super::items::KeySpan;
 use super::properties;
 use super::reader::{LENGTH, Reader};
 use crate::model::NAME_BYTES_MAX;
 
-pub(super) const ITEMS: u8 = 0x2a;
-pub(super) const MESSAGE: u8 = 0x0a;
-pub(super) const ROUTING_KEY: u8 = 0x12;
-pub(super) const RESENT: u8 = 0x18;
-pub(super) const REDELIVERED: u8 = 0x20;
-pub(super) const DELIVERY_COUNT: u8 = 0x28;
-pub(super) const PROPERTIES: u8 = 0x0a;
-pub(super) const BODY: u8 = 0x12;
+pub(crate) const ITEMS: u8 = 0x2a;
+pub(crate) const MESSAGE: u8 = 0x0a;
+pub(crate) const ROUTING_KEY: u8 = 0x12;
+pub(crate) const RESENT: u8 = 0x18;
+pub(crate) const REDELIVERED: u8 = 0x20;
+pub(crate) const DELIVERY_COUNT: u8 = 0x28;
+pub(crate) const PROPERTIES: u8 = 0x0a;
+pub(crate) const BODY: u8 = 0x12;
 
 /// Where the parts of a regular item lie.
 #[derive(Debug, Clone)]
-pub(super) struct ItemParts {
+pub(crate) struct ItemParts {
     /// First byte after the item's key and length.
-    pub(super) content: usize,
+    pub(crate) content: usize,
     /// The message, without its key and length.
-    pub(super) message: Range<usize>,
-    pub(super) properties: Option<Range<usize>>,
+    pub(crate) message: Range<usize>,
+    pub(crate) properties: Option<Range<usize>>,
     /// Empty if absent.
-    pub(super) body: Range<usize>,
-    pub(super) routing_key: KeySpan,
+    pub(crate) body: Range<usize>,
+    pub(crate) routing_key: KeySpan,
     /// Where `resent` is or would be.
-    pub(super) flags: usize,
-    pub(super) resent: bool,
+    pub(crate) flags: usize,
+    pub(crate) resent: bool,
     /// Where `redelivered` is or would be.
-    pub(super) delivery: usize,
+    pub(crate) delivery: usize,
     /// First byte after the item.
-    pub(super) end: usize,
+    pub(crate) end: usize,
 }
 
 /// Reads an item that is a body of 1 to 16,383 bytes and nothing else, as most are. Gives the end of the item and the
 /// length of the body.
 #[inline]
-pub(super) fn scan_plain(bytes: &[u8], start: usize) -> Option<(usize, usize)> {
+pub(crate) fn scan_plain(bytes: &[u8], start: usize) -> Option<(usize, usize)> {
     let item = scan_short(bytes, start, ITEMS)?;
     let message = scan_short(bytes, item.start, MESSAGE)?;
     let body = scan_short(bytes, message.start, BODY)?;
@@ -80,7 +80,7 @@ fn scan_short(bytes: &[u8], start: usize, key: u8) -> Option<Range<usize>> {
 /// Reads the item that starts at `start`, as far as a publisher may fill it, and checks what is in its message.
 /// `None`: it is faulty or not regular, see `regular.rs`.
 #[inline]
-pub(super) fn scan_published(bytes: &[u8], start: usize) -> Option<ItemParts> {
+pub(crate) fn scan_published(bytes: &[u8], start: usize) -> Option<ItemParts> {
     let parts = scan(bytes, start)?;
     if parts.delivery != parts.end {
         return None;
@@ -94,7 +94,7 @@ pub(super) fn scan_published(bytes: &[u8], start: usize) -> Option<ItemParts> {
 /// Reads the regular item that starts at `start` up to the fields for deliveries, which are left to the caller. Does
 /// not look into properties.
 #[inline]
-pub(super) fn scan(bytes: &[u8], start: usize) -> Option<ItemParts> {
+pub(crate) fn scan(bytes: &[u8], start: usize) -> Option<ItemParts> {
     let mut reader = Reader::within(bytes, start..bytes.len());
     if !reader.take(ITEMS) {
         return None;

@@ -1,0 +1,63 @@
+//! Messages of a publisher, checked.
+
+use std::str;
+
+use super::run::MessageRun;
+
+/// Published messages, checked: every item holds a message and nothing but what a publisher may set.
+#[derive(Debug, Clone, Default)]
+pub struct Items {
+    /// The messages' bytes and where each one ends.
+    pub run: MessageRun,
+    /// Where in the run each message's own routing key is; empty when no message has one.
+    pub(crate) keys: Vec<KeySpan>,
+    /// Size of the largest body, in bytes.
+    pub body_bytes_max: usize,
+    /// Sizes of all bodies together, in bytes.
+    pub body_bytes: usize,
+}
+
+/// Where a routing key lies in its run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeySpan {
+    pub(crate) start: u32,
+    /// Before `start` if the message has no key of its own.
+    pub(crate) end: u32,
+}
+
+impl KeySpan {
+    pub(crate) const ABSENT: Self = Self { start: 1, end: 0 };
+
+    pub(crate) fn is_present(self) -> bool {
+        self.start <= self.end
+    }
+
+    /// The same place, counted from `origin`.
+    pub(crate) fn relative_to(self, origin: usize) -> Self {
+        Self { start: self.start - origin as u32, end: self.end - origin as u32 }
+    }
+}
+
+impl Items {
+    /// Number of messages.
+    pub fn len(&self) -> usize {
+        self.run.len()
+    }
+
+    /// Whether there is no message.
+    pub fn is_empty(&self) -> bool {
+        self.run.is_empty()
+    }
+
+    /// Whether any message has a routing key of its own.
+    pub fn has_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// The message's own routing key, which overrides its target's. At most 255 bytes.
+    pub fn key(&self, index: usize) -> Option<&str> {
+        let span = self.keys.get(index)?;
+        let key = self.run.bytes().get(span.start as usize..span.end as usize)?;
+        Some(str::from_utf8(key).expect("checked when the frame was decoded, and bytes do not change"))
+    }
+}
