@@ -14,6 +14,7 @@ use super::catalog::{
 };
 use super::hand_over::Places;
 use super::login::Identity;
+use super::platform::Platform;
 use super::vhost::{QueueDefinition, Vhost};
 use crate::auth::{LoginCache, Password, SALT_BYTES, User, hash_password, may_open};
 use crate::model::{
@@ -24,7 +25,7 @@ use crate::shard::{
     Command, ConsumerKey, DiskGauge, Mailbox, MemoryGauge, QueueCounts, QueueState, SealConditions,
     ShardHandle, out_of_service,
 };
-use crate::storage::{DataDirectory, Disk, KnownLog};
+use crate::storage::{DataDirectory, KnownLog};
 
 /// What a broker needs to know.
 #[derive(Debug, Clone)]
@@ -91,15 +92,9 @@ pub(super) struct Shared {
     pub(super) stored_body_bytes_max: u64,
     /// Shards that do not work, and why.
     faults: Mutex<BTreeMap<ShardId, Arc<str>>>,
-    place: Option<Home>,
-}
-
-/// Where the broker keeps everything.
-#[derive(Debug)]
-pub(super) struct Home {
-    /// Locked as long as the broker lives.
-    pub(super) directory: DataDirectory,
-    pub(super) disk: Arc<dyn Disk>,
+    /// Where the broker keeps everything; locked as long as the broker lives.
+    pub(super) directory: Option<DataDirectory>,
+    pub(super) platform: Platform,
 }
 
 /// A connection as lists show it.
@@ -166,7 +161,7 @@ impl Shared {
         catalog: Arc<Mailbox<CatalogCommand>>,
         stop_catalog: oneshot::Sender<oneshot::Sender<Stopped>>,
         logins: LoginCache,
-        place: Option<Home>,
+        platform: Platform,
     ) -> Self {
         let login_permits = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
         Self {
@@ -185,7 +180,8 @@ impl Shared {
             consumer_tags: Mutex::default(),
             stored_body_bytes_max: 0,
             faults: Mutex::default(),
-            place,
+            directory: None,
+            platform,
         }
     }
 
@@ -459,8 +455,8 @@ impl Broker {
     async fn note_end(&self, catalog: KnownLog) {
         let shared = Arc::clone(&self.shared);
         let noted = tokio::task::spawn_blocking(move || {
-            let place = shared.place.as_ref();
-            place.map_or(Ok(()), |place| place.directory.note_catalog(&*place.disk, catalog))
+            let directory = shared.directory.as_ref();
+            directory.map_or(Ok(()), |directory| directory.note_catalog(&*shared.platform.disk, catalog))
         });
         match noted.await {
             Ok(Ok(())) => {}
@@ -470,10 +466,9 @@ impl Broker {
     }
 
     pub(super) async fn hash(&self, password: Password) -> Result<crate::auth::PasswordHash, Refusal> {
-        let mut salt = [0; SALT_BYTES];
         let failed =
             |what: String| Refusal::new(ReplyCode::InternalError, format!("cannot hash a password: {what}"));
-        getrandom::fill(&mut salt).map_err(|error| failed(error.to_string()))?;
+        let salt = self.shared.platform.random::<SALT_BYTES>().map_err(failed)?;
         let permit = Arc::clone(&self.shared.login_permits).acquire_owned().await.map_err(|_| stopping())?;
         let hashed = tokio::task::spawn_blocking(move || {
             let _permit = permit;

@@ -10,6 +10,7 @@ mod hand_over;
 mod inspect;
 mod login;
 mod open;
+mod platform;
 mod session;
 mod shortage;
 mod vhost;
@@ -28,6 +29,7 @@ pub use hand_over::Place;
 pub use inspect::{ConsumerListing, Page, QueueListing};
 pub use login::Identity;
 pub use open::{OpenFailure, open, open_on};
+pub use platform::{Platform, Randomness};
 pub use session::{
     Address, Confirmation, ConfirmedRun, ConsumeRequest, Fetched, FrontEnd, Introduction, Publication,
     Publish, Returned, Session, SettleRequest, Word,

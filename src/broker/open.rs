@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::broker::{Broker, BrokerOptions, Gauges, Home, Shared};
+use super::broker::{Broker, BrokerOptions, Gauges, Shared};
 use super::catalog::{
     Catalog, CatalogKeeper, CatalogTask, FIRST_VOLATILE_SHARD, Incomplete, NewBroker, OpenedLog, Sealings,
     Surroundings, VOLATILE_SHARDS, open_log,
 };
+use super::platform::Platform;
 use super::shortage::watch_disk;
 use super::vhost::Vhost;
 use crate::auth::{KEY_BYTES, LoginCache, SALT_BYTES, hash_password};
@@ -22,7 +23,7 @@ use crate::shard::{
 };
 use crate::storage::{
     DataDirectory, DirectLog, DirectLogOptions, Disk, KnownLog, LogIndex, MemoryLog,
-    OpenFailure as LogOpenFailure, RealDisk, ShardLog,
+    OpenFailure as LogOpenFailure, ShardLog,
 };
 
 /// Successful logins that are remembered.
@@ -67,14 +68,15 @@ impl std::error::Error for OpenFailure {}
 /// # Errors
 /// See [`OpenFailure`].
 pub fn open(options: BrokerOptions) -> Result<Broker, OpenFailure> {
-    open_on(options, Arc::new(RealDisk))
+    open_on(options, Platform::of_system())
 }
 
-/// As [`open`], on any disk.
+/// As [`open`], on any disk, with any clock and source of randomness.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_on(options: BrokerOptions, disk: Arc<dyn Disk>) -> Result<Broker, OpenFailure> {
+pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, OpenFailure> {
+    let disk = Arc::clone(&platform.disk);
     let directory = options.data.as_deref().map(|data| DataDirectory::open_on(&*disk, data)).transpose();
     let directory = directory.map_err(|failure| OpenFailure::Directory(failure.to_string()))?;
     let progress = Arc::new(Notify::new());
@@ -97,7 +99,7 @@ pub fn open_on(options: BrokerOptions, disk: Arc<dyn Disk>) -> Result<Broker, Op
     }
 
     let mut surroundings = Surroundings {
-        name_key: getrandom::u64().map_err(|error| no_randomness(&error))?,
+        name_key: u64::from_ne_bytes(platform.random().map_err(OpenFailure::Security)?),
         failed_shards: BTreeMap::new(),
     };
     let notices = Arc::new(Mailbox::default());
@@ -105,19 +107,18 @@ pub fn open_on(options: BrokerOptions, disk: Arc<dyn Disk>) -> Result<Broker, Op
         memory: Arc::new(MemoryGauge::new(options.memory_bytes_max)),
         disk: Arc::new(DiskGauge::default()),
     };
-    let world = World { options: &options, disk: &disk, notices: &notices, gauges: &gauges };
+    let world = World { options: &options, platform: &platform, notices: &notices, gauges: &gauges };
     let mut started = match &directory {
         Some(directory) => start_durable_shards(&world, directory, &catalog, &mut surroundings)?,
         None => StartedShards::default(),
     };
-    complete(&mut catalog, &options, started.logs, &mut *log)?;
+    complete(&mut catalog, &world, started.logs, &mut *log)?;
     for number in 0..VOLATILE_SHARDS {
         let id = ShardId(FIRST_VOLATILE_SHARD + number);
         started.handles.insert(id, start_volatile_shard(&world, id));
     }
 
-    let mut key = [0; KEY_BYTES];
-    getrandom::fill(&mut key).map_err(|error| no_randomness(&error))?;
+    let key = platform.random::<KEY_BYTES>().map_err(OpenFailure::Security)?;
     let commands = Arc::new(Mailbox::default());
     let (stop_catalog, stop) = oneshot::channel();
     let logins = LoginCache::new(key, LOGINS_MAX);
@@ -128,8 +129,9 @@ pub fn open_on(options: BrokerOptions, disk: Arc<dyn Disk>) -> Result<Broker, Op
         Arc::clone(&commands),
         stop_catalog,
         logins,
-        directory.map(|directory| Home { directory, disk: Arc::clone(&disk) }),
+        platform.clone(),
     );
+    shared.directory = directory;
     shared.stored_body_bytes_max = catalog.body_bytes_max;
     let shared = Arc::new(shared);
     surroundings.failed_shards.iter().for_each(|(shard, what)| shared.note_fault(*shard, what));
@@ -166,10 +168,11 @@ fn has_shards(disk: &dyn Disk, data: &Path) -> std::io::Result<bool> {
 /// Gives a new broker its vhost, its first user and its shards.
 fn complete(
     catalog: &mut Catalog,
-    options: &BrokerOptions,
+    world: &World<'_>,
     shard_logs: BTreeMap<ShardId, KnownLog>,
     log: &mut dyn ShardLog,
 ) -> Result<(), OpenFailure> {
+    let options = world.options;
     if options.data.is_some() && ![0, options.shards].contains(&catalog.durable_shards) {
         tracing::warn!(
             configured = options.shards,
@@ -179,8 +182,7 @@ fn complete(
     }
     let first_user = match &options.first_user {
         Some((name, password)) if catalog.users.is_empty() => {
-            let mut salt = [0; SALT_BYTES];
-            getrandom::fill(&mut salt).map_err(|error| no_randomness(&error))?;
+            let salt = world.platform.random::<SALT_BYTES>().map_err(OpenFailure::Security)?;
             let hash = hash_password(password, &salt);
             Some((name.clone(), hash.map_err(|error| OpenFailure::Security(error.to_string()))?))
         }
@@ -192,7 +194,7 @@ fn complete(
         body_bytes_max: options.message_bytes_max as u64,
         first_user,
     };
-    new.complete(catalog, log).map_err(|incomplete| match incomplete {
+    new.complete(catalog, log, (world.platform.clock)()).map_err(|incomplete| match incomplete {
         Incomplete::Refused(refusal) => OpenFailure::Security(refusal.to_string()),
         Incomplete::Log(failure) => OpenFailure::Catalog(failure.to_string()),
     })
@@ -201,7 +203,7 @@ fn complete(
 /// What all shards have in common.
 struct World<'a> {
     options: &'a BrokerOptions,
-    disk: &'a Arc<dyn Disk>,
+    platform: &'a Platform,
     notices: &'a Arc<Mailbox<Notice>>,
     gauges: &'a Gauges,
 }
@@ -263,7 +265,7 @@ fn start_durable_shard(
     let mut shard = Shard::new(shard_options(id, world.options), Arc::clone(world.notices));
     let wake = Arc::clone(&mailbox);
     let log = DirectLog::open(
-        Arc::clone(world.disk),
+        Arc::clone(&world.platform.disk),
         &directory.log_directory(&format!("{SHARD_DIRECTORY_PREFIX}{id}")),
         DirectLogOptions {
             create_if_missing: is_new,
@@ -286,7 +288,7 @@ fn start_durable_shard(
     shard.watch_disk(Arc::clone(&world.gauges.disk));
     shard.start(Box::new(log), &queues_on(catalog, id), catalog.last_numbered()).map_err(failed)?;
     let known = known.expect("a log on a disk has an id");
-    Ok((spawn(shard, mailbox), known))
+    Ok((spawn(shard, mailbox, Arc::clone(&world.platform.clock)), known))
 }
 
 fn start_volatile_shard(world: &World<'_>, id: ShardId) -> ShardHandle {
@@ -294,7 +296,7 @@ fn start_volatile_shard(world: &World<'_>, id: ShardId) -> ShardHandle {
     shard.count_in(Arc::clone(&world.gauges.memory));
     let started = shard.start(Box::new(MemoryLog::new()), &[], QueueId(0));
     debug_assert!(started.is_ok(), "a log in memory misses nothing");
-    spawn(shard, Arc::new(Mailbox::default()))
+    spawn(shard, Arc::new(Mailbox::default()), Arc::clone(&world.platform.clock))
 }
 
 fn shard_options(id: ShardId, options: &BrokerOptions) -> ShardOptions {
@@ -324,8 +326,4 @@ fn publish_catalog(shared: &Shared, catalog: &Catalog) {
         vhosts.insert(name.clone(), Arc::new(vhost));
     }
     shared.replace_users(&catalog.users);
-}
-
-fn no_randomness(error: &getrandom::Error) -> OpenFailure {
-    OpenFailure::Security(format!("the operating system gives no random bytes: {error}"))
 }

@@ -22,4 +22,4 @@ pub use limits::{
 pub(crate) use line_end::without_line_end;
 pub use names::{ExchangeName, NameTooLong, QueueName, RoutingKey, UserName, VhostName};
 pub use refusal::{Entity, Refusal, ReplyCode};
-pub use timestamp::Timestamp;
+pub use timestamp::{Clock, Timestamp};

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::{spawn_blocking, yield_now};
@@ -13,7 +13,7 @@ use super::command::Command;
 use super::job::LogAccess;
 use super::mailbox::Mailbox;
 use super::shard::Shard;
-use crate::model::{ShardId, Timestamp};
+use crate::model::{Clock, ShardId};
 use crate::storage::KnownLog;
 
 /// The way to a running shard.
@@ -51,14 +51,14 @@ impl ShardHandle {
     }
 }
 
-/// Runs a shard whose mailbox is `commands`: the same that its log was told to report progress to.
-pub fn spawn(shard: Shard, commands: Arc<Mailbox<Command>>) -> ShardHandle {
+/// Runs a shard whose mailbox is `commands`: the same that its log was told to report progress to. Its time is that of `clock`.
+pub fn spawn(shard: Shard, commands: Arc<Mailbox<Command>>, clock: Clock) -> ShardHandle {
     let handle = ShardHandle::new(shard.id(), Arc::clone(&commands));
-    tokio::spawn(run(shard, commands));
+    tokio::spawn(run(shard, commands, clock));
     handle
 }
 
-async fn run(mut shard: Shard, mailbox: Arc<Mailbox<Command>>) {
+async fn run(mut shard: Shard, mailbox: Arc<Mailbox<Command>>, clock: Clock) {
     let log = LogAccess::of(shard.log());
     let mut commands = Vec::new();
     let closing = loop {
@@ -66,23 +66,23 @@ async fn run(mut shard: Shard, mailbox: Arc<Mailbox<Command>>) {
         wait(idle_for, &mailbox, &mut commands).await;
         gather(&mailbox, &mut commands).await;
         let close = take_close(&mut commands);
-        shard.turn(now(), &mut commands);
+        shard.turn(clock(), &mut commands);
         start_jobs(&mut shard, &log, &mailbox);
         if close.is_some() {
             break close;
         }
     };
-    shard.prepare_stop(now());
+    shard.prepare_stop(clock());
     while !shard.is_settled() && shard.stuck().is_none() || shard.is_keeping_house() {
         poll_fn(|context| mailbox.poll_take(context, &mut commands)).await;
-        shard.turn(now(), &mut commands);
+        shard.turn(clock(), &mut commands);
         start_jobs(&mut shard, &log, &mailbox);
     }
     mailbox.close();
     if let Some(job) = shard.closing_checkpoint() {
         // It tells of a panic itself.
         commands.extend(spawn_blocking(move || job.run(&log)).await);
-        shard.turn(now(), &mut commands);
+        shard.turn(clock(), &mut commands);
     }
     let result = match shard.failure().map(str::to_owned).or(shard.stuck()) {
         None => Ok(shard.log().known()),
@@ -131,9 +131,4 @@ fn start_jobs(shard: &mut Shard, log: &LogAccess, mailbox: &Arc<Mailbox<Command>
             let _ = mailbox.push(job.run(&log));
         });
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(since.as_millis() as u64)
 }

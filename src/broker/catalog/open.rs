@@ -9,7 +9,7 @@ use super::catalog::{Catalog, Changed};
 use super::entry::Entry;
 use super::task::batch;
 use crate::auth::PasswordHash;
-use crate::model::{MESSAGE_BYTES_MAX, Refusal, ShardId, UserName, VhostName};
+use crate::model::{MESSAGE_BYTES_MAX, Refusal, ShardId, Timestamp, UserName, VhostName};
 use crate::storage::{
     DataDirectory, DirectLog, DirectLogOptions, Disk, KnownLog, LogFailure, MemoryLog, OpenFailure, ShardLog,
 };
@@ -83,6 +83,7 @@ impl NewBroker {
         self,
         catalog: &mut Catalog,
         log: &mut dyn ShardLog,
+        now: Timestamp,
     ) -> Result<(), Incomplete> {
         let mut entries = Vec::new();
         let is_new = catalog.durable_shards == 0;
@@ -118,7 +119,7 @@ impl NewBroker {
         if records.is_empty() {
             return Ok(());
         }
-        log.propose(batch(records)).map(drop).map_err(Incomplete::Log)
+        log.propose(batch(records, now)).map(drop).map_err(Incomplete::Log)
     }
 }
 

@@ -5,7 +5,6 @@ use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use prost::Message;
@@ -239,7 +238,7 @@ impl CatalogTask {
         if records.is_empty() {
             return Ok(());
         }
-        let batch = batch(records);
+        let batch = batch(records, (self.shared.platform.clock)());
         self.keeper.note_written(batch.payload_bytes());
         let index = match self.log.propose(batch) {
             Ok(index) => index,
@@ -386,14 +385,13 @@ impl Stopped {
     }
 }
 
-pub(super) fn batch(records: Vec<Record>) -> Batch {
+pub(super) fn batch(records: Vec<Record>, recorded_at: Timestamp) -> Batch {
     let records = Records { records };
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Batch {
         first_body: BodySequence(0),
         bodies: 0,
         operations: records.records.len() as u32,
-        recorded_at: Timestamp(since.as_millis() as u64),
+        recorded_at,
         payload: vec![Bytes::from(records.encode_to_vec())],
     }
 }

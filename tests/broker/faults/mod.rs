@@ -4,6 +4,7 @@
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
 use leveret::client::{Binding, Channel, DeleteQueue, Message, Queue, RequestError};
@@ -216,6 +217,13 @@ fn a_call_that_finds_no_room_loses_nothing() {
 }
 
 #[test]
+fn a_call_that_finds_no_file_to_open_loses_nothing() {
+    for call in 0..calls() {
+        in_trouble_at(call, Trouble::Fails(Fault::OutOfFiles), PowerLoss::LosesAll);
+    }
+}
+
+#[test]
 fn whenever_the_power_goes_clients_were_told_the_truth() {
     for call in 0..calls() {
         in_trouble_at(call, Trouble::LosesPower, PowerLoss::Tears);
@@ -246,4 +254,62 @@ fn a_recovery_that_fails_changes_nothing() {
         call += 1;
     }
     assert!(call > 5, "only {call} calls: is this the right disk?");
+}
+
+/// A number for all that a broker shows of what survives a crash.
+async fn digest(channel: &Channel) -> u64 {
+    let mut shown = Vec::new();
+    for queue in channel.list_queues().await.unwrap().into_iter().filter(|queue| queue.durable) {
+        let messages = queue.messages_ready + queue.messages_unacknowledged;
+        shown.push(format!("{} {messages} {} {:?}", queue.name, queue.message_bytes, queue.arguments));
+        let mut got = Vec::new();
+        while let Some(message) = channel.get(&queue.name, false).await.unwrap() {
+            shown.push(format!("{:?} {}", message.delivery.body(), message.delivery.delivery_count()));
+            got.push(message);
+        }
+    }
+    shown.extend(channel.list_exchanges().await.unwrap().iter().map(|exchange| format!("{exchange:?}")));
+    shown.extend(channel.list_bindings().await.unwrap().iter().map(|binding| format!("{binding:?}")));
+    let mut hasher = DefaultHasher::new();
+    shown.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What the broker on this disk shows; then it loses power.
+fn digest_of(disk: &MemoryDisk) -> u64 {
+    let mut shown = 0;
+    World::open(disk).unwrap().run(async |channel| shown = digest(channel).await).crash();
+    shown
+}
+
+#[test]
+fn a_broker_after_a_crash_is_the_one_before() {
+    let disk = used_once();
+    let mut journal = Journal::default();
+    let mut before = 0;
+    let world = World::open(&disk).unwrap();
+    world
+        .run(async |channel| {
+            work(channel, &mut journal).await;
+            before = digest(channel).await;
+        })
+        .crash();
+    assert!(!journal.refused);
+    disk.restore_power(PowerLoss::LosesAll, 0);
+    assert_eq!(digest_of(&disk), before, "everything had been confirmed");
+}
+
+#[test]
+fn whenever_the_power_went_each_start_makes_the_same_broker() {
+    for call in 0..calls() {
+        let disk = used_once();
+        disk.cut_power_at(disk.changes() + call);
+        if let Ok(world) = World::open(&disk) {
+            world.run(async |channel| work(channel, &mut Journal::default()).await).crash();
+        }
+        disk.restore_power(PowerLoss::Tears, call);
+        let first = digest_of(&disk);
+        disk.restore_power(PowerLoss::LosesAll, call);
+        assert_eq!(digest_of(&disk), first, "after call {call}");
+    }
 }

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use leveret::broker::{Broker, BrokerOptions, OpenFailure, Password, open_on};
+use leveret::broker::{Broker, BrokerOptions, OpenFailure, Password, Platform, open_on};
 use leveret::client::{Channel, ConnectOptions, Connection};
-use leveret::model::UserName;
+use leveret::model::{Timestamp, UserName};
 use leveret::protocol::Limits;
 use leveret::server::{Server, ServerOptions};
 use leveret::storage::testing::MemoryDisk;
@@ -32,7 +33,7 @@ impl World {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let guard = runtime.enter();
-        let broker = open_on(options(), Arc::new(disk.clone()))?;
+        let broker = open_on(options(), platform(disk))?;
         drop(guard);
         let (stop, stopped) = oneshot::channel();
         let limits = Limits {
@@ -81,6 +82,17 @@ impl World {
         self.disk.cut_power();
         drop(self.runtime);
     }
+}
+
+/// Nothing of it is the machine's: the clock goes back with each look, and what is random never is.
+fn platform(disk: &MemoryDisk) -> Platform {
+    let looks = AtomicU64::new(0);
+    let clock = move || Timestamp(1_000_000_000 - looks.fetch_add(1, Ordering::Relaxed));
+    let randomness = |bytes: &mut [u8]| {
+        bytes.fill(7);
+        Ok(())
+    };
+    Platform { disk: Arc::new(disk.clone()), clock: Arc::new(clock), randomness: Arc::new(randomness) }
 }
 
 fn options() -> BrokerOptions {

@@ -1,0 +1,60 @@
+//! What a broker stands on and does not make itself.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::model::{Clock, Timestamp};
+use crate::storage::{Disk, RealDisk};
+
+/// Fills bytes with random ones, or says why it cannot.
+pub type Randomness = Arc<dyn Fn(&mut [u8]) -> Result<(), String> + Send + Sync>;
+
+/// Disk, clock and randomness, handed in so that a whole broker runs in a test that decides about all three. Passwords are
+/// salted from the randomness: one that can be guessed is for tests alone.
+#[derive(Clone)]
+pub struct Platform {
+    /// Where logs are, if the broker keeps any. Salts of logs come from it, too.
+    pub disk: Arc<dyn Disk>,
+    /// The time that is recorded with what happens. It may go back: records do not.
+    pub clock: Clock,
+    /// Salts, keys, and parts of names that the broker gives.
+    pub randomness: Randomness,
+}
+
+impl Platform {
+    /// That of the operating system.
+    pub fn of_system() -> Self {
+        Self {
+            disk: Arc::new(RealDisk),
+            clock: Arc::new(system_time),
+            randomness: Arc::new(system_randomness),
+        }
+    }
+
+    /// That of the operating system with another disk.
+    pub fn on(disk: Arc<dyn Disk>) -> Self {
+        Self { disk, ..Self::of_system() }
+    }
+
+    pub(super) fn random<const BYTES: usize>(&self) -> Result<[u8; BYTES], String> {
+        let mut bytes = [0; BYTES];
+        (self.randomness)(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl fmt::Debug for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Platform")
+    }
+}
+
+fn system_time() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(since.as_millis() as u64)
+}
+
+fn system_randomness(bytes: &mut [u8]) -> Result<(), String> {
+    getrandom::fill(bytes).map_err(|error| format!("the operating system gives no random bytes: {error}"))
+}
