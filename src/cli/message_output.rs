@@ -98,7 +98,7 @@ fn to_json(delivery: &Delivery) -> Result<Value, Failure> {
 }
 
 /// The properties that are there, without the headers.
-fn properties_to_json(properties: &Properties) -> Value {
+pub(super) fn properties_to_json(properties: &Properties) -> Value {
     let texts = [
         ("content_type", &properties.content_type),
         ("content_encoding", &properties.content_encoding),

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use crate::client::{Channel, ConnectOptions, Connection, Event};
 
 /// The variable that names a broker where no `--url` does.
-const URL_VARIABLE: &str = "LEVERET_URL";
+pub(super) const URL_VARIABLE: &str = "LEVERET_URL";
 
 /// Which broker.
 #[derive(Debug, Clone, Args)]

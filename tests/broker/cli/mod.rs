@@ -2,6 +2,7 @@
 
 mod access;
 mod consume;
+mod consume_exec;
 mod crash;
 mod damage;
 mod explain;
