@@ -15,7 +15,7 @@ use crate::model::FieldValue;
 #[command(after_help = FIELD_HELP)]
 pub(super) struct UnbindArguments {
     #[command(flatten)]
-    binding: Arguments,
+    pub(super) binding: Arguments,
     #[command(flatten)]
     if_exists: IfExists,
 }
@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     to_exchange: bool,
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
 }
 
 pub(super) fn bind(arguments: Arguments) -> Result<(), Failure> {

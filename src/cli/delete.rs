@@ -16,7 +16,7 @@ pub(super) struct DeleteArguments {
     #[command(subcommand)]
     what: What,
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,7 +58,7 @@ pub(super) struct PurgeArguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
 }
 
 pub(super) fn delete(arguments: DeleteArguments) -> Result<(), Failure> {

@@ -5,8 +5,10 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
+use super::clock;
 use super::failure::Failure;
 use super::field;
+use super::properties;
 use super::terminal::printable;
 use crate::client::{Delivery, Properties};
 
@@ -18,7 +20,32 @@ pub(super) enum Form {
     /// A JSON object on a line.
     Json,
     /// Number, routing key, body, and what is remarkable, on a line.
-    Readable,
+    Readable {
+        /// All properties, not only the headers.
+        properties: bool,
+        /// Begins with the time at which it is printed.
+        time: bool,
+    },
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice {
+    pub(super) raw: bool,
+    pub(super) json: bool,
+    pub(super) properties: bool,
+    pub(super) time: bool,
+}
+
+impl Form {
+    pub(super) fn of(choice: Choice) -> Self {
+        let Choice { raw, json, properties, time } = choice;
+        match (raw, json) {
+            (true, _) => Self::Raw,
+            (_, true) => Self::Json,
+            _ => Self::Readable { properties, time },
+        }
+    }
 }
 
 /// Longest body of which a readable line shows all, in bytes.
@@ -37,12 +64,17 @@ pub(super) fn print(
             out.write_all(b"\n")?;
         }
         Form::Json => writeln!(out, "{}", to_json(delivery)?)?,
-        Form::Readable => writeln!(out, "{}", readable(number, delivery)?)?,
+        Form::Readable { properties, time } => {
+            if time {
+                write!(out, "{}  ", clock::in_words(clock::now_ms()))?;
+            }
+            writeln!(out, "{}", readable(number, delivery, properties)?)?;
+        }
     }
     Ok(())
 }
 
-fn readable(number: u64, delivery: &Delivery) -> Result<String, Failure> {
+fn readable(number: u64, delivery: &Delivery, with_properties: bool) -> Result<String, Failure> {
     let properties = delivery.properties()?;
     let mut line =
         format!("{number}  {}  {}", printable(delivery.routing_key()), readable_body(delivery.body()));
@@ -51,10 +83,13 @@ fn readable(number: u64, delivery: &Delivery) -> Result<String, Failure> {
         remarks.push(format!("exchange {}", printable(delivery.exchange())));
     }
     if delivery.redelivered() {
-        remarks.push(format!("redelivered, came back {} times", delivery.delivery_count()));
+        remarks.push(came_back(delivery.delivery_count()));
     }
     if delivery.resent() {
         remarks.push("sent more than once".to_owned());
+    }
+    if with_properties {
+        remarks.extend(properties::in_words(&properties));
     }
     if !properties.headers.is_empty() {
         remarks.push(printable(&field::notation(&properties.headers)));
@@ -63,6 +98,15 @@ fn readable(number: u64, delivery: &Delivery) -> Result<String, Failure> {
         let _ = write!(line, "  ({})", remarks.join("; "));
     }
     Ok(line)
+}
+
+fn came_back(times: u32) -> String {
+    match times {
+        // It was with a consumer whose end nobody has counted, for instance before a restart.
+        0 => "redelivered".to_owned(),
+        1 => "redelivered, came back once".to_owned(),
+        times => format!("redelivered, came back {times} times"),
+    }
 }
 
 fn readable_body(body: &[u8]) -> String {
@@ -87,6 +131,7 @@ fn to_json(delivery: &Delivery) -> Result<Value, Failure> {
         "redelivered": delivery.redelivered(),
         "delivery_count": delivery.delivery_count(),
         "resent": delivery.resent(),
+        "received_at_ms": clock::now_ms(),
         "headers": field::table_to_json(&properties.headers),
         "properties": properties_to_json(&properties),
     });

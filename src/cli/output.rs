@@ -21,6 +21,13 @@ pub(super) fn json_line(value: &Value) -> Result<(), Failure> {
     line(&value.to_string())
 }
 
+/// Output of which every byte counts.
+pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes)?;
+    Ok(stdout.flush()?)
+}
+
 fn write(text: &str, end: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes())?;

@@ -17,7 +17,7 @@ use indicatif::ProgressBar;
 
 use self::work::Exec;
 use super::failure::Failure;
-use super::session::{Session, Target, lasting};
+use super::session::{Link, Session, lasting};
 
 /// What was typed after `consume`.
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     taking: Taking,
     #[command(flatten)]
-    target: Target,
+    pub(super) link: Link,
 }
 
 /// How messages are taken, and what becomes of them.
@@ -51,6 +51,12 @@ pub(super) struct Taking {
     /// Print each message as JSON, one a line
     #[arg(long)]
     json: bool,
+    /// Show all properties of messages, not only their headers
+    #[arg(long)]
+    properties: bool,
+    /// Show when each message came here
+    #[arg(long)]
+    time: bool,
     /// Messages that may be under way and not accepted; 0: as many as fit into the buffer [default: 250, with --exec
     /// as many as there are jobs]
     #[arg(long, value_name = "N")]
@@ -71,19 +77,14 @@ fn seconds(typed: &str) -> Result<Duration, String> {
 const IDLE_MAX: Duration = Duration::from_secs(86_400);
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let Arguments { queue, taking, target } = arguments;
-    lasting(target, &ProgressBar::hidden(), async |session| take(taking, target, session, queue).await)
+    let Arguments { queue, taking, link } = arguments;
+    lasting(link, &ProgressBar::hidden(), async |session| take(taking, link, session, queue).await)
 }
 
 /// Takes messages of a queue until something ends it.
-pub(super) async fn take(
-    taking: &Taking,
-    target: &Target,
-    session: Session,
-    queue: &str,
-) -> Result<(), Failure> {
+pub(super) async fn take(taking: &Taking, link: &Link, session: Session, queue: &str) -> Result<(), Failure> {
     match taking.exec.command() {
-        Some(command) => work::work(taking, command, target.url.as_deref(), session, queue).await,
-        None => print::print(taking, session, queue).await,
+        Some(command) => work::work(taking, command, link, session, queue).await,
+        None => print::print(taking, link.name.as_deref(), session, queue).await,
     }
 }

@@ -7,7 +7,7 @@ use super::Taking;
 use super::settling::{Settling, tolerate_stale};
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
-use crate::cli::message_output::{self, Form};
+use crate::cli::message_output::{self, Choice, Form};
 use crate::cli::session::Session;
 use crate::client::{Batch, Consumer, Delivery, Status};
 
@@ -25,10 +25,15 @@ enum End {
 }
 
 /// Prints messages of a queue until something ends it.
-pub(super) async fn print(arguments: &Taking, session: Session, queue: &str) -> Result<(), Failure> {
+pub(super) async fn print(
+    arguments: &Taking,
+    name: Option<&str>,
+    session: Session,
+    queue: &str,
+) -> Result<(), Failure> {
     let mut interrupt = Interrupt::listen()?;
     let mut settling = Settling::of(arguments);
-    let mut consumer = settling.consumer(&session, queue).await?;
+    let mut consumer = settling.consumer(&session, queue, name).await?;
     let mut printer = Printer::of(arguments);
 
     let end = loop {
@@ -112,11 +117,8 @@ struct Printer {
 
 impl Printer {
     fn of(arguments: &Taking) -> Self {
-        let form = match (arguments.raw, arguments.json) {
-            (true, _) => Form::Raw,
-            (_, true) => Form::Json,
-            _ => Form::Readable,
-        };
+        let Taking { raw, json, properties, time, .. } = *arguments;
+        let form = Form::of(Choice { raw, json, properties, time });
         Self { form, count: arguments.count, printed: 0, out: BufWriter::new(std::io::stdout()) }
     }
 

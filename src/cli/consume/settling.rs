@@ -38,8 +38,13 @@ impl Settling {
         }
     }
 
-    pub(super) async fn consumer(&self, session: &Session, queue: &str) -> Result<Consumer, Failure> {
-        let consumer = session.channel.consume(queue).prefetch(self.prefetch);
+    pub(super) async fn consumer(
+        &self,
+        session: &Session,
+        queue: &str,
+        name: Option<&str>,
+    ) -> Result<Consumer, Failure> {
+        let consumer = session.channel.consume(queue).prefetch(self.prefetch).tag(name.unwrap_or_default());
         let consumer = if self.by_broker { consumer.no_ack() } else { consumer };
         Ok(consumer.start().await?)
     }

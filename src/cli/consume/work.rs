@@ -18,7 +18,7 @@ use super::retry::{Fate, Retry};
 use super::settling::tolerate_stale;
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
-use crate::cli::session::{Session, note};
+use crate::cli::session::{Link, Session, note};
 use crate::cli::terminal::printable;
 use crate::client::{Consumer, Delivery};
 
@@ -30,7 +30,7 @@ pub(super) struct Exec {
     ///
     /// The message is accepted if the command ends with 0; otherwise it goes back to its queue after a while. Properties,
     /// headers and the routing key are in the environment: LEVERET_ROUTING_KEY, LEVERET_MESSAGE_ID and so on.
-    #[arg(long, value_name = "CMD", conflicts_with_all = ["raw", "json", "no_ack"])]
+    #[arg(long, value_name = "CMD", conflicts_with_all = ["raw", "json", "no_ack", "properties", "time"])]
     exec: Option<String>,
     /// Commands that run at the same time at most, 1 to 1024
     #[arg(long, value_name = "N", default_value_t = 1, requires = "exec",
@@ -63,7 +63,7 @@ impl Exec {
 pub(super) async fn work(
     taking: &Taking,
     command: &str,
-    url: Option<&str>,
+    link: &Link,
     session: Session,
     queue: &str,
 ) -> Result<(), Failure> {
@@ -74,7 +74,8 @@ pub(super) async fn work(
         Some(0) => HELD_MAX,
         Some(prefetch) => prefetch.min(HELD_MAX),
     };
-    let mut consumer = session.channel.consume(queue).prefetch(prefetch).start().await?;
+    let consumer = session.channel.consume(queue).prefetch(prefetch);
+    let mut consumer = consumer.tag(link.name.as_deref().unwrap_or_default()).start().await?;
     let (stop, _) = watch::channel(Stop::No);
     let mut crew = Crew {
         jobs: JoinSet::new(),
@@ -82,7 +83,7 @@ pub(super) async fn work(
         stop,
         order: Arc::new(Order {
             command: command.to_owned(),
-            url: url.map(str::to_owned),
+            url: link.target.url.clone(),
             queue: queue.to_owned(),
             retry: exec.retry.clone(),
         }),

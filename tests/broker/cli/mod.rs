@@ -12,8 +12,11 @@ mod get;
 mod mixed_up;
 mod open_files;
 mod perf;
+mod properties;
 mod publish;
 mod standalone;
+mod status;
+mod subscribe;
 mod topology;
 #[cfg(target_os = "linux")]
 mod unread_log;
