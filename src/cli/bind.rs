@@ -42,7 +42,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn bind(arguments: Arguments) -> Result<(), Failure> {
-    let (target, binding) = arguments.into_binding();
+    let (target, binding) = arguments.into_binding()?;
     let told = format!("bound: {}", sentence(&binding));
     once(&target, async |channel| Ok(channel.bind(binding).await?))?;
     output::line(&told)
@@ -50,7 +50,7 @@ pub(super) fn bind(arguments: Arguments) -> Result<(), Failure> {
 
 pub(super) fn unbind(arguments: UnbindArguments) -> Result<(), Failure> {
     let UnbindArguments { binding, if_exists } = arguments;
-    let (target, binding) = binding.into_binding();
+    let (target, binding) = binding.into_binding()?;
     let what = sentence(&binding);
     once(&target, async |channel| {
         let is_there = channel.list_bindings().await?.contains(&binding);
@@ -62,7 +62,7 @@ pub(super) fn unbind(arguments: UnbindArguments) -> Result<(), Failure> {
 }
 
 impl Arguments {
-    fn into_binding(self) -> (Target, Binding) {
+    fn into_binding(self) -> Result<(Target, Binding), Failure> {
         let destination = if self.to_exchange {
             Destination::Exchange(self.destination)
         } else {
@@ -72,9 +72,9 @@ impl Arguments {
             source: self.source,
             destination,
             routing_key: self.key,
-            arguments: field::table(&self.headers),
+            arguments: field::table(&self.headers)?,
         };
-        (self.target, binding)
+        Ok((self.target, binding))
     }
 }
 

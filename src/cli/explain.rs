@@ -35,7 +35,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let headers = field::table(&arguments.headers);
+    let headers = field::table(&arguments.headers)?;
     let explanation = once(&arguments.target, async |channel| {
         Ok(channel.explain(&arguments.exchange, &arguments.key, &headers).await?)
     })?;

@@ -1,13 +1,14 @@
 //! How messages are printed: bare bodies, JSON, or a line for people.
 
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use serde_json::{Value, json};
 
 use super::clock;
 use super::failure::Failure;
 use super::field;
+use super::output;
 use super::properties;
 use super::terminal::printable;
 use crate::client::{Delivery, Properties};
@@ -17,6 +18,8 @@ use crate::client::{Delivery, Properties};
 pub(super) enum Form {
     /// The body and a newline.
     Raw,
+    /// The same where a terminal would do what control characters in it say: they are written as escapes.
+    RawOnTerminal,
     /// A JSON object on a line.
     Json,
     /// Number, routing key, body, and what is remarkable, on a line.
@@ -41,6 +44,7 @@ impl Form {
     pub(super) fn of(choice: Choice) -> Self {
         let Choice { raw, json, properties, time } = choice;
         match (raw, json) {
+            (true, _) if std::io::stdout().is_terminal() => Self::RawOnTerminal,
             (true, _) => Self::Raw,
             (_, true) => Self::Json,
             _ => Self::Readable { properties, time },
@@ -63,7 +67,13 @@ pub(super) fn print(
             out.write_all(delivery.body())?;
             out.write_all(b"\n")?;
         }
-        Form::Json => writeln!(out, "{}", to_json(delivery)?)?,
+        Form::RawOnTerminal => {
+            // Lines stay lines.
+            for line in String::from_utf8_lossy(delivery.body()).split('\n') {
+                writeln!(out, "{}", printable(line))?;
+            }
+        }
+        Form::Json => writeln!(out, "{}", output::json_text(&to_json(delivery)?))?,
         Form::Readable { properties, time } => {
             if time {
                 write!(out, "{}  ", clock::in_words(clock::now_ms()))?;

@@ -12,6 +12,7 @@ mod config_flags;
 mod consume;
 mod declare;
 mod delete;
+mod did_you_mean;
 mod explain;
 mod failure;
 mod field;
@@ -22,6 +23,7 @@ mod line_reader;
 mod list;
 mod log;
 mod message_output;
+mod number;
 mod open_files;
 mod output;
 mod password;
@@ -41,6 +43,7 @@ mod vhost;
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::Failure;
@@ -110,11 +113,23 @@ enum Command {
 
 /// The whole program: reads the arguments, runs the command, reports.
 pub fn main() -> ExitCode {
-    let Arguments { url, mut command } = Arguments::parse();
+    let Arguments { url, mut command } =
+        Arguments::try_parse().unwrap_or_else(|error| told_apart(error).exit());
     match command.aim(url).and_then(|()| run(command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// A mistake in what was typed, without the advice to pass a flag as if it were a value: a flag that is none here was meant
+/// as a flag.
+fn told_apart(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::StyledStrs(tips)) = error.remove(ContextKind::Suggested) else { return error };
+    let tips: Vec<_> = tips.into_iter().filter(|tip| !tip.to_string().contains("as a value, use")).collect();
+    if !tips.is_empty() {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
+    error
 }
 
 impl Command {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::clock;
+use super::failure::Failure;
 use super::field;
+use super::number;
 use super::terminal::printable;
 use crate::client::Properties;
 use crate::model::{FieldValue, NAME_BYTES_MAX};
@@ -42,7 +44,7 @@ pub(super) struct Typed {
     #[arg(long, value_name = "NAME", value_parser = text)]
     user_id: Option<String>,
     /// 0 to 255; higher goes first in queues that have priorities
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::whole::<u8>(0, 255))]
     priority: Option<u8>,
     /// Seconds after which the message may be dropped
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = expiration)]
@@ -92,12 +94,12 @@ pub(super) struct Template {
 
 impl Typed {
     /// What is the same for all messages, and what is not.
-    pub(super) fn template(&self) -> Template {
+    pub(super) fn template(&self) -> Result<Template, Failure> {
         let text = |typed: &Option<String>| typed.clone().unwrap_or_default();
         let fixed = Properties {
             content_type: text(&self.content_type),
             content_encoding: text(&self.content_encoding),
-            headers: field::table(&self.headers),
+            headers: field::table(&self.headers)?,
             priority: self.priority.unwrap_or(0),
             correlation_id: text(&self.correlation_id),
             reply_to: text(&self.reply_to),
@@ -112,7 +114,7 @@ impl Typed {
             app_id: text(&self.app_id),
             delivery_mode: 0,
         };
-        Template { fixed, stamped: self.timestamp == Some(Stamp::Now) }
+        Ok(Template { fixed, stamped: self.timestamp == Some(Stamp::Now) })
     }
 }
 

@@ -13,7 +13,7 @@ use super::field::FIELD_HELP;
 use super::interrupt::Interrupt;
 use super::line_reader::{self, LineError, LineOptions};
 use super::output;
-use super::properties;
+use super::properties::{self, Template};
 use super::session::{Link, Session, lasting};
 use crate::client::{Message, Progress, Publisher};
 
@@ -52,17 +52,23 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let properties = arguments.properties.template()?;
     let bar = progress_bar(arguments.lines);
-    lasting(&arguments.link, &bar, async |session| publish(arguments, session, &bar).await)
+    lasting(&arguments.link, &bar, async |session| publish(arguments, properties, session, &bar).await)
 }
 
-async fn publish(arguments: &Arguments, session: Session, bar: &ProgressBar) -> Result<(), Failure> {
+async fn publish(
+    arguments: &Arguments,
+    properties: Template,
+    session: Session,
+    bar: &ProgressBar,
+) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
     let bytes_max = session.connection.server().message_bytes_max;
     let publisher = session.channel.publisher(&arguments.exchange, &arguments.key).open().await?;
 
     let work = async {
-        let sent = send(arguments, &publisher, bytes_max, interrupt.clone()).await;
+        let sent = send(arguments, properties, &publisher, bytes_max, interrupt.clone()).await;
         let settled = settle(&publisher, interrupt).await;
         sent.and(settled)
     };
@@ -76,11 +82,11 @@ async fn publish(arguments: &Arguments, session: Session, bar: &ProgressBar) -> 
 /// Sends all there is to send, or as much of it as goes.
 async fn send(
     arguments: &Arguments,
+    properties: Template,
     publisher: &Publisher,
     bytes_max: u64,
     mut interrupt: Interrupt,
 ) -> Result<(), Failure> {
-    let properties = arguments.properties.template();
     if !arguments.lines {
         let body = content(arguments, bytes_max)?;
         let message = Message::new(body);

@@ -1,14 +1,16 @@
 //! One connection to a broker, for the time of a command.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::ProgressBar;
 use tokio::runtime::{Builder, Runtime};
 
+use super::did_you_mean;
 use super::failure::Failure;
+use super::terminal::printable;
 use crate::client::{Channel, ConnectError, ConnectOptions, Connection, Event};
 use crate::model::NAME_BYTES_MAX;
 
@@ -90,7 +92,10 @@ pub(crate) fn once<T>(
     let options = target.options()?.no_reconnect();
     block_on(async {
         let session = Session::open(options).await?;
-        let result = work(&session.channel).await?;
+        let result = match work(&session.channel).await {
+            Ok(result) => result,
+            Err(failure) => return Err(did_you_mean::suggest(&session.channel, failure).await),
+        };
         // All that was asked is answered. What the command did may be what ends its own connection.
         let _ = session.close().await;
         Ok(result)
@@ -111,7 +116,7 @@ pub(crate) fn lasting<T>(
     block_on(async {
         let connection = connect_patiently(options, link.connect_wait).await?;
         let channel = connection.channel().await?;
-        let session = Session { connection, channel };
+        let session = Session { connection: connection.clone(), channel };
         let mut events = session.connection.events();
         let bar = bar.clone();
         let teller = tokio::spawn(async move {
@@ -121,7 +126,11 @@ pub(crate) fn lasting<T>(
         });
         let result = work(session).await;
         teller.abort();
-        result
+        let failure = match result {
+            Ok(result) => return Ok(result),
+            Err(failure) => failure,
+        };
+        Err(did_you_mean::suggest_over(&connection, failure).await)
     })
 }
 
@@ -143,7 +152,7 @@ async fn connect_patiently(options: ConnectOptions, wait: Duration) -> Result<Co
         let left = wait.saturating_sub(began.elapsed());
         let failure = Failure::from(error);
         if !is_away || left.is_zero() {
-            return Err(failure);
+            return Err(did_you_mean::suggest_vhost(&options, failure).await);
         }
         if !is_told {
             note(&format!("{}; trying for {} s", failure.text(), wait.as_secs_f64()));
@@ -167,7 +176,10 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 
 impl Session {
     pub(crate) async fn open(options: ConnectOptions) -> Result<Self, Failure> {
-        let connection = Connection::connect(options).await?;
+        let connection = match Connection::connect(options.clone()).await {
+            Ok(connection) => connection,
+            Err(error) => return Err(did_you_mean::suggest_vhost(&options, error.into()).await),
+        };
         let channel = connection.channel().await?;
         Ok(Self { connection, channel })
     }
@@ -210,5 +222,12 @@ fn tell(event: &Event) {
 
 /// Tells people something on standard error, in one piece. Where that is gone there is nobody left to tell.
 pub(crate) fn note(text: &str) {
-    let _ = std::io::stderr().write_all(format!("leveret: {text}\n").as_bytes());
+    let _ = std::io::stderr().write_all(format!("leveret: {}\n", printable(text)).as_bytes());
+}
+
+/// Tells people who look on that nothing has to happen now.
+pub(crate) fn note_waiting() {
+    if std::io::stderr().is_terminal() {
+        note("waiting for messages; Ctrl-C ends");
+    }
 }

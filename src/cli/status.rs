@@ -65,12 +65,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }));
     }
     output::line(&format!("{product} {version} at {address}, as '{user}' in vhost '{vhost}'"))?;
-    output::line(&format!(
+    output::text(&format!(
         "  confirms     {} (messages of durable queues)\n  \
          connections  {}, of which take no part for now: {}\n  \
          exchanges    {exchanges}\n  \
          queues       {}, consumers: {consumers}\n  \
-         messages     {ready} ready, {unacknowledged} not acknowledged, {bytes} bytes",
+         messages     {ready} ready, {unacknowledged} not acknowledged, {bytes} bytes\n",
         offer.durability.as_str(),
         connections.len(),
         blocked.len(),

@@ -7,7 +7,7 @@ use super::consume::{self, Taking};
 use super::failure::Failure;
 use super::field::{self, FIELD_HELP};
 use super::session::{Link, lasting};
-use crate::client::{Binding, Channel, ExchangeKind, Queue};
+use crate::client::{Binding, Channel, Entity, ExchangeKind, Queue};
 use crate::model::FieldValue;
 
 /// What was typed after `subscribe`.
@@ -45,7 +45,7 @@ async fn queue_of(arguments: &Arguments, channel: &Channel) -> Result<String, Fa
     let queue = channel.declare_queue(Queue::private()).await?.name;
     for key in keys {
         let binding = Binding::to_queue(exchange, &queue, key);
-        channel.bind(Binding { arguments: field::table(headers), ..binding }).await?;
+        channel.bind(Binding { arguments: field::table(headers)?, ..binding }).await?;
     }
     Ok(queue)
 }
@@ -56,6 +56,7 @@ async fn keys_of(arguments: &Arguments, channel: &Channel) -> Result<Vec<String>
     let exchanges = channel.list_exchanges().await?;
     let Some(entry) = exchanges.iter().find(|entry| entry.name == *exchange && !exchange.is_empty()) else {
         return Err(Failure::new(format!("there is no exchange '{exchange}' that could be subscribed to"))
+            .for_lack_of(Entity::Exchange, exchange)
             .hint("`leveret list exchanges` shows what there is"));
     };
     let is = |kind: ExchangeKind| entry.kind == kind.as_str();

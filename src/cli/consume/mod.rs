@@ -17,6 +17,7 @@ use indicatif::ProgressBar;
 
 use self::work::Exec;
 use super::failure::Failure;
+use super::number;
 use super::session::{Link, Session, lasting};
 
 /// What was typed after `consume`.
@@ -34,7 +35,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Args)]
 pub(super) struct Taking {
     /// Stop after so many messages; the exit status is 0 only if so many came
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number::whole::<u64>(1, u64::MAX))]
     count: Option<u64>,
     /// Stop when nothing came for so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -59,7 +60,7 @@ pub(super) struct Taking {
     time: bool,
     /// Messages that may be under way and not accepted; 0: as many as fit into the buffer [default: 250, with --exec
     /// as many as there are jobs]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::whole::<u32>(0, u64::from(u32::MAX)))]
     prefetch: Option<u32>,
     #[command(flatten)]
     exec: Exec,

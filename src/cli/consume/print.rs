@@ -8,7 +8,8 @@ use super::settling::{Settling, tolerate_stale};
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::message_output::{self, Choice, Form};
-use crate::cli::session::Session;
+use crate::cli::output;
+use crate::cli::session::{Session, note_waiting};
 use crate::client::{Batch, Consumer, Delivery, Status};
 
 /// Why consuming ended, where nothing went wrong.
@@ -35,11 +36,14 @@ pub(super) async fn print(
     let mut settling = Settling::of(arguments);
     let mut consumer = settling.consumer(&session, queue, name).await?;
     let mut printer = Printer::of(arguments);
+    let mut closed = std::pin::pin!(output::closed());
+    note_waiting();
 
     let end = loop {
         let next = tokio::select! {
             biased;
             () = interrupt.requested() => break End::Interrupted,
+            () = &mut closed => break End::OutputClosed,
             next = next_batch(&mut consumer, arguments.idle_exit) => next?,
         };
         let Some(batch) = next else { break End::Idle };
@@ -133,7 +137,8 @@ impl Printer {
             self.printed += 1;
             message_output::print(&mut self.out, self.form, self.printed, delivery)?;
         }
-        Ok(self.out.flush()?)
+        self.out.flush()?;
+        output::check_read()
     }
 
     /// Whether all that was asked was done.

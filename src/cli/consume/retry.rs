@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::cli::number;
+
 /// What `--exec` does with messages whose command failed.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Retry {
@@ -11,7 +13,7 @@ pub(super) struct Retry {
     ///
     /// What counts is how often it came back to its queue, for whatever reason, so that a message that brings its
     /// consumers down has an end, too.
-    #[arg(long, value_name = "N", requires = "exec", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "exec", value_parser = number::whole::<u32>(1, u64::from(u32::MAX)))]
     attempts: Option<u32>,
     /// Seconds before a failed message goes back to its queue; doubled each time, up to a minute
     #[arg(long, value_name = "SECONDS", default_value = "1", requires = "exec", value_parser = delay)]

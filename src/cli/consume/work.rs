@@ -18,7 +18,8 @@ use super::retry::{Fate, Retry};
 use super::settling::tolerate_stale;
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
-use crate::cli::session::{Link, Session, note};
+use crate::cli::number;
+use crate::cli::session::{Link, Session, note, note_waiting};
 use crate::cli::terminal::printable;
 use crate::client::{Consumer, Delivery};
 
@@ -34,14 +35,14 @@ pub(super) struct Exec {
     exec: Option<String>,
     /// Commands that run at the same time at most, 1 to 1024
     #[arg(long, value_name = "N", default_value_t = 1, requires = "exec",
-        value_parser = clap::value_parser!(u16).range(1..=JOBS_MAX))]
+        value_parser = number::whole::<u16>(1, JOBS_MAX))]
     jobs: u16,
     #[command(flatten)]
     retry: Retry,
 }
 
 /// Most commands at the same time.
-const JOBS_MAX: i64 = 1024;
+const JOBS_MAX: u64 = 1024;
 
 /// Most messages that are held at the same time.
 const HELD_MAX: u32 = 65_535;
@@ -76,6 +77,7 @@ pub(super) async fn work(
     };
     let consumer = session.channel.consume(queue).prefetch(prefetch);
     let mut consumer = consumer.tag(link.name.as_deref().unwrap_or_default()).start().await?;
+    note_waiting();
     let (stop, _) = watch::channel(Stop::No);
     let mut crew = Crew {
         jobs: JoinSet::new(),

@@ -216,3 +216,21 @@ fn what_makes_no_sense_with_a_command_is_refused() {
         broker.run(&["consume", "orders", flag, "1"]).fails(2, &["--exec"]);
     }
 }
+
+#[test]
+fn a_broker_that_restarts_while_a_command_runs_loses_nothing() {
+    let mut broker = Broker::start();
+    let place = TempDir::new().unwrap();
+    broker.queue_of("orders", &["a", "b"]);
+    let script = "echo $(cat) >> tried; touch begun; until [ -e over ]; do sleep 0.01; done";
+    let consume = leveret(&broker, &place, &["consume", "orders", "--exec", script]).spawn().unwrap();
+    wait_until("the command runs", || place.path().join("begun").exists());
+    broker.kill_and_restart();
+    fs::write(place.path().join("over"), "").unwrap();
+    wait_until("all is done", || broker.messages("orders") == (0, 0));
+    interrupt(&consume);
+    let outcome = finish(consume);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    let tried = read(&place.path().join("tried"));
+    assert!(tried.ends_with("a\nb\n"), "what was under way comes again: {tried}");
+}

@@ -9,6 +9,7 @@ mod explain;
 #[cfg(target_os = "linux")]
 mod full_disk;
 mod get;
+mod mistakes;
 mod mixed_up;
 mod open_files;
 mod perf;

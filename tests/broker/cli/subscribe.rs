@@ -12,13 +12,12 @@ use crate::support::{Broker, finish, interrupt};
 fn subscribed(broker: &Broker, arguments: &[&str], bindings: usize) -> Child {
     let child = broker.leveret(&[&["subscribe"], arguments].concat()).spawn().unwrap();
     let exchange = arguments[0];
-    loop {
+    let bound = || {
         let all = broker.run(&["list", "bindings", "--json"]).json();
-        let ours = all.as_array().unwrap().iter().filter(|binding| binding["source"] == exchange);
-        if ours.count() == bindings {
-            return child;
-        }
-    }
+        all.as_array().unwrap().iter().filter(|binding| binding["source"] == exchange).count()
+    };
+    while bound() != bindings {}
+    child
 }
 
 #[test]
