@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -135,9 +136,12 @@ fn ctrl_c_lets_commands_end_and_takes_no_more() {
     let place = TempDir::new().unwrap();
     broker.queue_of("orders", &["a", "b"]);
     let script = "touch begun; until [ -e over ]; do sleep 0.01; done; cat";
-    let mut consume = leveret(&broker, &place, &["consume", "orders", "--exec", script]).spawn().unwrap();
+    let mut consume = leveret(&broker, &place, &["consume", "orders", "--exec", script]);
+    let mut consume = consume.process_group(0).spawn().unwrap();
     wait_until("the command runs", || place.path().join("begun").exists());
-    interrupt(&consume);
+    // As a terminal does it: to all that stands before it.
+    let group = rustix::process::Pid::from_raw(consume.id().cast_signed()).unwrap();
+    rustix::process::kill_process_group(group, rustix::process::Signal::INT).unwrap();
     let mut errors = BufReader::new(consume.stderr.take().unwrap()).lines();
     let told = errors.next().unwrap().unwrap();
     assert!(told.contains("waiting up to 30 s for commands that run (1)"), "{told}");

@@ -172,7 +172,7 @@ fn nothing_that_came_can_command_or_fool_a_terminal() {
 }
 
 #[test]
-fn a_consumer_ends_when_nobody_reads_and_keeps_what_was_not_read() {
+fn a_consumer_ends_when_nobody_reads_though_nothing_comes() {
     let broker = Broker::start();
     broker.queue("orders");
     let mut consume = broker.leveret(&["consume", "orders", "--raw"]).spawn().unwrap();
