@@ -15,7 +15,7 @@ use crate::model::FieldValue;
 #[command(after_help = FIELD_HELP)]
 pub(super) struct UnbindArguments {
     #[command(flatten)]
-    binding: Arguments,
+    pub(super) binding: Arguments,
     #[command(flatten)]
     if_exists: IfExists,
 }
@@ -38,11 +38,11 @@ pub(super) struct Arguments {
     #[arg(long)]
     to_exchange: bool,
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
 }
 
 pub(super) fn bind(arguments: Arguments) -> Result<(), Failure> {
-    let (target, binding) = arguments.into_binding();
+    let (target, binding) = arguments.into_binding()?;
     let told = format!("bound: {}", sentence(&binding));
     once(&target, async |channel| Ok(channel.bind(binding).await?))?;
     output::line(&told)
@@ -50,7 +50,7 @@ pub(super) fn bind(arguments: Arguments) -> Result<(), Failure> {
 
 pub(super) fn unbind(arguments: UnbindArguments) -> Result<(), Failure> {
     let UnbindArguments { binding, if_exists } = arguments;
-    let (target, binding) = binding.into_binding();
+    let (target, binding) = binding.into_binding()?;
     let what = sentence(&binding);
     once(&target, async |channel| {
         let is_there = channel.list_bindings().await?.contains(&binding);
@@ -62,7 +62,7 @@ pub(super) fn unbind(arguments: UnbindArguments) -> Result<(), Failure> {
 }
 
 impl Arguments {
-    fn into_binding(self) -> (Target, Binding) {
+    fn into_binding(self) -> Result<(Target, Binding), Failure> {
         let destination = if self.to_exchange {
             Destination::Exchange(self.destination)
         } else {
@@ -72,9 +72,9 @@ impl Arguments {
             source: self.source,
             destination,
             routing_key: self.key,
-            arguments: field::table(&self.headers),
+            arguments: field::table(&self.headers)?,
         };
-        (self.target, binding)
+        Ok((self.target, binding))
     }
 }
 

@@ -3,6 +3,7 @@
 use clap::{ArgAction, Args, Subcommand};
 use serde_json::json;
 
+use super::did_you_mean;
 use super::failure::Failure;
 use super::field::{self, FIELD_HELP};
 use super::output;
@@ -16,7 +17,7 @@ pub(super) struct Arguments {
     #[command(subcommand)]
     what: What,
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
 }
 
 #[derive(Debug, Subcommand)]
@@ -34,7 +35,7 @@ struct ExchangeArguments {
     /// Its name
     name: String,
     /// How it routes: direct, fanout, topic or headers
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["direct", "fanout", "topic", "headers"])]
     kind: String,
     /// Whether it survives a restart of the broker
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
@@ -82,10 +83,11 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 fn declare_exchange(target: &Target, typed: ExchangeArguments) -> Result<(), Failure> {
-    let mut arguments = field::table(&typed.arguments);
+    let mut arguments = field::table(&typed.arguments)?;
     if let Some(alternate) = typed.alternate_exchange {
         arguments.0.insert("alternate-exchange".to_owned(), FieldValue::Text(alternate));
     }
+    did_you_mean::check_arguments(&arguments)?;
     let exchange = Exchange {
         name: typed.name,
         kind: typed.kind,
@@ -100,12 +102,14 @@ fn declare_exchange(target: &Target, typed: ExchangeArguments) -> Result<(), Fai
 }
 
 fn declare_queue(target: &Target, typed: &QueueArguments) -> Result<(), Failure> {
+    let arguments = field::table(&typed.arguments)?;
+    did_you_mean::check_arguments(&arguments)?;
     let queue = Queue {
         name: typed.name.clone(),
         durable: !typed.transient,
         exclusive: typed.exclusive,
         auto_delete: typed.auto_delete,
-        arguments: field::table(&typed.arguments),
+        arguments,
     };
     let declared = once(target, async |channel| Ok(channel.declare_queue(queue).await?))?;
     if typed.json {

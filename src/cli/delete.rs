@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::if_exists::IfExists;
 use super::output;
 use super::session::{Target, once};
-use crate::client::{DeleteQueue, RequestError};
+use crate::client::{DeleteQueue, Entity, RequestError};
 use crate::model::ReplyCode;
 
 /// What was typed after `delete`.
@@ -16,7 +16,7 @@ pub(super) struct DeleteArguments {
     #[command(subcommand)]
     what: What,
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,7 +58,7 @@ pub(super) struct PurgeArguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
 }
 
 pub(super) fn delete(arguments: DeleteArguments) -> Result<(), Failure> {
@@ -70,7 +70,9 @@ pub(super) fn delete(arguments: DeleteArguments) -> Result<(), Failure> {
                     Err(RequestError::Refused(refusal)) if refusal.code == ReplyCode::NotFound => false,
                     Err(error) => return Err(error.into()),
                 };
-                if_exists.check(is_there, &format!("exchange '{name}'"), "list exchanges")?;
+                if_exists
+                    .check(is_there, &format!("exchange '{name}'"), "list exchanges")
+                    .map_err(|failure| failure.for_lack_of(Entity::Exchange, &name))?;
                 Ok(channel.delete_exchange(&name, if_unused).await?)
             })?;
             output::line(&format!("there is no exchange '{name}' any more"))
@@ -79,7 +81,9 @@ pub(super) fn delete(arguments: DeleteArguments) -> Result<(), Failure> {
             let conditions = DeleteQueue { if_unused, if_empty };
             let messages = once(&arguments.target, async |channel| {
                 let is_there = channel.find_queue(&name).await?.is_some();
-                if_exists.check(is_there, &format!("queue '{name}'"), "list queues")?;
+                if_exists
+                    .check(is_there, &format!("queue '{name}'"), "list queues")
+                    .map_err(|failure| failure.for_lack_of(Entity::Queue, &name))?;
                 Ok(channel.delete_queue(&name, conditions).await?)
             })?;
             if json {

@@ -31,11 +31,11 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let headers = field::table(&arguments.headers);
+    let headers = field::table(&arguments.headers)?;
     let explanation = once(&arguments.target, async |channel| {
         Ok(channel.explain(&arguments.exchange, &arguments.key, &headers).await?)
     })?;

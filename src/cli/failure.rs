@@ -4,10 +4,11 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use super::terminal::printable;
 use crate::client::{
     CloseReason, ConfirmError, ConnectError, ConsumeError, PublishError, RequestError, SettleError,
 };
-use crate::model::Refusal;
+use crate::model::{Entity, Refusal, ReplyCode};
 
 /// A command that did not do all it was asked.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct Failure {
     what: String,
     details: Vec<String>,
     hint: String,
+    /// What it is about, if that may not be there.
+    missing: Option<(Entity, String)>,
     status: Status,
 }
 
@@ -31,7 +34,13 @@ enum Status {
 impl Failure {
     /// Something that did not work, in a sentence without a full stop.
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), details: Vec::new(), hint: String::new(), status: Status::Failed }
+        Self {
+            what: what.into(),
+            details: Vec::new(),
+            hint: String::new(),
+            missing: None,
+            status: Status::Failed,
+        }
     }
 
     /// Something that makes no sense to ask for.
@@ -49,6 +58,17 @@ impl Failure {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self
+    }
+
+    /// Says that there is no such thing.
+    pub(crate) fn for_lack_of(mut self, entity: Entity, name: impl Into<String>) -> Self {
+        self.missing = Some((entity, name.into()));
+        self
+    }
+
+    /// What is not there, as far as that is known.
+    pub(crate) fn missing(&self) -> Option<(Entity, &str)> {
+        self.missing.as_ref().map(|(entity, name)| (*entity, name.as_str()))
     }
 
     /// What happened and the details on one line, to be told among other things.
@@ -77,12 +97,12 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.what)?;
+        write!(f, "error: {}", printable(&self.what))?;
         for detail in &self.details {
-            write!(f, "\n  {detail}")?;
+            write!(f, "\n  {}", printable(detail))?;
         }
         if !self.hint.is_empty() {
-            write!(f, "\n  hint: {}", self.hint)?;
+            write!(f, "\n  hint: {}", printable(&self.hint))?;
         }
         Ok(())
     }
@@ -92,6 +112,12 @@ impl From<&Refusal> for Failure {
     fn from(refusal: &Refusal) -> Self {
         let mut failure =
             Self::new(format!("{} {}: {}", refusal.code.number(), refusal.code.name(), refusal.text));
+        // A vhost that is not there is refused as one that may not be opened.
+        if matches!(refusal.code, ReplyCode::NotFound | ReplyCode::NotAllowed)
+            && let Some((entity, name)) = &refusal.entity
+        {
+            failure = failure.for_lack_of(*entity, name);
+        }
         if !refusal.field.is_empty() {
             let mut detail = refusal.field.clone();
             if !refusal.expected.is_empty() {
@@ -135,6 +161,7 @@ impl From<RequestError> for Failure {
         match &error {
             RequestError::Refused(refusal) => Self::from(refusal),
             RequestError::Closed(reason) => Self::from(reason),
+            RequestError::Invalid(text) => Self::usage(text.clone()),
             _ => Self::new(error.to_string()),
         }
     }
@@ -165,11 +192,17 @@ impl From<ConfirmError> for Failure {
                 } else {
                     format!("exchange '{}'", returned.exchange)
                 };
-                Self::new(format!(
+                let failure = Self::new(format!(
                     "{exchange} led to no queue with routing key '{}': the message came back",
                     returned.routing_key
-                ))
-                .hint("`leveret explain` tells why; `leveret declare queue` and `leveret bind` mend it")
+                ));
+                // The default exchange leads to the queue of that name.
+                let failure = match returned.exchange.as_str() {
+                    "" => failure.for_lack_of(Entity::Queue, returned.routing_key.as_str()),
+                    _ => failure,
+                };
+                failure
+                    .hint("`leveret explain` tells why; `leveret declare queue` and `leveret bind` mend it")
             }
             _ => Self::new(error.to_string()),
         }
@@ -180,6 +213,7 @@ impl From<PublishError> for Failure {
     fn from(error: PublishError) -> Self {
         match &error {
             PublishError::Closed(reason) => Self::from(reason),
+            PublishError::RoutingKey(_) => Self::usage(error.to_string()),
             _ => Self::new(error.to_string()),
         }
     }
@@ -218,7 +252,6 @@ impl From<io::Error> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ReplyCode;
 
     fn check(failure: impl Into<Failure>, expect: &str) {
         assert_eq!(failure.into().to_string(), expect);

@@ -1,5 +1,6 @@
 //! Headers and arguments as they are typed: `name=value`, or `name:type=value` for anything but text.
 
+use super::failure::Failure;
 use crate::model::{FieldTable, FieldValue, NAME_BYTES_MAX};
 
 /// What stands behind `--header` and `--argument` in help texts.
@@ -13,9 +14,15 @@ const TYPES: [&str; 8] = ["text", "int", "double", "bool", "timestamp", "bytes",
 /// Tables and lists in `json` nest at most so deep, as on the wire.
 const DEPTH_MAX: usize = 16;
 
-/// Collects typed fields into a table. Of two fields with one name the later one counts.
-pub(super) fn table(fields: &[(String, FieldValue)]) -> FieldTable {
-    FieldTable(fields.iter().cloned().collect())
+/// Collects typed fields into a table. Two with one name make no sense.
+pub(super) fn table(fields: &[(String, FieldValue)]) -> Result<FieldTable, Failure> {
+    let mut table = FieldTable::default();
+    for (name, value) in fields {
+        if table.0.insert(name.clone(), value.clone()).is_some() {
+            return Err(Failure::usage(format!("'{name}' is given twice: which one counts?")));
+        }
+    }
+    Ok(table)
 }
 
 /// Reads `name=value`, `name:type=value` or `name:void`.
@@ -149,6 +156,8 @@ pub(super) fn to_json(value: &FieldValue) -> serde_json::Value {
         FieldValue::Boolean(on) => json!(on),
         FieldValue::Integer(number) | FieldValue::TimestampSeconds(number) => json!(number),
         FieldValue::Unsigned(number) => json!(number),
+        // JSON has no words for these.
+        FieldValue::Double(number) if !number.is_finite() => json!(number.to_string()),
         FieldValue::Double(number) => json!(number),
         FieldValue::Text(text) => json!(text),
         FieldValue::Bytes(bytes) => json!(hexadecimal(bytes)),
@@ -215,6 +224,15 @@ mod tests {
         check_refused("gone:void=1", "no value");
         check_refused("t:json={", "not JSON");
         check_refused(&format!("t:json={}{}", "[".repeat(20), "]".repeat(20)), "nest");
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_know_are_text() {
+        let shown = |number: f64| to_json(&FieldValue::Double(number));
+        assert_eq!(
+            [shown(f64::NAN), shown(f64::NEG_INFINITY), shown(0.5)],
+            ["NaN".into(), "-inf".into(), 0.5.into()] as [serde_json::Value; 3]
+        );
     }
 
     #[test]

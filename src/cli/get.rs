@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args;
 
 use super::failure::Failure;
-use super::message_output::{self, Form};
+use super::message_output::{self, Choice, Form};
 use super::session::{Target, once};
 
 /// What was typed after `get`.
@@ -25,16 +25,19 @@ pub(super) struct Arguments {
     /// Print the message as JSON
     #[arg(long)]
     json: bool,
+    /// Show all properties of the message, not only its headers
+    #[arg(long)]
+    properties: bool,
+    /// Show when the message came here
+    #[arg(long)]
+    time: bool,
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let form = match (arguments.raw, arguments.json) {
-        (true, _) => Form::Raw,
-        (_, true) => Form::Json,
-        _ => Form::Readable,
-    };
+    let Arguments { raw, json, properties, time, .. } = *arguments;
+    let form = Form::of(Choice { raw, json, properties, time });
     once(&arguments.target, async |channel| {
         let Some(got) = channel.get(&arguments.queue, arguments.no_ack).await? else {
             return Err(Failure::new(format!("queue '{}' has no message ready", arguments.queue)));

@@ -6,8 +6,8 @@ use std::mem;
 
 use tokio::sync::mpsc;
 
+use super::properties::Template;
 use crate::client::{Message, MessageBatch, PublishError};
-use crate::model::FieldTable;
 
 /// Lines in a batch at most.
 const BATCH_LINES_MAX: usize = 1000;
@@ -23,8 +23,8 @@ const BATCHES_WAITING_MAX: usize = 4;
 pub(super) struct LineOptions {
     /// Longest line, in bytes without its end.
     pub(super) line_bytes_max: u64,
-    /// Headers of every message.
-    pub(super) headers: FieldTable,
+    /// Properties of every message.
+    pub(super) properties: Template,
 }
 
 /// Why there is not another line.
@@ -116,13 +116,13 @@ impl Reader {
 
     fn end_line(&mut self) -> Result<(), LineError> {
         self.lines += 1;
-        if self.options.headers.is_empty() {
-            self.batch.push_body(&self.line);
-        } else {
+        if let Some(properties) = self.options.properties.properties() {
             let body = mem::take(&mut self.line);
-            let message = Message::new(body).headers(self.options.headers.clone());
+            let message = Message::new(body).with_properties(properties);
             let line = self.lines;
             self.batch.push(&message).map_err(|error| LineError::Message { line, error })?;
+        } else {
+            self.batch.push_body(&self.line);
         }
         self.line.clear();
         Ok(())
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn options(line_bytes_max: u64) -> LineOptions {
-        LineOptions { line_bytes_max, headers: FieldTable::default() }
+        LineOptions { line_bytes_max, properties: Template::default() }
     }
 
     /// Messages in each batch, and whether an error came last.

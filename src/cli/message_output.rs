@@ -1,12 +1,15 @@
 //! How messages are printed: bare bodies, JSON, or a line for people.
 
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use serde_json::{Value, json};
 
+use super::clock;
 use super::failure::Failure;
 use super::field;
+use super::output;
+use super::properties;
 use super::terminal::printable;
 use crate::client::{Delivery, Properties};
 
@@ -15,10 +18,38 @@ use crate::client::{Delivery, Properties};
 pub(super) enum Form {
     /// The body and a newline.
     Raw,
+    /// The same where a terminal would do what control characters in it say: they are written as escapes.
+    RawOnTerminal,
     /// A JSON object on a line.
     Json,
     /// Number, routing key, body, and what is remarkable, on a line.
-    Readable,
+    Readable {
+        /// All properties, not only the headers.
+        properties: bool,
+        /// Begins with the time at which it is printed.
+        time: bool,
+    },
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice {
+    pub(super) raw: bool,
+    pub(super) json: bool,
+    pub(super) properties: bool,
+    pub(super) time: bool,
+}
+
+impl Form {
+    pub(super) fn of(choice: Choice) -> Self {
+        let Choice { raw, json, properties, time } = choice;
+        match (raw, json) {
+            (true, _) if std::io::stdout().is_terminal() => Self::RawOnTerminal,
+            (true, _) => Self::Raw,
+            (_, true) => Self::Json,
+            _ => Self::Readable { properties, time },
+        }
+    }
 }
 
 /// Longest body of which a readable line shows all, in bytes.
@@ -36,13 +67,24 @@ pub(super) fn print(
             out.write_all(delivery.body())?;
             out.write_all(b"\n")?;
         }
-        Form::Json => writeln!(out, "{}", to_json(delivery)?)?,
-        Form::Readable => writeln!(out, "{}", readable(number, delivery)?)?,
+        Form::RawOnTerminal => {
+            // Lines stay lines.
+            for line in String::from_utf8_lossy(delivery.body()).split('\n') {
+                writeln!(out, "{}", printable(line))?;
+            }
+        }
+        Form::Json => writeln!(out, "{}", output::json_text(&to_json(delivery)?))?,
+        Form::Readable { properties, time } => {
+            if time {
+                write!(out, "{}  ", clock::in_words(clock::now_ms()))?;
+            }
+            writeln!(out, "{}", readable(number, delivery, properties)?)?;
+        }
     }
     Ok(())
 }
 
-fn readable(number: u64, delivery: &Delivery) -> Result<String, Failure> {
+fn readable(number: u64, delivery: &Delivery, with_properties: bool) -> Result<String, Failure> {
     let properties = delivery.properties()?;
     let mut line =
         format!("{number}  {}  {}", printable(delivery.routing_key()), readable_body(delivery.body()));
@@ -51,10 +93,13 @@ fn readable(number: u64, delivery: &Delivery) -> Result<String, Failure> {
         remarks.push(format!("exchange {}", printable(delivery.exchange())));
     }
     if delivery.redelivered() {
-        remarks.push(format!("redelivered, came back {} times", delivery.delivery_count()));
+        remarks.push(came_back(delivery.delivery_count()));
     }
     if delivery.resent() {
         remarks.push("sent more than once".to_owned());
+    }
+    if with_properties {
+        remarks.extend(properties::in_words(&properties));
     }
     if !properties.headers.is_empty() {
         remarks.push(printable(&field::notation(&properties.headers)));
@@ -63,6 +108,15 @@ fn readable(number: u64, delivery: &Delivery) -> Result<String, Failure> {
         let _ = write!(line, "  ({})", remarks.join("; "));
     }
     Ok(line)
+}
+
+fn came_back(times: u32) -> String {
+    match times {
+        // It was with a consumer whose end nobody has counted, for instance before a restart.
+        0 => "redelivered".to_owned(),
+        1 => "redelivered, came back once".to_owned(),
+        times => format!("redelivered, came back {times} times"),
+    }
 }
 
 fn readable_body(body: &[u8]) -> String {
@@ -87,6 +141,7 @@ fn to_json(delivery: &Delivery) -> Result<Value, Failure> {
         "redelivered": delivery.redelivered(),
         "delivery_count": delivery.delivery_count(),
         "resent": delivery.resent(),
+        "received_at_ms": clock::now_ms(),
         "headers": field::table_to_json(&properties.headers),
         "properties": properties_to_json(&properties),
     });
@@ -98,7 +153,7 @@ fn to_json(delivery: &Delivery) -> Result<Value, Failure> {
 }
 
 /// The properties that are there, without the headers.
-fn properties_to_json(properties: &Properties) -> Value {
+pub(super) fn properties_to_json(properties: &Properties) -> Value {
     let texts = [
         ("content_type", &properties.content_type),
         ("content_encoding", &properties.content_encoding),

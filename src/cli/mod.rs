@@ -6,11 +6,13 @@
 //! arguments stand at the top, what it does below.
 
 mod bind;
+mod clock;
 mod config;
 mod config_flags;
 mod consume;
 mod declare;
 mod delete;
+mod did_you_mean;
 mod explain;
 mod failure;
 mod field;
@@ -21,13 +23,19 @@ mod line_reader;
 mod list;
 mod log;
 mod message_output;
+mod number;
 mod open_files;
 mod output;
 mod password;
 mod perf;
+mod ping;
+mod properties;
 mod publish;
 mod serve;
 mod session;
+mod shell;
+mod status;
+mod subscribe;
 mod table;
 mod terminal;
 mod user;
@@ -35,9 +43,11 @@ mod vhost;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::Failure;
+use session::Target;
 
 /// A message broker with RabbitMQ's model, and confirms that mean the disk has it
 ///
@@ -49,6 +59,9 @@ use failure::Failure;
 #[derive(Debug, Parser)]
 #[command(name = "leveret", version, verbatim_doc_comment, arg_required_else_help = true)]
 struct Arguments {
+    /// Broker to talk to; may also stand behind the command
+    #[arg(long = "url", id = "url_before", value_name = "URL", help_heading = "Broker")]
+    url: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -74,6 +87,8 @@ enum Command {
     Publish(publish::Arguments),
     /// Take messages from a queue as they come
     Consume(consume::Arguments),
+    /// Take messages of an exchange as they come, for as long as the command runs
+    Subscribe(subscribe::Arguments),
     /// Take one message from a queue, if there is one
     Get(get::Arguments),
     /// Tell where a message would go, and why, without publishing it
@@ -84,16 +99,78 @@ enum Command {
     Vhost(vhost::Arguments),
     /// Measure how fast a broker is, and check that it loses nothing
     Perf(perf::Arguments),
+    /// Tell whether a broker is there and answers
+    Ping(ping::Arguments),
+    /// Show what a broker is and how much is in it
+    Status(status::Arguments),
+    /// Print what a shell needs to complete commands
+    Completions(shell::CompletionsArguments),
+    /// Print the manual page, or write those of all commands
+    Man(shell::ManArguments),
     /// Show the broker's configuration, or an example of one
     Config(config::Arguments),
 }
 
 /// The whole program: reads the arguments, runs the command, reports.
 pub fn main() -> ExitCode {
-    let Arguments { command } = Arguments::parse();
-    match run(command) {
+    let Arguments { url, mut command } =
+        Arguments::try_parse().unwrap_or_else(|error| told_apart(error).exit());
+    match command.aim(url).and_then(|()| run(command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
+    }
+}
+
+/// A mistake in what was typed, without the advice to pass a flag as if it were a value: a flag that is none here was meant
+/// as a flag.
+fn told_apart(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::StyledStrs(tips)) = error.remove(ContextKind::Suggested) else { return error };
+    let tips: Vec<_> = tips.into_iter().filter(|tip| !tip.to_string().contains("as a value, use")).collect();
+    if !tips.is_empty() {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
+    error
+}
+
+impl Command {
+    /// Takes a URL that stood before the command.
+    fn aim(&mut self, url: Option<String>) -> Result<(), Failure> {
+        if url.is_none() {
+            return Ok(());
+        }
+        let Some(target) = self.target_mut() else {
+            return Err(Failure::usage("this command talks to no broker: it takes no --url"));
+        };
+        if target.url.is_some() {
+            return Err(Failure::usage(
+                "--url stands before the command and behind it: one of them is enough",
+            ));
+        }
+        target.url = url;
+        Ok(())
+    }
+
+    /// The broker that the command is for, if it talks to one.
+    fn target_mut(&mut self) -> Option<&mut Target> {
+        Some(match self {
+            Self::Declare(arguments) => &mut arguments.target,
+            Self::Bind(arguments) => &mut arguments.target,
+            Self::Unbind(arguments) => &mut arguments.binding.target,
+            Self::Delete(arguments) => &mut arguments.target,
+            Self::Purge(arguments) => &mut arguments.target,
+            Self::List(arguments) => &mut arguments.target,
+            Self::Publish(arguments) => &mut arguments.link.target,
+            Self::Consume(arguments) => &mut arguments.link.target,
+            Self::Subscribe(arguments) => &mut arguments.link.target,
+            Self::Get(arguments) => &mut arguments.target,
+            Self::Explain(arguments) => &mut arguments.target,
+            Self::User(arguments) => &mut arguments.target,
+            Self::Vhost(arguments) => &mut arguments.target,
+            Self::Perf(arguments) => &mut arguments.target,
+            Self::Ping(arguments) => &mut arguments.target,
+            Self::Status(arguments) => &mut arguments.target,
+            Self::Serve(_) | Self::Config(_) | Self::Completions(_) | Self::Man(_) => return None,
+        })
     }
 }
 
@@ -108,19 +185,22 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::List(arguments) => list::run(&arguments),
         Command::Publish(arguments) => publish::run(&arguments),
         Command::Consume(arguments) => consume::run(&arguments),
+        Command::Subscribe(arguments) => subscribe::run(&arguments),
         Command::Get(arguments) => get::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::User(arguments) => user::run(arguments),
         Command::Vhost(arguments) => vhost::run(arguments),
         Command::Perf(arguments) => perf::run(&arguments),
+        Command::Ping(arguments) => ping::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Completions(arguments) => shell::completions(&arguments, Arguments::command()),
+        Command::Man(arguments) => shell::man(&arguments, Arguments::command()),
         Command::Config(arguments) => config::run(&arguments),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

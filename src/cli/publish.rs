@@ -9,13 +9,13 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::field::{self, FIELD_HELP};
+use super::field::FIELD_HELP;
 use super::interrupt::Interrupt;
 use super::line_reader::{self, LineError, LineOptions};
 use super::output;
-use super::session::{Session, Target, lasting};
+use super::properties::{self, Template};
+use super::session::{Link, Session, lasting};
 use crate::client::{Message, Progress, Publisher};
-use crate::model::FieldValue;
 
 /// What was typed after `publish`.
 #[derive(Debug, Args)]
@@ -33,9 +33,6 @@ pub(super) struct Arguments {
         hide_default_value = true
     )]
     key: String,
-    /// Header of every message; may be given more than once
-    #[arg(long = "header", value_name = "NAME[:TYPE]=VALUE", value_parser = field::parse)]
-    headers: Vec<(String, FieldValue)>,
     /// Publish each line of standard input, without its newline, as a message
     #[arg(long, group = "content")]
     lines: bool,
@@ -49,21 +46,29 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: Target,
+    properties: properties::Typed,
+    #[command(flatten)]
+    pub(super) link: Link,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let properties = arguments.properties.template()?;
     let bar = progress_bar(arguments.lines);
-    lasting(&arguments.target, &bar, async |session| publish(arguments, session, &bar).await)
+    lasting(&arguments.link, &bar, async |session| publish(arguments, properties, session, &bar).await)
 }
 
-async fn publish(arguments: &Arguments, session: Session, bar: &ProgressBar) -> Result<(), Failure> {
+async fn publish(
+    arguments: &Arguments,
+    properties: Template,
+    session: Session,
+    bar: &ProgressBar,
+) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
     let bytes_max = session.connection.server().message_bytes_max;
     let publisher = session.channel.publisher(&arguments.exchange, &arguments.key).open().await?;
 
     let work = async {
-        let sent = send(arguments, &publisher, bytes_max, interrupt.clone()).await;
+        let sent = send(arguments, properties, &publisher, bytes_max, interrupt.clone()).await;
         let settled = settle(&publisher, interrupt).await;
         sent.and(settled)
     };
@@ -77,19 +82,22 @@ async fn publish(arguments: &Arguments, session: Session, bar: &ProgressBar) -> 
 /// Sends all there is to send, or as much of it as goes.
 async fn send(
     arguments: &Arguments,
+    properties: Template,
     publisher: &Publisher,
     bytes_max: u64,
     mut interrupt: Interrupt,
 ) -> Result<(), Failure> {
-    let headers = field::table(&arguments.headers);
     if !arguments.lines {
         let body = content(arguments, bytes_max)?;
         let message = Message::new(body);
-        let message = if headers.is_empty() { message } else { message.headers(headers) };
+        let message = match properties.properties() {
+            Some(properties) => message.with_properties(properties),
+            None => message,
+        };
         return Ok(publisher.send(message).await?);
     }
     let mut batches =
-        line_reader::batches(std::io::stdin(), LineOptions { line_bytes_max: bytes_max, headers });
+        line_reader::batches(std::io::stdin(), LineOptions { line_bytes_max: bytes_max, properties });
     let send_all = async {
         while let Some(batch) = batches.recv().await {
             publisher.send_batch(&mut batch.map_err(|error| line_failure(&error, bytes_max))?).await?;
@@ -122,8 +130,10 @@ fn content(arguments: &Arguments, bytes_max: u64) -> Result<Vec<u8>, Failure> {
     let Some(path) = &arguments.file else {
         return Ok(arguments.body.clone().unwrap_or_default().into_bytes());
     };
-    let cannot = |error| Failure::new(format!("cannot read {}: {error}", path.display()));
-    let bytes = if path == Path::new("-") {
+    let is_stdin = path == Path::new("-");
+    let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
+    let cannot = |error| Failure::new(format!("cannot read {name}: {error}"));
+    let bytes = if is_stdin {
         read_at_most(std::io::stdin().lock(), bytes_max)
     } else {
         std::fs::File::open(path).and_then(|file| read_at_most(file, bytes_max))
@@ -131,8 +141,7 @@ fn content(arguments: &Arguments, bytes_max: u64) -> Result<Vec<u8>, Failure> {
     let bytes = bytes.map_err(cannot)?;
     if bytes.len() as u64 > bytes_max {
         return Err(Failure::new(format!(
-            "{} is larger than the {bytes_max} bytes that this broker takes in a message",
-            path.display()
+            "{name} is larger than the {bytes_max} bytes that this broker takes in a message"
         ))
         .hint("message_bytes_max in the broker's configuration sets this"));
     }

@@ -1,17 +1,21 @@
 //! One connection to a broker, for the time of a command.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::ProgressBar;
 use tokio::runtime::{Builder, Runtime};
 
+use super::did_you_mean;
 use super::failure::Failure;
-use crate::client::{Channel, ConnectOptions, Connection, Event};
+use super::terminal::printable;
+use crate::client::{Channel, ConnectError, ConnectOptions, Connection, Event};
+use crate::model::NAME_BYTES_MAX;
 
 /// The variable that names a broker where no `--url` does.
-const URL_VARIABLE: &str = "LEVERET_URL";
+pub(super) const URL_VARIABLE: &str = "LEVERET_URL";
 
 /// Which broker.
 #[derive(Debug, Clone, Args)]
@@ -44,6 +48,36 @@ fn utf8(url: OsString) -> Result<String, Failure> {
     url.into_string().map_err(|_| Failure::usage(format!("{URL_VARIABLE} is not UTF-8")))
 }
 
+/// A broker for a command that stays connected.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Link {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Name of the connection, and of the consumer, for people who look at lists
+    #[arg(long = "name", id = "link_name", value_name = "NAME", value_parser = name, help_heading = "Broker")]
+    pub(crate) name: Option<String>,
+    /// How long to go on trying if the broker is not there yet, 0 to 3600; 0: try once
+    #[arg(
+        long, value_name = "SECONDS", default_value = "5", value_parser = wait, help_heading = "Broker"
+    )]
+    connect_wait: Duration,
+}
+
+fn name(typed: &str) -> Result<String, String> {
+    match typed.len() {
+        1..=NAME_BYTES_MAX => Ok(typed.to_owned()),
+        bytes => Err(format!("expected 1 to {NAME_BYTES_MAX} bytes, got {bytes}")),
+    }
+}
+
+fn wait(typed: &str) -> Result<Duration, String> {
+    let seconds = typed.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.filter(|wait| *wait <= WAIT_MAX).ok_or_else(|| "expected 0 to 3600 seconds".to_owned())
+}
+
+/// Longest time to go on trying.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+
 /// A connection and a channel.
 pub(crate) struct Session {
     pub(crate) connection: Connection,
@@ -56,9 +90,12 @@ pub(crate) fn once<T>(
     work: impl AsyncFnOnce(&Channel) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let options = target.options()?.no_reconnect();
-    runtime()?.block_on(async {
+    block_on(async {
         let session = Session::open(options).await?;
-        let result = work(&session.channel).await?;
+        let result = match work(&session.channel).await {
+            Ok(result) => result,
+            Err(failure) => return Err(did_you_mean::suggest(&session.channel, failure).await),
+        };
         // All that was asked is answered. What the command did may be what ends its own connection.
         let _ = session.close().await;
         Ok(result)
@@ -68,13 +105,18 @@ pub(crate) fn once<T>(
 /// Connects and does work that goes on when the connection breaks and comes back; each time is told on standard error,
 /// above the progress bar.
 pub(crate) fn lasting<T>(
-    target: &Target,
+    link: &Link,
     bar: &ProgressBar,
     work: impl AsyncFnOnce(Session) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let options = target.options()?;
-    runtime()?.block_on(async {
-        let session = Session::open(options).await?;
+    let mut options = link.target.options()?;
+    if let Some(name) = &link.name {
+        options = options.connection_name(name);
+    }
+    block_on(async {
+        let connection = connect_patiently(options, link.connect_wait).await?;
+        let channel = connection.channel().await?;
+        let session = Session { connection: connection.clone(), channel };
         let mut events = session.connection.events();
         let bar = bar.clone();
         let teller = tokio::spawn(async move {
@@ -84,13 +126,60 @@ pub(crate) fn lasting<T>(
         });
         let result = work(session).await;
         teller.abort();
-        result
+        let failure = match result {
+            Ok(result) => return Ok(result),
+            Err(failure) => failure,
+        };
+        Err(did_you_mean::suggest_over(&connection, failure).await)
     })
 }
 
+/// Connects, and goes on trying for a while if the broker is not there, perhaps because it starts just now.
+async fn connect_patiently(options: ConnectOptions, wait: Duration) -> Result<Connection, Failure> {
+    let began = Instant::now();
+    let mut delay = TRY_AGAIN_FIRST;
+    let mut is_told = false;
+    loop {
+        let error = match Connection::connect(options.clone()).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        let is_away = match &error {
+            ConnectError::Unreachable { .. } | ConnectError::TimedOut { .. } => true,
+            ConnectError::Refused(refusal) => refusal.retryable,
+            _ => false,
+        };
+        let left = wait.saturating_sub(began.elapsed());
+        let failure = Failure::from(error);
+        if !is_away || left.is_zero() {
+            return Err(did_you_mean::suggest_vhost(&options, failure).await);
+        }
+        if !is_told {
+            note(&format!("{}; trying for {} s", failure.text(), wait.as_secs_f64()));
+            is_told = true;
+        }
+        tokio::time::sleep(delay.min(left)).await;
+        delay = TRY_AGAIN_MAX.min(2 * delay);
+    }
+}
+
+/// Time before the second attempt to connect for the first time; doubled each time.
+const TRY_AGAIN_FIRST: Duration = Duration::from_millis(50);
+
+/// Longest time between two such attempts.
+const TRY_AGAIN_MAX: Duration = Duration::from_secs(1);
+
+/// Runs what a command does on a broker.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    runtime()?.block_on(work)
+}
+
 impl Session {
-    async fn open(options: ConnectOptions) -> Result<Self, Failure> {
-        let connection = Connection::connect(options).await?;
+    pub(crate) async fn open(options: ConnectOptions) -> Result<Self, Failure> {
+        let connection = match Connection::connect(options.clone()).await {
+            Ok(connection) => connection,
+            Err(error) => return Err(did_you_mean::suggest_vhost(&options, error.into()).await),
+        };
         let channel = connection.channel().await?;
         Ok(Self { connection, channel })
     }
@@ -133,5 +222,12 @@ fn tell(event: &Event) {
 
 /// Tells people something on standard error, in one piece. Where that is gone there is nobody left to tell.
 pub(crate) fn note(text: &str) {
-    let _ = std::io::stderr().write_all(format!("leveret: {text}\n").as_bytes());
+    let _ = std::io::stderr().write_all(format!("leveret: {}\n", printable(text)).as_bytes());
+}
+
+/// Tells people who look on that nothing has to happen now.
+pub(crate) fn note_waiting() {
+    if std::io::stderr().is_terminal() {
+        note("waiting for messages; Ctrl-C ends");
+    }
 }

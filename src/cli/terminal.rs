@@ -67,14 +67,22 @@ pub(crate) enum Colour {
     Green,
 }
 
-/// Text that came from elsewhere, safe to print on one line of a terminal: control characters are written as escapes.
+/// Text that came from elsewhere, safe to print on one line of a terminal: control characters, and those that reorder text
+/// or break lines, are written as escapes.
 pub(crate) fn printable(text: &str) -> String {
-    if !text.chars().any(char::is_control) {
+    if !text.chars().any(is_treacherous) {
         return text.to_owned();
     }
     text.chars()
-        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
+        .map(|c| if is_treacherous(c) { c.escape_default().to_string() } else { c.to_string() })
         .collect()
+}
+
+/// Whether a character may make a terminal do, or show, something else than itself: control characters, marks, embeddings,
+/// overrides and isolates of bidirectional text (UAX #9), separators of lines and paragraphs.
+pub(crate) fn is_treacherous(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -84,6 +92,7 @@ mod tests {
     #[test]
     fn nothing_from_elsewhere_can_command_the_terminal() {
         assert_eq!(printable("plain ünï 🔑"), "plain ünï 🔑");
+        assert_eq!(printable("a\u{202e}b\u{2066}\u{200f}\u{61c}"), "a\\u{202e}b\\u{2066}\\u{200f}\\u{61c}");
         assert_eq!(printable("a\x1b[31mred\nb\tc\u{9b}"), "a\\u{1b}[31mred\\nb\\tc\\u{9b}");
     }
 

@@ -15,7 +15,7 @@ pub(super) struct Arguments {
     #[command(subcommand)]
     what: What,
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@ use super::failure::Failure;
 use super::if_exists::IfExists;
 use super::output;
 use super::session::{Target, once};
+use crate::client::Entity;
 
 /// What was typed after `vhost`.
 #[derive(Debug, Args)]
@@ -15,7 +16,7 @@ pub(super) struct Arguments {
     #[command(subcommand)]
     what: What,
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
 }
 
 #[derive(Debug, Subcommand)]
@@ -54,7 +55,9 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
                 }
                 // Who is no administrator does not see all there are, and is told so by the broker.
                 channel.delete_vhost(&name).await?;
-                if_exists.check(found.is_some(), &format!("vhost '{name}'"), "list vhosts")
+                if_exists
+                    .check(found.is_some(), &format!("vhost '{name}'"), "list vhosts")
+                    .map_err(|failure| failure.for_lack_of(Entity::Vhost, &name))
             })?;
             output::line(&format!("there is no vhost '{name}' any more"))
         }

@@ -25,5 +25,6 @@ pub use error::{ConfigError, Problem};
 pub use example::example;
 pub use key::{Allowed, GROUPS, Group, KEYS, Key};
 pub use machine::Machine;
+pub(crate) use nearest::nearest;
 pub use settings::{FILES, Origin, Setting, Settings, Sources};
 pub use value::Value;

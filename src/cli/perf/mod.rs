@@ -95,7 +95,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {

@@ -296,6 +296,9 @@ fn check_combinations(typed: &Arguments) -> Result<(), Failure> {
             "give --size 16 or more",
         );
     }
+    if typed.queue.as_deref() == Some("") {
+        return no("--queue names no queue", "leave out --queue, or give a name");
+    }
     if typed.queue.is_some() && typed.fanout.unwrap_or(typed.queues) != 1 {
         return no(
             "--queue names one queue, and there are to be several",
@@ -380,6 +383,7 @@ mod tests {
         refused("--producers 0 --queue q --confirm 5", "--confirm is for publishing");
         refused("--size 15", "take 16");
         refused("--queue q --queues 2", "names one queue");
+        refused("--queue=", "names no queue");
         refused("--queue q --fanout 2", "names one queue");
         refused("--topic-bindings 5 --exchange direct", "topic exchange");
         refused("--fanout 5 --exchange topic", "fanout exchange");

@@ -71,11 +71,12 @@ impl Results {
         self.end.rate_since(&self.begin, count)
     }
 
-    /// Share of its threads' time that this command took.
+    /// Share of its threads' time that this command took. What little the others do that it has, such as the one that keeps
+    /// the pace, may bring it above all there is.
     fn generator_share(&self) -> f64 {
         let seconds = self.seconds();
         let cpu = self.end.cpu_seconds - self.begin.cpu_seconds;
-        if seconds > 0.0 { cpu / seconds / self.plan.threads as f64 } else { 0.0 }
+        if seconds > 0.0 { (cpu / seconds / self.plan.threads as f64).min(1.0) } else { 0.0 }
     }
 
     fn limit(&self) -> Limit {
@@ -438,6 +439,7 @@ mod tests {
         assert_eq!(busy(0.5, "").limit(), Limit::Broker);
         assert_eq!(busy(0.95, "").limit(), Limit::Generator);
         assert!(busy(0.95, "").to_text(Terminal::none()).contains("this command, not the broker"));
+        assert!(busy(1.2, "").to_text(Terminal::none()).contains("used 100 % of"));
         assert_eq!(busy(0.5, "--rate 1250000").limit(), Limit::Rate);
         assert_eq!(busy(0.5, "--rate 2000000").limit(), Limit::Broker);
         let notes = busy(0.5, "--rate 2000000").notes();

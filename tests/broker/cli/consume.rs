@@ -58,7 +58,9 @@ fn people_read_lines_and_programs_json() {
         broker.run(&["consume", "orders", "--count", "1"]).ok(),
         "1  k.1  a\\tb\\u{1b}[31m  (exchange news; n:int=5)\n"
     );
-    let message = broker.run(&["consume", "orders", "--count", "1", "--json"]).json();
+    let mut message = broker.run(&["consume", "orders", "--count", "1", "--json"]).json();
+    let received = message.as_object_mut().unwrap().remove("received_at_ms").unwrap();
+    assert!(received.as_u64().unwrap() > 1_700_000_000_000, "{received}");
     assert_eq!(
         message,
         json!({

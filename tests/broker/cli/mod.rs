@@ -2,17 +2,22 @@
 
 mod access;
 mod consume;
+mod consume_exec;
 mod crash;
 mod damage;
 mod explain;
 #[cfg(target_os = "linux")]
 mod full_disk;
 mod get;
+mod mistakes;
 mod mixed_up;
 mod open_files;
 mod perf;
+mod properties;
 mod publish;
 mod standalone;
+mod status;
+mod subscribe;
 mod topology;
 #[cfg(target_os = "linux")]
 mod unread_log;

@@ -113,6 +113,27 @@ fn topic_logs() {
 }
 
 #[test]
+fn caps_on_the_command_line() {
+    let broker = Broker::start();
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_leveret"));
+    let mut places = vec![binary.parent().unwrap().to_owned()];
+    places.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
+    let mut script = Command::new("sh");
+    script.arg("examples/caps.sh").current_dir(env!("CARGO_MANIFEST_DIR"));
+    script.env_clear().env("LEVERET_URL", broker.url()).env("PATH", std::env::join_paths(places).unwrap());
+    script.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    assert_eq!(
+        run(script).ok(),
+        "a driver died with an order in hand\n\
+         1-800-flowers comes back; it knows of 0 deliveries\n\
+         acme-widgets: 5 orders were on their way, 5 are delivered\n\
+         1-800-flowers: 5 orders were on their way, 5 are delivered\n\
+         the hub saw 10 pickups, 10 on their way, 10 delivered\n"
+    );
+    assert_eq!(broker.run(&["list", "queues", "--json"]).json(), serde_json::json!([]), "it tidies up");
+}
+
+#[test]
 fn reconnect() {
     let mut broker = Broker::start();
     let mut child = example(&broker, "reconnect").spawn().unwrap();

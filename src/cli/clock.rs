@@ -1,0 +1,49 @@
+//! The time of day, and how it is written: as RFC 3339 has it, in UTC.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since 1970-01-01T00:00:00Z; 0 if the clock stands before that.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds of a day.
+const DAY_MS: u64 = 86_400_000;
+
+/// Days in 400 years of the Gregorian calendar, after which it repeats itself.
+const ERA_DAYS: u64 = 146_097;
+
+/// For instance "2026-11-28T09:30:00.125Z".
+pub(super) fn in_words(ms: u64) -> String {
+    // Years begin in March here, so that the day that comes and goes is their last.
+    // 719,468 days lie between 0000-03-01 and 1970-01-01.
+    let days = ms / DAY_MS + 719_468;
+    let (era, day) = (days / ERA_DAYS, days % ERA_DAYS);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) =
+        if month < 10 { (400 * era + year, month + 3) } else { (400 * era + year + 1, month - 9) };
+    let rest = ms % DAY_MS;
+    let (hour, minute, second) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let check = |ms: u64, expect: &str| assert_eq!(in_words(ms), expect);
+        check(0, "1970-01-01T00:00:00.000Z");
+        check(951_782_400_000, "2000-02-29T00:00:00.000Z");
+        check(951_868_799_999, "2000-02-29T23:59:59.999Z");
+        check(951_868_800_000, "2000-03-01T00:00:00.000Z");
+        check(1_700_000_000_000, "2023-11-14T22:13:20.000Z");
+        check(4_107_542_400_000, "2100-03-01T00:00:00.000Z");
+        assert!(in_words(u64::MAX).ends_with('Z'), "whatever a message says");
+    }
+}
