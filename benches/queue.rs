@@ -50,10 +50,8 @@ impl Flow {
             exclusive: false,
             credit: Some(0),
             window_bytes: u64::MAX,
-            single: false,
         };
-        let keys =
-            (1..=consumers).map(|handle| ConsumerKey { connection: ConnectionId(1), channel: 1, handle });
+        let keys = (1..=consumers).map(|handle| ConsumerKey::consumer(ConnectionId(1), 1, handle));
         let consumers: Vec<(ConsumerKey, u64)> = keys.map(|key| (key, 0)).collect();
         consumers.iter().for_each(|(key, _)| queue.attach(*key, limits).unwrap());
         let mut flow = Self { queue, consumers, next: 1, effects: Vec::new() };

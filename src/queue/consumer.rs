@@ -4,15 +4,46 @@ use super::message_ref::MessageRef;
 use super::unsettled::Unsettled;
 use crate::model::{ConnectionId, DeliveryTag};
 
-/// Names a consumer within the broker.
+/// Names somebody who takes messages, within the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConsumerKey {
     /// The connection it lives on.
     pub connection: ConnectionId,
     /// The channel of that connection.
     pub channel: u32,
-    /// The number the client gave it; 0 for messages fetched one at a time.
+    /// In which way it takes them.
+    pub taking: Taking,
+    /// The number the client gave it; 0 if it takes messages one at a time.
     pub handle: u32,
+}
+
+/// In which way somebody takes messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Taking {
+    /// As a consumer, for as long as it lives.
+    Consuming,
+    /// One at a time, when it asks ([`super::Queue::take_one`]): all requests of a channel that want to settle together.
+    OneByOne,
+    /// The same for requests that do not settle.
+    OneByOneNoAck,
+}
+
+impl ConsumerKey {
+    /// A consumer, by the number that its client gave it.
+    pub fn consumer(connection: ConnectionId, channel: u32, handle: u32) -> Self {
+        Self { connection, channel, taking: Taking::Consuming, handle }
+    }
+
+    /// The single requests of a channel, with or without acknowledgements.
+    pub fn one_by_one(connection: ConnectionId, channel: u32, no_ack: bool) -> Self {
+        let taking = if no_ack { Taking::OneByOneNoAck } else { Taking::OneByOne };
+        Self { connection, channel, taking, handle: 0 }
+    }
+
+    /// Whether it stands for a consumer, and not for single requests.
+    pub fn is_consumer(&self) -> bool {
+        self.taking == Taking::Consuming
+    }
 }
 
 /// What bounds a consumer.
@@ -28,8 +59,6 @@ pub struct ConsumerLimits {
     pub credit: Option<u32>,
     /// Bytes that may be on their way to the consumer without being written to its socket.
     pub window_bytes: u64,
-    /// It asks for messages one at a time ([`super::Queue::take_one`]) and is no consumer in any other sense.
-    pub single: bool,
 }
 
 #[derive(Debug)]
@@ -49,8 +78,8 @@ impl Consumer {
     }
 
     /// Whether it counts as a consumer of the queue.
-    pub(super) fn is_active(&self) -> bool {
-        !self.cancelled && !self.limits.single
+    pub(super) fn is_consuming(&self) -> bool {
+        !self.cancelled && self.key.is_consumer()
     }
 
     /// How many messages it may take now.

@@ -15,7 +15,7 @@ mod queue;
 mod sequence_runs;
 mod unsettled;
 
-pub use consumer::{ConsumerKey, ConsumerLimits};
+pub use consumer::{ConsumerKey, ConsumerLimits, Taking};
 pub use departure::{Departure, Departures};
 pub use message_ref::SEQUENCE_MAX;
 pub use queue::{

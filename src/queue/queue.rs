@@ -348,12 +348,12 @@ impl Queue {
         if self.position(key).is_some() {
             return Err(AttachRefusal::KeyInUse);
         }
-        let mut active = self.consumers.iter().filter(|consumer| consumer.is_active()).peekable();
-        if active.peek().is_some() && !limits.single {
+        let mut others = self.consumers.iter().filter(|consumer| consumer.is_consuming()).peekable();
+        if others.peek().is_some() && key.is_consumer() {
             if limits.exclusive {
                 return Err(AttachRefusal::OthersPresent);
             }
-            if active.any(|consumer| consumer.limits.exclusive) {
+            if others.any(|consumer| consumer.limits.exclusive) {
                 return Err(AttachRefusal::ExclusiveInUse);
             }
         }
@@ -365,12 +365,12 @@ impl Queue {
     pub fn cancel(&mut self, key: ConsumerKey, effects: &mut Effects) {
         let Some(index) = self.position(key) else { return };
         let consumer = &mut self.consumers[index];
-        let was_active = consumer.is_active();
+        let was_consuming = consumer.is_consuming();
         consumer.cancelled = true;
         if consumer.unsettled_count() == 0 {
             self.remove_consumer(index);
         }
-        if was_active {
+        if was_consuming {
             self.note_unused(effects);
         }
     }
@@ -386,13 +386,13 @@ impl Queue {
         if !runs.is_empty() {
             self.come_back(&runs, effects);
         }
-        if consumer.is_active() {
+        if consumer.is_consuming() {
             self.note_unused(effects);
         }
     }
 
     fn note_unused(&self, effects: &mut Effects) {
-        if self.options.auto_delete && !self.consumers.iter().any(Consumer::is_active) {
+        if self.options.auto_delete && !self.consumers.iter().any(Consumer::is_consuming) {
             effects.push(Effect::Unused);
         }
     }
@@ -492,8 +492,8 @@ impl Queue {
     }
 
     /// Keys of those that are consumers in the full sense: not cancelled, and not asking for messages one at a time.
-    pub fn active_consumers(&self) -> impl Iterator<Item = ConsumerKey> {
-        self.consumers.iter().filter(|consumer| consumer.is_active()).map(|consumer| consumer.key)
+    pub fn live_consumers(&self) -> impl Iterator<Item = ConsumerKey> {
+        self.consumers.iter().filter(|consumer| consumer.is_consuming()).map(|consumer| consumer.key)
     }
 
     /// A consumer's limits and unsettled count.
@@ -539,7 +539,7 @@ impl Queue {
             ready: self.backlog.live() - self.outstanding,
             unsettled: self.outstanding,
             bytes: self.backlog.live_bytes(),
-            consumers: self.consumers.iter().filter(|consumer| consumer.is_active()).count() as u32,
+            consumers: self.consumers.iter().filter(|consumer| consumer.is_consuming()).count() as u32,
             published: self.published,
             delivered: self.delivered,
             departures: self.departures,

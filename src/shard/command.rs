@@ -12,16 +12,6 @@ use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, Rout
 use crate::queue::{ConsumerKey, ConsumerLimits, Outcome, QueueCounts, QueueOptions, TagRange};
 use crate::storage::KnownLog;
 
-/// Handle number of the reader behind single requests with acknowledgements.
-pub const GET_HANDLE: u32 = 0;
-/// Handle number of the reader behind single requests without.
-pub const GET_NO_ACK_HANDLE: u32 = u32::MAX;
-
-/// Whether the key is that of a reader behind single requests.
-pub(super) fn is_single(key: ConsumerKey) -> bool {
-    [GET_HANDLE, GET_NO_ACK_HANDLE].contains(&key.handle)
-}
-
 /// Where a connection takes its events.
 pub type Outlet = Arc<Mailbox<Event>>;
 
@@ -169,7 +159,7 @@ pub enum Command {
     Get {
         /// Which queue.
         queue: QueueId,
-        /// The reader: handle [`GET_HANDLE`] or [`GET_NO_ACK_HANDLE`].
+        /// Who asks: [`ConsumerKey::one_by_one`].
         key: ConsumerKey,
         /// Where the answer goes.
         outlet: Outlet,

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::command::{Event, GET_HANDLE, GET_NO_ACK_HANDLE, Outlet, SettleReply, Settlement};
+use super::command::{Event, Outlet, SettleReply, Settlement};
 use super::durability::Waiting;
 use super::shard::{Shard, queue_deleted};
 use crate::model::{DeliveryTag, Entity, QueueId, Refusal, ReplyCode};
-use crate::queue::{AttachRefusal, ConsumerKey, ConsumerLimits, UnknownTag};
+use crate::queue::{AttachRefusal, ConsumerKey, ConsumerLimits, Taking, UnknownTag};
 
 impl Shard {
     pub(super) fn attach(
@@ -72,11 +72,10 @@ impl Shard {
         if !slot.outlets.iter().any(|(other, _)| *other == key) {
             let limits = ConsumerLimits {
                 prefetch: 0,
-                no_ack: key.handle == GET_NO_ACK_HANDLE,
+                no_ack: key.taking == Taking::OneByOneNoAck,
                 exclusive: false,
                 credit: Some(0),
                 window_bytes: u64::MAX,
-                single: true,
             };
             slot.queue.attach(key, limits).expect("single requests are never refused");
             slot.outlets.push((key, outlet.clone()));
@@ -145,8 +144,10 @@ pub(super) fn attach_refusal(refusal: AttachRefusal) -> Refusal {
 }
 
 pub(super) fn unknown_tag(tag: DeliveryTag, key: ConsumerKey) -> Refusal {
-    let entity = if key.handle == GET_HANDLE { Entity::Channel } else { Entity::Consumer };
-    let name = if key.handle == GET_HANDLE { key.channel } else { key.handle };
+    let (entity, name) = match key.is_consumer() {
+        true => (Entity::Consumer, key.handle),
+        false => (Entity::Channel, key.channel),
+    };
     Refusal::new(ReplyCode::PreconditionFailed, format!("unknown delivery tag {tag}"))
         .about(entity, name.to_string())
         .field("ranges", "an unsettled delivery tag", tag.to_string())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::bodies::{ColdExtent, Missing};
-use super::command::{Delivery, Event, Notice, Outlet, Piece, is_single};
+use super::command::{Delivery, Event, Notice, Outlet, Piece};
 use super::durability::Waiting;
 use super::halt::Halt;
 use super::job::{Job, Work};
@@ -241,7 +241,7 @@ impl Shard {
 
     pub(super) fn send_delivery(&mut self, outlet: &Outlet, delivery: Delivery) {
         let key = delivery.consumer;
-        if is_single(key) {
+        if !key.is_consumer() {
             let ready = self.queues.get(&delivery.queue).map_or(0, |slot| slot.queue.counts().ready);
             return self.send(outlet, Event::Got { key, message: Ok(Some(delivery)), ready });
         }

@@ -92,7 +92,7 @@ impl Shard {
 impl Slot {
     /// Whether it has consumers, and more than so many bytes ready for them.
     fn is_ahead(&self, bytes_max: u64) -> bool {
-        self.queue.ready_bytes(AROUND_BYTES) > bytes_max && self.queue.active_consumers().next().is_some()
+        self.queue.ready_bytes(AROUND_BYTES) > bytes_max && self.queue.live_consumers().next().is_some()
     }
 
     /// Whether the consumers have fallen behind the pace for which publishers wait.

@@ -4,7 +4,7 @@
 //! goes back to its place as if it had never been on its way. Messages are taken in and kept as before, and other queues
 //! do not notice.
 
-use super::command::{Event, Outlet, is_single};
+use super::command::{Event, Outlet};
 use super::durability::log_failed;
 use super::shard::{Shard, Slot};
 use crate::model::{BodySequence, Entity, QueueId, Refusal, ReplyCode};
@@ -105,7 +105,7 @@ impl Slot {
             Effect::Deliver { consumer, run, first_tag, .. } if of.is_none_or(|of| of == *consumer) => {
                 queue.take_back(*consumer, *first_tag, *run);
                 taken.push(*run);
-                readers.extend(is_single(*consumer).then_some(*consumer));
+                readers.extend((!consumer.is_consumer()).then_some(*consumer));
                 false
             }
             _ => true,
@@ -124,7 +124,7 @@ impl Slot {
 
     /// Ends all that are consumers in the full sense, and returns those that did not ask for it.
     fn end_consumers(&mut self, effects: &mut Vec<Effect>) -> Vec<(ConsumerKey, Outlet)> {
-        let keys: Vec<ConsumerKey> = self.queue.active_consumers().collect();
+        let keys: Vec<ConsumerKey> = self.queue.live_consumers().collect();
         keys.iter().for_each(|key| self.queue.cancel(*key, effects));
         self.outlets.iter().filter(|(key, _)| keys.contains(key)).cloned().collect()
     }

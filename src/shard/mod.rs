@@ -34,10 +34,10 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use crate::queue::{ConsumerKey, ConsumerLimits, Outcome, QueueCounts, QueueOptions, TagRange};
+pub use crate::queue::{ConsumerKey, ConsumerLimits, Outcome, QueueCounts, QueueOptions, TagRange, Taking};
 pub use command::{
-    Command, DeleteRefusal, Delivery, Event, GET_HANDLE, GET_NO_ACK_HANDLE, Notice, Origin, Outlet, Piece,
-    PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement,
+    Command, DeleteRefusal, Delivery, Event, Notice, Origin, Outlet, Piece, PublishBatch, QueueState,
+    SealConditions, Segment, SettleReply, Settlement,
 };
 pub use disk_gauge::DiskGauge;
 pub use job::{Done, Job, LogAccess};

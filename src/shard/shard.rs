@@ -8,7 +8,6 @@ use super::batch::BatchBuilder;
 use super::bodies::Bodies;
 use super::command::{
     Command, DeleteRefusal, Event, Notice, Origin, Outlet, PublishBatch, QueueState, SealConditions, Segment,
-    is_single,
 };
 use super::disk_gauge::DiskGauge;
 use super::durability::{BATCH_BYTES_MAX, Waiting, log_failed};
@@ -428,7 +427,7 @@ impl Shard {
         let consumers: Vec<ConsumerKey> = slot.queue.consumers().collect();
         for key in consumers {
             if let Some(outlet) = self.outlet(queue, key)
-                && !is_single(key)
+                && key.is_consumer()
             {
                 self.send(
                     &outlet,
@@ -466,7 +465,7 @@ impl Shard {
         let Slot { queue, halted, .. } = self.queues.get(&id)?;
         let consumers = queue
             .consumers()
-            .filter(|key| !is_single(*key))
+            .filter(|key| key.is_consumer())
             .filter_map(|key| queue.consumer_state(key).map(|(limits, unsettled)| (key, limits, unsettled)))
             .collect();
         let fault = halted.as_ref().map(|halt| self.why(halt).text.into());

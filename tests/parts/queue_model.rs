@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use leveret::model::{BodySequence, ConnectionId};
 use leveret::queue::{
     AttachRefusal, ConsumerKey, ConsumerLimits, CountRun, Departure, Effect, Effects, Outcome, Queue,
-    QueueCommand, QueueCounts, QueueOptions, SequenceRuns, TagRange,
+    QueueCommand, QueueCounts, QueueOptions, SequenceRuns, TagRange, Taking,
 };
 use proptest::prelude::*;
 
@@ -106,8 +106,19 @@ struct Harness {
     counts: QueueCounts,
 }
 
+fn slot_of(key: ConsumerKey) -> u32 {
+    match key.taking {
+        Taking::Consuming => key.handle,
+        Taking::OneByOne => CONSUMERS,
+        Taking::OneByOneNoAck => CONSUMERS + 1,
+    }
+}
+
 fn key(slot: u32) -> ConsumerKey {
-    ConsumerKey { connection: ConnectionId(1), channel: 1, handle: slot }
+    match slot {
+        0..CONSUMERS => ConsumerKey::consumer(ConnectionId(1), 1, slot),
+        slot => ConsumerKey::one_by_one(ConnectionId(1), 1, slot > CONSUMERS),
+    }
 }
 
 impl Harness {
@@ -179,12 +190,12 @@ impl Harness {
 
     fn attach(&mut self, slot: u32, limits: ConsumerLimits) {
         let mut active =
-            self.consumers.values().filter(|consumer| !consumer.cancelled && !consumer.limits.single);
+            self.consumers.iter().filter(|(slot, consumer)| !consumer.cancelled && **slot < CONSUMERS);
         let expected = if self.consumers.contains_key(&slot) {
             Err(AttachRefusal::KeyInUse)
         } else if limits.exclusive && active.next().is_some() {
             Err(AttachRefusal::OthersPresent)
-        } else if active.any(|consumer| consumer.limits.exclusive) {
+        } else if active.any(|(_, consumer)| consumer.limits.exclusive) {
             Err(AttachRefusal::ExclusiveInUse)
         } else {
             Ok(())
@@ -301,7 +312,7 @@ impl Harness {
     fn get_one(&mut self, no_ack: bool) {
         let slot = CONSUMERS + u32::from(no_ack);
         if !self.consumers.contains_key(&slot) {
-            let limits = ConsumerLimits { no_ack, credit: Some(0), single: true, ..UNLIMITED };
+            let limits = ConsumerLimits { no_ack, credit: Some(0), ..UNLIMITED };
             self.queue.attach(key(slot), limits).unwrap();
             self.insert_consumer(slot, limits);
         }
@@ -353,7 +364,7 @@ impl Harness {
                         sequences.iter().map(|sequence| counted_size(*sequence)).sum::<u64>()
                     );
                     for (tag, sequence) in (first_tag.0..).zip(sequences) {
-                        self.expect_delivery(consumer.handle, tag, sequence, redelivered, delivery_count);
+                        self.expect_delivery(slot_of(consumer), tag, sequence, redelivered, delivery_count);
                     }
                 }
                 Effect::Release(run) => released.extend(run.first.0..run.first.0 + run.count),
@@ -493,14 +504,8 @@ impl Harness {
     }
 }
 
-const UNLIMITED: ConsumerLimits = ConsumerLimits {
-    prefetch: 0,
-    no_ack: false,
-    exclusive: false,
-    credit: None,
-    window_bytes: u64::MAX,
-    single: false,
-};
+const UNLIMITED: ConsumerLimits =
+    ConsumerLimits { prefetch: 0, no_ack: false, exclusive: false, credit: None, window_bytes: u64::MAX };
 
 fn limits() -> impl Strategy<Value = ConsumerLimits> {
     let credit = prop_oneof![3 => Just(None), 1 => (0u32..6).prop_map(Some)];
@@ -512,7 +517,6 @@ fn limits() -> impl Strategy<Value = ConsumerLimits> {
             exclusive,
             credit,
             window_bytes,
-            single: false,
         },
     )
 }

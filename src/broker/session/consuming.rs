@@ -85,7 +85,6 @@ impl<F: FrontEnd> Session<F> {
             exclusive: wanted.exclusive,
             credit: wanted.credit,
             window_bytes: share.max(WINDOW_BYTES_MIN),
-            single: false,
         };
         self.broker.shared.consumer_tags().insert(key, Arc::clone(&tag));
         let consumer = Consumer { queue: queue.id, shard: shard.clone(), stage: Stage::Starting };

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use super::session::{Session, Waiting};
 use super::word::{Fetched, FrontEnd, Word};
 use crate::model::{DeliveryTag, Entity, QueueId, Refusal, ReplyCode, ShardId};
-use crate::shard::{Command, ConsumerKey, Delivery, GET_HANDLE, GET_NO_ACK_HANDLE, Settlement, TagRange};
+use crate::shard::{Command, ConsumerKey, Delivery, Settlement, TagRange, Taking};
 
 /// What one channel got and has not settled.
 #[derive(Debug, Default)]
 pub(super) struct Gets {
     last_tag: u64,
     unsettled: BTreeMap<u64, Place>,
-    /// Queues that were asked, with the handle of the reader that asked.
-    readers: Vec<(Source, u32)>,
+    /// Queues that were asked, and whether without acknowledgements.
+    asked: Vec<(Source, bool)>,
 }
 
 /// A queue and its shard.
@@ -40,17 +40,17 @@ pub(super) struct SettledGets {
 
 impl Gets {
     /// Notes that a queue is asked.
-    pub(super) fn ask(&mut self, source: Source, handle: u32) {
-        if !self.readers.contains(&(source, handle)) {
-            self.readers.push((source, handle));
+    pub(super) fn ask(&mut self, source: Source, no_ack: bool) {
+        if !self.asked.contains(&(source, no_ack)) {
+            self.asked.push((source, no_ack));
         }
     }
 
     /// A message came that has to be settled; returns its tag on the channel. `None`: the channel never asked for it,
     /// it was closed and opened again since.
-    pub(super) fn take(&mut self, queue: QueueId, handle: u32, tag: DeliveryTag) -> Option<u64> {
-        let asked = |(source, reader): &&(Source, u32)| source.queue == queue && *reader == handle;
-        let (source, _) = *self.readers.iter().find(asked)?;
+    pub(super) fn take(&mut self, queue: QueueId, tag: DeliveryTag) -> Option<u64> {
+        let asked = |(source, no_ack): &&(Source, bool)| source.queue == queue && !no_ack;
+        let (source, _) = *self.asked.iter().find(asked)?;
         self.last_tag += 1;
         self.unsettled.insert(self.last_tag, Place { source, tag });
         Some(self.last_tag)
@@ -108,9 +108,8 @@ impl<F: FrontEnd> Session<F> {
     fn ask_for_one(&mut self, channel: u32, queue: &str, no_ack: bool, request: u64) -> Result<(), Refusal> {
         let queue = self.broker.queue(&self.who, queue)?;
         let shard = self.broker.shard(&queue)?.clone();
-        let handle = if no_ack { GET_NO_ACK_HANDLE } else { GET_HANDLE };
-        self.gets.entry(channel).or_default().ask(Source { shard: queue.shard, queue: queue.id }, handle);
-        let key = self.key(channel, handle);
+        self.gets.entry(channel).or_default().ask(Source { shard: queue.shard, queue: queue.id }, no_ack);
+        let key = self.key_of_gets(channel, no_ack);
         shard.send(Command::Get { queue: queue.id, key, outlet: Arc::clone(&self.outlet) });
         self.waiting = Some(Waiting::Got { channel, request });
         Ok(())
@@ -135,19 +134,20 @@ impl<F: FrontEnd> Session<F> {
     }
 
     fn fetched(&mut self, delivery: &Delivery) -> u64 {
-        let ConsumerKey { channel, handle, .. } = delivery.consumer;
-        if handle == GET_NO_ACK_HANDLE {
+        let ConsumerKey { channel, taking, .. } = delivery.consumer;
+        if taking == Taking::OneByOneNoAck {
             return 0;
         }
         let gets = self.gets.entry(channel).or_default();
-        gets.take(delivery.queue, handle, delivery.first_tag).unwrap_or(0)
+        gets.take(delivery.queue, delivery.first_tag).unwrap_or(0)
     }
 
     /// What a channel got and has not settled goes back.
     pub(super) fn close_gets(&mut self, channel: u32) {
-        for (source, handle) in self.gets.remove(&channel).unwrap_or_default().readers {
+        for (source, no_ack) in self.gets.remove(&channel).unwrap_or_default().asked {
             if let Some(shard) = self.broker.shared.shard(source.shard) {
-                shard.send(Command::Detach { queue: source.queue, key: self.key(channel, handle) });
+                let key = self.key_of_gets(channel, no_ack);
+                shard.send(Command::Detach { queue: source.queue, key });
             }
         }
     }
@@ -164,11 +164,11 @@ mod tests {
 
     fn three() -> Gets {
         let mut gets = Gets::default();
-        gets.ask(ORDERS, 0);
-        gets.ask(INVOICES, 0);
-        assert_eq!(gets.take(ORDERS.queue, 0, DeliveryTag(1)), Some(1));
-        assert_eq!(gets.take(INVOICES.queue, 0, DeliveryTag(1)), Some(2));
-        assert_eq!(gets.take(ORDERS.queue, 0, DeliveryTag(2)), Some(3));
+        gets.ask(ORDERS, false);
+        gets.ask(INVOICES, false);
+        assert_eq!(gets.take(ORDERS.queue, DeliveryTag(1)), Some(1));
+        assert_eq!(gets.take(INVOICES.queue, DeliveryTag(1)), Some(2));
+        assert_eq!(gets.take(ORDERS.queue, DeliveryTag(2)), Some(3));
         gets
     }
 
@@ -207,6 +207,6 @@ mod tests {
 
     #[test]
     fn what_was_never_asked_for_gets_no_tag() {
-        assert_eq!(three().take(QueueId(9), 0, DeliveryTag(1)), None);
+        assert_eq!(three().take(QueueId(9), DeliveryTag(1)), None);
     }
 }

@@ -294,6 +294,10 @@ impl<F: FrontEnd> Session<F> {
     }
 
     pub(super) fn key(&self, channel: u32, handle: u32) -> ConsumerKey {
-        ConsumerKey { connection: self.who.connection, channel, handle }
+        ConsumerKey::consumer(self.who.connection, channel, handle)
+    }
+
+    pub(super) fn key_of_gets(&self, channel: u32, no_ack: bool) -> ConsumerKey {
+        ConsumerKey::one_by_one(self.who.connection, channel, no_ack)
     }
 }

@@ -7,7 +7,7 @@ use super::gets::SettledGets;
 use super::session::Session;
 use super::word::{FrontEnd, Word};
 use crate::model::Refusal;
-use crate::shard::{Command, ConsumerKey, GET_HANDLE, SettleReply, Settlement};
+use crate::shard::{Command, ConsumerKey, SettleReply, Settlement};
 
 /// Deliveries to be settled.
 #[derive(Debug, Clone)]
@@ -32,13 +32,16 @@ pub(super) struct Settling {
     queues: usize,
 }
 
+/// In the place of a consumer's number: what the channel got one by one.
+const GETS: u32 = 0;
+
 impl<F: FrontEnd> Session<F> {
     /// Settles deliveries. If an answer is wanted, [`Word::Settled`] follows. [`Word::Refused`] in its stead, or unasked, with
     /// 404 for a consumer that does not exist, 406 for tags that were not given out or are settled; the others are settled
     /// then.
     pub fn settle(&mut self, settle: SettleRequest) {
         let SettleRequest { channel, consumer, settlements, request } = settle;
-        if consumer == GET_HANDLE {
+        if consumer == GETS {
             return self.settle_gets(channel, &settlements, request);
         }
         let key = self.key(channel, consumer);
@@ -74,7 +77,7 @@ impl<F: FrontEnd> Session<F> {
             }
             None => None,
         };
-        let key = self.key(channel, GET_HANDLE);
+        let key = self.key_of_gets(channel, false);
         for (shard, queue, settlements) in shards {
             let outlet = || Arc::clone(&self.outlet);
             let reply = ticket.map(|request| SettleReply { request, outlet: outlet() });
@@ -97,9 +100,9 @@ impl<F: FrontEnd> Session<F> {
     ) -> Option<Word<F>> {
         let Some(ticket) = ticket else {
             let ConsumerKey { channel, handle, .. } = key;
-            let is_known = match handle {
-                GET_HANDLE => self.gets.contains_key(&channel),
-                consumer => self.consumers.contains_key(&(channel, consumer)),
+            let is_known = match key.is_consumer() {
+                true => self.consumers.contains_key(&(channel, handle)),
+                false => self.gets.contains_key(&channel),
             };
             return is_known.then_some(Word::Refused { channel, request: 0, refusal });
         };

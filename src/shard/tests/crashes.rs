@@ -241,7 +241,7 @@ impl World {
         message.count = (seen.delivery_count, seen.delivery_count);
         message.delivered = true;
         let no_ack = self.consumers.get(&(queue, seen.handle)).is_some_and(|limits| limits.no_ack);
-        if no_ack || seen.handle == GET_NO_ACK_HANDLE {
+        if no_ack || seen.handle == GETS_NO_ACK {
             message.gone = true;
         } else {
             message.held = Some((seen.handle, seen.tag));
@@ -359,7 +359,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (queue(), handle(), 0u32..5, prop::bool::weighted(0.15))
             .prop_map(|(queue, handle, prefetch, no_ack)| Step::Attach { queue, handle, prefetch, no_ack }),
         2 => (queue(), handle()).prop_map(|(queue, handle)| Step::Detach { queue, handle }),
-        12 => (queue(), prop_oneof![4 => handle(), 1 => Just(GET_HANDLE)], 1usize..5, any::<bool>(), outcome)
+        12 => (queue(), prop_oneof![4 => handle(), 1 => Just(GETS)], 1usize..5, any::<bool>(), outcome)
             .prop_map(|(queue, handle, count, newest, outcome)| Step::Settle { queue, handle, count, newest, outcome }),
         4 => (queue(), any::<bool>()).prop_map(|(queue, no_ack)| Step::Get { queue, no_ack }),
         1 => queue().prop_map(Step::Purge),

@@ -26,14 +26,8 @@ const SEGMENT_BYTES: u64 = 8 * 1024;
 /// How long a turn takes.
 const TURN_MILLIS: u64 = 1000;
 
-pub(super) const UNLIMITED: ConsumerLimits = ConsumerLimits {
-    prefetch: 0,
-    no_ack: false,
-    exclusive: false,
-    credit: None,
-    window_bytes: u64::MAX,
-    single: false,
-};
+pub(super) const UNLIMITED: ConsumerLimits =
+    ConsumerLimits { prefetch: 0, no_ack: false, exclusive: false, credit: None, window_bytes: u64::MAX };
 
 /// A log that shard and test share.
 #[derive(Clone)]
@@ -265,7 +259,7 @@ impl Driver {
 
     pub(super) fn get(&mut self, queue: QueueId, no_ack: bool) -> Vec<Event> {
         let outlet = Arc::clone(&self.outlet);
-        let handle = if no_ack { GET_NO_ACK_HANDLE } else { GET_HANDLE };
+        let handle = if no_ack { GETS_NO_ACK } else { GETS };
         self.command(Command::Get { queue, key: key(handle), outlet })
     }
 
@@ -326,8 +320,15 @@ pub(super) fn options_of(queues: &[QueueId]) -> Vec<(QueueId, QueueOptions)> {
     queues.iter().map(|queue| (*queue, QueueOptions { recoverable: true, auto_delete: false })).collect()
 }
 
+/// In the place of a consumer's number: single requests, with and without acknowledgements.
+pub(super) const GETS: u32 = 0;
+pub(super) const GETS_NO_ACK: u32 = u32::MAX;
+
 pub(super) fn key(handle: u32) -> ConsumerKey {
-    ConsumerKey { connection: ConnectionId(1), channel: 1, handle }
+    match handle {
+        GETS | GETS_NO_ACK => ConsumerKey::one_by_one(ConnectionId(1), 1, handle == GETS_NO_ACK),
+        handle => ConsumerKey::consumer(ConnectionId(1), 1, handle),
+    }
 }
 
 /// Messages with a number and so many bytes more.
@@ -370,9 +371,8 @@ fn seen_in(delivery: &Delivery) -> Vec<Seen> {
     assert_eq!(ids.len() as u64, delivery.count);
     let messages = (delivery.first_tag.0..).zip(ids);
     let Delivery { queue, consumer, redelivered, delivery_count, .. } = *delivery;
-    messages
-        .map(|(tag, id)| Seen { queue, handle: consumer.handle, tag, id, redelivered, delivery_count })
-        .collect()
+    let handle = if consumer.taking == Taking::OneByOneNoAck { GETS_NO_ACK } else { consumer.handle };
+    messages.map(|(tag, id)| Seen { queue, handle, tag, id, redelivered, delivery_count }).collect()
 }
 
 fn ids_in(piece: &Bytes) -> Vec<u64> {
