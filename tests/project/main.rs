@@ -4,3 +4,4 @@
 mod architecture;
 mod client_feature;
 mod docs;
+mod packaging;

@@ -15,6 +15,7 @@ mod open_files;
 mod perf;
 mod properties;
 mod publish;
+mod service_manager;
 mod standalone;
 mod status;
 mod subscribe;
