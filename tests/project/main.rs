@@ -3,5 +3,6 @@
 
 mod architecture;
 mod client_feature;
+mod container;
 mod docs;
 mod packaging;

@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use markdown::Page;
+pub(crate) use tour::Broker;
 
 /// Folders without pages of ours.
 const ELSEWHERE: [&str; 5] = ["target", "venv", "leveret-data", "generated", "node_modules"];
