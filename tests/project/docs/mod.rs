@@ -4,6 +4,7 @@
 mod bounds;
 mod expression;
 mod links;
+mod log_lines;
 mod markdown;
 mod tour;
 
