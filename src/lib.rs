@@ -56,3 +56,8 @@ pub mod shard;
 pub mod storage;
 #[cfg(feature = "client")]
 pub mod wire;
+
+/// The code on the first page, compiled with the tests of the documentation.
+#[cfg(all(doctest, feature = "client"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

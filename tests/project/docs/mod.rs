@@ -3,6 +3,7 @@
 
 mod bounds;
 mod expression;
+mod fences;
 mod links;
 mod log_lines;
 mod markdown;
