@@ -1,7 +1,8 @@
 //! Leveret: a message broker with RabbitMQ's model and a protocol of its own.
 //!
-//! For programs that talk to a broker, [`client`] is all that is needed. Everything else is the broker; its modules stand
-//! on each other in levels, and each imports lower ones only:
+//! For programs that talk to a broker, [`client`] is all that is needed, and the feature `client` builds nothing else.
+//! Everything else is the broker, of the feature `broker`; its modules stand on each other in levels, and each imports
+//! lower ones only:
 //!
 //! | Level | Module | Owns |
 //! |---|---|---|
@@ -25,18 +26,38 @@
 //! [`server`] through [`protocol`], [`broker`] and [`shard`] to [`storage`], and comes back as deliveries and a confirm.
 //! `docs/ARCHITECTURE.md` is the tour.
 
+#[cfg(feature = "broker")]
 pub mod auth;
+#[cfg(feature = "broker")]
 pub mod broker;
+#[cfg(feature = "broker")]
 pub mod cli;
+#[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "broker")]
 pub mod config;
+#[cfg(feature = "client")]
 pub mod message;
+#[cfg(feature = "client")]
 pub mod model;
+#[cfg(feature = "client")]
 pub mod pb;
+#[cfg(feature = "broker")]
 pub mod protocol;
+#[cfg(feature = "broker")]
 pub mod queue;
+#[cfg(feature = "broker")]
 pub mod routing;
+#[cfg(feature = "broker")]
 pub mod server;
+#[cfg(feature = "broker")]
 pub mod shard;
+#[cfg(feature = "broker")]
 pub mod storage;
+#[cfg(feature = "client")]
 pub mod wire;
+
+/// The code on the first page, compiled with the tests of the documentation.
+#[cfg(all(doctest, feature = "client"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

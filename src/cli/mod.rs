@@ -32,6 +32,7 @@ mod ping;
 mod properties;
 mod publish;
 mod serve;
+mod service_manager;
 mod session;
 mod shell;
 mod status;

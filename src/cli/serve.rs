@@ -12,6 +12,7 @@ use super::log::Log;
 use super::open_files::{allow_open_files, open_files_allowed};
 use super::output;
 use super::password;
+use super::service_manager::{self, State};
 use crate::broker::{Broker, BrokerOptions, Password, open};
 use crate::config::{Config, Place};
 use crate::model::UserName;
@@ -93,7 +94,12 @@ async fn run_broker(config: Config, recovered: Recovered) -> Result<(), Failure>
     let address = server.local_address().map_err(|error| cannot_listen(listen, &error))?;
     tracing::info!(%address, durability = ?broker.durability(), "ready");
     output::line(&format!("listening on {address}"))?;
-    server.run(interrupt.requested()).await;
+    service_manager::tell(State::Ready);
+    let stop_requested = async {
+        interrupt.requested().await;
+        service_manager::tell(State::Stopping);
+    };
+    server.run(stop_requested).await;
     stop(&broker).await
 }
 

@@ -2,4 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod architecture;
+mod client_feature;
+mod container;
 mod docs;
+mod packaging;

@@ -1,6 +1,7 @@
 //! The `leveret` command as people and scripts use it: the real binary, its output and its exit status.
 
 mod access;
+mod backup;
 mod consume;
 mod consume_exec;
 mod crash;
@@ -15,6 +16,7 @@ mod open_files;
 mod perf;
 mod properties;
 mod publish;
+mod service_manager;
 mod standalone;
 mod status;
 mod subscribe;

@@ -3,7 +3,9 @@
 
 mod bounds;
 mod expression;
+mod fences;
 mod links;
+mod log_lines;
 mod markdown;
 mod tour;
 
@@ -11,12 +13,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use markdown::Page;
+pub(crate) use tour::Broker;
 
 /// Folders without pages of ours.
 const ELSEWHERE: [&str; 5] = ["target", "venv", "leveret-data", "generated", "node_modules"];
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A file of the project as it stands there.
+pub(crate) fn page_text(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// All pages of the project, by their paths from its root.

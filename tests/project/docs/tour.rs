@@ -97,10 +97,10 @@ fn within<T: Send + 'static>(
 }
 
 /// A running broker, and its address as clients write it.
-struct Broker(Child, String);
+pub(crate) struct Broker(Child, String);
 
 impl Broker {
-    fn start(data: &TempDir) -> Self {
+    pub(crate) fn start(data: &TempDir) -> Self {
         let mut command = Command::new(BINARY);
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--data"]).arg(data.path());
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
@@ -110,7 +110,11 @@ impl Broker {
         Self(child, format!("leveret://{address}"))
     }
 
-    fn stop(mut self) {
+    pub(crate) fn url(&self) -> &str {
+        &self.1
+    }
+
+    pub(crate) fn stop(mut self) {
         kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
         assert!(self.0.wait().unwrap().success());
     }
