@@ -313,7 +313,7 @@ fn queues_on(catalog: &Catalog, shard: ShardId) -> Vec<(QueueId, QueueOptions)> 
     let queues = catalog.vhosts.values().flat_map(|vhost| vhost.queues.values());
     queues
         .filter(|queue| queue.shard == shard)
-        .map(|queue| (queue.id, QueueOptions { recoverable: true, auto_delete: queue.auto_delete }))
+        .map(|queue| (queue.id, QueueOptions { logged: true, auto_delete: queue.auto_delete }))
         .collect()
 }
 

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::output;
 use super::table::Table;
 use super::terminal::Terminal;
-use crate::config::{Origin, Setting, Settings, example};
+use crate::config::{GivenBy, Setting, Settings, example};
 
 /// What was typed after `config`.
 #[derive(Debug, Args)]
@@ -54,10 +54,10 @@ fn table(settings: &Settings) -> String {
 fn to_json(settings: &Settings) -> Value {
     let entry = |setting: &Setting| {
         let layer = match setting.origin {
-            Origin::Default => "default",
-            Origin::File { .. } => "file",
-            Origin::Environment { .. } => "environment",
-            Origin::Flag { .. } => "flag",
+            GivenBy::Default => "default",
+            GivenBy::File { .. } => "file",
+            GivenBy::Environment { .. } => "environment",
+            GivenBy::Flag { .. } => "flag",
         };
         let value =
             json!({ "value": setting.value.to_json(), "layer": layer, "origin": setting.origin.to_string() });

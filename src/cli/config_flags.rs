@@ -6,7 +6,7 @@ use clap::builder::PathBufValueParser;
 use clap::{Arg, ArgMatches, Args, Command};
 
 use super::failure::Failure;
-use crate::config::{Allowed, ConfigError, FILES, KEYS, Key, Machine, Origin, Problem, Settings, Sources};
+use crate::config::{Allowed, ConfigError, FILES, GivenBy, KEYS, Key, Machine, Problem, Settings, Sources};
 
 /// Id and flag of the file's path.
 const FILE: &str = "config";
@@ -49,7 +49,7 @@ impl From<ConfigError> for Failure {
         let only_flags = error
             .problems
             .iter()
-            .all(|problem| matches!(problem, Problem::BadValue { origin: Origin::Flag { .. }, .. }));
+            .all(|problem| matches!(problem, Problem::BadValue { origin: GivenBy::Flag { .. }, .. }));
         let what = match error.problems.as_slice() {
             [problem] => return failure(only_flags, problem.to_string()),
             problems => format!("the configuration has {} mistakes", problems.len()),

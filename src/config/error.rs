@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::settings::Origin;
+use super::settings::GivenBy;
 
 /// A configuration that cannot be used, and everything that is wrong with it.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub enum Problem {
     /// The file is no TOML.
     Malformed {
         /// Which file, and the line.
-        origin: Origin,
+        origin: GivenBy,
         /// What the reader said.
         message: String,
     },
@@ -36,7 +36,7 @@ pub enum Problem {
         /// What stood there.
         name: String,
         /// Where.
-        origin: Origin,
+        origin: GivenBy,
         /// What it is most like, in the same spelling.
         nearest: Option<&'static str>,
     },
@@ -45,7 +45,7 @@ pub enum Problem {
         /// The key.
         key: &'static str,
         /// Where.
-        origin: Origin,
+        origin: GivenBy,
         /// What stood there; "(hidden)" for passwords.
         got: String,
         /// What may stand there.

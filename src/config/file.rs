@@ -7,12 +7,12 @@ use toml::de::{DeTable, DeValue};
 use super::error::Problem;
 use super::key::{KEYS, Key};
 use super::nearest::nearest;
-use super::settings::{Origin, Settings};
+use super::settings::{GivenBy, Settings};
 use super::value::Input;
 
 /// Puts a file's values into the settings; what is wrong is added to `problems`.
 pub(crate) fn apply(settings: &mut Settings, file: &Path, text: &str, problems: &mut Vec<Problem>) {
-    let origin = |offset: usize| Origin::File { file: file.to_owned(), line: line_of(text, offset) };
+    let origin = |offset: usize| GivenBy::File { file: file.to_owned(), line: line_of(text, offset) };
     let table = match DeTable::parse(text) {
         Ok(table) => table.into_inner(),
         Err(error) => {

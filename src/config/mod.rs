@@ -26,5 +26,5 @@ pub use example::example;
 pub use key::{Allowed, GROUPS, Group, KEYS, Key};
 pub use machine::Machine;
 pub(crate) use nearest::nearest;
-pub use settings::{FILES, Origin, Setting, Settings, Sources};
+pub use settings::{FILES, GivenBy, Setting, Settings, Sources};
 pub use value::Value;

@@ -34,7 +34,7 @@ pub struct Sources {
 
 /// Where a value comes from. Later variants go before earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Origin {
+pub enum GivenBy {
     /// Nobody said anything.
     Default,
     /// A file.
@@ -56,7 +56,7 @@ pub enum Origin {
     },
 }
 
-impl Origin {
+impl GivenBy {
     fn layer(&self) -> u8 {
         match self {
             Self::Default => 0,
@@ -67,7 +67,7 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for GivenBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -86,7 +86,7 @@ pub struct Setting {
     /// Its value. What 0 stands for is already put in its place.
     pub value: Value,
     /// Where the value comes from.
-    pub origin: Origin,
+    pub origin: GivenBy,
 }
 
 /// The effective value of every key.
@@ -117,7 +117,7 @@ impl Settings {
         settings.apply_environment(&sources.environment, &mut problems);
         for (key, text) in &sources.flags {
             let flag = key.flag.unwrap_or(key.name);
-            settings.put(key, Input::Text(text), Origin::Flag { flag }, &mut problems);
+            settings.put(key, Input::Text(text), GivenBy::Flag { flag }, &mut problems);
         }
         if problems.is_empty() {
             settings.settle_memory_or_data();
@@ -152,7 +152,7 @@ impl Settings {
         &mut self,
         key: &'static Key,
         input: Input<'_>,
-        origin: Origin,
+        origin: GivenBy,
         problems: &mut Vec<Problem>,
     ) {
         match Value::read(&key.allowed, input) {
@@ -170,7 +170,7 @@ impl Settings {
         }
     }
 
-    fn replace(&mut self, name: &'static str, value: Value, origin: Origin) {
+    fn replace(&mut self, name: &'static str, value: Value, origin: GivenBy) {
         let place = self.all.iter_mut().find(|setting| setting.key.name == name);
         let setting = place.expect("the name is one of KEYS");
         setting.value = value;
@@ -181,7 +181,7 @@ impl Settings {
         let default = |key: &'static Key| Setting {
             key,
             value: Value::read(&key.allowed, Input::Text(key.default)).expect("a default is allowed"),
-            origin: Origin::Default,
+            origin: GivenBy::Default,
         };
         Self { all: KEYS.iter().map(default).collect(), file: None }
     }
@@ -193,12 +193,12 @@ impl Settings {
             .collect();
         ours.sort();
         for (variable, text) in ours {
-            let origin = Origin::Environment { variable: variable.clone() };
+            let origin = GivenBy::Environment { variable: variable.clone() };
             match Key::of_variable(variable) {
                 Some(key) => self.put(key, Input::Text(text), origin, problems),
                 None => problems.push(Problem::UnknownKey {
                     name: variable.clone(),
-                    origin: Origin::Environment { variable: "environment".to_owned() },
+                    origin: GivenBy::Environment { variable: "environment".to_owned() },
                     nearest: nearest(variable, KEYS.iter().map(|key| key.variable)),
                 }),
             }

@@ -263,7 +263,7 @@ fn the_example_is_a_valid_file_that_changes_nothing_and_names_every_key() {
     let example = example();
     let defaults = file("").settings();
     let commented = file(&example).settings();
-    assert!(commented.iter().all(|setting| setting.origin == Origin::Default));
+    assert!(commented.iter().all(|setting| setting.origin == GivenBy::Default));
 
     let live: String = example
         .lines()
@@ -277,7 +277,7 @@ fn the_example_is_a_valid_file_that_changes_nothing_and_names_every_key() {
     let uncommented = file(&live).settings();
     for (setting, default) in uncommented.iter().zip(defaults.iter()) {
         assert_eq!(setting.value, default.value, "{}", setting.key.name);
-        assert!(matches!(setting.origin, Origin::File { .. }), "{} is in the example", setting.key.name);
+        assert!(matches!(setting.origin, GivenBy::File { .. }), "{} is in the example", setting.key.name);
     }
 }
 

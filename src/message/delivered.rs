@@ -9,7 +9,7 @@ use super::fault::ItemFault;
 use super::item::{self, ItemParts};
 use super::properties;
 use super::reader::Reader;
-use super::regular::{Origin, append_regular};
+use super::regular::{WrittenBy, append_regular};
 use super::text::Text;
 use crate::model::FieldTable;
 use crate::pb;
@@ -141,7 +141,7 @@ impl DeliveredItem {
     #[cold]
     fn decode_irregular(item: &[u8]) -> Result<Self, ItemFault> {
         let mut regular = BytesMut::with_capacity(item.len());
-        append_regular(item, contents(item)?, Origin::Server, &mut regular)?;
+        append_regular(item, contents(item)?, WrittenBy::Server, &mut regular)?;
         let regular = regular.freeze();
         Self::decode_parts(&regular, 0..regular.len())
             .ok_or(ItemFault::Malformed { what: "an item that has no regular form", offset: 0 })

@@ -30,6 +30,6 @@ pub use text::Text;
 pub(crate) use delivered::regular_parts;
 pub(crate) use encode::{bytes_field_len, number_field_len, put_bytes_field, put_number_field};
 pub(crate) use reader::{Broken, LENGTH, Reader, VARINT, key};
-pub(crate) use regular::{Origin, append_regular};
+pub(crate) use regular::{WrittenBy, append_regular};
 pub(crate) use run_scan::{ENDS_RESERVED_MAX, RunScan};
 pub(crate) use varint::{put_varint, varint_len};

@@ -17,7 +17,7 @@ use crate::model::NAME_BYTES_MAX;
 
 /// Which fields an item may keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum WrittenBy {
     /// From a publisher: what only the server may say is left out.
     Publisher,
     /// From the server.
@@ -42,10 +42,10 @@ struct Pieces {
 pub(crate) fn append_regular(
     bytes: &[u8],
     range: Range<usize>,
-    origin: Origin,
+    written_by: WrittenBy,
     out: &mut BytesMut,
 ) -> Result<(), ItemFault> {
-    let pieces = take_apart(bytes, range, origin)?;
+    let pieces = take_apart(bytes, range, written_by)?;
     if !pieces.has_message {
         return Err(ItemFault::NoMessage);
     }
@@ -67,7 +67,7 @@ fn check_routing_key(routing_key: &[u8]) -> Result<(), ItemFault> {
     str::from_utf8(routing_key).map(drop).map_err(|_| ItemFault::NotUtf8 { field })
 }
 
-fn take_apart(bytes: &[u8], range: Range<usize>, origin: Origin) -> Result<Pieces, ItemFault> {
+fn take_apart(bytes: &[u8], range: Range<usize>, written_by: WrittenBy) -> Result<Pieces, ItemFault> {
     const MESSAGE: u32 = key(1, LENGTH);
     const ROUTING_KEY: u32 = key(2, LENGTH);
     const RESENT: u32 = key(3, VARINT);
@@ -75,7 +75,7 @@ fn take_apart(bytes: &[u8], range: Range<usize>, origin: Origin) -> Result<Piece
     const DELIVERY_COUNT: u32 = key(5, VARINT);
 
     // To a publisher's item the server's fields are unknown ones.
-    let number_max = if origin == Origin::Server { 5 } else { 3 };
+    let number_max = if written_by == WrittenBy::Server { 5 } else { 3 };
     let mut pieces = Pieces::default();
     let mut reader = Reader::within(bytes, range);
     while !reader.is_done() {
@@ -92,8 +92,10 @@ fn take_apart(bytes: &[u8], range: Range<usize>, origin: Origin) -> Result<Piece
                 pieces.routing_key = Some(range);
             }
             RESENT => pieces.resent = reader.varint()? != 0,
-            REDELIVERED if origin == Origin::Server => pieces.redelivered = reader.varint()? != 0,
-            DELIVERY_COUNT if origin == Origin::Server => pieces.delivery_count = reader.varint()? as u32,
+            REDELIVERED if written_by == WrittenBy::Server => pieces.redelivered = reader.varint()? != 0,
+            DELIVERY_COUNT if written_by == WrittenBy::Server => {
+                pieces.delivery_count = reader.varint()? as u32
+            }
             key if key >> 3 <= number_max => {
                 return Err(reader.broken("an item with a wrong wire type").into());
             }

@@ -99,7 +99,7 @@ impl Queue {
 
     /// Asks for the next mark before the deliveries reach this one.
     fn advance_mark(&mut self, effects: &mut Effects) {
-        if !self.options.recoverable || self.mark_pending {
+        if !self.options.logged || self.mark_pending {
             return;
         }
         let position = self.backlog.peek().map_or(self.backlog.last_sequence(), MessageRef::sequence);

@@ -33,8 +33,8 @@ const IDLE_COUNTS_MAX: usize = 1024;
 /// What a queue is, fixed at its declaration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueOptions {
-    /// Its shard's log outlives the process: deliveries need a durable mark.
-    pub recoverable: bool,
+    /// Its shard's log is kept: deliveries need a durable mark, and it is there after a restart.
+    pub logged: bool,
     /// Ask to be deleted when the last consumer goes.
     pub auto_delete: bool,
 }
@@ -203,7 +203,7 @@ impl Queue {
             turn: 0,
             mark: 0,
             mark_pending: false,
-            deliver_below: if options.recoverable { 0 } else { u64::MAX },
+            deliver_below: if options.logged { 0 } else { u64::MAX },
             redelivered_below: 0,
             published: 0,
             delivered: 0,
@@ -314,7 +314,7 @@ impl Queue {
     /// mark runs ahead of the deliveries, so it says nothing about messages that are to come: those from `next` on.
     pub fn recovered(&mut self, next: BodySequence) {
         self.redelivered_below = self.mark.min(next.0);
-        self.deliver_below = if self.options.recoverable { self.mark } else { u64::MAX };
+        self.deliver_below = if self.options.logged { self.mark } else { u64::MAX };
         self.published = 0;
         self.departures = Departures::default();
     }
@@ -330,7 +330,7 @@ impl Queue {
     /// The mark to log at a clean stop, when nothing is outstanding any more: exactly what was delivered. Should the
     /// queue deliver more after all, it asks for another mark first.
     pub fn closing_mark(&mut self) -> Option<QueueCommand> {
-        if !self.options.recoverable || self.mark == 0 {
+        if !self.options.logged || self.mark == 0 {
             return None;
         }
         let exact = self.backlog.peek().map_or(self.backlog.last_sequence() + 1, MessageRef::sequence);
@@ -514,7 +514,7 @@ impl Queue {
         use std::hash::BuildHasher;
         let counts: BTreeMap<_, _> = self.delivery_counts.iter().collect();
         let messages: Vec<_> = self.live_in(0..u64::MAX).collect();
-        let options = (self.options.recoverable, self.options.auto_delete);
+        let options = (self.options.logged, self.options.auto_delete);
         let state = (options, self.mark, self.backlog.last_sequence(), messages, counts);
         foldhash::fast::FixedState::default().hash_one(state)
     }

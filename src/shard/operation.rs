@@ -172,7 +172,7 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
 pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, String> {
     match number(rest)? {
         flags if flags & !AUTO_DELETE != 0 => Err(format!("a queue is {flags}, which is unknown")),
-        flags => Ok(QueueOptions { recoverable: true, auto_delete: flags & AUTO_DELETE != 0 }),
+        flags => Ok(QueueOptions { logged: true, auto_delete: flags & AUTO_DELETE != 0 }),
     }
 }
 
@@ -325,7 +325,7 @@ mod tests {
             QueueCommand::Counts(vec![counted(90, 5, 1), counted(95, 1, u32::MAX), counted(3, 2, 7)]);
         encode_command(QueueId(7), &counts, &mut out);
         encode_command(QueueId(7), &QueueCommand::DeliveryMark(99), &mut out);
-        let options = QueueOptions { recoverable: true, auto_delete: true };
+        let options = QueueOptions { logged: true, auto_delete: true };
         encode_declare(QueueId(8), options, &mut out);
         encode_delete(QueueId(300), &mut out);
 

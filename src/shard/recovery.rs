@@ -165,7 +165,7 @@ impl Shard {
 }
 
 /// What recovery makes a queue before the catalog says more.
-pub(super) const RECOVERED: QueueOptions = QueueOptions { recoverable: true, auto_delete: false };
+pub(super) const RECOVERED: QueueOptions = QueueOptions { logged: true, auto_delete: false };
 
 /// A queue that is there twice.
 fn double_of(queues: &[QueueId]) -> Option<QueueId> {

@@ -366,7 +366,7 @@ impl Shard {
 
     /// Nothing is recorded of a queue that is there and is this already.
     pub(super) fn create(&mut self, queue: QueueId, options: QueueOptions) {
-        let options = QueueOptions { recoverable: self.logged, ..options };
+        let options = QueueOptions { logged: self.logged, ..options };
         if self.queues.get(&queue).is_some_and(|slot| slot.queue.options() == options && slot.declared) {
             return;
         }

@@ -61,10 +61,11 @@ pub fn spawn(shard: Shard, commands: Arc<Mailbox<Command>>, clock: Clock) -> Sha
 async fn run(mut shard: Shard, mailbox: Arc<Mailbox<Command>>, clock: Clock) {
     let log = LogAccess::of(shard.log());
     let mut commands = Vec::new();
+    let mut gathering = Gathering::default();
     let closing = loop {
         let idle_for = if shard.has_work() { Some(0) } else { shard.wakes_in() };
         wait(idle_for, &mailbox, &mut commands).await;
-        gather(&mailbox, &mut commands).await;
+        gathering.gather(&mailbox, &mut commands).await;
         let close = take_close(&mut commands);
         shard.turn(clock(), &mut commands);
         start_jobs(&mut shard, &log, &mailbox);
@@ -108,11 +109,33 @@ async fn wait(millis: Option<u64>, mailbox: &Mailbox<Command>, commands: &mut Ve
     }
 }
 
+/// If nobody had anything to add so many times in a row, nobody is waited for.
+const IDLE_GATHERS_MAX: u32 = 8;
+/// But for one turn in so many: there may be more clients now.
+const PROBE_TURNS: u32 = 64;
+
 /// Lets those go first who are ready to run, and takes what they send: a turn, its wake-ups and its sync serve them all.
-/// With nobody ready this costs a look at the sockets.
-async fn gather(mailbox: &Mailbox<Command>, commands: &mut Vec<Command>) {
-    yield_now().await;
-    mailbox.take_more(commands);
+/// That costs a look at the sockets, which is worth it with many clients and a waste with one.
+#[derive(Debug, Default)]
+struct Gathering {
+    /// How often in a row nobody had anything to add.
+    idle: u32,
+    /// Turns since it was last tried.
+    skipped: u32,
+}
+
+impl Gathering {
+    async fn gather(&mut self, mailbox: &Mailbox<Command>, commands: &mut Vec<Command>) {
+        if self.idle >= IDLE_GATHERS_MAX && self.skipped < PROBE_TURNS {
+            self.skipped += 1;
+            return;
+        }
+        self.skipped = 0;
+        let before = commands.len();
+        yield_now().await;
+        mailbox.take_more(commands);
+        self.idle = if commands.len() > before { 0 } else { self.idle.saturating_add(1) };
+    }
 }
 
 fn take_close(commands: &mut Vec<Command>) -> Option<oneshot::Sender<Result<Option<KnownLog>, String>>> {

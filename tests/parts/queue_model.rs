@@ -129,7 +129,7 @@ impl Harness {
             log: Vec::new(),
             durable: 0,
             next: 1,
-            mark: if options.recoverable { 0 } else { u64::MAX },
+            mark: if options.logged { 0 } else { u64::MAX },
             old_below: 0,
             held: BTreeMap::new(),
             ready: BTreeSet::new(),
@@ -425,7 +425,7 @@ impl Harness {
         self.sync();
         let old_below = self.old_below;
         self.restart(self.log.len());
-        if self.options.recoverable {
+        if self.options.logged {
             // An exact mark: what counts as delivered was, unless an earlier crash left it in doubt.
             self.old_below = old_below;
         }
@@ -433,7 +433,7 @@ impl Harness {
 
     /// A new process reads the first `kept` records.
     fn restart(&mut self, kept: usize) {
-        if !self.options.recoverable {
+        if !self.options.logged {
             return;
         }
         self.log.truncate(kept);
@@ -553,13 +553,13 @@ proptest! {
 
     #[test]
     fn a_queue_that_survives_crashes(auto_delete: bool, steps in prop::collection::vec(step(), 1..120)) {
-        let mut harness = Harness::new(QueueOptions { recoverable: true, auto_delete });
+        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 
     #[test]
     fn a_queue_in_memory(auto_delete: bool, steps in prop::collection::vec(step(), 1..120)) {
-        let mut harness = Harness::new(QueueOptions { recoverable: false, auto_delete });
+        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 }

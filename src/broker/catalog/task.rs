@@ -285,7 +285,7 @@ impl CatalogTask {
     fn create_on_shards(&self, changed: &Changed) {
         for (_, queue) in &changed.created {
             if let Some(shard) = self.shared.shard(queue.shard) {
-                let options = QueueOptions { recoverable: queue.durable, auto_delete: queue.auto_delete };
+                let options = QueueOptions { logged: queue.durable, auto_delete: queue.auto_delete };
                 shard.send(Command::CreateQueue { queue: queue.id, options });
             }
         }

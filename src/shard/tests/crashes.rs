@@ -197,7 +197,7 @@ impl World {
         self.consumers.retain(|(other, _), _| *other != queue);
         self.ids[queue] = QueueId(self.next_queue);
         self.next_queue += 1;
-        let options = QueueOptions { recoverable: true, auto_delete: false };
+        let options = QueueOptions { logged: true, auto_delete: false };
         events.extend(self.driver.command(Command::CreateQueue { queue: self.ids[queue], options }));
         events
     }

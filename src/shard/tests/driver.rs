@@ -317,7 +317,7 @@ fn new_shard(resident_bytes_max: usize) -> (Shard, Arc<Mailbox<Notice>>) {
 }
 
 pub(super) fn options_of(queues: &[QueueId]) -> Vec<(QueueId, QueueOptions)> {
-    queues.iter().map(|queue| (*queue, QueueOptions { recoverable: true, auto_delete: false })).collect()
+    queues.iter().map(|queue| (*queue, QueueOptions { logged: true, auto_delete: false })).collect()
 }
 
 /// In the place of a consumer's number: single requests, with and without acknowledgements.

@@ -11,7 +11,7 @@ use crate::message::Items;
 use crate::message::RunScan;
 use crate::message::item;
 use crate::message::{Broken, LENGTH, Reader, VARINT, key};
-use crate::message::{Origin, append_regular};
+use crate::message::{WrittenBy, append_regular};
 use crate::wire::error::WireError;
 use crate::wire::frame::Publish;
 use crate::wire::pb;
@@ -100,7 +100,7 @@ fn regular_items(frame: &[u8], range: Range<usize>) -> Result<Result<Items, Faul
     let (mut items, mut fault) = (0, None);
     each_item(frame, range, |item| {
         if fault.is_none() {
-            let outcome = append_regular(frame, item, Origin::Publisher, &mut regular);
+            let outcome = append_regular(frame, item, WrittenBy::Publisher, &mut regular);
             fault = outcome.err().map(|why| (items, why));
         }
         items += 1;
