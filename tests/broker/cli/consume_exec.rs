@@ -226,7 +226,8 @@ fn a_broker_that_restarts_while_a_command_runs_loses_nothing() {
     let mut broker = Broker::start();
     let place = TempDir::new().unwrap();
     broker.queue_of("orders", &["a", "b"]);
-    let script = "echo $(cat) >> tried; touch begun; until [ -e over ] || [ ! -e begun ]; do sleep 0.01; done";
+    let script =
+        "echo $(cat) >> tried; touch begun; until [ -e over ] || [ ! -e begun ]; do sleep 0.01; done";
     let consume = leveret(&broker, &place, &["consume", "orders", "--exec", script]).spawn().unwrap();
     wait_until("the command runs", || place.path().join("begun").exists());
     broker.kill_and_restart();
