@@ -67,6 +67,20 @@ pub struct DeleteQueue {
     pub if_empty: bool,
 }
 
+/// Conditions for deleting an exchange.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeleteExchange {
+    /// Refuse if it has bindings as a source.
+    pub if_unused: bool,
+}
+
+/// How to take one message out of a queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Get {
+    /// It counts as accepted when the server sends it, and is lost if it does not arrive. Otherwise it is to be settled.
+    pub no_ack: bool,
+}
+
 impl Channel {
     pub(super) fn new(channel: Arc<ChannelHandle>) -> Self {
         Self(channel)
@@ -86,8 +100,9 @@ impl Channel {
         self.ask(Body::DeclareExchange(declare), OnBreak::Repeat).await.and_then(done)
     }
 
-    /// Deletes an exchange; also fine if there is none. With `if_unused` only if it has no bindings as a source.
-    pub async fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<(), RequestError> {
+    /// Deletes an exchange; also fine if there is none.
+    pub async fn delete_exchange(&self, name: &str, conditions: DeleteExchange) -> Result<(), RequestError> {
+        let DeleteExchange { if_unused } = conditions;
         let delete = pb::DeleteExchange { name: name.to_owned(), if_unused };
         self.change(Body::DeleteExchange(delete), Change::ExchangeDeleted(name.to_owned())).await
     }
@@ -136,11 +151,12 @@ impl Channel {
             .await
     }
 
-    /// Asks for one message; `None` if the queue has none ready. With `no_ack` it counts as accepted when sent.
+    /// Asks for one message; `None` if the queue has none ready.
     ///
     /// # Errors
-    /// Among others [`RequestError::Disconnected`]: with `no_ack` a message may be lost then.
-    pub async fn get(&self, queue: &str, no_ack: bool) -> Result<Option<Got>, RequestError> {
+    /// Among others [`RequestError::Disconnected`]: with [`Get::no_ack`] a message may be lost then.
+    pub async fn get(&self, queue: &str, how: Get) -> Result<Option<Got>, RequestError> {
+        let Get { no_ack } = how;
         let get = pb::Get { queue: queue.to_owned(), no_ack };
         let getter = self.0.core().getter(self.0.number)?;
         let answer = self.0.core().request(self.0.number, &Body::Get(get), OnBreak::Fail, Effect::None)?;
