@@ -191,7 +191,12 @@ impl Core {
     pub(super) fn close_channel(&self, number: u32) -> Option<Answer> {
         let mut state = self.state();
         let entry = state.channels.get_mut(&number).filter(|entry| entry.stage != Stage::Closing)?;
-        entry.stage = Stage::Closing;
+        if mem::replace(&mut entry.stage, Stage::Closing) == Stage::Opening && state.is_suspended {
+            state.withdraw(|effect| matches!(effect, Effect::Channel(other) if *other == number));
+            state.drop_channel(number);
+            return None;
+        }
+        let entry = state.channels.get_mut(&number)?;
         let drained = entry.publishers.values().map(|(_, publisher)| publisher.clone()).collect();
         let consumers: Vec<_> = entry.consumers.values().map(|(_, consumer)| consumer.clone()).collect();
         entry.getter.close(&CloseReason::ByClient);
@@ -235,8 +240,18 @@ impl Core {
         else {
             return;
         };
-        if entry.stage == Stage::Closing || mem::replace(stage, Stage::Closing) == Stage::Closing {
+        if entry.stage == Stage::Closing {
             return;
+        }
+        match mem::replace(stage, Stage::Closing) {
+            Stage::Closing => return,
+            Stage::Opening if state.is_suspended => {
+                state.withdraw(
+                    |effect| matches!(effect, Effect::Publisher(other) if Arc::ptr_eq(other, publisher)),
+                );
+                return state.drop_publisher(publisher);
+            }
+            Stage::Opening | Stage::Open => {}
         }
         let body = pb::frame::Body::ClosePublisher(pb::ClosePublisher { publisher: publisher.id() });
         let effect = Effect::PublisherGone(publisher.clone());
@@ -277,6 +292,8 @@ impl Core {
         }
         if state.is_suspended {
             // It ended with the connection, and is not started again.
+            state
+                .withdraw(|effect| matches!(effect, Effect::Consumer(other) if Arc::ptr_eq(other, consumer)));
             state.consumer_left(consumer);
             return None;
         }
@@ -352,11 +369,9 @@ impl Core {
         drop(state);
         // Whoever asked may have stopped waiting. A message that came for nobody goes back.
         if let Err(Ok(Reply { epoch, body: pb::frame::Body::Got(got) })) = reply.send(answer)
-            && got.tag != 0
             && let Ok(getter) = self.getter(channel)
         {
-            // If it cannot be settled any more, the server has it back already.
-            let _ = getter.settle(epoch, got.tag, got.tag, pb::Outcome::Requeued);
+            getter.give_back(epoch, got.tag);
         }
         Ok(())
     }

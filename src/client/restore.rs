@@ -274,7 +274,9 @@ impl Core {
         let repeated = state.settle_pending(&unsent, reason);
         // What was cancelled before it was sent is not under way any more.
         let is_wanted = |entry: &Outgoing| match entry {
-            Outgoing::Frame { request, .. } => state.pending.contains_key(request),
+            Outgoing::Frame { request, .. } | Outgoing::FrameAfter { request, .. } => {
+                state.pending.contains_key(request)
+            }
             _ => true,
         };
         let kept: Vec<_> = kept.into_iter().filter(is_wanted).collect();

@@ -172,11 +172,63 @@ impl State {
         Answer { reply: receiver }
     }
 
+    /// Takes back the request to open something that is not wanted any more, while there is no connection: it is not there.
+    pub(super) fn withdraw(&mut self, is_unwanted: impl Fn(&Effect) -> bool) {
+        let mut pending = self.pending.iter();
+        let Some(request) =
+            pending.find(|(_, pending)| is_unwanted(&pending.effect)).map(|(&request, _)| request)
+        else {
+            return;
+        };
+        self.outgoing
+            .retain(|entry| !matches!(entry, Outgoing::Frame { request: other, .. } if *other == request));
+        if let Some(pending) = self.pending.remove(&request) {
+            pending.fail(RequestError::Closed(CloseReason::ByClient));
+        }
+    }
+
+    /// Whether a request is to open what was closed before it was answered. Sent again it would open what nobody closes.
+    fn opens_unwanted(&self, effect: &Effect) -> bool {
+        let is_unwanted = |stage: Option<Stage>| stage != Some(Stage::Opening);
+        match effect {
+            Effect::Channel(number) => is_unwanted(self.channels.get(number).map(|entry| entry.stage)),
+            Effect::Publisher(publisher) => {
+                let entry = self.channels.get(&publisher.channel());
+                let there = entry.and_then(|entry| entry.publishers.get(&publisher.id()));
+                is_unwanted(there.filter(|(_, there)| Arc::ptr_eq(there, publisher)).map(|(stage, _)| *stage))
+            }
+            Effect::Consumer(consumer) => {
+                let entry = self.channels.get(&consumer.channel());
+                let there = entry.and_then(|entry| entry.consumers.get(&consumer.id()));
+                is_unwanted(there.filter(|(_, there)| Arc::ptr_eq(there, consumer)).map(|(stage, _)| *stage))
+            }
+            _ => false,
+        }
+    }
+
     /// The connection broke: deals with requests under way. Those to be sent again, in their order.
     pub(super) fn settle_pending(&mut self, unsent: &HashSet<u64>, reason: &CloseReason) -> Vec<Outgoing> {
+        let mut repeated = self.settle_each_pending(unsent, reason);
+        // What was asked for on channels that are gone with the connection can be asked for no more.
+        let gone = self.pending.iter().filter(|(_, pending)| !self.channels.contains_key(&pending.channel));
+        let gone: Vec<u64> = gone.map(|(&request, _)| request).collect();
+        for pending in gone.iter().filter_map(|request| self.pending.remove(request)) {
+            pending.fail(RequestError::Closed(CloseReason::ByClient));
+        }
+        repeated.retain(
+            |entry| matches!(entry, Outgoing::Frame { request, .. } if self.pending.contains_key(request)),
+        );
+        repeated
+    }
+
+    fn settle_each_pending(&mut self, unsent: &HashSet<u64>, reason: &CloseReason) -> Vec<Outgoing> {
         let mut repeated = Vec::new();
         for (request, pending) in mem::take(&mut self.pending) {
             let is_unsent = unsent.contains(&request);
+            if self.opens_unwanted(&pending.effect) {
+                pending.fail(RequestError::Closed(CloseReason::ByClient));
+                continue;
+            }
             match (&pending.on_break, &pending.effect) {
                 (OnBreak::Done, Effect::ConsumerGone(_) | Effect::ConsumerRestored(_)) => {
                     self.complete(pending)
@@ -259,7 +311,7 @@ impl State {
         entry.consumers.get_mut(&consumer.id()).filter(|(_, there)| Arc::ptr_eq(there, consumer))
     }
 
-    fn drop_channel(&mut self, number: u32) {
+    pub(super) fn drop_channel(&mut self, number: u32) {
         if let Some(entry) = self.channels.remove(&number) {
             let queues: Vec<_> = entry.consumers.values().map(|(_, consumer)| consumer.queue()).collect();
             entry.close(&CloseReason::ByClient);

@@ -181,9 +181,11 @@ impl Ledger {
         Poll::Ready(outcome)
     }
 
-    /// The handle of a batch went away.
+    /// The handle of a batch went away, perhaps unasked.
     pub(super) fn unwatch_batch(&mut self, first: u64) {
-        self.batches.remove(&first);
+        if let Some(refusal) = self.batches.remove(&first).and_then(|watch| watch.outcome.first_refusal) {
+            self.unobserved_failure.get_or_insert(ConfirmError::Refused(refusal));
+        }
     }
 
     /// A mandatory message came back; its confirm follows.

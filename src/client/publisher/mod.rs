@@ -96,6 +96,9 @@ impl PublisherBuilder {
     ///
     /// # Errors
     /// If the server refuses.
+    ///
+    /// # Cancel safety
+    /// The publisher is closed again when the server has opened it.
     pub async fn open(self) -> Result<Publisher, RequestError> {
         for name in [&self.target.exchange, &self.target.routing_key] {
             if name.len() > NAME_BYTES_MAX {
@@ -171,6 +174,9 @@ impl Publisher {
     ///
     /// # Errors
     /// If the message cannot be sent at all; it was not taken then.
+    ///
+    /// # Cancel safety
+    /// The message was not taken: it is when this is ready, and never before.
     pub async fn publish(&self, message: impl Into<Message>) -> Result<PendingConfirm, PublishError> {
         let message = message.into();
         if !self.0.shared.outbox().has_confirms() {
@@ -182,6 +188,9 @@ impl Publisher {
 
     /// Takes a message for sending, waiting while the window or the send buffer (1 MiB) is full. Its confirm, if the
     /// publisher has confirms, counts in [`Self::progress`], and [`Self::wait_for_all`] tells if it was refused.
+    ///
+    /// # Cancel safety
+    /// The message was not taken: it is when this is ready, and never before.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), PublishError> {
         let message = message.into();
         poll_fn(|context| self.0.shared.poll_push(context, &message, false)).await?;
@@ -193,6 +202,9 @@ impl Publisher {
     ///
     /// # Errors
     /// If the batch cannot be sent; none of it was taken then, and it is as it was.
+    ///
+    /// # Cancel safety
+    /// None of the batch was taken, and it is as it was: all of it is taken when this is ready, and nothing before.
     pub async fn send_batch(&self, batch: &mut MessageBatch) -> Result<(), PublishError> {
         poll_fn(|context| self.0.shared.poll_push_batch(context, batch, false)).await?;
         Ok(())
@@ -204,11 +216,17 @@ impl Publisher {
     ///
     /// # Errors
     /// If the publisher is closed.
+    ///
+    /// # Cancel safety
+    /// Nothing has changed.
     pub async fn wait_for_room(&self, messages: u64, bytes: u64) -> Result<(), PublishError> {
         poll_fn(|context| self.0.shared.outbox().poll_space(context, messages, bytes)).await
     }
 
     /// As [`Self::send_batch`]; the result is a future for the confirms of the whole batch.
+    ///
+    /// # Cancel safety
+    /// None of the batch was taken, and it is as it was: all of it is taken when this is ready, and nothing before.
     pub async fn publish_batch(&self, batch: &mut MessageBatch) -> Result<PendingBatch, PublishError> {
         if !self.0.shared.outbox().has_confirms() {
             return Err(PublishError::ConfirmsOff);
@@ -218,6 +236,9 @@ impl Publisher {
     }
 
     /// Waits until everything taken so far has been handed to the operating system.
+    ///
+    /// # Cancel safety
+    /// Nothing has changed: what was taken is sent.
     pub async fn flush(&self) -> Result<(), PublishError> {
         let flushed = self.0.shared.core.flush(&self.0.shared);
         flushed.await.map_err(|_| PublishError::Closed(self.0.shared.core.close_reason()))
@@ -227,6 +248,9 @@ impl Publisher {
     ///
     /// # Errors
     /// The first refusal or return since the last call that no [`PendingConfirm`] or [`PendingBatch`] was there to tell.
+    ///
+    /// # Cancel safety
+    /// Nothing has changed: a failure that was not told is told by the next call.
     pub async fn wait_for_all(&self) -> Result<(), ConfirmError> {
         let shared = &self.0.shared;
         if !shared.outbox().has_confirms() {
@@ -246,6 +270,9 @@ impl Publisher {
     }
 
     /// Waits until `settled_through` exceeds `seen`. For measuring: one waiting task sees all confirms.
+    ///
+    /// # Cancel safety
+    /// Nothing has changed.
     pub async fn settled_beyond(&self, seen: u64) -> Result<Progress, ConfirmError> {
         poll_fn(|context| self.0.shared.poll_settled_through(context, seen + 1)).await
     }
@@ -254,6 +281,10 @@ impl Publisher {
     ///
     /// # Errors
     /// As [`Self::wait_for_all`]; it is closed then, too.
+    ///
+    /// # Cancel safety
+    /// It is not waited for confirms any more, and this clone goes: with the last one the publisher closes, after all that it has
+    /// taken is sent.
     pub async fn close(self) -> Result<(), ConfirmError> {
         let result = self.wait_for_all().await;
         let shared = &self.0.shared;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod consuming;
+mod dropping;
 mod garbage;
 mod lifecycle;
 mod publishing;
