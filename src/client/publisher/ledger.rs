@@ -9,6 +9,7 @@ use std::task::{Poll, Waker};
 
 use super::handle_bits::HandleBits;
 use super::sequence_set::SequenceSet;
+use super::waiters::Waiters;
 use super::{BatchOutcome, Confirmed, Progress};
 use crate::client::error::{ConfirmError, Returned};
 use crate::model::Refusal;
@@ -45,7 +46,7 @@ pub(super) struct Ledger {
     batches: BTreeMap<u64, BatchWatch>,
     wakers: BTreeMap<u64, Waker>,
     /// Those who wait for the watermark to rise.
-    watermark_wakers: Vec<Waker>,
+    pub(super) watermark: Waiters,
     progress: Progress,
     unobserved_failure: Option<ConfirmError>,
 }
@@ -118,13 +119,6 @@ impl Ledger {
     /// The first failure that no handle was there for, once.
     pub(super) fn take_unobserved_failure(&mut self) -> Option<ConfirmError> {
         self.unobserved_failure.take()
-    }
-
-    /// Wakes this waker when the watermark has risen.
-    pub(super) fn wait_for_watermark(&mut self, waker: &Waker) {
-        if !self.watermark_wakers.iter().any(|known| known.will_wake(waker)) {
-            self.watermark_wakers.push(waker.clone());
-        }
     }
 
     /// A handle for this message, just given out, exists.
@@ -214,7 +208,7 @@ impl Ledger {
         let watermark = self.settled.through();
         self.settled.insert(first, last).map_err(|_| Implausible::Twice)?;
         if self.settled.through() > watermark {
-            wake.append(&mut self.watermark_wakers);
+            self.watermark.take(wake);
         }
         self.progress.settled += last - first + 1;
         let mut from = first;
@@ -240,7 +234,7 @@ impl Ledger {
     /// Takes every waker there is: the publisher ends.
     pub(super) fn take_wakers(&mut self, wake: &mut Vec<Waker>) {
         wake.extend(std::mem::take(&mut self.wakers).into_values());
-        wake.append(&mut self.watermark_wakers);
+        self.watermark.take(wake);
         wake.extend(self.batches.values_mut().filter_map(|watch| watch.waker.take()));
     }
 

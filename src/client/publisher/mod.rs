@@ -10,6 +10,7 @@ mod ledger;
 mod outbox;
 mod pending;
 mod sequence_set;
+mod waiters;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -22,6 +23,7 @@ pub use pending::{PendingBatch, PendingConfirm};
 
 use self::ledger::{Fate, Implausible};
 use self::outbox::{Outbox, Window};
+use self::waiters::Waiters;
 use super::channel::ChannelHandle;
 use super::convert::{refusal_from_wire, returned_from_wire, shared_text};
 use super::core::{Core, lock, wake_all};
@@ -182,7 +184,10 @@ impl Publisher {
         if !self.0.shared.outbox().has_confirms() {
             return Err(PublishError::ConfirmsOff);
         }
-        let sequence = poll_fn(|context| self.0.shared.poll_push(context, &message, true)).await?;
+        let mut place = self.0.shared.place_for_room();
+        let push =
+            |context: &mut Context<'_>| place.shared.poll_push(context, &mut place.ticket, &message, true);
+        let sequence = poll_fn(push).await?;
         Ok(PendingConfirm::new(self.0.clone(), sequence))
     }
 
@@ -193,7 +198,8 @@ impl Publisher {
     /// The message was not taken: it is when this is ready, and never before.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), PublishError> {
         let message = message.into();
-        poll_fn(|context| self.0.shared.poll_push(context, &message, false)).await?;
+        let mut place = self.0.shared.place_for_room();
+        poll_fn(|context| place.shared.poll_push(context, &mut place.ticket, &message, false)).await?;
         Ok(())
     }
 
@@ -206,7 +212,8 @@ impl Publisher {
     /// # Cancel safety
     /// None of the batch was taken, and it is as it was: all of it is taken when this is ready, and nothing before.
     pub async fn send_batch(&self, batch: &mut MessageBatch) -> Result<(), PublishError> {
-        poll_fn(|context| self.0.shared.poll_push_batch(context, batch, false)).await?;
+        let mut place = self.0.shared.place_for_room();
+        poll_fn(|context| place.shared.poll_push_batch(context, &mut place.ticket, batch, false)).await?;
         Ok(())
     }
 
@@ -220,7 +227,8 @@ impl Publisher {
     /// # Cancel safety
     /// Nothing has changed.
     pub async fn wait_for_room(&self, messages: u64, bytes: u64) -> Result<(), PublishError> {
-        poll_fn(|context| self.0.shared.outbox().poll_space(context, messages, bytes)).await
+        let mut place = self.0.shared.place_for_room();
+        poll_fn(|context| place.shared.outbox().poll_space(context, &mut place.ticket, messages, bytes)).await
     }
 
     /// As [`Self::send_batch`]; the result is a future for the confirms of the whole batch.
@@ -231,7 +239,10 @@ impl Publisher {
         if !self.0.shared.outbox().has_confirms() {
             return Err(PublishError::ConfirmsOff);
         }
-        let first = poll_fn(|context| self.0.shared.poll_push_batch(context, batch, true)).await?;
+        let mut place = self.0.shared.place_for_room();
+        let push =
+            |context: &mut Context<'_>| place.shared.poll_push_batch(context, &mut place.ticket, batch, true);
+        let first = poll_fn(push).await?;
         Ok(PendingBatch::new(self.0.clone(), first))
     }
 
@@ -257,7 +268,7 @@ impl Publisher {
             return self.flush().await.map_err(|_| ConfirmError::Closed(shared.core.close_reason()));
         }
         let last = shared.outbox().ledger.next_sequence() - 1;
-        poll_fn(|context| shared.poll_settled_through(context, last)).await?;
+        shared.settled_through(last).await?;
         match shared.outbox().ledger.take_unobserved_failure() {
             Some(failure) => Err(failure),
             None => Ok(()),
@@ -274,7 +285,7 @@ impl Publisher {
     /// # Cancel safety
     /// Nothing has changed.
     pub async fn settled_beyond(&self, seen: u64) -> Result<Progress, ConfirmError> {
-        poll_fn(|context| self.0.shared.poll_settled_through(context, seen + 1)).await
+        self.0.shared.settled_through(seen.saturating_add(1)).await
     }
 
     /// Waits for all confirms, then closes the publisher for all its clones.
@@ -414,11 +425,12 @@ impl PublisherShared {
     fn poll_push(
         self: &Arc<Self>,
         context: &mut Context<'_>,
+        ticket: &mut Option<u64>,
         message: &Message,
         watch: bool,
     ) -> Poll<Result<u64, PublishError>> {
         let mut outbox = self.outbox();
-        ready!(outbox.poll_space(context, 1, message.body().len() as u64))?;
+        ready!(outbox.poll_space(context, ticket, 1, message.body().len() as u64))?;
         let sequence = outbox.push(message)?;
         if watch {
             outbox.ledger.watch(sequence);
@@ -431,6 +443,7 @@ impl PublisherShared {
     fn poll_push_batch(
         self: &Arc<Self>,
         context: &mut Context<'_>,
+        ticket: &mut Option<u64>,
         batch: &mut MessageBatch,
         watch: bool,
     ) -> Poll<Result<u64, PublishError>> {
@@ -439,7 +452,7 @@ impl PublisherShared {
         }
         let count = batch.len() as u64;
         let mut outbox = self.outbox();
-        ready!(outbox.poll_space(context, count, batch.size_bytes() as u64))?;
+        ready!(outbox.poll_space(context, ticket, count, batch.size_bytes() as u64))?;
         let first = outbox.push_batch(batch)?;
         if watch {
             outbox.ledger.watch_batch(first, first + count - 1);
@@ -455,9 +468,20 @@ impl PublisherShared {
         }
     }
 
+    fn place_for_room(self: &Arc<Self>) -> Place<'_> {
+        Place { shared: self, waiters: |outbox| &mut outbox.waiting, ticket: None }
+    }
+
+    /// Waits until the fate of all messages up to this one is known.
+    async fn settled_through(self: &Arc<Self>, sequence: u64) -> Result<Progress, ConfirmError> {
+        let mut place = Place { shared: self, waiters: |outbox| &mut outbox.ledger.watermark, ticket: None };
+        poll_fn(|context| self.poll_settled_through(context, &mut place.ticket, sequence)).await
+    }
+
     fn poll_settled_through(
         &self,
         context: &mut Context<'_>,
+        ticket: &mut Option<u64>,
         sequence: u64,
     ) -> Poll<Result<Progress, ConfirmError>> {
         let mut outbox = self.outbox();
@@ -468,7 +492,7 @@ impl PublisherShared {
         if let Some(reason) = outbox.closed() {
             return Poll::Ready(Err(ConfirmError::Closed(reason.clone())));
         }
-        outbox.ledger.wait_for_watermark(context.waker());
+        outbox.ledger.watermark.wait(ticket, context.waker());
         Poll::Pending
     }
 
@@ -481,6 +505,22 @@ impl PublisherShared {
         CloseReason::Protocol(shared_text(format_args!(
             "it told the fate of messages {first} to {last} of publisher {publisher}, {what}"
         )))
+    }
+}
+
+/// Somebody's place among those who wait for something of a publisher.
+struct Place<'a> {
+    shared: &'a Arc<PublisherShared>,
+    waiters: fn(&mut Outbox) -> &mut Waiters,
+    /// `None`: it has never had to wait.
+    ticket: Option<u64>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            (self.waiters)(&mut self.shared.outbox()).leave(ticket);
+        }
     }
 }
 
