@@ -123,15 +123,17 @@ pub enum Event {
         /// Now.
         new: String,
     },
-    /// Something that was declared over the connection could not be declared again. A queue that another connection has for
-    /// itself (405 RESOURCE_LOCKED) is tried again from time to time; [`Event::Restored`] follows when it is there.
+    /// Something could not be restored. A queue that another connection has for itself (405 RESOURCE_LOCKED), and a consumer whose
+    /// queue is in exclusive use (403 ACCESS_REFUSED), are tried again from time to time; [`Event::Restored`] follows when it is
+    /// there.
     NotRestored {
         /// For instance "queue 'orders'".
         what: String,
         /// Why not.
         refusal: Arc<Refusal>,
     },
-    /// A queue that another connection had for itself is there again, with its bindings; its consumers are on their way.
+    /// What another connection had for itself is there again: a queue with its bindings, whose consumers are on their way, or a
+    /// consumer.
     Restored {
         /// For instance "queue 'orders'".
         what: String,

@@ -250,6 +250,7 @@ impl Core {
         let mut state = self.state();
         state.is_suspended = true;
         state.blocked = None;
+        state.refused.clear();
         for entry in state.channels.values() {
             entry.getter.suspend();
             for (_, consumer) in entry.consumers.values() {
@@ -318,6 +319,9 @@ impl Core {
         }
         for queue in unwanted {
             state.abandon_queue(channel, &queue);
+        }
+        if !locked.is_empty() {
+            self.note_mending();
         }
         state.locked = locked;
         for consumer in consumers {

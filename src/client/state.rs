@@ -12,9 +12,11 @@ use super::consumer::{ConsumerShared, Settler};
 use super::convert::kind_name;
 use super::core::DriverWaker;
 use super::error::{CloseReason, ConsumeError, RequestError};
+use super::mend::is_taken;
 use super::publisher::PublisherShared;
 use super::recorded::Recorded;
 use super::request::{Answer, Effect, OnBreak, Pending, Reply};
+use crate::model::Refusal;
 use crate::wire::{self, pb};
 
 /// Highest number of a publisher or consumer within its channel.
@@ -37,6 +39,8 @@ pub(super) struct State {
     pub(super) recorded: Recorded,
     /// Queues that could not be restored because another connection has them for itself, and consumers that wait for them.
     pub(super) locked: BTreeMap<String, Vec<Arc<ConsumerShared>>>,
+    /// Consumers that could not be restored because another one has their queue for itself, since it was last looked.
+    pub(super) refused: Vec<(Arc<ConsumerShared>, Refusal)>,
     pub(super) pending: BTreeMap<u64, Pending>,
     last_request: u64,
 }
@@ -100,6 +104,7 @@ impl State {
             channels: BTreeMap::new(),
             recorded: Recorded::default(),
             locked: BTreeMap::new(),
+            refused: Vec::new(),
             pending: BTreeMap::new(),
             last_request: 0,
         }
@@ -291,7 +296,12 @@ impl State {
                 self.drop_publisher(&publisher)
             }
             Effect::Consumer(consumer) | Effect::ConsumerGone(consumer) => self.drop_consumer(&consumer),
-            Effect::ConsumerRestored(consumer) => self.not_restored(&consumer, error),
+            Effect::ConsumerRestored(consumer) => match error {
+                RequestError::Refused(refusal) if is_taken(refusal) => {
+                    self.refused.push((consumer, refusal.clone()));
+                }
+                error => self.not_restored(&consumer, error),
+            },
         }
     }
 

@@ -10,3 +10,4 @@ mod publishing;
 mod reconnecting;
 mod requests;
 mod server;
+mod taken;

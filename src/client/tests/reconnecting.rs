@@ -10,7 +10,7 @@ use crate::client::{
 use crate::wire::pb::{self, Outcome, frame::Body};
 
 /// Accepts the client again and opens its channel 1 again.
-async fn back_with_channel(server: &Server) -> Peer {
+pub(super) async fn back_with_channel(server: &Server) -> Peer {
     let (mut peer, _) = server.login().await;
     peer.done("OpenChannel").await;
     peer
@@ -26,7 +26,7 @@ async fn reconnected(events: &mut Events) -> u64 {
     }
 }
 
-fn declared(name: &str) -> Body {
+pub(super) fn declared(name: &str) -> Body {
     Body::QueueDeclared(pb::QueueDeclared { name: name.to_owned(), ..Default::default() })
 }
 

@@ -3,6 +3,8 @@
 mod blocked;
 mod consuming;
 mod cuts;
+mod dropping;
+mod exclusive;
 mod kills;
 mod publishing;
 mod reconnecting;
