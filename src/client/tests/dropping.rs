@@ -1,6 +1,7 @@
 //! Futures that are dropped before they are ready: nothing is lost, doubled or left open by that.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -148,6 +149,36 @@ async fn a_message_that_waited_for_room_was_not_taken() {
     peer.confirm(1, 1, &[range(2, 2)]).await;
     assert_eq!(soon(second).await.unwrap().confirmed, 1);
     soon(publisher.wait_for_all()).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_who_stopped_waiting_is_kept() {
+    struct Asleep;
+    impl std::task::Wake for Asleep {
+        fn wake(self: Arc<Self>) {}
+    }
+    fn poll_once<T>(future: impl Future<Output = T>, waker: &Waker) {
+        let mut future = pin!(future);
+        assert!(future.as_mut().poll(&mut Context::from_waker(waker)).is_pending(), "it should wait");
+    }
+    let server = Server::start().await;
+    let (_connection, channel, mut peer) = server.channel().await;
+    let publisher = publisher(&channel, &mut peer, 1).await;
+    let first = publisher.publish("first").await.unwrap();
+    let asleep = Arc::new(Asleep);
+    let waker = Waker::from(asleep.clone());
+    let mut batch = MessageBatch::new();
+    batch.push_body(b"in a batch");
+    poll_once(publisher.publish("dropped"), &waker);
+    poll_once(publisher.send("dropped"), &waker);
+    poll_once(publisher.send_batch(&mut batch), &waker);
+    poll_once(publisher.publish_batch(&mut batch), &waker);
+    poll_once(publisher.wait_for_room(1, 1), &waker);
+    poll_once(publisher.wait_for_all(), &waker);
+    poll_once(publisher.settled_beyond(0), &waker);
+    poll_once(first, &waker);
+    drop(waker);
+    assert_eq!(Arc::strong_count(&asleep), 1, "a waker is kept for nobody");
 }
 
 #[tokio::test]
