@@ -40,7 +40,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         print("shop", &mut shop).await?;
     }
 
-    channel.delete_exchange(EXCHANGE, false).await?;
+    channel.delete_exchange(EXCHANGE, Default::default()).await?;
     connection.close().await?;
     Ok(())
 }

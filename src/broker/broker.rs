@@ -27,6 +27,9 @@ use crate::shard::{
 };
 use crate::storage::{DataDirectory, KnownLog};
 
+/// How often a queue is declared that is deleted again before that is answered. One that goes with its last consumer takes three.
+const DECLARE_ATTEMPTS_MAX: u32 = 100;
+
 /// What a broker needs to know.
 #[derive(Debug, Clone)]
 pub struct BrokerOptions {
@@ -323,18 +326,33 @@ impl Broker {
         self.done(Request::Unbind { vhost: who.vhost_name(), connection: who.connection, binding }).await
     }
 
-    /// Makes a queue, or checks that the one there is equal.
+    /// Makes a queue, or checks that the one there is equal. One whose last consumer has left, and that is about to go with it, is
+    /// made anew: what is answered stands until somebody deletes it or leaves it later.
     pub async fn declare_queue(
         &self,
         who: &Identity,
         declaration: QueueDeclaration,
     ) -> Result<DeclaredQueue, Refusal> {
-        let vhost = who.vhost_name();
-        let request = Request::DeclareQueue { vhost, connection: who.connection, declaration };
-        match self.ask(request).await? {
-            Answer::Queue(name) => self.check_queue(who, &name).await,
-            other => unreachable!("the catalog answers a declaration with the queue, not {other:?}"),
+        for _ in 0..DECLARE_ATTEMPTS_MAX {
+            let (vhost, declaration) = (who.vhost_name(), declaration.clone());
+            let request = Request::DeclareQueue { vhost, connection: who.connection, declaration };
+            let name = match self.ask(request).await? {
+                Answer::Queue(name) => name,
+                other => unreachable!("the catalog answers a declaration with the queue, not {other:?}"),
+            };
+            // It may be gone again, or another one be there: then the catalog knows better now.
+            let Ok(queue) = self.queue(who, &name) else { continue };
+            match self.inspect(&queue).await {
+                Some(state) if !state.is_going => return Ok(declared(&queue, &state.counts)),
+                None if self.shared.fault(queue.shard).is_some() => return Err(out_of_service(queue.shard)),
+                _ => {}
+            }
         }
+        let text = format!("queue '{}' is deleted each time that it is there", declaration.name);
+        Err(Refusal::new(ReplyCode::ResourceError, text)
+            .about(Entity::Queue, declaration.name.as_str())
+            .hint("look who deletes it, or declare it without auto_delete")
+            .retryable())
     }
 
     /// Checks that a queue exists; tells its numbers.
@@ -346,11 +364,7 @@ impl Broker {
             // It was deleted in the meantime.
             None => QueueCounts::default(),
         };
-        Ok(DeclaredQueue {
-            name: queue.name.clone(),
-            messages_ready: counts.ready,
-            consumers: counts.consumers,
-        })
+        Ok(declared(&queue, &counts))
     }
 
     /// Deletes a queue with its messages; answers with the number of ready ones, 0 if there is no such queue.
@@ -521,6 +535,10 @@ impl Broker {
 }
 
 /// Nobody can log in again in this name, so a client need not try.
+fn declared(queue: &QueueDefinition, counts: &QueueCounts) -> DeclaredQueue {
+    DeclaredQueue { name: queue.name.clone(), messages_ready: counts.ready, consumers: counts.consumers }
+}
+
 fn user_deleted(user: &UserName) -> Refusal {
     Refusal::new(ReplyCode::AccessRefused, format!("user '{user}' was deleted"))
         .about(Entity::User, user.as_str())

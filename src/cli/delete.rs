@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::if_exists::IfExists;
 use super::output;
 use super::session::{Target, once};
-use crate::client::{DeleteQueue, Entity, RequestError};
+use crate::client::{DeleteExchange, DeleteQueue, Entity, RequestError};
 use crate::model::ReplyCode;
 
 /// What was typed after `delete`.
@@ -73,7 +73,7 @@ pub(super) fn delete(arguments: DeleteArguments) -> Result<(), Failure> {
                 if_exists
                     .check(is_there, &format!("exchange '{name}'"), "list exchanges")
                     .map_err(|failure| failure.for_lack_of(Entity::Exchange, &name))?;
-                Ok(channel.delete_exchange(&name, if_unused).await?)
+                Ok(channel.delete_exchange(&name, DeleteExchange { if_unused }).await?)
             })?;
             output::line(&format!("there is no exchange '{name}' any more"))
         }

@@ -7,6 +7,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::message_output::{self, Choice, Form};
 use super::session::{Target, once};
+use crate::client::Get;
 
 /// What was typed after `get`.
 #[derive(Debug, Args)]
@@ -38,8 +39,9 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let Arguments { raw, json, properties, time, .. } = *arguments;
     let form = Form::of(Choice { raw, json, properties, time });
+    let how = Get { no_ack: arguments.no_ack };
     once(&arguments.target, async |channel| {
-        let Some(got) = channel.get(&arguments.queue, arguments.no_ack).await? else {
+        let Some(got) = channel.get(&arguments.queue, how).await? else {
             return Err(Failure::new(format!("queue '{}' has no message ready", arguments.queue)));
         };
         let mut stdout = std::io::stdout().lock();

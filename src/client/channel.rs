@@ -7,16 +7,16 @@ use super::admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, Explanation, NewUser, QueueEntry, UserEntry, VhostEntry,
 };
 use super::connection::ConnectionHandle;
-use super::consumer::{ConsumerBuilder, Got};
+use super::consumer::{ConsumerBuilder, Got, Settler};
 use super::convert::{
     Entry, binding_to_wire, exchange_to_wire, explanation_from_wire, kind_name, queue_declared_from_wire,
     queue_to_wire, table_to_wire,
 };
 use super::core::Core;
-use super::error::RequestError;
+use super::error::{CloseReason, RequestError};
 use super::publisher::PublisherBuilder;
 use super::recorded::Change;
-use super::request::{Effect, OnBreak, Reply};
+use super::request::{Answer, Effect, OnBreak, Reply};
 use super::topology::{Binding, Exchange, Queue, QueueDeclared};
 use crate::model::{FieldTable, NAME_BYTES_MAX, NameTooLong};
 use crate::wire::pb::{self, frame::Body};
@@ -67,12 +67,29 @@ pub struct DeleteQueue {
     pub if_empty: bool,
 }
 
+/// Conditions for deleting an exchange.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeleteExchange {
+    /// Refuse if it has bindings as a source.
+    pub if_unused: bool,
+}
+
+/// How to take one message out of a queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Get {
+    /// It counts as accepted when the server sends it, and is lost if it does not arrive. Otherwise it is to be settled.
+    pub no_ack: bool,
+}
+
 impl Channel {
     pub(super) fn new(channel: Arc<ChannelHandle>) -> Self {
         Self(channel)
     }
 
     /// Makes an exchange, or checks that the one there is equal. It is declared again after a reconnect.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, and remembered for a reconnect, though nobody hears of it.
     pub async fn declare_exchange(&self, exchange: Exchange) -> Result<(), RequestError> {
         check_names([&exchange.name])?;
         let declare = exchange_to_wire(&exchange);
@@ -81,18 +98,29 @@ impl Channel {
     }
 
     /// Checks that an exchange exists.
+    ///
+    /// # Cancel safety
+    /// The answer is thrown away.
     pub async fn check_exchange(&self, name: &str) -> Result<(), RequestError> {
         let declare = pb::DeclareExchange { name: name.to_owned(), passive: true, ..Default::default() };
         self.ask(Body::DeclareExchange(declare), OnBreak::Repeat).await.and_then(done)
     }
 
-    /// Deletes an exchange; also fine if there is none. With `if_unused` only if it has no bindings as a source.
-    pub async fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<(), RequestError> {
+    /// Deletes an exchange; also fine if there is none.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, and remembered for a reconnect, though nobody hears of it.
+    pub async fn delete_exchange(&self, name: &str, conditions: DeleteExchange) -> Result<(), RequestError> {
+        let DeleteExchange { if_unused } = conditions;
         let delete = pb::DeleteExchange { name: name.to_owned(), if_unused };
         self.change(Body::DeleteExchange(delete), Change::ExchangeDeleted(name.to_owned())).await
     }
 
     /// Makes a queue, or checks that the one there is equal. It is declared again after a reconnect.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, and remembered for a reconnect, though nobody hears of it: not of the name either
+    /// that the server gave it.
     pub async fn declare_queue(&self, queue: Queue) -> Result<QueueDeclared, RequestError> {
         check_names([&queue.name])?;
         let declare = queue_to_wire(&queue);
@@ -103,12 +131,18 @@ impl Channel {
     }
 
     /// Checks that a queue exists, and counts.
+    ///
+    /// # Cancel safety
+    /// The answer is thrown away.
     pub async fn check_queue(&self, name: &str) -> Result<QueueDeclared, RequestError> {
         let declare = pb::DeclareQueue { name: name.to_owned(), passive: true, ..Default::default() };
         queue_declared(self.ask(Body::DeclareQueue(declare), OnBreak::Repeat).await?)
     }
 
     /// Deletes a queue; how many ready messages went with it. Also fine if there is none.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, and remembered for a reconnect, though nobody hears of it.
     pub async fn delete_queue(&self, name: &str, conditions: DeleteQueue) -> Result<u64, RequestError> {
         let DeleteQueue { if_unused, if_empty } = conditions;
         let delete = pb::DeleteQueue { name: name.to_owned(), if_unused, if_empty };
@@ -117,12 +151,18 @@ impl Channel {
     }
 
     /// Drops the ready messages of a queue; how many there were.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, though nobody hears of it.
     pub async fn purge_queue(&self, name: &str) -> Result<u64, RequestError> {
         let purge = pb::PurgeQueue { name: name.to_owned() };
         message_count(self.ask(Body::PurgeQueue(purge), OnBreak::Fail).await?)
     }
 
     /// Adds a binding. It is made again after a reconnect.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, and remembered for a reconnect, though nobody hears of it.
     pub async fn bind(&self, binding: Binding) -> Result<(), RequestError> {
         check_names([&binding.routing_key])?;
         let binding = binding_to_wire(&binding);
@@ -130,21 +170,28 @@ impl Channel {
     }
 
     /// Removes a binding; also fine if there is none.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, and remembered for a reconnect, though nobody hears of it.
     pub async fn unbind(&self, binding: Binding) -> Result<(), RequestError> {
         let binding = binding_to_wire(&binding);
         self.change(Body::Unbind(pb::Unbind { binding: Some(binding.clone()) }), Change::Unbound(binding))
             .await
     }
 
-    /// Asks for one message; `None` if the queue has none ready. With `no_ack` it counts as accepted when sent.
+    /// Asks for one message; `None` if the queue has none ready.
     ///
     /// # Errors
-    /// Among others [`RequestError::Disconnected`]: with `no_ack` a message may be lost then.
-    pub async fn get(&self, queue: &str, no_ack: bool) -> Result<Option<Got>, RequestError> {
+    /// Among others [`RequestError::Disconnected`]: with [`Get::no_ack`] a message may be lost then.
+    ///
+    /// # Cancel safety
+    /// Once it was polled a message may be on its way: it goes back to its queue, or is lost with [`Get::no_ack`].
+    pub async fn get(&self, queue: &str, how: Get) -> Result<Option<Got>, RequestError> {
+        let Get { no_ack } = how;
         let get = pb::Get { queue: queue.to_owned(), no_ack };
         let getter = self.0.core().getter(self.0.number)?;
         let answer = self.0.core().request(self.0.number, &Body::Get(get), OnBreak::Fail, Effect::None)?;
-        let Reply { epoch, body } = answer.reply().await?;
+        let Reply { epoch, body } = Getting { answer, getter: getter.clone() }.reply().await?;
         match body {
             Body::Got(got) => Ok(Got::new(&getter, epoch, no_ack, got)),
             other => Err(unexpected(&other)),
@@ -163,47 +210,74 @@ impl Channel {
     }
 
     /// All exchanges of the vhost, by name.
+    ///
+    /// # Cancel safety
+    /// The answer is thrown away.
     pub async fn list_exchanges(&self) -> Result<Vec<ExchangeEntry>, RequestError> {
         self.list("").await
     }
 
     /// All queues of the vhost, by name.
+    ///
+    /// # Cancel safety
+    /// The answer is thrown away.
     pub async fn list_queues(&self) -> Result<Vec<QueueEntry>, RequestError> {
         self.list("").await
     }
 
     /// One queue, if it exists.
+    ///
+    /// # Cancel safety
+    /// The answer is thrown away.
     pub async fn find_queue(&self, name: &str) -> Result<Option<QueueEntry>, RequestError> {
         let found: Vec<QueueEntry> = self.list(name).await?;
         Ok(found.into_iter().find(|queue| queue.name == name))
     }
 
     /// All bindings of the vhost.
+    ///
+    /// # Cancel safety
+    /// The answer is thrown away.
     pub async fn list_bindings(&self) -> Result<Vec<Binding>, RequestError> {
         self.list("").await
     }
 
     /// Client connections: of all vhosts for administrators, of the own user otherwise.
+    ///
+    /// # Cancel safety
+    /// The answer is thrown away.
     pub async fn list_connections(&self) -> Result<Vec<ConnectionEntry>, RequestError> {
         self.list("").await
     }
 
     /// Consumers of the vhost.
+    ///
+    /// # Cancel safety
+    /// The answer is thrown away.
     pub async fn list_consumers(&self) -> Result<Vec<ConsumerEntry>, RequestError> {
         self.list("").await
     }
 
     /// Users. Administrators only.
+    ///
+    /// # Cancel safety
+    /// The answer is thrown away.
     pub async fn list_users(&self) -> Result<Vec<UserEntry>, RequestError> {
         self.list("").await
     }
 
     /// Vhosts. Administrators only.
+    ///
+    /// # Cancel safety
+    /// The answer is thrown away.
     pub async fn list_vhosts(&self) -> Result<Vec<VhostEntry>, RequestError> {
         self.list("").await
     }
 
     /// Where would this message go? Nothing is published.
+    ///
+    /// # Cancel safety
+    /// The answer is thrown away.
     pub async fn explain(
         &self,
         exchange: &str,
@@ -223,6 +297,9 @@ impl Channel {
     }
 
     /// Makes a user or replaces one. Administrators only.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, though nobody hears of it.
     pub async fn put_user(&self, user: NewUser) -> Result<(), RequestError> {
         let NewUser { name, password, administrator, vhosts } = user;
         let put = pb::PutUser { name, password, administrator, vhosts };
@@ -230,18 +307,27 @@ impl Channel {
     }
 
     /// Deletes a user; also fine if there is none. Administrators only.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, though nobody hears of it.
     pub async fn delete_user(&self, name: &str) -> Result<(), RequestError> {
         let delete = pb::DeleteUser { name: name.to_owned() };
         self.ask(Body::DeleteUser(delete), OnBreak::Repeat).await.and_then(done)
     }
 
     /// Makes a vhost; also fine if it exists. Administrators only.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, though nobody hears of it.
     pub async fn put_vhost(&self, name: &str) -> Result<(), RequestError> {
         let put = pb::PutVhost { name: name.to_owned() };
         self.ask(Body::PutVhost(put), OnBreak::Repeat).await.and_then(done)
     }
 
     /// Deletes a vhost with all that is in it. Administrators only.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, though nobody hears of it.
     pub async fn delete_vhost(&self, name: &str) -> Result<(), RequestError> {
         let delete = pb::DeleteVhost { name: name.to_owned() };
         self.ask(Body::DeleteVhost(delete), OnBreak::Repeat).await.and_then(done)
@@ -249,6 +335,9 @@ impl Channel {
 
     /// Closes the channel for all its clones, publishers and consumers, after what was published has been sent: its
     /// consumers end, what they had not settled goes back to its queues.
+    ///
+    /// # Cancel safety
+    /// The channel closes all the same; before the first poll only if this was the last clone.
     pub async fn close(self) -> Result<(), RequestError> {
         match self.0.core().close_channel(self.0.number) {
             Some(answer) => answer.done().await,
@@ -288,6 +377,28 @@ impl Channel {
 
     async fn request(&self, body: Body, on_break: OnBreak, effect: Effect) -> Result<Body, RequestError> {
         self.0.core().request(self.0.number, &body, on_break, effect)?.body().await
+    }
+}
+
+/// Waits for what a queue gives. If nobody does any more when it has come, it goes back.
+struct Getting {
+    answer: Answer,
+    getter: Arc<Settler>,
+}
+
+impl Getting {
+    async fn reply(mut self) -> Result<Reply, RequestError> {
+        (&mut self.answer.reply).await.unwrap_or(Err(RequestError::Closed(CloseReason::ByClient)))
+    }
+}
+
+impl Drop for Getting {
+    fn drop(&mut self) {
+        // What comes later finds that nobody waits.
+        self.answer.reply.close();
+        if let Ok(Ok(Reply { epoch, body: Body::Got(got) })) = self.answer.reply.try_recv() {
+            self.getter.give_back(epoch, got.tag);
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::model::{Durability, Refusal};
 /// When it breaks it is made again (see [`ConnectOptions::reconnect`]): what was declared over it is declared again,
 /// publishers and consumers go on, and messages without a confirm are sent again, in order and marked as resent.
 #[derive(Clone)]
-pub struct Connection(Arc<ConnectionHandle>);
+pub struct Connection(pub(super) Arc<ConnectionHandle>);
 
 /// What applications hold, directly or through channels. The driver does not, so that its end is noticed.
 pub(super) struct ConnectionHandle {
@@ -123,15 +123,17 @@ pub enum Event {
         /// Now.
         new: String,
     },
-    /// Something that was declared over the connection could not be declared again. A queue that another connection has for
-    /// itself (405 RESOURCE_LOCKED) is tried again from time to time; [`Event::Restored`] follows when it is there.
+    /// Something could not be restored. A queue that another connection has for itself (405 RESOURCE_LOCKED), and a consumer whose
+    /// queue is in exclusive use (403 ACCESS_REFUSED), are tried again from time to time; [`Event::Restored`] follows when it is
+    /// there.
     NotRestored {
         /// For instance "queue 'orders'".
         what: String,
         /// Why not.
         refusal: Arc<Refusal>,
     },
-    /// A queue that another connection had for itself is there again, with its bindings; its consumers are on their way.
+    /// What another connection had for itself is there again: a queue with its bindings, whose consumers are on their way, or a
+    /// consumer.
     Restored {
         /// For instance "queue 'orders'".
         what: String,
@@ -162,6 +164,9 @@ pub struct Events {
 
 impl Events {
     /// The next event; `None` after `Closed`.
+    ///
+    /// # Cancel safety
+    /// An event that was not given out comes with the next call.
     pub async fn next(&mut self) -> Option<Event> {
         if self.is_over {
             return None;
@@ -183,11 +188,17 @@ impl Connection {
     /// # Errors
     /// If the URL is malformed, nothing answers, or the server refuses. The first connection is tried once only, unless
     /// [`ConnectOptions::retry_first`] says otherwise; then this is the error of the last attempt.
+    ///
+    /// # Cancel safety
+    /// The attempt ends, and the socket is closed.
     pub async fn open(url: &str) -> Result<Self, ConnectError> {
         Self::connect(url.parse()?).await
     }
 
     /// Connects with options. Errors as [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    /// The attempt ends, and the socket is closed.
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
         let client_id = ClientId::draw();
         let link = connect_first(&options, &client_id).await?;
@@ -197,6 +208,9 @@ impl Connection {
     }
 
     /// Opens a channel.
+    ///
+    /// # Cancel safety
+    /// The channel is closed again when the server has opened it.
     pub async fn channel(&self) -> Result<Channel, RequestError> {
         let (number, answer) = self.0.core.open_channel()?;
         // Made before the answer is here: dropping it, on refusal or when the caller stops waiting, cleans up.
@@ -231,6 +245,9 @@ impl Connection {
     ///
     /// # Errors
     /// If the connection was closed before for another reason.
+    ///
+    /// # Cancel safety
+    /// Closing goes on once it was polled; another call waits for its end.
     pub async fn close(&self) -> Result<(), CloseReason> {
         self.0.core.begin_close();
         let mut status = self.0.core.status.subscribe();

@@ -4,7 +4,7 @@
 //! while another is taken; wakers are woken after all are released.
 
 use std::mem;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -35,6 +35,8 @@ pub(super) struct Core {
     /// Told when the connection is to be closed, for those who wait for something else meanwhile.
     pub(super) closing: Notify,
     driver: Arc<DriverWaker>,
+    /// Something could not be restored with the rest.
+    is_to_mend: AtomicBool,
     /// Consumers whose inboxes are so full that the driver must not read.
     stalled: AtomicUsize,
     state: Mutex<State>,
@@ -78,6 +80,7 @@ impl Core {
             options,
             client_id,
             driver: driver.clone(),
+            is_to_mend: AtomicBool::new(false),
             stalled: AtomicUsize::new(0),
             events: broadcast::Sender::new(EVENTS_MAX),
             status: watch::Sender::new(Status::Connected),
@@ -125,6 +128,16 @@ impl Core {
         if self.stalled.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.driver.wake();
         }
+    }
+
+    /// Something could not be restored with the rest. To be called by the task that mends, which looks when it is polled.
+    pub(super) fn note_mending(&self) {
+        self.is_to_mend.store(true, Ordering::Release);
+    }
+
+    /// Whether something could not be restored with the rest; told once.
+    pub(super) fn take_mending(&self) -> bool {
+        self.is_to_mend.load(Ordering::Acquire) && self.is_to_mend.swap(false, Ordering::AcqRel)
     }
 
     /// Adds something to send.
@@ -191,7 +204,12 @@ impl Core {
     pub(super) fn close_channel(&self, number: u32) -> Option<Answer> {
         let mut state = self.state();
         let entry = state.channels.get_mut(&number).filter(|entry| entry.stage != Stage::Closing)?;
-        entry.stage = Stage::Closing;
+        if mem::replace(&mut entry.stage, Stage::Closing) == Stage::Opening && state.is_suspended {
+            state.withdraw(|effect| matches!(effect, Effect::Channel(other) if *other == number));
+            state.drop_channel(number);
+            return None;
+        }
+        let entry = state.channels.get_mut(&number)?;
         let drained = entry.publishers.values().map(|(_, publisher)| publisher.clone()).collect();
         let consumers: Vec<_> = entry.consumers.values().map(|(_, consumer)| consumer.clone()).collect();
         entry.getter.close(&CloseReason::ByClient);
@@ -235,8 +253,18 @@ impl Core {
         else {
             return;
         };
-        if entry.stage == Stage::Closing || mem::replace(stage, Stage::Closing) == Stage::Closing {
+        if entry.stage == Stage::Closing {
             return;
+        }
+        match mem::replace(stage, Stage::Closing) {
+            Stage::Closing => return,
+            Stage::Opening if state.is_suspended => {
+                state.withdraw(
+                    |effect| matches!(effect, Effect::Publisher(other) if Arc::ptr_eq(other, publisher)),
+                );
+                return state.drop_publisher(publisher);
+            }
+            Stage::Opening | Stage::Open => {}
         }
         let body = pb::frame::Body::ClosePublisher(pb::ClosePublisher { publisher: publisher.id() });
         let effect = Effect::PublisherGone(publisher.clone());
@@ -277,6 +305,8 @@ impl Core {
         }
         if state.is_suspended {
             // It ended with the connection, and is not started again.
+            state
+                .withdraw(|effect| matches!(effect, Effect::Consumer(other) if Arc::ptr_eq(other, consumer)));
             state.consumer_left(consumer);
             return None;
         }
@@ -312,9 +342,9 @@ impl Core {
         let pending = mem::take(&mut state.pending);
         let channels = mem::take(&mut state.channels);
         let outgoing = mem::take(&mut state.outgoing);
-        let locked = mem::take(&mut state.locked);
+        let (locked, refused) = (mem::take(&mut state.locked), mem::take(&mut state.refused));
         drop(state);
-        drop((outgoing, locked));
+        drop((outgoing, locked, refused));
         for pending in pending.into_values() {
             pending.fail(RequestError::Closed(reason.clone()));
         }
@@ -341,6 +371,7 @@ impl Core {
             ));
         }
         let Pending { reply, effect, .. } = pending;
+        let restores = matches!(effect, Effect::ConsumerRestored(_));
         let answer = match body {
             pb::frame::Body::Error(error) => Err(RequestError::Refused(refusal_from_wire(error))),
             body => Ok(Reply { epoch: state.epoch, body }),
@@ -349,14 +380,16 @@ impl Core {
             Ok(answer) => state.succeeded(effect, &answer.body),
             Err(error) => state.failed(effect, error),
         }
+        let is_to_mend = restores && !state.refused.is_empty();
         drop(state);
+        if is_to_mend {
+            self.note_mending();
+        }
         // Whoever asked may have stopped waiting. A message that came for nobody goes back.
         if let Err(Ok(Reply { epoch, body: pb::frame::Body::Got(got) })) = reply.send(answer)
-            && got.tag != 0
             && let Ok(getter) = self.getter(channel)
         {
-            // If it cannot be settled any more, the server has it back already.
-            let _ = getter.settle(epoch, got.tag, got.tag, pb::Outcome::Requeued);
+            getter.give_back(epoch, got.tag);
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ pub(super) async fn drive(mut cut_off: CutOff, mut link: Link) {
         let reason = tokio::select! {
             biased;
             reason = &mut session => reason,
-            () = mend(&core) => session.await,
+            never = mend(&core) => match never {},
         };
         if core.options.reconnect.is_none() || !is_worth_retrying(&reason) || core.state().is_closing {
             break reason;

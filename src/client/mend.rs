@@ -1,7 +1,11 @@
-//! Queues that could not be restored with the rest, because another connection has them for itself: they are tried again
-//! while everything else goes on.
+//! Queues and consumers that could not be restored with the rest, because another connection has the queue for itself: they are
+//! tried again while everything else goes on.
 
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::mem;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::time::sleep;
 
@@ -16,20 +20,74 @@ use super::state::{Stage, State};
 use crate::model::{Refusal, ReplyCode};
 use crate::wire::pb::{self, frame::Body};
 
-/// Tries locked queues until none is left. Runs beside the session, which carries the requests, and ends with it: what is
-/// locked then is found out anew.
-pub(super) async fn mend(core: &Arc<Core>) {
-    let mut delays = Delays::new(&core.options.reconnect.clone().unwrap_or_default());
+/// Tries what is taken until nothing is left, each time that there is something. Runs beside the session, in the same task,
+/// which carries the requests, and ends with it: what is taken then is found out anew.
+pub(super) async fn mend(core: &Arc<Core>) -> Infallible {
+    let backoff = core.options.reconnect.clone().unwrap_or_default();
     loop {
-        let locked: Vec<String> = core.state().locked.keys().cloned().collect();
-        if locked.is_empty() {
+        poll_fn(|_| if core.take_mending() { Poll::Ready(()) } else { Poll::Pending }).await;
+        mend_all(core, Delays::new(&backoff)).await;
+    }
+}
+
+async fn mend_all(core: &Arc<Core>, mut delays: Delays) {
+    let mut refused: Vec<Arc<ConsumerShared>> = Vec::new();
+    loop {
+        let (locked, more): (Vec<String>, _) = {
+            let mut state = core.state();
+            (state.locked.keys().cloned().collect(), mem::take(&mut state.refused))
+        };
+        for (consumer, refusal) in more {
+            if !core.state().is_wanted(&consumer) {
+                continue;
+            }
+            let what = consumer_of(&consumer.queue());
+            core.announce(Event::NotRestored { what, refusal: Arc::new(refusal) });
+            refused.push(consumer);
+        }
+        if locked.is_empty() && refused.is_empty() {
             return;
         }
         sleep(delays.next(random_fraction())).await;
         for queue in locked {
             try_again(core, &queue).await;
         }
+        let mut still_refused = Vec::new();
+        for consumer in refused {
+            if try_to_consume(core, &consumer).await {
+                still_refused.push(consumer);
+            }
+        }
+        refused = still_refused;
     }
+}
+
+/// Whether a refusal says that another connection has a queue for itself: that may be over soon.
+pub(super) fn is_taken(refusal: &Refusal) -> bool {
+    match refusal.code {
+        ReplyCode::ResourceLocked => true,
+        ReplyCode::AccessRefused => refusal.retryable,
+        _ => false,
+    }
+}
+
+/// Tries to start a consumer again. Whether its queue is still taken.
+async fn try_to_consume(core: &Core, consumer: &Arc<ConsumerShared>) -> bool {
+    if !core.state().is_wanted(consumer) {
+        return false;
+    }
+    match ask(core, consumer.channel(), Body::Consume(consumer.request(None))).await {
+        Ok(_) => core.announce(Event::Restored { what: consumer_of(&consumer.queue()) }),
+        Err(RequestError::Refused(refusal)) if is_taken(&refusal) => return true,
+        Err(error @ RequestError::Refused(_)) => core.state().not_restored(consumer, &error),
+        // The channel or the connection is about to end.
+        Err(_) => {}
+    }
+    false
+}
+
+fn consumer_of(queue: &str) -> String {
+    format!("consumer of queue '{queue}'")
 }
 
 /// What came of trying a queue.
@@ -99,12 +157,15 @@ impl State {
     /// A queue need not be tried any more. The consumers that wait for it and are still wanted.
     fn unlock(&mut self, queue: &str) -> Vec<Arc<ConsumerShared>> {
         let mut waiting = self.locked.remove(queue).unwrap_or_default();
-        waiting.retain(|consumer| {
-            let entry = self.channels.get(&consumer.channel()).filter(|entry| entry.stage == Stage::Open);
-            let there = entry.and_then(|entry| entry.consumers.get(&consumer.id()));
-            there.is_some_and(|(stage, there)| *stage == Stage::Open && Arc::ptr_eq(there, consumer))
-        });
+        waiting.retain(|consumer| self.is_wanted(consumer));
         waiting
+    }
+
+    /// Whether a consumer that waits for its queue is still wanted.
+    fn is_wanted(&self, consumer: &Arc<ConsumerShared>) -> bool {
+        let entry = self.channels.get(&consumer.channel()).filter(|entry| entry.stage == Stage::Open);
+        let there = entry.and_then(|entry| entry.consumers.get(&consumer.id()));
+        there.is_some_and(|(stage, there)| *stage == Stage::Open && Arc::ptr_eq(there, consumer))
     }
 
     /// Starts the consumers of a queue that is there again.

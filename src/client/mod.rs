@@ -36,7 +36,7 @@ pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
     QueueEntry, UserEntry, VhostEntry,
 };
-pub use channel::{Channel, DeleteQueue};
+pub use channel::{Channel, DeleteExchange, DeleteQueue, Get};
 pub use connection::{Blocked, Connection, Event, Events, ServerOffer, Shortage, Status};
 pub use consumer::{Batch, Consumer, ConsumerBuilder, Delivery, DeliveryView, Got};
 pub use error::{

@@ -250,6 +250,7 @@ impl Core {
         let mut state = self.state();
         state.is_suspended = true;
         state.blocked = None;
+        state.refused.clear();
         for entry in state.channels.values() {
             entry.getter.suspend();
             for (_, consumer) in entry.consumers.values() {
@@ -274,7 +275,9 @@ impl Core {
         let repeated = state.settle_pending(&unsent, reason);
         // What was cancelled before it was sent is not under way any more.
         let is_wanted = |entry: &Outgoing| match entry {
-            Outgoing::Frame { request, .. } => state.pending.contains_key(request),
+            Outgoing::Frame { request, .. } | Outgoing::FrameAfter { request, .. } => {
+                state.pending.contains_key(request)
+            }
             _ => true,
         };
         let kept: Vec<_> = kept.into_iter().filter(is_wanted).collect();
@@ -316,6 +319,9 @@ impl Core {
         }
         for queue in unwanted {
             state.abandon_queue(channel, &queue);
+        }
+        if !locked.is_empty() {
+            self.note_mending();
         }
         state.locked = locked;
         for consumer in consumers {

@@ -195,6 +195,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
                 self.outgoing.push(bytes);
             }
+            // Whoever waited does not any more.
+            Outgoing::Flush { done, .. } if done.is_closed() => {}
             Outgoing::Flush { drained, done } => {
                 if !drained.is_drained() {
                     return Some(Outgoing::Flush { drained, done });

@@ -12,9 +12,11 @@ use super::consumer::{ConsumerShared, Settler};
 use super::convert::kind_name;
 use super::core::DriverWaker;
 use super::error::{CloseReason, ConsumeError, RequestError};
+use super::mend::is_taken;
 use super::publisher::PublisherShared;
 use super::recorded::Recorded;
 use super::request::{Answer, Effect, OnBreak, Pending, Reply};
+use crate::model::Refusal;
 use crate::wire::{self, pb};
 
 /// Highest number of a publisher or consumer within its channel.
@@ -37,6 +39,8 @@ pub(super) struct State {
     pub(super) recorded: Recorded,
     /// Queues that could not be restored because another connection has them for itself, and consumers that wait for them.
     pub(super) locked: BTreeMap<String, Vec<Arc<ConsumerShared>>>,
+    /// Consumers that could not be restored because another one has their queue for itself, since it was last looked.
+    pub(super) refused: Vec<(Arc<ConsumerShared>, Refusal)>,
     pub(super) pending: BTreeMap<u64, Pending>,
     last_request: u64,
 }
@@ -100,6 +104,7 @@ impl State {
             channels: BTreeMap::new(),
             recorded: Recorded::default(),
             locked: BTreeMap::new(),
+            refused: Vec::new(),
             pending: BTreeMap::new(),
             last_request: 0,
         }
@@ -172,11 +177,63 @@ impl State {
         Answer { reply: receiver }
     }
 
+    /// Takes back the request to open something that is not wanted any more, while there is no connection: it is not there.
+    pub(super) fn withdraw(&mut self, is_unwanted: impl Fn(&Effect) -> bool) {
+        let mut pending = self.pending.iter();
+        let Some(request) =
+            pending.find(|(_, pending)| is_unwanted(&pending.effect)).map(|(&request, _)| request)
+        else {
+            return;
+        };
+        self.outgoing
+            .retain(|entry| !matches!(entry, Outgoing::Frame { request: other, .. } if *other == request));
+        if let Some(pending) = self.pending.remove(&request) {
+            pending.fail(RequestError::Closed(CloseReason::ByClient));
+        }
+    }
+
+    /// Whether a request is to open what was closed before it was answered. Sent again it would open what nobody closes.
+    fn opens_unwanted(&self, effect: &Effect) -> bool {
+        let is_unwanted = |stage: Option<Stage>| stage != Some(Stage::Opening);
+        match effect {
+            Effect::Channel(number) => is_unwanted(self.channels.get(number).map(|entry| entry.stage)),
+            Effect::Publisher(publisher) => {
+                let entry = self.channels.get(&publisher.channel());
+                let there = entry.and_then(|entry| entry.publishers.get(&publisher.id()));
+                is_unwanted(there.filter(|(_, there)| Arc::ptr_eq(there, publisher)).map(|(stage, _)| *stage))
+            }
+            Effect::Consumer(consumer) => {
+                let entry = self.channels.get(&consumer.channel());
+                let there = entry.and_then(|entry| entry.consumers.get(&consumer.id()));
+                is_unwanted(there.filter(|(_, there)| Arc::ptr_eq(there, consumer)).map(|(stage, _)| *stage))
+            }
+            _ => false,
+        }
+    }
+
     /// The connection broke: deals with requests under way. Those to be sent again, in their order.
     pub(super) fn settle_pending(&mut self, unsent: &HashSet<u64>, reason: &CloseReason) -> Vec<Outgoing> {
+        let mut repeated = self.settle_each_pending(unsent, reason);
+        // What was asked for on channels that are gone with the connection can be asked for no more.
+        let gone = self.pending.iter().filter(|(_, pending)| !self.channels.contains_key(&pending.channel));
+        let gone: Vec<u64> = gone.map(|(&request, _)| request).collect();
+        for pending in gone.iter().filter_map(|request| self.pending.remove(request)) {
+            pending.fail(RequestError::Closed(CloseReason::ByClient));
+        }
+        repeated.retain(
+            |entry| matches!(entry, Outgoing::Frame { request, .. } if self.pending.contains_key(request)),
+        );
+        repeated
+    }
+
+    fn settle_each_pending(&mut self, unsent: &HashSet<u64>, reason: &CloseReason) -> Vec<Outgoing> {
         let mut repeated = Vec::new();
         for (request, pending) in mem::take(&mut self.pending) {
             let is_unsent = unsent.contains(&request);
+            if self.opens_unwanted(&pending.effect) {
+                pending.fail(RequestError::Closed(CloseReason::ByClient));
+                continue;
+            }
             match (&pending.on_break, &pending.effect) {
                 (OnBreak::Done, Effect::ConsumerGone(_) | Effect::ConsumerRestored(_)) => {
                     self.complete(pending)
@@ -239,7 +296,12 @@ impl State {
                 self.drop_publisher(&publisher)
             }
             Effect::Consumer(consumer) | Effect::ConsumerGone(consumer) => self.drop_consumer(&consumer),
-            Effect::ConsumerRestored(consumer) => self.not_restored(&consumer, error),
+            Effect::ConsumerRestored(consumer) => match error {
+                RequestError::Refused(refusal) if is_taken(refusal) => {
+                    self.refused.push((consumer, refusal.clone()));
+                }
+                error => self.not_restored(&consumer, error),
+            },
         }
     }
 
@@ -259,7 +321,7 @@ impl State {
         entry.consumers.get_mut(&consumer.id()).filter(|(_, there)| Arc::ptr_eq(there, consumer))
     }
 
-    fn drop_channel(&mut self, number: u32) {
+    pub(super) fn drop_channel(&mut self, number: u32) {
         if let Some(entry) = self.channels.remove(&number) {
             let queues: Vec<_> = entry.consumers.values().map(|(_, consumer)| consumer.queue()).collect();
             entry.close(&CloseReason::ByClient);

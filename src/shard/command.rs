@@ -231,6 +231,8 @@ pub struct QueueState {
     pub consumers: Vec<(ConsumerKey, ConsumerLimits, u64)>,
     /// Why it hands out nothing, if a message of it could not be read back.
     pub fault: Option<Arc<str>>,
+    /// It is about to be deleted.
+    pub is_going: bool,
 }
 
 /// What a shard tells a connection.

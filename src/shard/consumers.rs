@@ -27,6 +27,7 @@ impl Shard {
         {
             slot.outlets.retain(|(other, _)| *other != key);
             slot.outlets.push((key, outlet.clone()));
+            slot.unused = false;
             self.mark_dirty(queue);
         }
         self.send(&outlet, Event::Attached { key, result: result.map_err(Box::new) });

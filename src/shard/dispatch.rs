@@ -54,6 +54,9 @@ impl Shard {
                     self.recounts.note(queue, self.now);
                 }
                 Effect::Unused => {
+                    if let Some(slot) = self.queues.get_mut(&queue) {
+                        slot.unused = true;
+                    }
                     // The broker is gone only when the process ends.
                     let _ = self.notices.push(Notice::QueueUnused { queue });
                 }

@@ -93,6 +93,8 @@ pub(super) struct Slot {
     pub(super) dirty: bool,
     /// It is about to be deleted and takes no more consumers.
     pub(super) sealed: bool,
+    /// Its last consumer has left, and that was told: it is about to be deleted, unless another comes first.
+    pub(super) unused: bool,
     pub(super) outlets: Vec<(ConsumerKey, Outlet)>,
     /// Effects that wait, in order, for bodies to be read back.
     pub(super) stalled: VecDeque<Effect>,
@@ -417,7 +419,7 @@ impl Shard {
 
     fn unseal(&mut self, queue: QueueId) {
         if let Some(slot) = self.queues.get_mut(&queue) {
-            slot.sealed = false;
+            (slot.sealed, slot.unused) = (false, false);
         }
     }
 
@@ -462,14 +464,14 @@ impl Shard {
     }
 
     pub(super) fn inspect(&self, id: QueueId) -> Option<QueueState> {
-        let Slot { queue, halted, .. } = self.queues.get(&id)?;
+        let Slot { queue, halted, sealed, unused, .. } = self.queues.get(&id)?;
         let consumers = queue
             .consumers()
             .filter(|key| key.is_consumer())
             .filter_map(|key| queue.consumer_state(key).map(|(limits, unsettled)| (key, limits, unsettled)))
             .collect();
         let fault = halted.as_ref().map(|halt| self.why(halt).text.into());
-        Some(QueueState { queue: id, counts: queue.counts(), consumers, fault })
+        Some(QueueState { queue: id, counts: queue.counts(), consumers, fault, is_going: *sealed || *unused })
     }
 }
 
@@ -489,6 +491,7 @@ impl Slot {
             declared: true,
             dirty: false,
             sealed: false,
+            unused: false,
             outlets: Vec::new(),
             stalled: VecDeque::new(),
             loading: false,

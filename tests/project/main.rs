@@ -3,6 +3,7 @@
 
 mod architecture;
 mod client_feature;
+mod client_promises;
 mod container;
 mod docs;
 mod packaging;

@@ -75,13 +75,22 @@ impl<F: FrontEnd> Default for Publishing<F> {
     }
 }
 
-/// Messages that wait until there is room for them, in order.
+/// Messages that wait until there is room for them, in order. Each frame's have their address with them: their publisher may
+/// be closed meanwhile.
 #[derive(Debug)]
 struct Parked<M> {
-    publishes: VecDeque<Publish<M>>,
+    publishes: VecDeque<Parcel<M>>,
     bytes: usize,
     /// What they wait for.
     shortage: Option<Shortage>,
+}
+
+/// The messages of a frame on their way.
+#[derive(Debug)]
+struct Parcel<M> {
+    publish: Publish<M>,
+    /// `None`: the channel was closed, and nobody hears of them.
+    channel: Option<u32>,
 }
 
 impl<F: FrontEnd> Publishing<F> {
@@ -124,8 +133,8 @@ impl<F: FrontEnd> Session<F> {
         *untaken_bytes < UNTAKEN_BYTES_MAX && *bytes < self.broker.publish_bytes_max()
     }
 
-    /// Whether messages wait for room. Nothing that the client says after them may overtake them, but for what is about
-    /// messages that it got.
+    /// Whether messages wait for room. What the client asks for meanwhile is carried out before they are: it may be what makes
+    /// room, and a client that waits for an answer would wait without end.
     pub fn is_blocked(&self) -> bool {
         !self.publishing.parked.publishes.is_empty()
     }
@@ -137,43 +146,54 @@ impl<F: FrontEnd> Session<F> {
 
     /// Takes the messages of a frame in. They wait if there is no room for them.
     pub fn publish(&mut self, publish: Publish<F::Messages>) {
-        if self.is_blocked() {
-            self.publishing.parked.bytes += publish.held_bytes();
-            self.publishing.parked.publishes.push_back(publish);
-        } else {
-            self.publish_now(publish);
+        let mut parcel = Parcel { channel: Some(publish.channel), publish };
+        if !self.is_blocked() {
+            return self.publish_now(parcel);
         }
+        let Publish { channel, publisher, address, .. } = &mut parcel.publish;
+        if address.is_none() {
+            let target = self.publishing.publishers.get(&(*channel, *publisher));
+            *address = target.map(Target::address);
+        }
+        if address.is_none() {
+            return self.refuse(&parcel);
+        }
+        self.publishing.parked.bytes += parcel.publish.held_bytes();
+        self.publishing.parked.publishes.push_back(parcel);
     }
 
-    fn publish_now(&mut self, publish: Publish<F::Messages>) {
+    fn publish_now(&mut self, mut parcel: Parcel<F::Messages>) {
+        let publish = &mut parcel.publish;
         let message_bytes_max = self.broker.message_bytes_max();
         let Publishing { router, publishers, given, .. } = &mut self.publishing;
         let target = match &publish.address {
             Some(address) => Some(give(given, address, router)),
             None => publishers.get_mut(&(publish.channel, publish.publisher)),
         };
-        let Some(target) = target else { return self.refuse(&publish) };
+        let Some(target) = target else { return self.refuse(&parcel) };
         let gauges = &self.broker.shared.gauges;
         if gauges.memory.is_full() {
-            return self.park(publish, Shortage::Memory);
+            publish.address.get_or_insert_with(|| target.address());
+            return self.park(parcel, Shortage::Memory);
         }
         let fates = target.fates(&self.who.vhost, &publish.messages, message_bytes_max, router);
         if gauges.disk.is_short() && fates.iter().any(|(_, fate)| fate.reaches_disk()) {
-            return self.park(publish, Shortage::Disk);
+            publish.address.get_or_insert_with(|| target.address());
+            return self.park(parcel, Shortage::Disk);
         }
         let (origin, mandatory, transient) = (Arc::clone(&target.origin), target.mandatory, target.transient);
-        self.hand_out(publish, fates, origin, Manner { mandatory, transient });
+        self.hand_out(parcel, fates, origin, Manner { mandatory, transient });
     }
 
     /// Gives shards what goes to them.
     fn hand_out(
         &mut self,
-        publish: Publish<F::Messages>,
+        parcel: Parcel<F::Messages>,
         fates: Vec<(u32, Fate)>,
         origin: Arc<Origin>,
         manner: Manner,
     ) {
-        let Publish { channel, publisher, first_sequence, messages, .. } = publish;
+        let Parcel { channel, publish: Publish { publisher, first_sequence, messages, .. } } = parcel;
         let mut returned = Vec::new();
         let mut refused = None;
         let mut shards: Vec<(ShardId, Vec<Segment>)> = Vec::new();
@@ -193,7 +213,7 @@ impl<F: FrontEnd> Session<F> {
         }
         let bytes = messages.run().bytes().len();
         let pending = Pending {
-            channel: Some(channel),
+            channel,
             publisher,
             first_sequence,
             shards: shards.len(),
@@ -222,13 +242,15 @@ impl<F: FrontEnd> Session<F> {
                 }));
             }
         }
-        if !returned.is_empty() {
+        if let Some(channel) = channel
+            && !returned.is_empty()
+        {
             returned.reverse();
             let messages = Arc::new(messages);
             self.publishing.returning =
                 Some(Returning { channel, publisher, first_sequence, origin, messages, rest: returned });
         }
-        if let Some(refusal) = refused {
+        if let Some((refusal, channel)) = refused.zip(channel) {
             let word = Word::Refused { channel, request: 0, refusal };
             match &self.publishing.returning {
                 Some(_) => self.publishing.after_returns.push(word),
@@ -239,8 +261,9 @@ impl<F: FrontEnd> Session<F> {
     }
 
     /// Nobody knows where these go.
-    fn refuse(&mut self, publish: &Publish<F::Messages>) {
-        let Publish { channel, publisher, first_sequence: first, .. } = *publish;
+    fn refuse(&mut self, parcel: &Parcel<F::Messages>) {
+        let Parcel { channel: Some(channel), publish } = parcel else { return };
+        let (channel, publisher, first) = (*channel, publish.publisher, publish.first_sequence);
         let refusal = no_such_publisher(publisher);
         if first == 0 {
             return self.said.push_back(Word::Refused { channel, request: 0, refusal: Box::new(refusal) });
@@ -253,10 +276,10 @@ impl<F: FrontEnd> Session<F> {
     }
 
     /// The first of the messages that wait has to wait for this.
-    fn park(&mut self, publish: Publish<F::Messages>, shortage: Shortage) {
+    fn park(&mut self, parcel: Parcel<F::Messages>, shortage: Shortage) {
         let parked = &mut self.publishing.parked;
-        parked.bytes += publish.held_bytes();
-        parked.publishes.push_front(publish);
+        parked.bytes += parcel.publish.held_bytes();
+        parked.publishes.push_front(parcel);
         parked.shortage = Some(shortage);
         let reason = self.broker.shortage_reason(shortage);
         self.description.note_blocked(Some(reason.clone()));
@@ -277,10 +300,10 @@ impl<F: FrontEnd> Session<F> {
         while self.publishing.parked.shortage.is_none()
             && !self.is_returning()
             && self.has_turn()
-            && let Some(publish) = self.publishing.parked.publishes.pop_front()
+            && let Some(parcel) = self.publishing.parked.publishes.pop_front()
         {
-            self.publishing.parked.bytes -= publish.held_bytes();
-            self.publish_now(publish);
+            self.publishing.parked.bytes -= parcel.publish.held_bytes();
+            self.publish_now(parcel);
         }
         if !self.is_blocked() {
             self.description.note_blocked(None);
@@ -338,6 +361,10 @@ impl<F: FrontEnd> Session<F> {
     /// A channel closes: its publishers go, and nothing is told any more of what was published on it.
     pub(super) fn close_publishers(&mut self, channel: u32) {
         self.publishing.pending.values_mut().for_each(|pending| pending.forget_channel(channel));
+        let parked = self.publishing.parked.publishes.iter_mut();
+        for parcel in parked.filter(|parcel| parcel.channel == Some(channel)) {
+            parcel.channel = None;
+        }
         let Publishing { publishers, router, .. } = &mut self.publishing;
         publishers.retain(|(other, _), target| {
             let stays = *other != channel;

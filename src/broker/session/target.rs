@@ -115,6 +115,16 @@ impl Target {
     }
 
     /// Whether it was made from this address.
+    pub(super) fn address(&self) -> Address {
+        let Origin { exchange, routing_key } = &*self.origin;
+        Address {
+            exchange: exchange.clone(),
+            routing_key: routing_key.clone(),
+            mandatory: self.mandatory,
+            transient: self.transient,
+        }
+    }
+
     pub(super) fn is(&self, address: &Address) -> bool {
         let Origin { exchange, routing_key } = &*self.origin;
         (exchange, routing_key) == (&address.exchange, &address.routing_key)

@@ -7,7 +7,9 @@ use tokio::task::JoinSet;
 
 use super::plan::{Exchange, Plan};
 use crate::cli::failure::Failure;
-use crate::client::{Binding, Channel, DeleteQueue, PreparedProperties, Properties, Queue, RequestError};
+use crate::client::{
+    Binding, Channel, DeleteExchange, DeleteQueue, PreparedProperties, Properties, Queue, RequestError,
+};
 use crate::model::{Durability, FieldTable, ReplyCode};
 
 /// Requests under way at once.
@@ -178,7 +180,7 @@ impl Topology {
     /// Deletes what this run has made.
     pub(super) async fn delete(&self, channel: &Channel) -> Result<(), Failure> {
         if let Some((_, exchange)) = &self.exchange {
-            channel.delete_exchange(exchange, false).await?;
+            channel.delete_exchange(exchange, DeleteExchange::default()).await?;
         }
         let queues = self.made_queues.iter().map(|name| (channel.clone(), name.clone()));
         all(queues.map(|(channel, name)| async move {

@@ -270,6 +270,10 @@ impl Delivery {
     }
 
     /// As [`accept`](Self::accept), and waits until the broker has stored that.
+    ///
+    /// # Cancel safety
+    /// Once it was polled the accept is on its way and is carried out; before that the delivery stays unsettled, as one that is
+    /// dropped.
     pub async fn accept_stored(self) -> Result<(), SettleError> {
         if self.head.no_ack {
             return Err(SettleError::NoAck);

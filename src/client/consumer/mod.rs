@@ -87,6 +87,10 @@ impl ConsumerBuilder {
     }
 
     /// Starts the consumer. It is started again after a reconnect.
+    ///
+    /// # Cancel safety
+    /// The consumer is ended again when the server has started it, and what it was sent goes back to the queue (without
+    /// acknowledgements it is lost).
     pub async fn start(self) -> Result<Consumer, RequestError> {
         for name in [&self.request.queue, &self.request.tag] {
             if name.len() > NAME_BYTES_MAX {
@@ -128,11 +132,17 @@ pub struct Consumer {
 
 impl Consumer {
     /// The next delivery; `None` once it has ended, after the error that says why.
+    ///
+    /// # Cancel safety
+    /// A delivery that was not given out comes with the next call.
     pub async fn next(&mut self) -> Option<Result<Delivery, ConsumeError>> {
         poll_fn(|context| self.poll_delivery(context)).await
     }
 
     /// All deliveries that came in one frame (or what [`next`](Self::next) has left of them); much cheaper per message.
+    ///
+    /// # Cancel safety
+    /// Deliveries that were not given out come with the next call.
     pub async fn next_batch(&mut self) -> Option<Result<Batch, ConsumeError>> {
         poll_fn(|context| self.poll_batch(context)).await
     }
@@ -151,6 +161,9 @@ impl Consumer {
     ///
     /// # Errors
     /// If the server refuses, or the connection is closed for good; it has ended then, too.
+    ///
+    /// # Cancel safety
+    /// It ends all the same.
     pub async fn cancel(mut self) -> Result<(), RequestError> {
         match self.give_back() {
             Some(answer) => answer.done().await,

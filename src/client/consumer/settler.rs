@@ -66,6 +66,14 @@ impl Settler {
         Ok(())
     }
 
+    /// Puts a message that came by Get back into its queue; `tag` 0: it is not to be settled.
+    pub(in crate::client) fn give_back(self: &Arc<Self>, epoch: u64, tag: u64) {
+        if tag != 0 {
+            // If it cannot be settled any more, the broker has put it back already.
+            let _ = self.settle(epoch, tag, tag, pb::Outcome::Requeued);
+        }
+    }
+
     /// Settles one delivery and waits until the broker has stored that.
     pub(super) async fn settle_stored(
         &self,

@@ -9,6 +9,7 @@ use std::task::{Poll, Waker};
 
 use super::handle_bits::HandleBits;
 use super::sequence_set::SequenceSet;
+use super::waiters::Waiters;
 use super::{BatchOutcome, Confirmed, Progress};
 use crate::client::error::{ConfirmError, Returned};
 use crate::model::Refusal;
@@ -45,7 +46,7 @@ pub(super) struct Ledger {
     batches: BTreeMap<u64, BatchWatch>,
     wakers: BTreeMap<u64, Waker>,
     /// Those who wait for the watermark to rise.
-    watermark_wakers: Vec<Waker>,
+    pub(super) watermark: Waiters,
     progress: Progress,
     unobserved_failure: Option<ConfirmError>,
 }
@@ -120,13 +121,6 @@ impl Ledger {
         self.unobserved_failure.take()
     }
 
-    /// Wakes this waker when the watermark has risen.
-    pub(super) fn wait_for_watermark(&mut self, waker: &Waker) {
-        if !self.watermark_wakers.iter().any(|known| known.will_wake(waker)) {
-            self.watermark_wakers.push(waker.clone());
-        }
-    }
-
     /// A handle for this message, just given out, exists.
     pub(super) fn watch(&mut self, sequence: u64) {
         self.handles.set(sequence);
@@ -181,9 +175,11 @@ impl Ledger {
         Poll::Ready(outcome)
     }
 
-    /// The handle of a batch went away.
+    /// The handle of a batch went away, perhaps unasked.
     pub(super) fn unwatch_batch(&mut self, first: u64) {
-        self.batches.remove(&first);
+        if let Some(refusal) = self.batches.remove(&first).and_then(|watch| watch.outcome.first_refusal) {
+            self.unobserved_failure.get_or_insert(ConfirmError::Refused(refusal));
+        }
     }
 
     /// A mandatory message came back; its confirm follows.
@@ -212,7 +208,7 @@ impl Ledger {
         let watermark = self.settled.through();
         self.settled.insert(first, last).map_err(|_| Implausible::Twice)?;
         if self.settled.through() > watermark {
-            wake.append(&mut self.watermark_wakers);
+            self.watermark.take(wake);
         }
         self.progress.settled += last - first + 1;
         let mut from = first;
@@ -238,7 +234,7 @@ impl Ledger {
     /// Takes every waker there is: the publisher ends.
     pub(super) fn take_wakers(&mut self, wake: &mut Vec<Waker>) {
         wake.extend(std::mem::take(&mut self.wakers).into_values());
-        wake.append(&mut self.watermark_wakers);
+        self.watermark.take(wake);
         wake.extend(self.batches.values_mut().filter_map(|watch| watch.waker.take()));
     }
 

@@ -10,6 +10,7 @@ mod ledger;
 mod outbox;
 mod pending;
 mod sequence_set;
+mod waiters;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -22,6 +23,7 @@ pub use pending::{PendingBatch, PendingConfirm};
 
 use self::ledger::{Fate, Implausible};
 use self::outbox::{Outbox, Window};
+use self::waiters::Waiters;
 use super::channel::ChannelHandle;
 use super::convert::{refusal_from_wire, returned_from_wire, shared_text};
 use super::core::{Core, lock, wake_all};
@@ -96,6 +98,9 @@ impl PublisherBuilder {
     ///
     /// # Errors
     /// If the server refuses.
+    ///
+    /// # Cancel safety
+    /// The publisher is closed again when the server has opened it.
     pub async fn open(self) -> Result<Publisher, RequestError> {
         for name in [&self.target.exchange, &self.target.routing_key] {
             if name.len() > NAME_BYTES_MAX {
@@ -171,20 +176,30 @@ impl Publisher {
     ///
     /// # Errors
     /// If the message cannot be sent at all; it was not taken then.
+    ///
+    /// # Cancel safety
+    /// The message was not taken: it is when this is ready, and never before.
     pub async fn publish(&self, message: impl Into<Message>) -> Result<PendingConfirm, PublishError> {
         let message = message.into();
         if !self.0.shared.outbox().has_confirms() {
             return Err(PublishError::ConfirmsOff);
         }
-        let sequence = poll_fn(|context| self.0.shared.poll_push(context, &message, true)).await?;
+        let mut place = self.0.shared.place_for_room();
+        let push =
+            |context: &mut Context<'_>| place.shared.poll_push(context, &mut place.ticket, &message, true);
+        let sequence = poll_fn(push).await?;
         Ok(PendingConfirm::new(self.0.clone(), sequence))
     }
 
     /// Takes a message for sending, waiting while the window or the send buffer (1 MiB) is full. Its confirm, if the
     /// publisher has confirms, counts in [`Self::progress`], and [`Self::wait_for_all`] tells if it was refused.
+    ///
+    /// # Cancel safety
+    /// The message was not taken: it is when this is ready, and never before.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), PublishError> {
         let message = message.into();
-        poll_fn(|context| self.0.shared.poll_push(context, &message, false)).await?;
+        let mut place = self.0.shared.place_for_room();
+        poll_fn(|context| place.shared.poll_push(context, &mut place.ticket, &message, false)).await?;
         Ok(())
     }
 
@@ -193,8 +208,12 @@ impl Publisher {
     ///
     /// # Errors
     /// If the batch cannot be sent; none of it was taken then, and it is as it was.
+    ///
+    /// # Cancel safety
+    /// None of the batch was taken, and it is as it was: all of it is taken when this is ready, and nothing before.
     pub async fn send_batch(&self, batch: &mut MessageBatch) -> Result<(), PublishError> {
-        poll_fn(|context| self.0.shared.poll_push_batch(context, batch, false)).await?;
+        let mut place = self.0.shared.place_for_room();
+        poll_fn(|context| place.shared.poll_push_batch(context, &mut place.ticket, batch, false)).await?;
         Ok(())
     }
 
@@ -204,20 +223,33 @@ impl Publisher {
     ///
     /// # Errors
     /// If the publisher is closed.
+    ///
+    /// # Cancel safety
+    /// Nothing has changed.
     pub async fn wait_for_room(&self, messages: u64, bytes: u64) -> Result<(), PublishError> {
-        poll_fn(|context| self.0.shared.outbox().poll_space(context, messages, bytes)).await
+        let mut place = self.0.shared.place_for_room();
+        poll_fn(|context| place.shared.outbox().poll_space(context, &mut place.ticket, messages, bytes)).await
     }
 
     /// As [`Self::send_batch`]; the result is a future for the confirms of the whole batch.
+    ///
+    /// # Cancel safety
+    /// None of the batch was taken, and it is as it was: all of it is taken when this is ready, and nothing before.
     pub async fn publish_batch(&self, batch: &mut MessageBatch) -> Result<PendingBatch, PublishError> {
         if !self.0.shared.outbox().has_confirms() {
             return Err(PublishError::ConfirmsOff);
         }
-        let first = poll_fn(|context| self.0.shared.poll_push_batch(context, batch, true)).await?;
+        let mut place = self.0.shared.place_for_room();
+        let push =
+            |context: &mut Context<'_>| place.shared.poll_push_batch(context, &mut place.ticket, batch, true);
+        let first = poll_fn(push).await?;
         Ok(PendingBatch::new(self.0.clone(), first))
     }
 
     /// Waits until everything taken so far has been handed to the operating system.
+    ///
+    /// # Cancel safety
+    /// Nothing has changed: what was taken is sent.
     pub async fn flush(&self) -> Result<(), PublishError> {
         let flushed = self.0.shared.core.flush(&self.0.shared);
         flushed.await.map_err(|_| PublishError::Closed(self.0.shared.core.close_reason()))
@@ -227,13 +259,16 @@ impl Publisher {
     ///
     /// # Errors
     /// The first refusal or return since the last call that no [`PendingConfirm`] or [`PendingBatch`] was there to tell.
+    ///
+    /// # Cancel safety
+    /// Nothing has changed: a failure that was not told is told by the next call.
     pub async fn wait_for_all(&self) -> Result<(), ConfirmError> {
         let shared = &self.0.shared;
         if !shared.outbox().has_confirms() {
             return self.flush().await.map_err(|_| ConfirmError::Closed(shared.core.close_reason()));
         }
         let last = shared.outbox().ledger.next_sequence() - 1;
-        poll_fn(|context| shared.poll_settled_through(context, last)).await?;
+        shared.settled_through(last).await?;
         match shared.outbox().ledger.take_unobserved_failure() {
             Some(failure) => Err(failure),
             None => Ok(()),
@@ -246,14 +281,21 @@ impl Publisher {
     }
 
     /// Waits until `settled_through` exceeds `seen`. For measuring: one waiting task sees all confirms.
+    ///
+    /// # Cancel safety
+    /// Nothing has changed.
     pub async fn settled_beyond(&self, seen: u64) -> Result<Progress, ConfirmError> {
-        poll_fn(|context| self.0.shared.poll_settled_through(context, seen + 1)).await
+        self.0.shared.settled_through(seen.saturating_add(1)).await
     }
 
     /// Waits for all confirms, then closes the publisher for all its clones.
     ///
     /// # Errors
     /// As [`Self::wait_for_all`]; it is closed then, too.
+    ///
+    /// # Cancel safety
+    /// It is not waited for confirms any more, and this clone goes: with the last one the publisher closes, after all that it has
+    /// taken is sent.
     pub async fn close(self) -> Result<(), ConfirmError> {
         let result = self.wait_for_all().await;
         let shared = &self.0.shared;
@@ -383,11 +425,12 @@ impl PublisherShared {
     fn poll_push(
         self: &Arc<Self>,
         context: &mut Context<'_>,
+        ticket: &mut Option<u64>,
         message: &Message,
         watch: bool,
     ) -> Poll<Result<u64, PublishError>> {
         let mut outbox = self.outbox();
-        ready!(outbox.poll_space(context, 1, message.body().len() as u64))?;
+        ready!(outbox.poll_space(context, ticket, 1, message.body().len() as u64))?;
         let sequence = outbox.push(message)?;
         if watch {
             outbox.ledger.watch(sequence);
@@ -400,6 +443,7 @@ impl PublisherShared {
     fn poll_push_batch(
         self: &Arc<Self>,
         context: &mut Context<'_>,
+        ticket: &mut Option<u64>,
         batch: &mut MessageBatch,
         watch: bool,
     ) -> Poll<Result<u64, PublishError>> {
@@ -408,7 +452,7 @@ impl PublisherShared {
         }
         let count = batch.len() as u64;
         let mut outbox = self.outbox();
-        ready!(outbox.poll_space(context, count, batch.size_bytes() as u64))?;
+        ready!(outbox.poll_space(context, ticket, count, batch.size_bytes() as u64))?;
         let first = outbox.push_batch(batch)?;
         if watch {
             outbox.ledger.watch_batch(first, first + count - 1);
@@ -424,9 +468,20 @@ impl PublisherShared {
         }
     }
 
+    fn place_for_room(self: &Arc<Self>) -> Place<'_> {
+        Place { shared: self, waiters: |outbox| &mut outbox.waiting, ticket: None }
+    }
+
+    /// Waits until the fate of all messages up to this one is known.
+    async fn settled_through(self: &Arc<Self>, sequence: u64) -> Result<Progress, ConfirmError> {
+        let mut place = Place { shared: self, waiters: |outbox| &mut outbox.ledger.watermark, ticket: None };
+        poll_fn(|context| self.poll_settled_through(context, &mut place.ticket, sequence)).await
+    }
+
     fn poll_settled_through(
         &self,
         context: &mut Context<'_>,
+        ticket: &mut Option<u64>,
         sequence: u64,
     ) -> Poll<Result<Progress, ConfirmError>> {
         let mut outbox = self.outbox();
@@ -437,7 +492,7 @@ impl PublisherShared {
         if let Some(reason) = outbox.closed() {
             return Poll::Ready(Err(ConfirmError::Closed(reason.clone())));
         }
-        outbox.ledger.wait_for_watermark(context.waker());
+        outbox.ledger.watermark.wait(ticket, context.waker());
         Poll::Pending
     }
 
@@ -450,6 +505,22 @@ impl PublisherShared {
         CloseReason::Protocol(shared_text(format_args!(
             "it told the fate of messages {first} to {last} of publisher {publisher}, {what}"
         )))
+    }
+}
+
+/// Somebody's place among those who wait for something of a publisher.
+struct Place<'a> {
+    shared: &'a Arc<PublisherShared>,
+    waiters: fn(&mut Outbox) -> &mut Waiters,
+    /// `None`: it has never had to wait.
+    ticket: Option<u64>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            (self.waiters)(&mut self.shared.outbox()).leave(ticket);
+        }
     }
 }
 

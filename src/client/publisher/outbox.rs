@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::batch::{EncodeScratch, Items, MessageBatch, Piece};
 use super::ledger::Ledger;
+use super::waiters::Waiters;
 use crate::client::error::{CloseReason, PublishError};
 use crate::client::message::Message;
 use crate::message::encode_resent_item;
@@ -99,7 +100,8 @@ pub(super) struct Outbox {
     unsent_bytes: usize,
     is_queued: bool,
     closed: Option<CloseReason>,
-    waiting: Vec<Waker>,
+    /// Those who wait for room.
+    pub(super) waiting: Waiters,
     scratch: EncodeScratch,
 }
 
@@ -120,7 +122,7 @@ impl Outbox {
             unsent_bytes: 0,
             is_queued: false,
             closed: None,
-            waiting: Vec::new(),
+            waiting: Waiters::default(),
             scratch: EncodeScratch::default(),
         }
     }
@@ -137,6 +139,7 @@ impl Outbox {
     pub(super) fn poll_space(
         &mut self,
         context: &mut Context<'_>,
+        ticket: &mut Option<u64>,
         messages: u64,
         bytes: u64,
     ) -> Poll<Result<(), PublishError>> {
@@ -150,9 +153,7 @@ impl Outbox {
         if fits_window && (self.unsent_bytes == 0 || self.unsent_bytes < SEND_BYTES_MAX) {
             return Poll::Ready(Ok(()));
         }
-        if !self.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
-            self.waiting.push(context.waker().clone());
-        }
+        self.waiting.wait(ticket, context.waker());
         Poll::Pending
     }
 
@@ -254,7 +255,7 @@ impl Outbox {
             }
         }
         if self.unsent_bytes < SEND_BYTES_MAX {
-            wake.append(&mut self.waiting);
+            self.waiting.take(wake);
         }
         self.is_queued = self.sent < self.frames.len();
         self.is_queued
@@ -270,7 +271,7 @@ impl Outbox {
             self.sent -= 1;
             self.frames.pop_front();
         }
-        wake.append(&mut self.waiting);
+        self.waiting.take(wake);
     }
 
     /// The connection broke: what was sent and has no fate is to be sent again, with its mark. How many messages.
@@ -305,7 +306,7 @@ impl Outbox {
             self.open = BytesMut::new();
             (self.sent, self.unsent_bytes, self.held_bytes) = (0, 0, 0);
             self.ledger.take_wakers(wake);
-            wake.append(&mut self.waiting);
+            self.waiting.take(wake);
         }
     }
 

@@ -9,8 +9,11 @@ use std::task::{Context, Poll};
 use super::{BatchOutcome, Confirmed, PublisherHandle};
 use crate::client::error::ConfirmError;
 
-/// A future for the confirm of one message. Dropping it is fine: the message is sent all the same. It keeps the
-/// publisher, and so the connection, open.
+/// A future for the confirm of one message. It keeps the publisher, and so the connection, open.
+///
+/// # Cancel safety
+/// Dropping it is fine: the message is sent all the same, and if it fails [`Publisher::wait_for_all`](super::Publisher::wait_for_all)
+/// tells.
 #[must_use = "a message is only safe once its confirm has come; `send` is there for those who do not wait"]
 pub struct PendingConfirm {
     publisher: Arc<PublisherHandle>,
@@ -62,7 +65,11 @@ impl fmt::Debug for PendingConfirm {
     }
 }
 
-/// A future for the confirms of a batch. Dropping it is fine: the messages are sent all the same.
+/// A future for the confirms of a batch.
+///
+/// # Cancel safety
+/// Dropping it is fine: the messages are sent all the same, and if one fails
+/// [`Publisher::wait_for_all`](super::Publisher::wait_for_all) tells.
 #[must_use = "a message is only safe once its confirm has come; `send_batch` is there for those who do not wait"]
 pub struct PendingBatch {
     publisher: Arc<PublisherHandle>,

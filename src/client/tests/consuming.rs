@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_core::Stream;
 
 use super::server::{Peer, Server, error, soon};
-use crate::client::{Channel, ConsumeError, Consumer, ConsumerBuilder, SettleError};
+use crate::client::{Channel, ConsumeError, Consumer, ConsumerBuilder, Get, SettleError};
 use crate::model::ReplyCode;
 use crate::wire::pb::{self, Outcome, frame::Body};
 
@@ -170,7 +170,7 @@ async fn getting_takes_one_message_and_settles_it_under_number_0() {
         routing_key: "k".to_owned(),
         messages_ready: 2,
     };
-    let (got, _) = tokio::join!(soon(channel.get("q", false)), peer.answer("Get", Body::Got(got)));
+    let (got, _) = tokio::join!(soon(channel.get("q", Get::default())), peer.answer("Get", Body::Got(got)));
     let got = got.unwrap().unwrap();
     assert_eq!((got.delivery.tag().0, got.messages_ready, got.delivery.routing_key()), (5, 2, "k"));
     assert!(got.delivery.redelivered());
@@ -178,7 +178,7 @@ async fn getting_takes_one_message_and_settles_it_under_number_0() {
     let (_, number, ranges) = peer.settled().await;
     assert_eq!((number, ranges.as_slice()), (0, &[(5, 0, Outcome::Accepted)][..]));
     let empty = Body::Got(pb::Got::default());
-    let (got, _) = tokio::join!(soon(channel.get("q", true)), peer.answer("Get", empty));
+    let (got, _) = tokio::join!(soon(channel.get("q", Get { no_ack: true })), peer.answer("Get", empty));
     assert!(got.unwrap().is_none());
 }
 

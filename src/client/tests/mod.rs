@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod consuming;
+mod dropping;
 mod garbage;
 mod lifecycle;
 mod publishing;
 mod reconnecting;
 mod requests;
 mod server;
+mod taken;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::server::{Peer, Server, error, range, soon};
 use crate::client::{
-    Binding, CloseReason, ConfirmError, Connection, ConsumeError, Event, Events, Exchange, ExchangeKind,
-    MessageBatch, PublishError, Queue, RequestError, SettleError, Status,
+    Binding, CloseReason, ConfirmError, Connection, ConsumeError, DeleteExchange, Event, Events, Exchange,
+    ExchangeKind, MessageBatch, PublishError, Queue, RequestError, SettleError, Status,
 };
 use crate::wire::pb::{self, Outcome, frame::Body};
 
 /// Accepts the client again and opens its channel 1 again.
-async fn back_with_channel(server: &Server) -> Peer {
+pub(super) async fn back_with_channel(server: &Server) -> Peer {
     let (mut peer, _) = server.login().await;
     peer.done("OpenChannel").await;
     peer
@@ -26,7 +26,7 @@ async fn reconnected(events: &mut Events) -> u64 {
     }
 }
 
-fn declared(name: &str) -> Body {
+pub(super) fn declared(name: &str) -> Body {
     Body::QueueDeclared(pb::QueueDeclared { name: name.to_owned(), ..Default::default() })
 }
 
@@ -110,7 +110,7 @@ async fn topology_comes_back_before_publishers_and_consumers() {
         let private = channel.declare_queue(Queue::private()).await?.name;
         channel.bind(Binding::to_queue("x", "q", "")).await?;
         channel.bind(Binding::to_queue("x", &private, "")).await?;
-        channel.delete_exchange("gone", false).await?;
+        channel.delete_exchange("gone", DeleteExchange::default()).await?;
         channel.consume(&private).start().await
     };
     let script = async {

@@ -1,7 +1,7 @@
 //! Requests and their answers.
 
 use super::server::{Server, error, soon};
-use crate::client::{Binding, DeleteQueue, Event, Exchange, ExchangeKind, Queue, RequestError};
+use crate::client::{Binding, DeleteQueue, Event, Exchange, ExchangeKind, Get, Queue, RequestError};
 use crate::model::{FieldTable, ReplyCode};
 use crate::wire::pb::{self, frame::Body};
 
@@ -232,7 +232,7 @@ async fn a_message_that_nobody_waits_for_any_more_goes_back() {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let getting = async {
             tokio::select! {
-                got = channel.get("q", false) => panic!("it was not answered: {got:?}"),
+                got = channel.get("q", Get::default()) => panic!("it was not answered: {got:?}"),
                 _ = stopped => {}
             }
         };

@@ -46,7 +46,7 @@ pub(super) struct Connection {
     shared: Arc<Shared>,
     protocol: protocol::Connection,
     inbox: Inbox,
-    /// A frame that comes after messages that wait for room.
+    /// A goodbye that comes after messages that wait for room.
     held: Option<Result<WireFrame, WireError>>,
     outbox: Outbox,
     /// There while the protocol says that a login is checked.
@@ -352,7 +352,7 @@ impl Connection {
                 },
             };
             let is_blocked = self.translation.as_ref().is_some_and(|client| client.session().is_blocked());
-            if is_blocked && !may_come_meanwhile(&frame) {
+            if is_blocked && is_goodbye(&frame) {
                 self.held = Some(frame);
                 return taken > 0;
             }
@@ -446,15 +446,10 @@ fn next_frame(inbox: &mut Inbox, frame_bytes_max: usize) -> Option<Result<WireFr
     }
 }
 
-/// Whether a frame may be taken while messages that came earlier wait for room.
-fn may_come_meanwhile(frame: &Result<WireFrame, WireError>) -> bool {
-    let Ok(frame) = frame else { return false };
-    match &frame.body {
-        // A publish waits in line.
-        Body::Settle(_) | Body::Publish(_) => true,
-        Body::Other(body) => matches!(**body, Cold::Credit(_) | Cold::Heartbeat(_)),
-        Body::Confirm(_) | Body::Deliver(_) => false,
-    }
+/// Whether a client is about to go. Messages that wait for room go first.
+fn is_goodbye(frame: &Result<WireFrame, WireError>) -> bool {
+    let Ok(WireFrame { body: Body::Other(body), .. }) = frame else { return false };
+    matches!(**body, Cold::Close(_))
 }
 
 fn forced(text: String) -> Refusal {

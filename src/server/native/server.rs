@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::super::socket::{FrontEnd, Listener};
+use super::super::socket::{ConnectionHandler, Listener};
 use super::connection::Connection;
 use crate::broker::Broker;
 use crate::model::{Entity, Refusal, ReplyCode};
@@ -70,7 +70,7 @@ impl Server {
 /// What the listener needs to know of this protocol.
 struct Native(Arc<Shared>);
 
-impl FrontEnd for Native {
+impl ConnectionHandler for Native {
     fn serve(&self, stream: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + Send + 'static {
         Connection::new(stream, peer, Arc::clone(&self.0)).run()
     }

@@ -14,9 +14,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time for connections to end when the server stops; longer than the longest goodbye.
 const STOP: Duration = Duration::from_secs(20);
 
-/// Who speaks with those that are let in.
-pub(in crate::server) trait FrontEnd {
-    /// Serves a client until it is gone, or until the front end stops.
+/// What the listener does with the connections that it has accepted: a protocol's server.
+pub(in crate::server) trait ConnectionHandler {
+    /// Serves a client until it is gone, or until the handler stops.
     fn serve(&self, stream: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + Send + 'static;
 
     /// Tells a client that it is one too many, if its socket takes that at once.
@@ -47,7 +47,11 @@ impl Listener {
 
     /// Serves until `stop` is done; then takes no more connections, and lets those there are end. Takes 20 seconds more at
     /// most.
-    pub(in crate::server) async fn run(self, stop: impl Future<Output = ()>, front_end: &impl FrontEnd) {
+    pub(in crate::server) async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        handler: &impl ConnectionHandler,
+    ) {
         let Self { socket, permits } = self;
         let mut connections = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
@@ -55,7 +59,7 @@ impl Listener {
             tokio::select! {
                 () = &mut stop => break,
                 accepted = socket.accept() => match accepted {
-                    Ok((stream, peer)) => admit(stream, peer, &permits, front_end, &mut connections),
+                    Ok((stream, peer)) => admit(stream, peer, &permits, handler, &mut connections),
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -65,7 +69,7 @@ impl Listener {
             }
         }
         drop(socket);
-        front_end.stop();
+        handler.stop();
         let all_ended = async {
             while let Some(ended) = connections.join_next().await {
                 note_end(ended);
@@ -82,16 +86,16 @@ fn admit(
     stream: TcpStream,
     peer: SocketAddr,
     permits: &Arc<Semaphore>,
-    front_end: &impl FrontEnd,
+    handler: &impl ConnectionHandler,
     connections: &mut JoinSet<()>,
 ) {
     let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
-        return front_end.turn_away(&stream, peer);
+        return handler.turn_away(&stream, peer);
     };
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot have small frames sent at once");
     }
-    let served = front_end.serve(stream, peer);
+    let served = handler.serve(stream, peer);
     connections.spawn(async move {
         served.await;
         drop(permit);

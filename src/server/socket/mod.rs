@@ -6,6 +6,6 @@ mod outbox;
 mod pulse;
 
 pub(super) use inbox::Inbox;
-pub(super) use listener::{FrontEnd, Listener};
+pub(super) use listener::{ConnectionHandler, Listener};
 pub(super) use outbox::Outbox;
 pub(super) use pulse::{Finding, Life, Pulse, Traffic};

@@ -28,12 +28,12 @@ pub(in crate::server) struct Outbox {
     /// Bytes ever written.
     written: u64,
     /// What is to be reported when it is written.
-    marks: VecDeque<Mark>,
+    marks: VecDeque<DeliveryMark>,
 }
 
 /// Where the deliveries of one consumer end among what waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::server) struct Mark {
+pub(in crate::server) struct DeliveryMark {
     /// Whose they are: a channel and a number there.
     pub(in crate::server) consumer: (u32, u32),
     /// Sum of their shares of the consumer's window.
@@ -83,12 +83,12 @@ impl Outbox {
                 last.window_bytes += window_bytes;
                 last.end = end;
             }
-            _ => self.marks.push_back(Mark { consumer, window_bytes, end }),
+            _ => self.marks.push_back(DeliveryMark { consumer, window_bytes, end }),
         }
     }
 
     /// The next mark that all bytes before are written of.
-    pub(in crate::server) fn pop_mark(&mut self) -> Option<Mark> {
+    pub(in crate::server) fn pop_mark(&mut self) -> Option<DeliveryMark> {
         if self.marks.front()?.end > self.written {
             return None;
         }

@@ -1,7 +1,8 @@
 //! Consuming: every message once, in order, and back where it belongs.
 
 use leveret::client::{
-    Channel, ConsumeError, DeleteQueue, Event, MessageBatch, PublishError, Queue, RequestError, SettleError,
+    Channel, ConsumeError, DeleteQueue, Event, Get, MessageBatch, PublishError, Queue, RequestError,
+    SettleError,
 };
 
 use super::{connect, soon};
@@ -40,7 +41,7 @@ async fn messages_that_left_are_counted_by_their_reason() {
     // The cancel is carried out after these, and what was not settled goes back with the channel.
     soon(consumer.cancel()).await.unwrap();
     for _ in 0..3 {
-        assert!(soon(channel.get("q", true)).await.unwrap().is_some());
+        assert!(soon(channel.get("q", Get { no_ack: true })).await.unwrap().is_some());
     }
     let purged = soon(channel.purge_queue("q")).await.unwrap();
     let queue = soon(channel.find_queue("q")).await.unwrap().unwrap();

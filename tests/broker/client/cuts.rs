@@ -29,29 +29,29 @@ const PUBLISHED_TOGETHER: usize = 10;
 const LAST: u64 = u64::MAX;
 
 #[derive(Debug, Clone, Copy)]
-enum Way {
+pub(super) enum Way {
     ToBroker,
     ToClient,
 }
 
 /// Where a connection breaks.
 #[derive(Debug, Clone, Copy)]
-struct Cut {
-    way: Way,
-    after: usize,
+pub(super) struct Cut {
+    pub(super) way: Way,
+    pub(super) after: usize,
     /// The broker's socket stays open.
-    deaf: bool,
+    pub(super) deaf: bool,
 }
 
 /// Stands between client and broker, and cuts each connection as planned.
-struct Proxy {
-    address: SocketAddr,
+pub(super) struct Proxy {
+    pub(super) address: SocketAddr,
     /// Cuts that were made.
-    made: watch::Receiver<usize>,
+    pub(super) made: watch::Receiver<usize>,
 }
 
 impl Proxy {
-    async fn start(broker: SocketAddr, plan: Vec<Option<Cut>>) -> Self {
+    pub(super) async fn start(broker: SocketAddr, plan: Vec<Option<Cut>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (cut, made) = watch::channel(0);

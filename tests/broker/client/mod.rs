@@ -1,7 +1,10 @@
 //! The client library against a real broker: what a program sees, also when the broker dies under it.
 
+mod blocked;
 mod consuming;
 mod cuts;
+mod dropping;
+mod exclusive;
 mod kills;
 mod publishing;
 mod reconnecting;

@@ -1,6 +1,8 @@
 //! Publishing: every message has its fate, and the right one.
 
-use leveret::client::{ConfirmError, DeleteQueue, Message, MessageBatch, PublishError, Queue, RequestError};
+use leveret::client::{
+    ConfirmError, DeleteQueue, Get, Message, MessageBatch, PublishError, Queue, RequestError,
+};
 use leveret::model::{Durability, ReplyCode};
 
 use super::{connect, soon};
@@ -87,7 +89,7 @@ async fn large_messages_pass_whole_and_too_large_ones_not_at_all() {
     soon(publisher.publish(body.clone()).await.unwrap()).await.unwrap();
     let refused = publisher.publish(vec![0; bytes_max + 1]).await;
     assert!(matches!(refused, Err(PublishError::TooLarge { .. })), "{refused:?}");
-    let got = soon(channel.get("large", true)).await.unwrap().unwrap();
+    let got = soon(channel.get("large", Get { no_ack: true })).await.unwrap().unwrap();
     assert!(got.delivery.body() == &body, "the body is another one");
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
-use leveret::client::{Binding, Channel, DeleteQueue, Message, Queue, RequestError};
+use leveret::client::{Binding, Channel, DeleteQueue, Get, Message, Queue, RequestError};
 use leveret::storage::testing::{Fault, MemoryDisk, PowerLoss};
 use world::World;
 
@@ -142,7 +142,7 @@ async fn check_kept(channel: &Channel, journal: &Journal) {
 
 async fn check_messages(channel: &Channel, queue: &str, published: &[(String, bool)]) {
     let mut rest = published.iter();
-    while let Some(got) = channel.get(queue, true).await.unwrap() {
+    while let Some(got) = channel.get(queue, Get { no_ack: true }).await.unwrap() {
         let body = std::str::from_utf8(got.delivery.body()).unwrap().to_owned();
         let skipped = rest.by_ref().take_while(|(other, _)| *other != body);
         let lost: Vec<_> = skipped.filter(|(_, confirmed)| *confirmed).collect();
@@ -263,7 +263,7 @@ async fn digest(channel: &Channel) -> u64 {
         let messages = queue.messages_ready + queue.messages_unacknowledged;
         shown.push(format!("{} {messages} {} {:?}", queue.name, queue.message_bytes, queue.arguments));
         let mut got = Vec::new();
-        while let Some(message) = channel.get(&queue.name, false).await.unwrap() {
+        while let Some(message) = channel.get(&queue.name, Get::default()).await.unwrap() {
             shown.push(format!("{:?} {}", message.delivery.body(), message.delivery.delivery_count()));
             got.push(message);
         }

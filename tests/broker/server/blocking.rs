@@ -118,6 +118,83 @@ fn settlements_pass_messages_that_wait() {
 }
 
 #[test]
+fn requests_are_answered_while_messages_wait() {
+    let served = served();
+    let filler = fill(&served);
+    let mut client = client(&served, &["blocked"]);
+    client.declare_queue("other");
+    publish(&mut client, 1, "other", BODY);
+    assert!(matches!(told(&mut client), pb::frame::Body::Blocked(_)));
+    // On its channel and on another one: whatever does not publish.
+    client.declare_queue("new");
+    client.open_publisher(7, "", "new");
+    client.done(2, pb::frame::Body::OpenChannel(pb::OpenChannel {}));
+    client.is_served();
+    let get = pb::frame::Body::Get(pb::Get { queue: "full".to_owned(), no_ack: true });
+    assert!(matches!(client.ask(1, get), pb::frame::Body::Got(got) if got.item.is_some()));
+    drop(filler);
+    // A consumer that starts meanwhile makes the room.
+    client.consume("full", 1, 1);
+    for tag in 1..=3 {
+        client.delivery();
+        client.settle(1, tag, 0, pb::Outcome::Accepted);
+    }
+    assert!(matches!(told(&mut client), pb::frame::Body::Unblocked(_)));
+    client.confirmed_through(1);
+}
+
+#[test]
+fn what_waits_is_published_though_its_publisher_and_its_channel_are_closed() {
+    let served = served();
+    let mut consumer = fill(&served);
+    consumer.declare_queue("other");
+    let mut publisher = client(&served, &["blocked"]);
+    publisher.done(2, pb::frame::Body::OpenChannel(pb::OpenChannel {}));
+    publisher.open_publisher(7, "", "other");
+    publisher.publish(7, 1, &[&[1; BODY]]);
+    assert!(matches!(told(&mut publisher), pb::frame::Body::Blocked(_)));
+    publisher.publish(7, 2, &[&[2; 10], &[3; 10]]);
+    publisher.done(1, pb::frame::Body::ClosePublisher(pb::ClosePublisher { publisher: 7 }));
+    // The number may be used again, for something else.
+    publisher.open_publisher(7, "", "elsewhere");
+    publisher.done(1, pb::frame::Body::CloseChannel(pb::CloseChannel {}));
+    publisher.done(1, pb::frame::Body::OpenChannel(pb::OpenChannel {}));
+    drain(&mut consumer, 4);
+    assert!(matches!(told(&mut publisher), pb::frame::Body::Unblocked(_)));
+    consumer.consume("other", 2, 0);
+    let bodies: Vec<u8> = consumer.bodies(3).iter().map(|body| body[0]).collect();
+    assert_eq!(bodies, [1, 2, 3]);
+    // And nobody hears of them on a channel that is a new one.
+    publisher.is_served();
+}
+
+#[test]
+fn who_publishes_without_a_publisher_is_refused_at_once_while_others_wait() {
+    let served = served();
+    let _filler = fill(&served);
+    let mut publisher = client(&served, &["blocked"]);
+    publish(&mut publisher, 1, "full", BODY);
+    assert!(matches!(told(&mut publisher), pb::frame::Body::Blocked(_)));
+    publisher.publish(9, 1, &[b"to nobody"]);
+    let ranges = publisher.confirm().ranges;
+    assert_eq!(ranges[0].refusal.as_ref().map(|error| error.code), Some(404));
+}
+
+#[test]
+fn a_goodbye_comes_after_what_waits() {
+    let served = served();
+    let mut consumer = fill(&served);
+    let mut publisher = client(&served, &["blocked"]);
+    publish(&mut publisher, 1, "full", BODY);
+    assert!(matches!(told(&mut publisher), pb::frame::Body::Blocked(_)));
+    publisher.tell(0, pb::frame::Body::Close(pb::Close { error: None }));
+    drain(&mut consumer, 4);
+    assert!(matches!(told(&mut publisher), pb::frame::Body::Unblocked(_)));
+    assert_eq!(consumer.delivery().bodies[0].len(), BODY);
+    publisher.rest();
+}
+
+#[test]
 fn what_waits_on_a_connection_is_bounded() {
     let served = served();
     let mut consumer = fill(&served);

@@ -183,3 +183,42 @@ fn bindings_lead_where_they_say_until_they_are_gone() {
     assert_eq!(client.refused(1, Cold::Bind(pb::Bind { binding: Some(missing) })).code, 404);
     assert_eq!(client.refused(1, Cold::Bind(pb::Bind { binding: None })).code, 502);
 }
+
+fn goes() -> Cold {
+    let declare = pb::DeclareQueue { name: "goes".to_owned(), auto_delete: true, ..Default::default() };
+    Cold::DeclareQueue(declare)
+}
+
+#[test]
+fn a_queue_is_declared_however_close_its_last_consumer_leaves() {
+    let served = Served::start();
+    let (mut leaves, mut declares) = (served.client(), served.client());
+    for round in 0..300 {
+        leaves.ask(1, goes());
+        let consuming = leaves.ask(1, consume_goes());
+        assert!(matches!(consuming, Cold::Consuming(_)), "round {round}: {consuming:?}");
+        leaves.send(1, 7, Cold::CancelConsumer(pb::CancelConsumer { consumer: 1 }));
+        declares.send(1, 8, goes());
+        let declared = declares.answer(1, 8);
+        assert!(matches!(declared, Cold::QueueDeclared(_)), "round {round}: {declared:?}");
+        leaves.answer(1, 7);
+    }
+}
+
+#[test]
+fn a_queue_that_is_declared_after_its_last_consumer_has_left_stands() {
+    let served = Served::start();
+    let (mut one, mut other) = (served.client(), served.client());
+    for round in 0..300 {
+        let declared = one.ask(1, goes());
+        assert!(matches!(declared, Cold::QueueDeclared(_)), "round {round}: {declared:?}");
+        let consuming = one.ask(1, consume_goes());
+        assert!(matches!(consuming, Cold::Consuming(_)), "round {round}: {consuming:?}");
+        one.done(1, Cold::CancelConsumer(pb::CancelConsumer { consumer: 1 }));
+        std::mem::swap(&mut one, &mut other);
+    }
+}
+
+fn consume_goes() -> Cold {
+    Cold::Consume(pb::Consume { queue: "goes".to_owned(), consumer: 1, ..Default::default() })
+}
