@@ -58,7 +58,7 @@ fn item_content_len(message: usize, routing_key: Option<&str>, resent: bool) -> 
     bytes_field_len(message) + routing_key + 2 * usize::from(resent)
 }
 
-/// Appends a stored item as one that comes to a consumer again. At most [`REDELIVERED_BYTES_MAX`] bytes longer than
+/// Appends a stored item as one that comes to a consumer again. At most `wire::REDELIVERED_BYTES_MAX` bytes longer than
 /// what was stored.
 pub fn encode_redelivered_item(
     stored_item: &[u8],

@@ -183,7 +183,7 @@ pub fn encode_return(
     Ok(())
 }
 
-/// Appends a `Got` frame with an item, as it is: a stored one or one from [`encode_redelivered_item`]. `got.item` is
+/// Appends a `Got` frame with an item, as it is: a stored one or one from [`encode_redelivered_item`](crate::message::encode_redelivered_item). `got.item` is
 /// not looked at.
 pub fn encode_got(
     channel: u32,
