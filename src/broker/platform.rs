@@ -16,7 +16,7 @@ pub type Randomness = Arc<dyn Fn(&mut [u8]) -> Result<(), String> + Send + Sync>
 pub struct Platform {
     /// Where logs are, if the broker keeps any. Salts of logs come from it, too.
     pub disk: Arc<dyn Disk>,
-    /// The time that is recorded with what happens. It may go back: records do not.
+    /// The time that is recorded with what happens. It may go back.
     pub clock: Clock,
     /// Salts, keys, and parts of names that the broker gives.
     pub randomness: Randomness,

@@ -48,6 +48,7 @@ impl Shard {
     pub(super) fn apply_declare(&mut self, queue: QueueId, options: QueueOptions) {
         let slot = self.queues.entry(queue).or_insert_with(|| Slot::new(options));
         slot.queue.set_auto_delete(options.auto_delete);
+        slot.declared = true;
     }
 
     /// A queue goes, with all that it holds.

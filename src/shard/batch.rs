@@ -52,8 +52,8 @@ impl BatchBuilder {
         }
     }
 
-    /// Something is about to be added. The first of it gives the batch its time, which is never before that of an earlier
-    /// batch.
+    /// Something is about to be added. The first of it gives the batch its time, which is never before that of a batch
+    /// that was written or replayed since the start.
     pub(super) fn begin(&mut self, now: Timestamp) {
         if !self.is_begun {
             (self.begun_at, self.is_begun) = (self.begun_at.max(now), true);

@@ -47,10 +47,7 @@ impl Shard {
                     self.apply_command(queue, &command);
                     self.release_effects();
                 }
-                Operation::Declare { queue, options } => {
-                    self.apply_declare(queue, options);
-                    self.queues.get_mut(&queue).expect("it was declared").declared = true;
-                }
+                Operation::Declare { queue, options } => self.apply_declare(queue, options),
                 Operation::Delete { queue } => self.apply_delete(queue),
                 // Merged segments lie behind every checkpoint, and are not replayed.
                 Operation::Kept { .. } => return Err("it is left over from a merge".to_owned()),
