@@ -164,10 +164,11 @@ impl<F: FrontEnd> Session<F> {
     /// Waits for words; the task is woken once for all that come together. `Ready`: [`Session::next_word`] may have some.
     /// `has_room` as there: who has none polls again when it has.
     pub fn poll_words(&mut self, context: &mut Context<'_>, has_room: bool) -> Poll<()> {
-        let mut any = self.poll_leave(context);
-        any |= self.poll_relief(context);
+        let mut any = self.poll_relief(context);
         any |= self.poll_answer(context);
         any |= self.poll_events(context);
+        // After the events, and heard before them: who loses a virtual host is dismissed before its queues go.
+        any |= self.poll_leave(context);
         any |= has_room && self.is_returning();
         if any || !self.said.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     }

@@ -9,6 +9,7 @@ mod hostile;
 mod login;
 mod page;
 mod publishing;
+mod sessions;
 mod stopping;
 mod support;
 mod topology;

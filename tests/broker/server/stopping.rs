@@ -1,21 +1,11 @@
 //! The server stops: what is under way ends well.
 
-use std::collections::BTreeMap;
-use std::future::poll_fn;
-
 use bytes::BytesMut;
-use leveret::broker::{
-    Address, ConsumeRequest, FrontEnd, Introduction, Outcome, Publish, QueueDeclaration, Session,
-    SettleRequest, Settlement, TagRange, Word, parse_plain,
-};
-use leveret::model::{ExchangeName, FieldTable, QueueName, RoutingKey};
 use leveret::wire::pb;
 use leveret::wire::pb::frame::Body as Cold;
+use leveret::wire::{Body, encode_frame};
 
-use leveret::message::Items;
-use leveret::wire::{Body, Side, decode_frame_from, encode_frame};
-
-use super::support::{Client, Served, Settings, broker, item, publish_frame, settle};
+use super::support::{Client, Served, Settings, settle};
 
 #[test]
 fn clients_are_told_and_confirms_arrive_first() {
@@ -80,95 +70,6 @@ fn settlements_that_are_to_be_stored_are_answered_before_the_goodbye() {
     }
     drop(clients);
     served.join();
-}
-
-/// A front end that is this test.
-#[derive(Debug)]
-struct Scripted;
-
-impl FrontEnd for Scripted {
-    type Messages = Items;
-    type Answer = ();
-}
-
-/// The words that come next; none, if what came is nothing to tell.
-async fn words(session: &mut Session<Scripted>) -> Vec<Word<Scripted>> {
-    poll_fn(|context| session.poll_words(context, true)).await;
-    std::iter::from_fn(|| session.next_word(true)).collect()
-}
-
-/// What a drain waits for; that the answers then come is the test above.
-#[tokio::test]
-async fn a_session_is_not_quiet_while_a_settlement_is_being_stored() {
-    let broker = broker(&Settings::default());
-    let (user, password) = parse_plain(b"\0guest\0guest").unwrap();
-    let peer = ([127, 0, 0, 1], 1).into();
-    let who = broker.log_in(user, password, "/", peer).await.unwrap();
-    let declaration = QueueDeclaration {
-        name: QueueName::new("q").unwrap(),
-        durable: true,
-        exclusive: false,
-        auto_delete: false,
-        arguments: FieldTable::default(),
-    };
-    broker.declare_queue(&who, declaration).await.unwrap();
-    let introduction =
-        Introduction { name: String::new(), peer, client: BTreeMap::new(), connected_at_ms: 0 };
-    let mut session: Session<Scripted> = Session::open(broker, who, None, introduction);
-    let frame = publish_frame(1, 0, None, &[item(b"a")]).split_off(4).freeze();
-    let Body::Publish(publish) = decode_frame_from(Side::Client, frame).unwrap().body else { panic!() };
-    let address = Address {
-        exchange: ExchangeName::new("").unwrap(),
-        routing_key: RoutingKey::new("q").unwrap(),
-        mandatory: false,
-        transient: false,
-    };
-    session.publish(Publish {
-        channel: 1,
-        publisher: 0,
-        first_sequence: 0,
-        address: Some(address),
-        messages: publish.items,
-    });
-    session.consume(ConsumeRequest {
-        queue: "q".to_owned(),
-        channel: 1,
-        consumer: 1,
-        tag: String::new(),
-        prefetch: 0,
-        no_ack: false,
-        exclusive: false,
-        credit: None,
-        request: 1,
-    });
-    let mut delivered = 0;
-    while delivered == 0 || !session.is_quiet() {
-        let came = words(&mut session).await;
-        delivered += came.iter().filter(|word| matches!(word, Word::Delivered(_))).count();
-    }
-    // The first is stored, the second is refused: it is settled already.
-    for request in [1, 2] {
-        let settlement = Settlement { range: TagRange { first: 1, last: 1 }, outcome: Outcome::Accepted };
-        session.settle(SettleRequest {
-            channel: 1,
-            consumer: 1,
-            settlements: vec![settlement],
-            request: Some(request),
-        });
-    }
-    let mut answers = Vec::new();
-    while answers.len() < 2 {
-        assert!(!session.is_quiet(), "{answers:?}");
-        answers.extend(words(&mut session).await.into_iter().filter_map(|word| match word {
-            Word::Settled { request, .. } => Some(("stored", request)),
-            Word::Refused { request, .. } => Some(("refused", request)),
-            _ => None,
-        }));
-    }
-    answers.sort();
-    assert_eq!(answers, [("refused", 2), ("stored", 1)]);
-    assert!(session.is_quiet());
-    session.close();
 }
 
 #[test]
