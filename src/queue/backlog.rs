@@ -14,6 +14,8 @@ use prost::encoding::{decode_varint, encode_varint};
 
 use super::message_ref::MessageRef;
 use super::packed::{PACKED_MAX, Packed};
+use super::sequence_runs::SequenceRun;
+use crate::model::BodySequence;
 
 const CHUNK_MESSAGES: usize = PACKED_MAX;
 /// A backlog of a handful of messages should not hold a whole chunk's memory.
@@ -114,12 +116,36 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    /// Adds a message at the end. Its sequence is higher than all before.
-    pub(super) fn push(&mut self, message: MessageRef) {
-        debug_assert!(self.last_sequence < message.sequence() || self.last_sequence == 0);
-        self.last_sequence = message.sequence();
-        self.live += 1;
-        self.live_bytes += message.size_bytes();
+    /// Adds messages at the end: `first`, `first + 1`, … of these sizes; returns how many. `first` is higher than all before.
+    pub(super) fn extend(&mut self, first: BodySequence, sizes_bytes: impl Iterator<Item = u32>) -> u64 {
+        debug_assert!(self.last_sequence < first.0 || self.last_sequence == 0);
+        let mut sizes_bytes = sizes_bytes.peekable();
+        let mut next = first.0;
+        while sizes_bytes.peek().is_some() {
+            let chunk = self.chunk_with_room();
+            let Some(messages) = chunk.open_mut() else { break };
+            let before = messages.len();
+            let mut bytes = 0;
+            for size_bytes in sizes_bytes.by_ref().take(CHUNK_MESSAGES - before) {
+                let message = MessageRef::new(BodySequence(next), size_bytes);
+                bytes += message.size_bytes();
+                messages.push(message);
+                next += 1;
+            }
+            let added = messages.len() - before;
+            chunk.live += added as u32;
+            self.live += added as u64;
+            self.live_bytes += bytes;
+        }
+        let count = next - first.0;
+        if count > 0 {
+            self.last_sequence = next - 1;
+        }
+        count
+    }
+
+    /// The last chunk, if it takes more, or a new one. It is open.
+    fn chunk_with_room(&mut self) -> &mut Chunk {
         if !self.chunks.back().is_some_and(Chunk::has_room) {
             let capacity = if self.chunks.is_empty() { FIRST_CAPACITY } else { CHUNK_MESSAGES };
             if !self.chunks.is_empty() {
@@ -130,11 +156,7 @@ impl Backlog {
             self.chunks.push_back(Chunk { messages, live: 0 });
             self.open += 1;
         }
-        let chunk = self.chunks.back_mut().expect("a chunk was pushed above if there was none");
-        chunk.live += 1;
-        if let Some(messages) = chunk.open_mut() {
-            messages.push(message);
-        }
+        self.chunks.back_mut().expect("a chunk was pushed above if there was none")
     }
 
     /// Memory that it takes, chunk by chunk.
@@ -182,9 +204,29 @@ impl Backlog {
         }
     }
 
-    /// Moves the cursor past the message that `peek` returned.
-    pub(super) fn advance(&mut self) {
-        self.cursor.offset += 1;
+    /// Moves the cursor past the message that `peek` returned and those right behind it whose sequences follow: `count_max`
+    /// messages at most, all of them below `below`, and none once `bytes_max` are reached, but for the first. Returns them and
+    /// their bytes.
+    pub(super) fn advance(&mut self, count_max: u64, below: u64, bytes_max: u64) -> (&[MessageRef], u64) {
+        let index = (self.cursor.chunk - self.first_chunk) as usize;
+        let waiting = self
+            .chunks
+            .get(index)
+            .map_or(&[][..], |chunk| chunk.open().get(self.cursor.offset..).unwrap_or(&[]));
+        let Some(first) = waiting.first() else { return (&[], 0) };
+        let count_max = count_max.min(below.saturating_sub(first.sequence())) as usize;
+        let mut bytes = first.size_bytes();
+        let mut count = 1;
+        for message in waiting.iter().take(count_max).skip(1) {
+            // The dead have another number.
+            if bytes >= bytes_max || message.is_dead() || message.sequence() != first.sequence() + count {
+                break;
+            }
+            bytes += message.size_bytes();
+            count += 1;
+        }
+        self.cursor.offset += count as usize;
+        (&waiting[..count as usize], bytes)
     }
 
     /// Whether the message with this sequence stands before the cursor. It must be live.
@@ -192,25 +234,52 @@ impl Backlog {
         self.peek().is_none_or(|next| sequence < next.sequence())
     }
 
-    /// Takes a message out; `None` if there is no such live message.
-    pub(super) fn remove(&mut self, sequence: u64) -> Option<MessageRef> {
-        let place = self.find(sequence)?;
-        let index = (place.chunk - self.first_chunk) as usize;
-        let is_last = index + 1 == self.chunks.len();
-        let chunk = &mut self.chunks[index];
-        let found = chunk.open_mut()?.get_mut(place.offset).filter(|message| !message.is_dead())?;
-        let message = *found;
-        *found = message.dead();
-        chunk.live -= 1;
-        self.live -= 1;
-        self.live_bytes -= message.size_bytes();
-        self.hint = Place { chunk: place.chunk, offset: place.offset + 1 };
-        if self.live == 0 {
-            self.clear();
-        } else if !is_last {
-            self.shrink(index);
+    /// Takes the live messages with these sequences out, and tells of each run of them that follow each other.
+    pub(super) fn remove(&mut self, sequences: Range<u64>, mut removed: impl FnMut(SequenceRun)) {
+        let mut start = sequences.start;
+        while start < sequences.end
+            && let Some(place) = self.seek(start)
+        {
+            let index = (place.chunk - self.first_chunk) as usize;
+            let is_last = index + 1 == self.chunks.len();
+            let chunk = &mut self.chunks[index];
+            let Some(messages) = chunk.open_mut() else { return };
+            let mut offset = place.offset;
+            let mut run = SequenceRun { first: BodySequence(start), count: 0 };
+            let (mut count, mut bytes) = (0, 0);
+            while let Some(message) = messages.get_mut(offset)
+                && message.sequence() < sequences.end
+            {
+                offset += 1;
+                if message.is_dead() {
+                    continue;
+                }
+                if run.first.0 + run.count != message.sequence() {
+                    if run.count > 0 {
+                        removed(run);
+                    }
+                    run = SequenceRun { first: BodySequence(message.sequence()), count: 0 };
+                }
+                run.count += 1;
+                count += 1;
+                bytes += message.size_bytes();
+                *message = message.dead();
+            }
+            // What is at the end of this chunk is not beyond.
+            start = if offset == messages.len() { chunk.last_sequence() + 1 } else { sequences.end };
+            if run.count > 0 {
+                removed(run);
+            }
+            chunk.live -= count;
+            self.live -= u64::from(count);
+            self.live_bytes -= bytes;
+            self.hint = Place { chunk: place.chunk, offset };
+            if count > 0 && self.live == 0 {
+                self.clear();
+            } else if count > 0 && !is_last {
+                self.shrink(index);
+            }
         }
-        Some(message)
     }
 
     /// Live messages that were never handed out, oldest first.
@@ -239,13 +308,13 @@ impl Backlog {
 
     /// The live message with this sequence.
     pub(super) fn get(&mut self, sequence: u64) -> Option<MessageRef> {
-        let place = self.find(sequence)?;
+        let place = self.seek(sequence)?;
         let message = self.chunks[(place.chunk - self.first_chunk) as usize].open()[place.offset];
-        (!message.is_dead()).then_some(message)
+        (!message.is_dead() && message.sequence() == sequence).then_some(message)
     }
 
-    /// Where the message with this sequence stands; its chunk is open then.
-    fn find(&mut self, sequence: u64) -> Option<Place> {
+    /// Where the first message with at least this sequence stands; its chunk is open then.
+    fn seek(&mut self, sequence: u64) -> Option<Place> {
         if let Some(chunk) = self.hint.chunk.checked_sub(self.first_chunk)
             && let Some(chunk) = self.chunks.get(chunk as usize)
             && chunk.open().get(self.hint.offset).is_some_and(|message| message.sequence() == sequence)
@@ -254,8 +323,7 @@ impl Backlog {
         }
         let index = self.chunks.partition_point(|chunk| chunk.last_sequence() < sequence);
         self.unpack(index)?;
-        let messages = self.chunks[index].open();
-        let offset = messages.binary_search_by_key(&sequence, |message| message.sequence()).ok()?;
+        let offset = self.chunks[index].open().partition_point(|message| message.sequence() < sequence);
         Some(Place { chunk: self.first_chunk + index as u64, offset })
     }
 
@@ -395,151 +463,4 @@ impl Backlog {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::model::BodySequence;
-
-    fn filled(count: u64) -> Backlog {
-        let mut backlog = Backlog::default();
-        (1..=count).for_each(|sequence| backlog.push(MessageRef::new(BodySequence(sequence), 10)));
-        backlog
-    }
-
-    fn take(backlog: &mut Backlog) -> Option<u64> {
-        let next = backlog.peek()?.sequence();
-        backlog.advance();
-        Some(next)
-    }
-
-    #[test]
-    fn hands_out_in_order_across_chunks() {
-        let mut backlog = filled(10_000);
-        for sequence in 1..=10_000 {
-            assert_eq!(take(&mut backlog), Some(sequence));
-        }
-        assert_eq!(take(&mut backlog), None);
-        backlog.push(MessageRef::new(BodySequence(10_001), 10));
-        assert_eq!(take(&mut backlog), Some(10_001));
-    }
-
-    #[test]
-    fn removal_in_any_order_frees_whole_chunks() {
-        let mut backlog = filled(3 * CHUNK_MESSAGES as u64);
-        for sequence in (2..=3 * CHUNK_MESSAGES as u64).rev() {
-            assert!(backlog.remove(sequence).is_some(), "{sequence}");
-            assert!(backlog.remove(sequence).is_none(), "{sequence} twice");
-        }
-        assert_eq!((backlog.live(), backlog.live_bytes()), (1, 10));
-        assert_eq!(take(&mut backlog), Some(1));
-        assert!(!backlog.handed_out(2) || backlog.peek().is_none());
-        assert!(backlog.remove(1).is_some());
-        assert_eq!((backlog.live(), backlog.chunks.len()), (0, 1));
-    }
-
-    #[test]
-    fn one_message_that_stays_does_not_pin_those_after_it() {
-        let chunks = 40;
-        let mut backlog = filled(chunks * CHUNK_MESSAGES as u64);
-        (0..100).for_each(|_| assert!(take(&mut backlog).is_some()));
-        for sequence in 2..=chunks * CHUNK_MESSAGES as u64 {
-            // One in a thousand stays.
-            if sequence % 1000 != 0 {
-                backlog.remove(sequence).unwrap();
-            }
-        }
-        let room: usize = backlog.chunks.iter().map(|chunk| chunk.open().len()).sum();
-        assert!(room <= 2 * CHUNK_MESSAGES + chunks as usize * SHRINK_MESSAGES_MIN, "{room}");
-        assert_eq!(take(&mut backlog), Some(1000));
-        for sequence in (2..=backlog.last_sequence / 1000).rev().map(|n| n * 1000) {
-            backlog.remove(sequence).unwrap();
-        }
-        assert_eq!(backlog.chunks.len(), 2, "the first and the last");
-        backlog.push(MessageRef::new(BodySequence(backlog.last_sequence + 1), 10));
-        assert_eq!(take(&mut backlog), Some(backlog.last_sequence));
-        backlog.remove(1).unwrap();
-        assert_eq!(backlog.live_messages().count() as u64, backlog.live());
-    }
-
-    /// More chunks than are kept open.
-    const MANY: u64 = (OPEN_CHUNKS_MAX as u64 + 20) * CHUNK_MESSAGES as u64;
-
-    fn check_open(backlog: &Backlog) {
-        let open = backlog.chunks.iter().filter(|chunk| matches!(chunk.messages, Messages::Open(_))).count();
-        assert_eq!(open, backlog.open);
-        assert!(open <= OPEN_CHUNKS_MAX + 4, "{open} chunks are open");
-    }
-
-    #[test]
-    fn a_long_backlog_is_packed_and_comes_back_in_order() {
-        let mut backlog = filled(MANY);
-        check_open(&backlog);
-        assert_eq!(backlog.waiting().count() as u64, MANY);
-        for sequence in 1..=MANY {
-            assert_eq!(take(&mut backlog), Some(sequence));
-            if sequence % 3 != 0 {
-                backlog.remove(sequence).unwrap();
-            }
-        }
-        check_open(&backlog);
-        assert_eq!((backlog.live(), backlog.live_bytes()), (MANY / 3, MANY / 3 * 10));
-        assert!(backlog.handed_out(MANY / 3 * 3));
-        assert!(backlog.live_messages().map(MessageRef::sequence).eq((1..=MANY / 3).map(|n| n * 3)));
-        // In an order that has every chunk opened again and again.
-        for start in 1..=40 {
-            for sequence in (start..=MANY).step_by(CHUNK_MESSAGES).filter(|sequence| sequence % 3 == 0) {
-                assert!(backlog.get(sequence).is_some());
-                assert!(backlog.remove(sequence).is_some());
-                assert!(backlog.remove(sequence).is_none());
-            }
-            check_open(&backlog);
-        }
-        let rest: Vec<_> = backlog.live_messages().map(MessageRef::sequence).collect();
-        rest.into_iter().for_each(|sequence| assert!(backlog.remove(sequence).is_some()));
-        assert_eq!((backlog.live(), backlog.live_bytes()), (0, 0));
-    }
-
-    #[test]
-    fn what_is_written_for_a_checkpoint_is_the_same_backlog() {
-        let mut backlog = filled(MANY);
-        (0..5000).for_each(|_| assert!(take(&mut backlog).is_some()));
-        (1..=MANY).filter(|sequence| sequence % 5 == 1 || *sequence < 4200).for_each(|sequence| {
-            backlog.remove(sequence).unwrap();
-        });
-        let mut bytes = Vec::new();
-        backlog.encode(&mut bytes);
-        let mut seen = Vec::new();
-        let mut restored = Backlog::decode(&mut &bytes[..], |sequence| seen.push(sequence)).unwrap();
-        assert!(backlog.live_messages().eq(restored.live_messages()));
-        assert!(seen.into_iter().eq(restored.live_messages().map(MessageRef::sequence)));
-        assert_eq!((restored.live(), restored.live_bytes()), (backlog.live(), backlog.live_bytes()));
-        assert_eq!(restored.last_sequence(), MANY);
-        assert_eq!(take(&mut restored), Some(4200), "nothing was handed out");
-        restored.push(MessageRef::new(BodySequence(MANY + 1), 10));
-        assert_eq!(restored.live_messages().last().unwrap().sequence(), MANY + 1);
-        check_open(&restored);
-        for length in 0..bytes.len().min(100) {
-            assert!(Backlog::decode(&mut &bytes[..length], |_| ()).is_err());
-        }
-    }
-
-    #[test]
-    fn cursor_skips_what_left_before_it_was_handed_out() {
-        let mut backlog = filled(6);
-        for sequence in [1, 2, 4] {
-            backlog.remove(sequence);
-        }
-        assert_eq!([take(&mut backlog), take(&mut backlog)], [Some(3), Some(5)]);
-        assert_eq!(backlog.waiting().map(|message| message.sequence()).collect::<Vec<_>>(), [6]);
-        assert!(backlog.handed_out(5) && !backlog.handed_out(6));
-    }
-
-    #[test]
-    fn chunk_freed_behind_the_cursor_keeps_order() {
-        let mut backlog = filled(CHUNK_MESSAGES as u64 + 2);
-        for sequence in 1..=CHUNK_MESSAGES as u64 {
-            assert_eq!(take(&mut backlog), Some(sequence));
-            backlog.remove(sequence);
-        }
-        assert_eq!(take(&mut backlog), Some(CHUNK_MESSAGES as u64 + 1));
-    }
-}
+mod tests;

@@ -95,13 +95,21 @@ impl Consumer {
         by_prefetch.min(self.limits.credit.map_or(u64::MAX, u64::from))
     }
 
-    /// Gives it a message; returns the tag.
-    pub(super) fn take(&mut self, message: MessageRef) -> DeliveryTag {
-        self.in_flight_bytes += message.size_bytes();
+    /// Bytes after which it may take no more, if it may take any.
+    pub(super) fn room_bytes(&self) -> u64 {
+        self.limits.window_bytes.saturating_sub(self.in_flight_bytes)
+    }
+
+    /// Gives it messages of so many bytes together; returns the tag of the first.
+    pub(super) fn take(&mut self, messages: &[MessageRef], bytes: u64) -> DeliveryTag {
+        self.in_flight_bytes += bytes;
         if let Some(credit) = &mut self.limits.credit {
-            *credit = credit.saturating_sub(1);
+            *credit = credit.saturating_sub(messages.len() as u32);
         }
-        DeliveryTag(if self.limits.no_ack { self.unsettled.skip() } else { self.unsettled.push(message) })
+        DeliveryTag(match self.limits.no_ack {
+            true => self.unsettled.skip(messages.len() as u64),
+            false => self.unsettled.extend(messages),
+        })
     }
 
     /// So many bytes reached its socket.

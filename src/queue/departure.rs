@@ -47,12 +47,12 @@ pub struct Departures {
 }
 
 impl Departures {
-    pub(super) fn count(&mut self, departure: Departure) {
+    pub(super) fn count(&mut self, departure: Departure, messages: u64) {
         *match departure {
             Departure::Accepted => &mut self.accepted,
             Departure::Rejected => &mut self.rejected,
             Departure::Purged => &mut self.purged,
             Departure::NoAck => &mut self.no_ack,
-        } += 1;
+        } += messages;
     }
 }

@@ -37,31 +37,45 @@ impl Queue {
         let mut accepted = SequenceRuns::default();
         while taken < messages_max && self.consumers[index].room() > 0 {
             let Some((message, came_back)) = self.next_waiting() else { break };
-            let sequence = message.sequence();
-            if came_back {
-                self.returned.remove(&sequence);
-            } else {
-                self.backlog.advance();
+            let handed = self.hand_out(index, message, came_back, messages_max - taken);
+            taken += handed.run.count;
+            if self.consumers[index].limits.no_ack {
+                accepted.push_run(handed.run);
             }
-            self.outstanding += 1;
-            self.delivered += 1;
-            let delivery_count = match came_back || !self.delivery_counts.is_empty() {
-                true => self.delivery_counts.get(&sequence).copied().unwrap_or(0),
-                false => 0,
-            };
-            let redelivered = delivery_count > 0 || sequence < self.redelivered_below;
-            let consumer = &mut self.consumers[index];
-            let tag = consumer.take(message);
-            push_delivery(effects, consumer.key, message, tag, redelivered, delivery_count);
-            if consumer.limits.no_ack {
-                accepted.push(BodySequence(sequence));
-            }
-            taken += 1;
+            push_delivery(effects, self.consumers[index].key, handed);
         }
         if !accepted.is_empty() {
             effects.push(Effect::Append(QueueCommand::Settle(Departure::NoAck, accepted)));
         }
         taken
+    }
+
+    /// Gives a consumer with room the next message, and those behind it that follow it in every respect: `count_max` at
+    /// most.
+    fn hand_out(&mut self, index: usize, next: MessageRef, came_back: bool, count_max: u64) -> Handed {
+        let first = next.sequence();
+        let delivery_count = match came_back || !self.delivery_counts.is_empty() {
+            true => self.delivery_counts.get(&first).copied().unwrap_or(0),
+            false => 0,
+        };
+        let is_old = first < self.redelivered_below;
+        let consumer = &mut self.consumers[index];
+        let (messages, window_bytes) = if came_back {
+            self.returned.remove(&first);
+            (std::slice::from_ref(&next), next.size_bytes())
+        } else {
+            // While some came back each has a count of its own.
+            let count_max = if self.delivery_counts.is_empty() { count_max.min(consumer.room()) } else { 1 };
+            let old_below = if is_old { self.redelivered_below } else { u64::MAX };
+            let returned = self.returned.first_key_value().map_or(u64::MAX, |(sequence, _)| *sequence);
+            let below = self.deliver_below.min(old_below).min(returned);
+            self.backlog.advance(count_max, below, consumer.room_bytes())
+        };
+        let run = SequenceRun { first: BodySequence(first), count: messages.len() as u64 };
+        let first_tag = consumer.take(messages, window_bytes);
+        self.outstanding += run.count;
+        self.delivered += run.count;
+        Handed { run, first_tag, redelivered: delivery_count > 0 || is_old, delivery_count, window_bytes }
     }
 
     /// Takes the next message for a single request; it counts as held by `key`, which must be attached with no room
@@ -122,7 +136,7 @@ impl Queue {
                 self.remove_consumer(index);
             }
         }
-        for sequence in run.first.0..run.first.0 + run.count {
+        for sequence in run.sequences() {
             if let Some(message) = self.backlog.get(sequence)
                 && self.returned.insert(sequence, message).is_none()
             {
@@ -133,32 +147,41 @@ impl Queue {
     }
 }
 
-/// Adds one message to the last delivery if it continues it, else begins a new one.
-fn push_delivery(
-    effects: &mut Effects,
-    to: ConsumerKey,
-    message: MessageRef,
-    tag: DeliveryTag,
-    was_redelivered: bool,
-    count: u32,
-) {
-    if let Some(Effect::Deliver { consumer, run, first_tag, redelivered, delivery_count, window_bytes }) =
-        effects.last_mut()
+/// Messages that one consumer was given together.
+struct Handed {
+    run: SequenceRun,
+    first_tag: DeliveryTag,
+    redelivered: bool,
+    delivery_count: u32,
+    window_bytes: u64,
+}
+
+/// Adds messages to the last delivery if they continue it, else begins a new one.
+fn push_delivery(effects: &mut Effects, to: ConsumerKey, handed: Handed) {
+    let Handed { run: more, first_tag: tag, redelivered, delivery_count, window_bytes: more_bytes } = handed;
+    if let Some(Effect::Deliver {
+        consumer,
+        run,
+        first_tag,
+        redelivered: old,
+        delivery_count: count,
+        window_bytes,
+    }) = effects.last_mut()
         && *consumer == to
-        && run.first.0 + run.count == message.sequence()
+        && run.sequences().end == more.first.0
         && first_tag.0 + run.count == tag.0
-        && (*redelivered, *delivery_count) == (was_redelivered, count)
+        && (*old, *count) == (redelivered, delivery_count)
     {
-        run.count += 1;
-        *window_bytes += message.size_bytes();
+        run.count += more.count;
+        *window_bytes += more_bytes;
         return;
     }
     effects.push(Effect::Deliver {
         consumer: to,
-        run: SequenceRun { first: BodySequence(message.sequence()), count: 1 },
+        run: more,
         first_tag: tag,
-        redelivered: was_redelivered,
-        delivery_count: count,
-        window_bytes: message.size_bytes(),
+        redelivered,
+        delivery_count,
+        window_bytes: more_bytes,
     });
 }

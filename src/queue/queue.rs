@@ -214,10 +214,7 @@ impl Queue {
     /// Logged input: messages `first`, `first + 1`, … of these sizes join the end. They come after
     /// [`Queue::last_sequence`].
     pub fn enqueue(&mut self, first: BodySequence, sizes_bytes: impl Iterator<Item = u32>) {
-        for (sequence, size_bytes) in (first.0..).zip(sizes_bytes) {
-            self.backlog.push(MessageRef::new(BodySequence(sequence), size_bytes));
-            self.published += 1;
-        }
+        self.published += self.backlog.extend(first, sizes_bytes);
     }
 
     /// Sequence of the newest message it ever took; 0 before the first.
@@ -238,18 +235,24 @@ impl Queue {
     fn apply_settle(&mut self, departure: Departure, runs: &SequenceRuns, effects: &mut Effects) {
         // What stands below was handed out; taking messages out does not change that.
         let waiting_from = self.backlog.peek().map_or(u64::MAX, MessageRef::sequence);
-        for sequence in runs.sequences() {
-            if self.backlog.remove(sequence).is_none() {
-                continue;
-            }
-            if self.returned.is_empty() || self.returned.remove(&sequence).is_none() {
-                self.outstanding -= u64::from(sequence < waiting_from);
-            }
-            if !self.delivery_counts.is_empty() {
-                self.delivery_counts.remove(&sequence);
-            }
-            self.departures.count(departure);
-            push_release(effects, sequence);
+        for run in runs.runs() {
+            self.backlog.remove(run.sequences(), |run| {
+                // What came back was handed out, and is not outstanding.
+                let mut was_outstanding = run.sequences().end.min(waiting_from).saturating_sub(run.first.0);
+                if !self.returned.is_empty() {
+                    let came_back =
+                        run.sequences().filter(|sequence| self.returned.remove(sequence).is_some());
+                    was_outstanding -= came_back.count() as u64;
+                }
+                if !self.delivery_counts.is_empty() {
+                    run.sequences().for_each(|sequence| {
+                        self.delivery_counts.remove(&sequence);
+                    });
+                }
+                self.outstanding -= was_outstanding;
+                self.departures.count(departure, run.count);
+                push_release(effects, run);
+            });
         }
         if self.delivery_counts.is_empty() && self.delivery_counts.capacity() > IDLE_COUNTS_MAX {
             self.delivery_counts = HashMap::default();
@@ -258,7 +261,7 @@ impl Queue {
 
     fn apply_counts(&mut self, counts: &[CountRun]) {
         for CountRun { run, count } in counts {
-            for sequence in run.first.0..run.first.0 + run.count {
+            for sequence in run.sequences() {
                 if self.backlog.get(sequence).is_some() {
                     self.delivery_counts.insert(sequence, *count);
                 }
@@ -563,10 +566,10 @@ impl Queue {
     }
 }
 
-/// Adds one message to the last release if it continues it, else begins a new one.
-fn push_release(effects: &mut Effects, sequence: u64) {
+/// Adds messages to the last release if they continue it, else begins a new one.
+fn push_release(effects: &mut Effects, run: SequenceRun) {
     match effects.last_mut() {
-        Some(Effect::Release(run)) if run.first.0 + run.count == sequence => run.count += 1,
-        _ => effects.push(Effect::Release(SequenceRun { first: BodySequence(sequence), count: 1 })),
+        Some(Effect::Release(last)) if last.sequences().end == run.first.0 => last.count += run.count,
+        _ => effects.push(Effect::Release(run)),
     }
 }

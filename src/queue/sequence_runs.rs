@@ -1,5 +1,7 @@
 //! Sets of body sequences, written as runs because consumers settle in runs.
 
+use std::ops::Range;
+
 use crate::model::BodySequence;
 
 /// Consecutive body sequences.
@@ -14,6 +16,13 @@ pub struct SequenceRun {
 /// Body sequences in the order they were added, neighbours joined.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SequenceRuns(Vec<SequenceRun>);
+
+impl SequenceRun {
+    /// All of them.
+    pub fn sequences(&self) -> Range<u64> {
+        self.first.0..self.first.0 + self.count
+    }
+}
 
 impl SequenceRuns {
     /// Adds one sequence; joins it to the last run if it is that run's successor.
@@ -52,7 +61,7 @@ impl SequenceRuns {
 
     /// Every single sequence.
     pub fn sequences(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().flat_map(|run| run.first.0..run.first.0 + run.count)
+        self.0.iter().flat_map(SequenceRun::sequences)
     }
 
     /// Whether there is none.

@@ -54,40 +54,55 @@ impl Unsettled {
         self.count
     }
 
-    /// Gives away a tag for a message that is settled already.
-    pub(super) fn skip(&mut self) -> u64 {
-        self.next_tag += 1;
-        self.next_tag - 1
+    /// Gives away tags for messages that are settled already; returns the first.
+    pub(super) fn skip(&mut self, count: u64) -> u64 {
+        self.next_tag += count;
+        self.next_tag - count
     }
 
-    /// Holds a message; returns its tag.
-    pub(super) fn push(&mut self, message: MessageRef) -> u64 {
-        let tag = self.skip();
-        self.count += 1;
+    /// Holds messages; returns the tag of the first.
+    pub(super) fn extend(&mut self, messages: &[MessageRef]) -> u64 {
+        let first = self.next_tag;
+        let mut rest = messages;
+        while !rest.is_empty() {
+            let chunk = self.chunk_with_room();
+            let Places::All(places) = &mut chunk.places else { break };
+            let (now, later) = rest.split_at(rest.len().min(CHUNK_TAGS - places.len()));
+            places.extend_from_slice(now);
+            chunk.end += now.len() as u64;
+            chunk.live += now.len();
+            self.next_tag += now.len() as u64;
+            rest = later;
+        }
+        self.count += messages.len() as u64;
+        first
+    }
+
+    /// The last chunk, with all its tags and room for the next one.
+    fn chunk_with_room(&mut self) -> &mut Chunk {
+        let tag = self.next_tag;
         if self.chunks.back().is_some_and(|chunk| chunk.live == 0 && matches!(chunk.places, Places::Some(_)))
         {
             self.chunks.pop_back();
         }
-        match self.chunks.back_mut() {
-            Some(Chunk { end, live, places: Places::All(messages), .. })
+        let is_new = match self.chunks.back_mut() {
+            Some(Chunk { end, places: Places::All(messages), .. })
                 if *end == tag && messages.len() < CHUNK_TAGS =>
             {
-                messages.push(message);
-                *end += 1;
-                *live += 1;
+                false
             }
             // Its room is used again, so that one message at a time does not cost an allocation each.
-            Some(Chunk { first, end, live: live @ 0, places: Places::All(messages) }) => {
+            Some(Chunk { first, end, live: 0, places: Places::All(messages) }) => {
                 messages.clear();
-                messages.push(message);
-                (*first, *end, *live) = (tag, tag + 1, 1);
+                (*first, *end) = (tag, tag);
+                false
             }
-            _ => {
-                let places = Places::All(vec![message]);
-                self.chunks.push_back(Chunk { first: tag, end: tag + 1, live: 1, places });
-            }
+            _ => true,
+        };
+        if is_new {
+            self.chunks.push_back(Chunk { first: tag, end: tag, live: 0, places: Places::All(Vec::new()) });
         }
-        tag
+        self.chunks.back_mut().expect("one was pushed above if there was none")
     }
 
     /// Takes out what is held from `first` to `last`, in order. Returns the first of these tags that was not held.
@@ -202,7 +217,7 @@ mod tests {
     fn one_that_stays_open_keeps_nothing_else() {
         let mut unsettled = Unsettled::default();
         for tag in 1..=1_000_000 {
-            assert_eq!(unsettled.push(message(tag)), tag);
+            assert_eq!(unsettled.extend(&[message(tag)]), tag);
             if tag > 1 {
                 assert_eq!(taken(&mut unsettled, tag, tag), (vec![tag], None));
             }
@@ -217,14 +232,14 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Step {
         Push(u16),
-        Skip,
+        Skip(u64),
         Take(u64, u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            (1..700u16).prop_map(Step::Push),
-            Just(Step::Skip),
+            (1..2500u16).prop_map(Step::Push),
+            (1..3u64).prop_map(Step::Skip),
             (0..5000u64, 0..1500u64).prop_map(|(first, more)| Step::Take(first, first + more)),
             (0..5000u64).prop_map(|first| Step::Take(first, first)),
         ]
@@ -236,14 +251,16 @@ mod tests {
             let (mut unsettled, mut model, mut next) = (Unsettled::default(), BTreeMap::new(), 1);
             for step in steps {
                 match step {
-                    Step::Push(count) => for _ in 0..count {
-                        prop_assert_eq!(unsettled.push(message(next * 2)), next);
-                        model.insert(next, next * 2);
-                        next += 1;
-                    },
-                    Step::Skip => {
-                        prop_assert_eq!(unsettled.skip(), next);
-                        next += 1;
+                    Step::Push(count) => {
+                        let tags = next..next + u64::from(count);
+                        let messages: Vec<MessageRef> = tags.clone().map(|tag| message(tag * 2)).collect();
+                        prop_assert_eq!(unsettled.extend(&messages), next);
+                        next = tags.end;
+                        model.extend(tags.map(|tag| (tag, tag * 2)));
+                    }
+                    Step::Skip(count) => {
+                        prop_assert_eq!(unsettled.skip(count), next);
+                        next += count;
                     }
                     Step::Take(first, last) => {
                         let missing = (first..=last).find(|tag| !model.contains_key(tag));
