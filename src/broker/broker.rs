@@ -23,7 +23,7 @@ use crate::model::{
 use crate::routing::{Binding, ExchangeDefinition, Explanation, RouteError, no_such_queue};
 use crate::shard::{
     Command, ConsumerKey, DiskGauge, Mailbox, MemoryGauge, QueueCounts, QueueState, SealConditions,
-    ShardHandle, out_of_service,
+    ShardHandle, out_of_service, run_blocking,
 };
 use crate::storage::{DataDirectory, KnownLog};
 
@@ -468,14 +468,13 @@ impl Broker {
     /// What was stopped cleanly can be held to it at the next start. Without the note there is only less to hold it to.
     async fn note_end(&self, catalog: KnownLog) {
         let shared = Arc::clone(&self.shared);
-        let noted = tokio::task::spawn_blocking(move || {
+        let noted = run_blocking(&self.shared.platform.workers, move || {
             let directory = shared.directory.as_ref();
             directory.map_or(Ok(()), |directory| directory.note_catalog(&*shared.platform.disk, catalog))
         });
-        match noted.await {
-            Ok(Ok(())) => {}
-            Ok(Err(failure)) => tracing::warn!(%failure, "the end of the catalog's log could not be noted"),
-            Err(panic) => tracing::error!(%panic, "the end of the catalog's log could not be noted"),
+        // It tells of a panic itself.
+        if let Some(Err(failure)) = noted.await {
+            tracing::warn!(%failure, "the end of the catalog's log could not be noted");
         }
     }
 
@@ -484,11 +483,12 @@ impl Broker {
             |what: String| Refusal::new(ReplyCode::InternalError, format!("cannot hash a password: {what}"));
         let salt = self.shared.platform.random::<SALT_BYTES>().map_err(failed)?;
         let permit = Arc::clone(&self.shared.login_permits).acquire_owned().await.map_err(|_| stopping())?;
-        let hashed = tokio::task::spawn_blocking(move || {
+        let hashed = run_blocking(&self.shared.platform.workers, move || {
             let _permit = permit;
             hash_password(&password, &salt)
         });
-        hashed.await.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
+        let hashed = hashed.await.ok_or_else(|| failed(UNFINISHED.to_owned()))?;
+        hashed.map_err(|error| failed(error.to_string()))
     }
 
     /// The queue of this name, if this connection may use it.
@@ -533,6 +533,9 @@ impl Broker {
         let _ = self.shared.catalog.push(CatalogCommand { request, reply: None });
     }
 }
+
+/// What is told of work that did not come to its end.
+pub(super) const UNFINISHED: &str = "the broker failed over it, or stops";
 
 /// Nobody can log in again in this name, so a client need not try.
 fn declared(queue: &QueueDefinition, counts: &QueueCounts) -> DeclaredQueue {

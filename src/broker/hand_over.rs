@@ -67,6 +67,7 @@ impl Broker {
         let mut place = self.arrive((who.user.name.clone(), client));
         while let Some(mut gone) = place.before() {
             tokio::select! {
+                biased;
                 // Nothing is ever sent: it is closed.
                 _ = gone.changed() => {}
                 _ = &mut place.displaced => return Err(displaced()),

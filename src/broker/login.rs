@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::broker::{Broker, ConnectionDescription, ConnectionMeter, stopping};
+use super::broker::{Broker, ConnectionDescription, ConnectionMeter, UNFINISHED, stopping};
 use super::catalog::Request;
 use super::vhost::Vhost;
 use crate::auth::{Password, User, login_refused, may_log_in_from, may_open, verify_login};
 use crate::model::{ConnectionId, Entity, Refusal, ReplyCode, UserName, VhostName};
+use crate::shard::run_blocking;
 
 /// A connection that is logged in: who, and where.
 #[derive(Debug, Clone)]
@@ -98,7 +99,7 @@ impl Broker {
             return Ok(known);
         }
         let shared = Arc::clone(&self.shared);
-        let verified = tokio::task::spawn_blocking(move || {
+        let verified = run_blocking(&self.shared.platform.workers, move || {
             let _permit = permit;
             let right = verify_login(&password, known.as_ref().map(|user| &user.password));
             let known = known.filter(|_| right)?;
@@ -106,8 +107,8 @@ impl Broker {
             logins.remember(&user, &password, &known.password);
             Some(known)
         });
-        verified.await.map_err(|error| {
-            Refusal::new(ReplyCode::InternalError, format!("cannot check a password: {error}"))
+        verified.await.ok_or_else(|| {
+            Refusal::new(ReplyCode::InternalError, format!("cannot check a password: {UNFINISHED}"))
         })
     }
 

@@ -21,7 +21,8 @@ pub use crate::routing::{
     ReachedBy, Routed,
 };
 pub use crate::shard::{
-    ConsumerKey, ConsumerLimits, Delivery, Origin, Outcome, Piece, SealConditions, Settlement, TagRange,
+    ConsumerKey, ConsumerLimits, Delivery, Origin, Outcome, Piece, RuntimeWorkers, SealConditions,
+    Settlement, TagRange, Workers,
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
 pub use catalog::{DeclaredQueue, QueueDeclaration, UserChange};
@@ -29,7 +30,7 @@ pub use hand_over::Place;
 pub use inspect::{ConsumerListing, Page, QueueListing};
 pub use login::Identity;
 pub use open::{OpenFailure, open, open_on};
-pub use platform::{Platform, Randomness};
+pub use platform::{OpenLog, OpenedLog, Platform, Randomness};
 pub use session::{
     Address, Confirmation, ConfirmedRun, ConsumeRequest, Fetched, FrontEnd, Introduction, Publication,
     Publish, Returned, Session, SettleRequest, Word,

@@ -9,10 +9,10 @@ use tokio::sync::{Notify, oneshot};
 
 use super::broker::{Broker, BrokerOptions, Gauges, Shared};
 use super::catalog::{
-    Catalog, CatalogKeeper, CatalogTask, FIRST_VOLATILE_SHARD, Incomplete, NewBroker, OpenedLog, Sealings,
-    Surroundings, VOLATILE_SHARDS, open_log,
+    Catalog, CatalogKeeper, CatalogTask, FIRST_VOLATILE_SHARD, Incomplete, NewBroker, Sealings, Surroundings,
+    VOLATILE_SHARDS, open_log,
 };
-use super::platform::Platform;
+use super::platform::{OpenedLog, Platform};
 use super::shortage::watch_disk;
 use super::vhost::Vhost;
 use crate::auth::{KEY_BYTES, LoginCache, SALT_BYTES, hash_password};
@@ -22,8 +22,8 @@ use crate::shard::{
     spawn_out_of_service,
 };
 use crate::storage::{
-    DataDirectory, DirectLog, DirectLogOptions, Disk, KnownLog, LogIndex, MemoryLog,
-    OpenFailure as LogOpenFailure, ShardLog,
+    DataDirectory, DirectLogOptions, Disk, KnownLog, LogIndex, MemoryLog, OpenFailure as LogOpenFailure,
+    ShardLog,
 };
 
 /// Successful logins that are remembered.
@@ -85,7 +85,7 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
         None => false,
         Some(listed) => listed.map_err(|failure| OpenFailure::Directory(failure.to_string()))?,
     };
-    let opened = open_log(&disk, directory.as_ref(), has_shards, &progress, &mut catalog);
+    let opened = open_log(&platform, directory.as_ref(), has_shards, &progress, &mut catalog);
     let OpenedLog { mut log, told } =
         opened.map_err(|failure| OpenFailure::Log { what: "the catalog".to_owned(), failure })?;
     tell("the catalog", &told);
@@ -154,7 +154,8 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
     };
     tokio::spawn(task.run());
     if let (Some(data), bytes_min @ 1..) = (shared.options.data.clone(), shared.options.disk_free_bytes_min) {
-        tokio::spawn(watch_disk(disk, data, bytes_min, Arc::downgrade(&shared.gauges.disk)));
+        let gauge = Arc::downgrade(&shared.gauges.disk);
+        tokio::spawn(watch_disk(platform, data, bytes_min, gauge));
     }
     Ok(Broker { shared })
 }
@@ -206,6 +207,12 @@ struct World<'a> {
     platform: &'a Platform,
     notices: &'a Arc<Mailbox<Notice>>,
     gauges: &'a Gauges,
+}
+
+impl World<'_> {
+    fn spawn(&self, shard: Shard, mailbox: Arc<Mailbox<Command>>) -> ShardHandle {
+        spawn(shard, mailbox, Arc::clone(&self.platform.clock), Arc::clone(&self.platform.workers))
+    }
 }
 
 #[derive(Default)]
@@ -264,7 +271,7 @@ fn start_durable_shard(
     let mailbox = Arc::new(Mailbox::default());
     let mut shard = Shard::new(shard_options(id, world.options), Arc::clone(world.notices));
     let wake = Arc::clone(&mailbox);
-    let log = DirectLog::open(
+    let opened = (world.platform.open_log)(
         Arc::clone(&world.platform.disk),
         &directory.log_directory(&format!("{SHARD_DIRECTORY_PREFIX}{id}")),
         DirectLogOptions {
@@ -282,13 +289,13 @@ fn start_durable_shard(
     );
     let what = format!("shard {id}");
     let failed = |failure| OpenFailure::Log { what: what.clone(), failure };
-    let log = log.map_err(failed)?;
-    tell(&what, &log.recovery().told());
+    let OpenedLog { log, told } = opened.map_err(failed)?;
+    tell(&what, &told);
     let known = log.known();
     shard.watch_disk(Arc::clone(&world.gauges.disk));
-    shard.start(Box::new(log), &queues_on(catalog, id), catalog.last_numbered()).map_err(failed)?;
+    shard.start(log, &queues_on(catalog, id), catalog.last_numbered()).map_err(failed)?;
     let known = known.expect("a log on a disk has an id");
-    Ok((spawn(shard, mailbox, Arc::clone(&world.platform.clock)), known))
+    Ok((world.spawn(shard, mailbox), known))
 }
 
 fn start_volatile_shard(world: &World<'_>, id: ShardId) -> ShardHandle {
@@ -296,7 +303,7 @@ fn start_volatile_shard(world: &World<'_>, id: ShardId) -> ShardHandle {
     shard.count_in(Arc::clone(&world.gauges.memory));
     let started = shard.start(Box::new(MemoryLog::new()), &[], QueueId(0));
     debug_assert!(started.is_ok(), "a log in memory misses nothing");
-    spawn(shard, Arc::new(Mailbox::default()), Arc::clone(&world.platform.clock))
+    world.spawn(shard, Arc::new(Mailbox::default()))
 }
 
 fn shard_options(id: ShardId, options: &BrokerOptions) -> ShardOptions {

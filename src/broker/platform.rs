@@ -1,17 +1,42 @@
 //! What a broker stands on and does not make itself.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::model::{Clock, Timestamp};
-use crate::storage::{Disk, RealDisk};
+use crate::shard::{RuntimeWorkers, Workers};
+use crate::storage::{
+    DirectLog, DirectLogOptions, Disk, LogOwner, OnProgress, OpenFailure, RealDisk, ShardLog,
+};
 
 /// Fills bytes with random ones, or says why it cannot.
 pub type Randomness = Arc<dyn Fn(&mut [u8]) -> Result<(), String> + Send + Sync>;
 
-/// Disk, clock and randomness, handed in so that a whole broker runs in a test that decides about all three. Passwords are
-/// salted from the randomness: one that can be guessed is for tests alone.
+/// A log that was opened.
+pub struct OpenedLog {
+    /// The log.
+    pub log: Box<dyn ShardLog>,
+    /// What a crash cost, if anything: a sentence each.
+    pub told: Vec<String>,
+}
+
+/// Opens a log on a disk in a folder. What was recorded goes to the owner before this returns.
+pub type OpenLog = Arc<
+    dyn Fn(
+            Arc<dyn Disk>,
+            &Path,
+            DirectLogOptions,
+            OnProgress,
+            &mut dyn LogOwner,
+        ) -> Result<OpenedLog, OpenFailure>
+        + Send
+        + Sync,
+>;
+
+/// Disk, clock, randomness and workers, handed in so that a whole broker runs in a test that decides about all of them.
+/// Passwords are salted from the randomness: one that can be guessed is for tests alone.
 #[derive(Clone)]
 pub struct Platform {
     /// Where logs are, if the broker keeps any. Salts of logs come from it, too.
@@ -20,6 +45,10 @@ pub struct Platform {
     pub clock: Clock,
     /// Salts, keys, and parts of names that the broker gives.
     pub randomness: Randomness,
+    /// What would block a task, and the passing of time.
+    pub workers: Arc<dyn Workers>,
+    /// Logs, and with them who writes them.
+    pub open_log: OpenLog,
 }
 
 impl Platform {
@@ -29,6 +58,8 @@ impl Platform {
             disk: Arc::new(RealDisk),
             clock: Arc::new(system_time),
             randomness: Arc::new(system_randomness),
+            workers: Arc::new(RuntimeWorkers),
+            open_log: Arc::new(open_direct_log),
         }
     }
 
@@ -48,6 +79,19 @@ impl fmt::Debug for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Platform")
     }
+}
+
+/// A log with a thread of its own that writes it.
+fn open_direct_log(
+    disk: Arc<dyn Disk>,
+    directory: &Path,
+    options: DirectLogOptions,
+    on_progress: OnProgress,
+    owner: &mut dyn LogOwner,
+) -> Result<OpenedLog, OpenFailure> {
+    let log = DirectLog::open(disk, directory, options, on_progress, owner)?;
+    let told = log.recovery().told();
+    Ok(OpenedLog { log: Box::new(log), told })
 }
 
 fn system_time() -> Timestamp {

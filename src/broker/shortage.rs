@@ -6,8 +6,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::broker::Broker;
-use crate::shard::DiskGauge;
-use crate::storage::{Disk, DiskRoom};
+use super::platform::Platform;
+use crate::shard::{DiskGauge, run_blocking};
+use crate::storage::DiskRoom;
 
 /// What there is too little of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,19 +51,19 @@ const LOOK_CLOSELY: Duration = Duration::from_millis(200);
 
 /// Tells the gauge how much is free where the data is, as long as there is a broker.
 pub(super) async fn watch_disk(
-    disk: Arc<dyn Disk>,
+    platform: Platform,
     data: PathBuf,
     free_bytes_min: u64,
     gauge: Weak<DiskGauge>,
 ) {
     let mut low = false;
     loop {
-        let (disk, place) = (Arc::clone(&disk), data.clone());
-        let looked = tokio::task::spawn_blocking(move || disk.room(&place)).await;
+        let (disk, place) = (Arc::clone(&platform.disk), data.clone());
+        let looked = run_blocking(&platform.workers, move || disk.room(&place)).await;
         let Some(gauge) = gauge.upgrade() else { return };
         let mut pause = LOOK;
         match looked {
-            Ok(Ok(room)) => {
+            Some(Ok(room)) => {
                 low = is_low(room, free_bytes_min, low);
                 gauge.note_free(low.then(|| reason(room, free_bytes_min)));
                 if room.free_bytes < free_bytes_min.saturating_mul(4) {
@@ -70,11 +71,11 @@ pub(super) async fn watch_disk(
                 }
             }
             // The logs find out for themselves when the disk is full.
-            Ok(Err(error)) => tracing::debug!(%error, "cannot look how much of the disk is free"),
-            Err(_) => return,
+            Some(Err(error)) => tracing::debug!(%error, "cannot look how much of the disk is free"),
+            None => return,
         }
         drop(gauge);
-        tokio::time::sleep(pause).await;
+        platform.workers.sleep(pause).await;
     }
 }
 

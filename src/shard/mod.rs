@@ -33,6 +33,7 @@ mod shard;
 mod task;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 pub use crate::queue::{ConsumerKey, ConsumerLimits, Outcome, QueueCounts, QueueOptions, TagRange, Taking};
 pub use command::{
@@ -46,3 +47,4 @@ pub use memory::MemoryGauge;
 pub use out_of_service::{out_of_service, spawn_out_of_service};
 pub use shard::{Shard, ShardOptions};
 pub use task::{ShardHandle, spawn};
+pub use workers::{RuntimeWorkers, Workers, run_blocking};

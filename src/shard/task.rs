@@ -6,13 +6,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::{spawn_blocking, yield_now};
-use tokio::time::timeout;
+use tokio::task::yield_now;
 
 use super::command::Command;
 use super::job::LogAccess;
 use super::mailbox::Mailbox;
 use super::shard::Shard;
+use super::workers::{Workers, run_blocking};
 use crate::model::{Clock, ShardId};
 use crate::storage::KnownLog;
 
@@ -51,24 +51,30 @@ impl ShardHandle {
     }
 }
 
-/// Runs a shard whose mailbox is `commands`: the same that its log was told to report progress to. Its time is that of `clock`.
-pub fn spawn(shard: Shard, commands: Arc<Mailbox<Command>>, clock: Clock) -> ShardHandle {
+/// Runs a shard whose mailbox is `commands`: the same that its log was told to report progress to. Its time is that of `clock`,
+/// and what blocks is for `workers`.
+pub fn spawn(
+    shard: Shard,
+    commands: Arc<Mailbox<Command>>,
+    clock: Clock,
+    workers: Arc<dyn Workers>,
+) -> ShardHandle {
     let handle = ShardHandle::new(shard.id(), Arc::clone(&commands));
-    tokio::spawn(run(shard, commands, clock));
+    tokio::spawn(run(shard, commands, clock, workers));
     handle
 }
 
-async fn run(mut shard: Shard, mailbox: Arc<Mailbox<Command>>, clock: Clock) {
+async fn run(mut shard: Shard, mailbox: Arc<Mailbox<Command>>, clock: Clock, workers: Arc<dyn Workers>) {
     let log = LogAccess::of(shard.log());
     let mut commands = Vec::new();
     let mut gathering = Gathering::default();
     let closing = loop {
         let idle_for = if shard.has_work() { Some(0) } else { shard.wakes_in() };
-        wait(idle_for, &mailbox, &mut commands).await;
+        wait(idle_for, &mailbox, &mut commands, &*workers).await;
         gathering.gather(&mailbox, &mut commands).await;
         let close = take_close(&mut commands);
         shard.turn(clock(), &mut commands);
-        start_jobs(&mut shard, &log, &mailbox);
+        start_jobs(&mut shard, &log, &mailbox, &*workers);
         if close.is_some() {
             break close;
         }
@@ -77,12 +83,12 @@ async fn run(mut shard: Shard, mailbox: Arc<Mailbox<Command>>, clock: Clock) {
     while !shard.is_settled() && shard.stuck().is_none() || shard.is_keeping_house() {
         poll_fn(|context| mailbox.poll_take(context, &mut commands)).await;
         shard.turn(clock(), &mut commands);
-        start_jobs(&mut shard, &log, &mailbox);
+        start_jobs(&mut shard, &log, &mailbox, &*workers);
     }
     mailbox.close();
     if let Some(job) = shard.closing_checkpoint() {
         // It tells of a panic itself.
-        commands.extend(spawn_blocking(move || job.run(&log)).await);
+        commands.extend(run_blocking(&workers, move || job.run(&log)).await);
         shard.turn(clock(), &mut commands);
     }
     let result = match shard.failure().map(str::to_owned).or(shard.stuck()) {
@@ -97,16 +103,20 @@ async fn run(mut shard: Shard, mailbox: Arc<Mailbox<Command>>, clock: Clock) {
 }
 
 /// Waits for commands, for so many milliseconds at most. With none to wait it takes what has come in the meantime.
-async fn wait(millis: Option<u64>, mailbox: &Mailbox<Command>, commands: &mut Vec<Command>) {
-    let arrived = poll_fn(|context| match mailbox.poll_take(context, commands) {
-        Poll::Pending if millis != Some(0) => Poll::Pending,
+async fn wait(
+    millis: Option<u64>,
+    mailbox: &Mailbox<Command>,
+    commands: &mut Vec<Command>,
+    workers: &dyn Workers,
+) {
+    let mut pause =
+        millis.filter(|millis| *millis > 0).map(|millis| workers.sleep(Duration::from_millis(millis)));
+    poll_fn(|context| match (mailbox.poll_take(context, commands), &mut pause) {
+        (Poll::Pending, Some(pause)) => pause.as_mut().poll(context),
+        (Poll::Pending, None) if millis.is_none() => Poll::Pending,
         _ => Poll::Ready(()),
-    });
-    match millis {
-        None | Some(0) => arrived.await,
-        // Over time or not, a turn follows.
-        Some(millis) => drop(timeout(Duration::from_millis(millis), arrived).await),
-    }
+    })
+    .await;
 }
 
 /// If nobody had anything to add so many times in a row, nobody is waited for.
@@ -146,12 +156,13 @@ fn take_close(commands: &mut Vec<Command>) -> Option<oneshot::Sender<Result<Opti
     }
 }
 
-fn start_jobs(shard: &mut Shard, log: &LogAccess, mailbox: &Arc<Mailbox<Command>>) {
+fn start_jobs(shard: &mut Shard, log: &LogAccess, mailbox: &Arc<Mailbox<Command>>, workers: &dyn Workers) {
     for job in shard.take_jobs() {
         let log = log.clone();
         let mailbox = Arc::clone(mailbox);
-        spawn_blocking(move || {
+        workers.run(Box::new(move || {
+            // A shard that has stopped needs no answer.
             let _ = mailbox.push(job.run(&log));
-        });
+        }));
     }
 }

@@ -10,6 +10,7 @@ use super::entry::Entry;
 use super::record::Records;
 use crate::model::VhostName;
 use crate::routing::{Binding, Destination, ExchangeDefinition, RoutingTable};
+use crate::shard::{Workers, run_blocking};
 use crate::storage::{KeepFailure, LogKeeper, LogOwner, LogPosition, RecoveredBatch};
 
 /// With less in its log a catalog does not need a checkpoint: a start reads this in no time.
@@ -116,12 +117,17 @@ impl CatalogKeeper {
 
     /// Makes a checkpoint of `records`, which everything up to `position` made. A failure costs space and time at the
     /// next start, so it is only told.
-    pub(super) async fn write(&mut self, position: LogPosition, records: Records) {
+    pub(super) async fn write(
+        &mut self,
+        position: LogPosition,
+        records: Records,
+        workers: &Arc<dyn Workers>,
+    ) {
         let Some(keeper) = self.keeper.clone() else { return };
         let state = Bytes::from(records.encode_to_vec());
         (self.bytes_since, self.state_bytes) = (0, state.len() as u64);
-        let work = tokio::task::spawn_blocking(move || write_and_trim(&*keeper, position, state));
-        if let Ok(Err(failure)) = work.await {
+        let written = run_blocking(workers, move || write_and_trim(&*keeper, position, state)).await;
+        if let Some(Err(failure)) = written {
             tracing::warn!(%failure, "a checkpoint of the catalog could not be written");
         }
     }

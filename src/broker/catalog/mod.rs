@@ -21,7 +21,7 @@ pub(super) use catalog::{Catalog, FIRST_VOLATILE_SHARD, VOLATILE_SHARDS, no_such
 pub(super) use checkpoint::CatalogKeeper;
 pub(super) use decide_queues::Surroundings;
 pub(super) use deletion::Sealings;
-pub(super) use open::{Incomplete, NewBroker, OpenedLog, open_log};
+pub(super) use open::{Incomplete, NewBroker, open_log};
 pub(super) use queue_checks::check_owner;
 pub(super) use request::{Answer, Request};
 pub use request::{DeclaredQueue, QueueDeclaration, UserChange};

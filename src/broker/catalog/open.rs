@@ -9,9 +9,10 @@ use super::catalog::{Catalog, Changed};
 use super::entry::Entry;
 use super::task::batch;
 use crate::auth::PasswordHash;
+use crate::broker::platform::{OpenedLog, Platform};
 use crate::model::{MESSAGE_BYTES_MAX, Refusal, ShardId, Timestamp, UserName, VhostName};
 use crate::storage::{
-    DataDirectory, DirectLog, DirectLogOptions, Disk, KnownLog, LogFailure, MemoryLog, OpenFailure, ShardLog,
+    DataDirectory, DirectLogOptions, KnownLog, LogFailure, MemoryLog, OpenFailure, ShardLog,
 };
 
 /// The catalog's folder in the data directory.
@@ -21,16 +22,9 @@ const RESERVE_BYTES: u64 = 1024 * 1024;
 /// The vhost that every broker has.
 const DEFAULT_VHOST: &str = "/";
 
-/// The catalog's log.
-pub(in crate::broker) struct OpenedLog {
-    pub(in crate::broker) log: Box<dyn ShardLog>,
-    /// What a crash cost, if anything.
-    pub(in crate::broker) told: Vec<String>,
-}
-
 /// Opens the log and makes of `catalog` what it says. `has_shards`: the data directory is not a new one.
 pub(in crate::broker) fn open_log(
-    disk: &Arc<dyn Disk>,
+    platform: &Platform,
     directory: Option<&DataDirectory>,
     has_shards: bool,
     progress: &Arc<Notify>,
@@ -41,8 +35,8 @@ pub(in crate::broker) fn open_log(
     };
     let progress = Arc::clone(progress);
     let known = directory.catalog();
-    let log = DirectLog::open(
-        Arc::clone(disk),
+    (platform.open_log)(
+        Arc::clone(&platform.disk),
         &directory.log_directory(CATALOG_DIRECTORY),
         DirectLogOptions {
             // Shards are made after the catalog: where there are shards, it must be there, too.
@@ -53,9 +47,7 @@ pub(in crate::broker) fn open_log(
         },
         Arc::new(move || progress.notify_waiters()),
         catalog,
-    )?;
-    let told = log.recovery().told();
-    Ok(OpenedLog { log: Box::new(log), told })
+    )
 }
 
 /// What a broker is to have from its start.

@@ -84,8 +84,9 @@ impl CatalogTask {
                 if first.is_ready() || second.is_ready() { Poll::Ready(()) } else { Poll::Pending }
             });
             tokio::select! {
-                () = arrived => {}
+                biased;
                 asked = &mut self.stop => break asked,
+                () = arrived => {}
             }
             // What shards have looked at was asked for before.
             let looked_at = notices.drain(..).filter_map(|notice| self.hear(notice)).collect::<Vec<_>>();
@@ -125,7 +126,8 @@ impl CatalogTask {
     /// Between batches everything that the catalog knows is durable, unless its log failed or has no room.
     async fn write_checkpoint(&mut self) {
         if self.failed.is_none() && self.log.progress().failed.is_none() && self.log.idle() {
-            self.keeper.write(self.log.position(), self.applied.records()).await;
+            let (position, records) = (self.log.position(), self.applied.records());
+            self.keeper.write(position, records, &self.shared.platform.workers).await;
         }
     }
 
@@ -264,6 +266,7 @@ impl CatalogTask {
             }
             // Whoever is to make room may want to stop the broker first.
             tokio::select! {
+                biased;
                 () = notified => {}
                 asked = &mut self.stop => {
                     self.stopping = Some(asked);

@@ -92,7 +92,12 @@ fn platform(disk: &MemoryDisk) -> Platform {
         bytes.fill(7);
         Ok(())
     };
-    Platform { disk: Arc::new(disk.clone()), clock: Arc::new(clock), randomness: Arc::new(randomness) }
+    Platform {
+        disk: Arc::new(disk.clone()),
+        clock: Arc::new(clock),
+        randomness: Arc::new(randomness),
+        ..Platform::of_system()
+    }
 }
 
 fn options() -> BrokerOptions {
