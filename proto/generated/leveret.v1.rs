@@ -341,8 +341,7 @@ pub struct QueueEntry {
     pub messages_unacknowledged: u64,
     #[prost(uint32, tag = "9")]
     pub consumers: u32,
-    /// Bytes of ready and unacknowledged messages, properties and body as they are encoded. A message of 16 KiB or more
-    /// counts as the next lower multiple of 16 KiB: a queue holds 8 bytes of a message, which have no room for more.
+    /// Bytes of ready and unacknowledged messages, properties and body as they are encoded.
     #[prost(uint64, tag = "10")]
     pub message_bytes: u64,
     /// Number of the shard that owns it.

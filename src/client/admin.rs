@@ -45,8 +45,7 @@ pub struct QueueEntry {
     pub messages_unacknowledged: u64,
     /// Consumers it has.
     pub consumers: u32,
-    /// Bytes of ready and unacknowledged messages, properties and body as they are encoded. A message of 16 KiB or more
-    /// counts as the next lower multiple of 16 KiB.
+    /// Bytes of ready and unacknowledged messages, properties and body as they are encoded.
     pub message_bytes: u64,
     /// Number of the shard that owns it.
     pub shard: u32,

@@ -5,19 +5,18 @@
 //! pins its own 8 bytes, not those of its neighbours. A cursor stands before the first message that was never handed
 //! out. Chunks far from it are packed, so that a long backlog takes a few bytes a chunk.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use prost::encoding::{decode_varint, encode_varint};
 
+use super::chunk::{CHUNK_MESSAGES, Chunk, Messages};
 use super::message_ref::MessageRef;
-use super::packed::{PACKED_MAX, Packed};
+use super::packed::Packed;
 use super::sequence_runs::SequenceRun;
 use crate::model::BodySequence;
 
-const CHUNK_MESSAGES: usize = PACKED_MAX;
 /// A backlog of a handful of messages should not hold a whole chunk's memory.
 const FIRST_CAPACITY: usize = 4;
 /// An empty queue keeps at most this much room for the next messages.
@@ -26,72 +25,6 @@ const IDLE_CAPACITY_MAX: usize = 512;
 const SHRINK_MESSAGES_MIN: usize = 64;
 /// Most chunks of a queue that are not packed, a few at the cursor and the end aside: 2 MiB.
 const OPEN_CHUNKS_MAX: usize = 64;
-
-#[derive(Debug)]
-struct Chunk {
-    messages: Messages,
-    live: u32,
-}
-
-#[derive(Debug)]
-enum Messages {
-    Open(Vec<MessageRef>),
-    Packed(Packed),
-}
-
-impl Chunk {
-    fn last_sequence(&self) -> u64 {
-        match &self.messages {
-            Messages::Open(messages) => messages.last().map_or(0, |message| message.sequence()),
-            Messages::Packed(packed) => packed.last_sequence(),
-        }
-    }
-
-    fn first_sequence(&self) -> u64 {
-        match &self.messages {
-            Messages::Open(messages) => messages.first().map_or(0, |message| message.sequence()),
-            Messages::Packed(packed) => packed.first_sequence(),
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        matches!(&self.messages, Messages::Open(messages) if messages.len() < CHUNK_MESSAGES)
-    }
-
-    /// The messages of an open chunk.
-    fn open(&self) -> &[MessageRef] {
-        match &self.messages {
-            Messages::Open(messages) => messages,
-            Messages::Packed(_) => &[],
-        }
-    }
-
-    fn open_mut(&mut self) -> Option<&mut Vec<MessageRef>> {
-        match &mut self.messages {
-            Messages::Open(messages) => Some(messages),
-            Messages::Packed(_) => None,
-        }
-    }
-
-    /// All live messages.
-    fn live_messages(&self) -> impl Iterator<Item = MessageRef> {
-        let (open, unpacked) = match &self.messages {
-            Messages::Open(messages) => (&messages[..], Vec::new()),
-            Messages::Packed(packed) => (&[][..], packed.unpack()),
-        };
-        open.iter().copied().chain(unpacked).filter(|message| !message.is_dead())
-    }
-
-    fn pack(&mut self) -> bool {
-        let Messages::Open(messages) = &mut self.messages else { return false };
-        messages.retain(|message| !message.is_dead());
-        if messages.is_empty() {
-            return false;
-        }
-        self.messages = Messages::Packed(Packed::pack(messages));
-        true
-    }
-}
 
 /// Where a message stands: chunk (counted since the queue began) and place in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -124,15 +57,15 @@ impl Backlog {
         while sizes_bytes.peek().is_some() {
             let chunk = self.chunk_with_room();
             let Some(messages) = chunk.open_mut() else { break };
-            let before = messages.len();
+            let before = messages.refs().len();
             let mut bytes = 0;
             for size_bytes in sizes_bytes.by_ref().take(CHUNK_MESSAGES - before) {
-                let message = MessageRef::new(BodySequence(next), size_bytes);
-                bytes += message.size_bytes();
-                messages.push(message);
+                let (message, remainder) = MessageRef::with_remainder(BodySequence(next), size_bytes);
+                bytes += u64::from(size_bytes);
+                messages.push(message, remainder);
                 next += 1;
             }
-            let added = messages.len() - before;
+            let added = messages.refs().len() - before;
             chunk.live += added as u32;
             self.live += added as u64;
             self.live_bytes += bytes;
@@ -152,8 +85,7 @@ impl Backlog {
                 self.shrink(self.chunks.len() - 1);
             }
             self.pack_before_end();
-            let messages = Messages::Open(Vec::with_capacity(capacity));
-            self.chunks.push_back(Chunk { messages, live: 0 });
+            self.chunks.push_back(Chunk::with_capacity(capacity));
             self.open += 1;
         }
         self.chunks.back_mut().expect("a chunk was pushed above if there was none")
@@ -163,7 +95,7 @@ impl Backlog {
     #[cfg(test)]
     pub(super) fn memory_bytes(&self) -> usize {
         let chunks = self.chunks.iter().map(|chunk| match &chunk.messages {
-            Messages::Open(messages) => messages.capacity() * size_of::<MessageRef>(),
+            Messages::Open(messages) => messages.memory_bytes(),
             Messages::Packed(packed) => packed.memory_bytes(),
         });
         self.chunks.capacity() * size_of::<Chunk>() + chunks.sum::<usize>()
@@ -244,12 +176,14 @@ impl Backlog {
             let is_last = index + 1 == self.chunks.len();
             let chunk = &mut self.chunks[index];
             let Some(messages) = chunk.open_mut() else { return };
+            let (messages, remainders) = messages.parts_mut();
             let mut offset = place.offset;
             let mut run = SequenceRun { first: BodySequence(start), count: 0 };
             let (mut count, mut bytes) = (0, 0);
             while let Some(message) = messages.get_mut(offset)
                 && message.sequence() < sequences.end
             {
+                let remainder = remainders.get(offset).map_or(0, |remainder| u64::from(*remainder));
                 offset += 1;
                 if message.is_dead() {
                     continue;
@@ -262,7 +196,7 @@ impl Backlog {
                 }
                 run.count += 1;
                 count += 1;
-                bytes += message.size_bytes();
+                bytes += message.size_bytes() + remainder;
                 *message = message.dead();
             }
             // What is at the end of this chunk is not beyond.
@@ -329,9 +263,7 @@ impl Backlog {
 
     /// Opens a chunk; `None` if there is none.
     fn unpack(&mut self, index: usize) -> Option<()> {
-        let chunk = self.chunks.get_mut(index)?;
-        if let Messages::Packed(packed) = &chunk.messages {
-            chunk.messages = Messages::Open(packed.unpack());
+        if self.chunks.get_mut(index)?.unpack() {
             self.open += 1;
             if self.open > OPEN_CHUNKS_MAX {
                 self.pack_all_but(index);
@@ -399,10 +331,10 @@ impl Backlog {
     fn forget_dead(&mut self, index: usize) {
         let Some(messages) = self.chunks[index].open_mut() else { return };
         if self.cursor.chunk == self.first_chunk + index as u64 {
-            let before = &messages[..self.cursor.offset];
+            let before = &messages.refs()[..self.cursor.offset];
             self.cursor.offset = before.iter().filter(|message| !message.is_dead()).count();
         }
-        messages.retain(|message| !message.is_dead());
+        messages.retain_live();
         messages.shrink_to_fit();
     }
 
@@ -411,12 +343,14 @@ impl Backlog {
         if let Some(chunk) = self.chunks.pop_back() {
             self.first_chunk += self.chunks.len() as u64 + 1;
             self.chunks.clear();
-            let mut messages = match chunk.messages {
-                Messages::Open(messages) if messages.capacity() <= IDLE_CAPACITY_MAX => messages,
-                _ => Vec::with_capacity(FIRST_CAPACITY),
+            let chunk = match chunk.messages {
+                Messages::Open(mut messages) if messages.capacity() <= IDLE_CAPACITY_MAX => {
+                    messages.clear();
+                    Chunk { messages: Messages::Open(messages), live: 0 }
+                }
+                _ => Chunk::with_capacity(FIRST_CAPACITY),
             };
-            messages.clear();
-            self.chunks.push_back(Chunk { messages: Messages::Open(messages), live: 0 });
+            self.chunks.push_back(chunk);
             self.open = 1;
         }
         self.cursor = Place { chunk: self.first_chunk, offset: 0 };
@@ -428,10 +362,7 @@ impl Backlog {
         encode_varint(self.chunks.iter().filter(|chunk| chunk.live > 0).count() as u64, out);
         let mut base = 0;
         for chunk in self.chunks.iter().filter(|chunk| chunk.live > 0) {
-            let packed = match &chunk.messages {
-                Messages::Packed(packed) => Cow::Borrowed(packed),
-                Messages::Open(_) => Cow::Owned(Packed::pack(&chunk.live_messages().collect::<Vec<_>>())),
-            };
+            let packed = chunk.to_packed();
             packed.encode(base, out);
             base = packed.last_sequence();
         }
@@ -445,8 +376,8 @@ impl Backlog {
         let mut base = 0;
         for _ in 0..number(rest)? {
             let mut highest = base;
-            let packed = Packed::decode(base, rest, |message| {
-                backlog.live_bytes += message.size_bytes();
+            let packed = Packed::decode(base, rest, |message, remainder| {
+                backlog.live_bytes += message.size_bytes() + u64::from(remainder);
                 highest = message.sequence();
                 check(highest);
             })?;

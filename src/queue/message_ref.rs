@@ -9,13 +9,20 @@ const SEQUENCE_BITS: u32 = 48;
 const SIZE_MASK: u64 = 0x7fff;
 const DEAD: u64 = 1 << 63;
 /// Sizes below this are exact, larger ones are kept in steps of the same number of bytes.
-const EXACT_BELOW: u32 = 1 << 14;
+pub(super) const EXACT_BELOW: u32 = 1 << 14;
 
 /// Body sequence (48 bits), size class (15 bits) and a mark for messages that have left (1 bit).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MessageRef(u64);
 
 impl MessageRef {
+    /// A reference, and how much longer the message is than [`size_bytes`](Self::size_bytes) says.
+    pub(super) fn with_remainder(sequence: BodySequence, size_bytes: u32) -> (Self, u16) {
+        let remainder = if size_bytes < EXACT_BELOW { 0 } else { size_bytes % EXACT_BELOW };
+        (Self::new(sequence, size_bytes), remainder as u16)
+    }
+
+    /// `size_bytes` is less than 256 MiB, which is more than a batch may have.
     pub(super) fn new(sequence: BodySequence, size_bytes: u32) -> Self {
         assert!(sequence.0 <= SEQUENCE_MAX, "a shard never takes more than 2^48 bodies");
         let class = if size_bytes < EXACT_BELOW {
@@ -48,8 +55,8 @@ impl MessageRef {
         self.0 & SEQUENCE_MAX
     }
 
-    /// Exact below 16 KiB, rounded down to 16 KiB above. The same reference always gives the same number, so sums
-    /// return to zero.
+    /// Exact below 16 KiB, rounded down to 16 KiB above: what a consumer's window is charged. The same reference always
+    /// gives the same number, so sums return to zero.
     pub(super) fn size_bytes(self) -> u64 {
         let class = self.class() as u32;
         if class < EXACT_BELOW { u64::from(class) } else { u64::from(class - EXACT_BELOW) << 14 }
@@ -74,6 +81,14 @@ mod tests {
         assert_eq!([size(0), size(1), size(16_383)], [0, 1, 16_383]);
         assert_eq!([size(16_384), size(20_000), size(32_768)], [16_384, 16_384, 32_768]);
         assert_eq!(size(u32::MAX), 16_383 << 14);
+    }
+
+    #[test]
+    fn a_size_is_what_the_reference_says_and_the_remainder() {
+        for size in [0, 1, 16_383, 16_384, 16_385, 20_000, 32_767, 32_768, 40_001, (1 << 28) - 1] {
+            let (message, remainder) = MessageRef::with_remainder(BodySequence(1), size);
+            assert_eq!(message.size_bytes() + u64::from(remainder), u64::from(size));
+        }
     }
 
     #[test]

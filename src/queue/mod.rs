@@ -6,6 +6,7 @@
 
 mod backlog;
 mod checkpoint;
+mod chunk;
 mod consumer;
 mod departure;
 mod handing_out;

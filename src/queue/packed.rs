@@ -1,13 +1,14 @@
 //! Message references that nobody looks at for now, in a small part of their room.
 //!
 //! Messages of a backlog mostly follow each other and mostly have one size, or sizes of a few bits. So a chunk is kept as
-//! two columns, the steps from sequence to sequence and the size classes, each either as runs or as numbers of just as
-//! many bits as the largest needs. A checkpoint holds queues in the same form.
+//! columns, the steps from sequence to sequence, the size classes, and, if any message is large, what those do not tell of
+//! the sizes; each either as runs or as numbers of just as many bits as the largest needs. A checkpoint holds queues in the
+//! same form.
 
 use bytes::{Buf, BufMut};
 use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
 
-use super::message_ref::{MessageRef, SEQUENCE_MAX};
+use super::message_ref::{EXACT_BELOW, MessageRef, SEQUENCE_MAX};
 
 /// Most references that are packed together.
 pub(super) const PACKED_MAX: usize = 4096;
@@ -27,9 +28,11 @@ const RUNS: u8 = 0;
 const BITS: u8 = 1;
 
 impl Packed {
-    /// Packs live references in rising order, at least one and [`PACKED_MAX`] at most.
-    pub(super) fn pack(messages: &[MessageRef]) -> Self {
+    /// Packs live references in rising order, at least one and [`PACKED_MAX`] at most, with what they do not tell of their
+    /// sizes; no remainders at all if that is nothing.
+    pub(super) fn pack(messages: &[MessageRef], remainders: &[u16]) -> Self {
         debug_assert!((1..=PACKED_MAX).contains(&messages.len()));
+        debug_assert!(remainders.is_empty() || remainders.len() == messages.len());
         let (first, last) = (messages[0].sequence(), messages[messages.len() - 1].sequence());
         let mut bytes = Vec::new();
         if messages.windows(2).all(|pair| pair[1].follows(pair[0])) {
@@ -44,11 +47,13 @@ impl Packed {
             if count == 1 {
                 bytes.insert(0, RUNS);
             }
+            write_remainders(remainders, &mut bytes);
             return Self { first, last, count: count as u32, bytes: bytes.into() };
         }
         let steps = messages.windows(2).map(|pair| pair[1].sequence() - pair[0].sequence() - 1);
         write_column(steps, &mut bytes);
         write_column(messages.iter().map(|message| message.class()), &mut bytes);
+        write_remainders(remainders, &mut bytes);
         Self { first, last, count: messages.len() as u32, bytes: bytes.into() }
     }
 
@@ -58,27 +63,39 @@ impl Packed {
         self.bytes.len()
     }
 
-    /// The references.
-    pub(super) fn unpack(&self) -> Vec<MessageRef> {
+    /// The references, and what they do not tell of their sizes; no remainders at all if that is nothing.
+    pub(super) fn unpack(&self) -> (Vec<MessageRef>, Vec<u16>) {
         let mut messages = Vec::with_capacity(self.count as usize);
-        let unpacked = self.each(|message| messages.push(message));
+        let mut remainders = Vec::new();
+        let unpacked = self.each(|message, remainder| {
+            if remainder != 0 || !remainders.is_empty() {
+                remainders.resize(messages.len(), 0);
+                remainders.push(remainder);
+            }
+            messages.push(message);
+        });
         debug_assert!(unpacked.is_ok(), "it was packed here, or checked when it was read");
-        messages
+        (messages, remainders)
     }
 
-    fn each(&self, mut take: impl FnMut(MessageRef)) -> Result<(), String> {
+    fn each(&self, mut take: impl FnMut(MessageRef, u16)) -> Result<(), String> {
         let mut rest = &self.bytes[..];
         let mut steps = Column::read(&mut rest, self.count as usize - 1)?;
         let mut classes = Column::read(&mut rest, self.count as usize)?;
+        let mut remainders =
+            if rest.is_empty() { Column::ZEROS } else { Column::read(&mut rest, self.count as usize)? };
         if !rest.is_empty() {
             return Err("there is something behind packed messages".to_owned());
         }
-        if let (Some(0) | None, Some(class)) =
-            (steps.only_number(self.count - 1), classes.only_number(self.count))
-            && self.last - self.first == u64::from(self.count) - 1
+        if let (Some(0) | None, Some(class), Some(remainder)) = (
+            steps.only_number(self.count - 1),
+            classes.only_number(self.count),
+            remainders.only_number(self.count),
+        ) && self.last - self.first == u64::from(self.count) - 1
         {
+            let remainder = remainder_of(remainder)?;
             for sequence in self.first..=self.last {
-                take(MessageRef::of_class(sequence, class)?);
+                take(MessageRef::of_class(sequence, class)?, remainder);
             }
             return Ok(());
         }
@@ -90,7 +107,8 @@ impl Packed {
                     .filter(|next| *next <= self.last)
                     .ok_or("packed messages do not end where they say")?;
             }
-            take(MessageRef::of_class(sequence, classes.next()?)?);
+            let message = MessageRef::of_class(sequence, classes.next()?)?;
+            take(message, remainder_of(remainders.next()?)?);
         }
         if sequence == self.last { Ok(()) } else { Err("packed messages end before they say".to_owned()) }
     }
@@ -119,8 +137,13 @@ impl Packed {
         out.put_slice(&self.bytes);
     }
 
-    /// Reads what [`encode`](Self::encode) wrote, and gives each reference to `check`.
-    pub(super) fn decode(base: u64, rest: &mut &[u8], check: impl FnMut(MessageRef)) -> Result<Self, String> {
+    /// Reads what [`encode`](Self::encode) wrote, and gives each reference to `check`, with what it does not tell of its
+    /// size.
+    pub(super) fn decode(
+        base: u64,
+        rest: &mut &[u8],
+        check: impl FnMut(MessageRef, u16),
+    ) -> Result<Self, String> {
         let first = base.checked_add(number(rest)?);
         let last = first.zip(Some(number(rest)?)).and_then(|(first, more)| first.checked_add(more));
         let (first, last) =
@@ -140,6 +163,17 @@ impl Packed {
 
 fn number(rest: &mut &[u8]) -> Result<u64, String> {
     decode_varint(rest).map_err(|error| format!("a number of a queue: {error}"))
+}
+
+fn remainder_of(number: u64) -> Result<u16, String> {
+    let remainder = u16::try_from(number).ok().filter(|remainder| u32::from(*remainder) < EXACT_BELOW);
+    remainder.ok_or_else(|| format!("{number} bytes are more than a size class leaves open"))
+}
+
+fn write_remainders(remainders: &[u16], out: &mut Vec<u8>) {
+    if !remainders.is_empty() {
+        write_column(remainders.iter().map(|remainder| u64::from(*remainder)), out);
+    }
 }
 
 fn write_column(numbers: impl Iterator<Item = u64> + Clone, out: &mut Vec<u8>) {
@@ -195,6 +229,9 @@ enum Column<'a> {
 }
 
 impl<'a> Column<'a> {
+    /// A column that is not written: any number of zeros.
+    const ZEROS: Self = Self::Bits { rest: &[], width: 0, waiting: 0, bits: 0 };
+
     /// Takes a column of `count` numbers off the front.
     fn read(rest: &mut &'a [u8], count: usize) -> Result<Self, String> {
         let start = *rest;
@@ -225,7 +262,11 @@ impl<'a> Column<'a> {
 
     /// The number that `count` numbers are, if the column says so in one run.
     fn only_number(&self, count: u32) -> Option<u64> {
-        let Self::Runs { mut rest, .. } = *self else { return None };
+        let mut rest = match *self {
+            Self::Bits { width: 0, .. } => return Some(0),
+            Self::Bits { .. } => return None,
+            Self::Runs { rest, .. } => rest,
+        };
         let (only, repeats) = (number(&mut rest).ok()?, number(&mut rest).ok()?);
         (repeats >= u64::from(count)).then_some(only)
     }
@@ -262,19 +303,23 @@ mod tests {
     use super::*;
     use crate::model::BodySequence;
 
-    fn messages(items: &[(u64, u32)]) -> Vec<MessageRef> {
+    fn messages(items: &[(u64, u32)]) -> (Vec<MessageRef>, Vec<u16>) {
         let mut sequence = 0;
         let message = |(step, size): &(u64, u32)| {
             sequence += step;
-            MessageRef::new(BodySequence(sequence), *size)
+            MessageRef::with_remainder(BodySequence(sequence), *size)
         };
-        items.iter().map(message).collect()
+        let (messages, mut remainders): (Vec<_>, Vec<_>) = items.iter().map(message).unzip();
+        if remainders.iter().all(|remainder| *remainder == 0) {
+            remainders.clear();
+        }
+        (messages, remainders)
     }
 
     fn packed_bytes(items: &[(u64, u32)]) -> usize {
-        let messages = messages(items);
-        let packed = Packed::pack(&messages);
-        assert_eq!(packed.unpack(), messages);
+        let (messages, remainders) = messages(items);
+        let packed = Packed::pack(&messages, &remainders);
+        assert_eq!(packed.unpack(), (messages, remainders));
         packed.bytes.len()
     }
 
@@ -282,6 +327,7 @@ mod tests {
     fn a_chunk_of_like_messages_takes_a_few_bytes() {
         assert!(packed_bytes(&vec![(1, 100); PACKED_MAX]) <= 10);
         assert!(packed_bytes(&vec![(3, 100); PACKED_MAX]) <= 12);
+        assert!(packed_bytes(&vec![(1, 1_000_001); PACKED_MAX]) <= 20);
     }
 
     #[test]
@@ -290,7 +336,19 @@ mod tests {
             (0..PACKED_MAX as u64).map(|n| (1 + n * n % 7 % 4, (n * 37 % 1000) as u32)).collect();
         // 2 bits for the steps, 10 for the sizes.
         assert!(packed_bytes(&items) <= PACKED_MAX * 12 / 8 + 8);
-        assert_eq!(packed_bytes(&[(SEQUENCE_MAX, u32::MAX)]), 1 + 1 + 3 + 1);
+        assert_eq!(packed_bytes(&[(SEQUENCE_MAX, u32::MAX)]), 1 + 1 + 3 + 1 + 1 + 2 + 1);
+    }
+
+    #[test]
+    fn what_an_earlier_version_wrote_has_sizes_in_steps() {
+        // Message 1 of 16 KiB and more (size class 16,385), and message 2 of 100 bytes: two columns.
+        let bytes = [1, 1, 2, 10, RUNS, 0, 1, RUNS, 0x81, 0x80, 1, 1, 100, 1];
+        let mut seen = Vec::new();
+        let packed = Packed::decode(0, &mut &bytes[..], |message, remainder| {
+            seen.push((message.sequence(), message.size_bytes() + u64::from(remainder)));
+        });
+        assert_eq!(packed.unwrap().unpack().1, [0u16; 0]);
+        assert_eq!(seen, [(1, 16_384), (2, 100)]);
     }
 
     proptest! {
@@ -299,23 +357,27 @@ mod tests {
             items in prop::collection::vec((prop_oneof![1..3u64, 1..1u64 << 33], prop_oneof![0..20u32, any::<u32>()]), 1..300),
             base in 0..5u64,
         ) {
-            let messages = messages(&items);
-            let packed = Packed::pack(&messages);
-            prop_assert_eq!(packed.unpack(), messages.clone());
+            let (messages, remainders) = messages(&items);
+            let packed = Packed::pack(&messages, &remainders);
+            prop_assert_eq!(packed.unpack(), (messages.clone(), remainders.clone()));
             let mut bytes = Vec::new();
             packed.encode(base.min(items[0].0), &mut bytes);
             bytes.push(77);
             let mut rest = &bytes[..];
             let mut seen = Vec::new();
-            let decoded = Packed::decode(base.min(items[0].0), &mut rest, |message| seen.push(message)).unwrap();
-            prop_assert_eq!((decoded, seen, rest), (packed, messages, &[77u8][..]));
+            let decoded = Packed::decode(base.min(items[0].0), &mut rest, |message, remainder| {
+                seen.push((message, remainder));
+            }).unwrap();
+            let remainders = remainders.into_iter().chain(std::iter::repeat(0));
+            let expected: Vec<_> = messages.into_iter().zip(remainders).collect();
+            prop_assert_eq!((decoded, seen, rest), (packed, expected, &[77u8][..]));
         }
 
         #[test]
         fn any_bytes_are_taken_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let mut count = 0;
-            if let Ok(packed) = Packed::decode(1, &mut &bytes[..], |_| count += 1) {
-                prop_assert_eq!(packed.unpack().len(), count);
+            if let Ok(packed) = Packed::decode(1, &mut &bytes[..], |_, _| count += 1) {
+                prop_assert_eq!(packed.unpack().0.len(), count);
                 prop_assert_eq!(packed.count() as usize, count);
             }
         }

@@ -518,7 +518,8 @@ impl Queue {
         let counts: BTreeMap<_, _> = self.delivery_counts.iter().collect();
         let messages: Vec<_> = self.live_in(0..u64::MAX).collect();
         let options = (self.options.logged, self.options.auto_delete);
-        let state = (options, self.mark, self.backlog.last_sequence(), messages, counts);
+        let backlog = (self.backlog.last_sequence(), self.backlog.live_bytes(), messages);
+        let state = (options, self.mark, backlog, counts);
         foldhash::fast::FixedState::default().hash_one(state)
     }
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! All numbers are protobuf varints. How a queue's state is written stands in `src/queue`, and what it is as in the log
-//! (`operation.rs`). Version 1 did not tell that.
+//! (`operation.rs`). Version 1 did not tell that; versions 1 and 2 told sizes of 16 KiB and more in steps of 16 KiB.
 
 use bytes::Bytes;
 use prost::encoding::{decode_varint, encode_varint};
@@ -21,9 +21,11 @@ use crate::model::QueueId;
 use crate::queue::{Queue, SEQUENCE_MAX};
 use crate::storage::{LogIndex, LogOwner, RecoveredBatch};
 
-const VERSION: u8 = 2;
-/// Without what queues are.
-const VERSION_BEFORE: u8 = 1;
+const VERSION: u8 = 3;
+/// The first one with what queues are.
+const VERSION_DECLARED: u8 = 2;
+/// The first one.
+const VERSION_MIN: u8 = 1;
 
 impl Shard {
     /// What the shard is, without its consumers. Everything it knows must have been handed to the log.
@@ -46,9 +48,9 @@ impl Shard {
     fn read_state(&mut self, mut state: &[u8]) -> Result<(), String> {
         let rest = &mut state;
         let version = rest.split_off_first();
-        let declared = version == Some(&VERSION);
+        let declared = version >= Some(&VERSION_DECLARED);
         match version {
-            Some(&(VERSION | VERSION_BEFORE)) => {}
+            Some(&(VERSION_MIN..=VERSION)) => {}
             version => {
                 return Err(format!(
                     "its state has version {version:?}, and this program knows version {VERSION}"

@@ -57,11 +57,11 @@ enum Logged {
 }
 
 fn size_of(sequence: u64) -> u32 {
-    if sequence.is_multiple_of(97) { 40_000 } else { (sequence % 50) as u32 + 2 }
+    if sequence.is_multiple_of(97) { 40_000 + sequence as u32 } else { (sequence % 50) as u32 + 2 }
 }
 
-/// A queue counts exactly below 16 KiB and in steps of it above.
-fn counted_size(sequence: u64) -> u64 {
+/// A window is charged exactly below 16 KiB and in steps of it above.
+fn charged_size(sequence: u64) -> u64 {
     let size = u64::from(size_of(sequence));
     if size < 16_384 { size } else { size & !16_383 }
 }
@@ -361,7 +361,7 @@ impl Harness {
                     let sequences: Vec<u64> = (run.first.0..run.first.0 + run.count).collect();
                     assert_eq!(
                         window_bytes,
-                        sequences.iter().map(|sequence| counted_size(*sequence)).sum::<u64>()
+                        sequences.iter().map(|sequence| charged_size(*sequence)).sum::<u64>()
                     );
                     for (tag, sequence) in (first_tag.0..).zip(sequences) {
                         self.expect_delivery(slot_of(consumer), tag, sequence, redelivered, delivery_count);
@@ -389,7 +389,7 @@ impl Harness {
         assert!(consumer.has_room(), "{slot} has no room");
         assert_eq!(tag, consumer.next_tag);
         consumer.next_tag += 1;
-        consumer.in_flight += counted_size(sequence);
+        consumer.in_flight += charged_size(sequence);
         if let Some(credit) = &mut consumer.limits.credit {
             *credit -= 1;
         }
@@ -490,7 +490,7 @@ impl Harness {
         let expected = QueueCounts {
             ready: self.ready.len() as u64,
             unsettled,
-            bytes: self.held.keys().map(|sequence| counted_size(*sequence)).sum(),
+            bytes: self.held.keys().map(|sequence| u64::from(size_of(*sequence))).sum(),
             consumers: self.active(),
             ..self.counts
         };

@@ -141,6 +141,39 @@ fn what_is_written_for_a_checkpoint_is_the_same_backlog() {
 }
 
 #[test]
+fn bytes_are_exact_whatever_becomes_of_the_chunks() {
+    let size = |sequence: u64| match sequence % 5 {
+        0 => 16_384 + (sequence % 40_000) as u32,
+        // Chunks that have no large message from some point on.
+        1 if sequence < MANY / 2 => 5_000_000 + sequence as u32,
+        _ => (sequence % 16_384) as u32,
+    };
+    let mut backlog = Backlog::default();
+    assert_eq!(backlog.extend(BodySequence(1), (1..=MANY).map(size)), MANY);
+    let bytes = |backlog: &Backlog| -> u64 {
+        backlog.live_messages().map(|message| u64::from(size(message.sequence()))).sum()
+    };
+    assert_eq!(backlog.live_bytes(), bytes(&backlog));
+    for start in 1..=7 {
+        for sequence in (start..=MANY).step_by(7).filter(|sequence| sequence % 11 != 0) {
+            assert!(remove(&mut backlog, sequence));
+        }
+        assert_eq!(backlog.live_bytes(), bytes(&backlog));
+        let mut written = Vec::new();
+        backlog.encode(&mut written);
+        let restored = Backlog::decode(&mut &written[..], |_| ()).unwrap();
+        assert_eq!(restored.live_bytes(), backlog.live_bytes());
+        // Goes on with what was restored every other time.
+        if start % 2 == 0 {
+            backlog = restored;
+        }
+    }
+    let rest: Vec<_> = backlog.live_messages().map(MessageRef::sequence).collect();
+    rest.into_iter().for_each(|sequence| assert!(remove(&mut backlog, sequence)));
+    assert_eq!((backlog.live(), backlog.live_bytes()), (0, 0));
+}
+
+#[test]
 fn cursor_skips_what_left_before_it_was_handed_out() {
     let mut backlog = filled(6);
     for sequence in [1, 2, 4] {

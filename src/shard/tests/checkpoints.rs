@@ -255,6 +255,44 @@ fn what_several_queues_need_stays_for_each_of_them() {
 }
 
 #[test]
+fn bytes_of_large_messages_are_exact_live_and_after_any_restart() {
+    let disk = MemoryDisk::new();
+    let mut driver = Driver::open(&disk, 0, &QUEUES);
+    // Around the steps that a reference has room for, and among small ones.
+    let pads = [0, 16_371, 16_372, 16_373, 20_001, 3, 40_000, 100_003];
+    let size = |id: u64| run_of(&[id], pads[id as usize % pads.len()]).bytes().len() as u64;
+    let bytes = |ids: &mut dyn Iterator<Item = u64>| ids.map(size).sum::<u64>();
+    let publish = |driver: &mut Driver, ids: std::ops::Range<u64>| {
+        for id in ids {
+            driver.publish(&[id], pads[id as usize % pads.len()], &QUEUES);
+            driver.settle_down();
+        }
+    };
+    publish(&mut driver, 1..41);
+    assert_eq!(driver.inspect(Q).counts.bytes, bytes(&mut (1..41)));
+    driver.consume(Q, 1, UNLIMITED);
+    driver.settle(Q, 1, TagRange { first: 4, last: 11 }, Outcome::Accepted, None);
+    driver.settle_down();
+    let left = || (1..41).filter(|id| !(4..=11).contains(id));
+    assert_eq!(driver.inspect(Q).counts.bytes, bytes(&mut left()));
+    // From the log alone, then from a checkpoint with a little log behind it, then from a checkpoint alone.
+    let mut driver = after_power_cut(&disk, driver);
+    assert_eq!(driver.inspect(Q).counts.bytes, bytes(&mut left()));
+    wait(&mut driver, 50);
+    publish(&mut driver, 41..44);
+    let mut driver = after_power_cut(&disk, driver);
+    assert!(report(&driver).checkpoint.is_some() && report(&driver).batches > 0, "{:?}", report(&driver));
+    assert_eq!(driver.inspect(Q).counts.bytes, bytes(&mut left().chain(41..44)));
+    driver.stop();
+    let mut driver = after_power_cut(&disk, driver);
+    assert_eq!(report(&driver).batches, 0);
+    assert_eq!(driver.inspect(OTHER).counts.bytes, bytes(&mut (1..44)));
+    driver.consume(OTHER, 1, ConsumerLimits { prefetch: 2, ..UNLIMITED });
+    driver.purge(OTHER);
+    assert_eq!(driver.inspect(OTHER).counts.bytes, bytes(&mut (1..3)), "what a consumer has stays");
+}
+
+#[test]
 fn what_is_on_its_way_to_a_consumer_is_not_merged_away() {
     let disk = MemoryDisk::new();
     let mut driver = Driver::open(&disk, 0, &QUEUES);
