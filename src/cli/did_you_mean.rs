@@ -8,40 +8,14 @@ use super::failure::Failure;
 use super::session::note;
 use crate::client::{Channel, ConnectOptions, Connection, Entity};
 use crate::config::nearest;
-use crate::model::FieldTable;
-
-/// Arguments of queues and exchanges that mean something, here or in RabbitMQ.
-const ARGUMENTS: [&str; 23] = [
-    "alternate-exchange",
-    "x-consumer-timeout",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-dead-letter-strategy",
-    "x-delayed-retry-max",
-    "x-delayed-retry-min",
-    "x-delayed-retry-type",
-    "x-delivery-limit",
-    "x-expires",
-    "x-initial-cluster-size",
-    "x-max-age",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-max-priority",
-    "x-message-ttl",
-    "x-overflow",
-    "x-queue-leader-locator",
-    "x-queue-mode",
-    "x-queue-type",
-    "x-quorum-initial-group-size",
-    "x-single-active-consumer",
-    "x-stream-max-segment-size-bytes",
-];
+use crate::model::{ARGUMENTS, FieldTable};
 
 /// Refuses arguments that look like slips of the finger, and tells of those that nobody knows: a broker keeps them, and they
 /// do nothing.
 pub(super) fn check_arguments(arguments: &FieldTable) -> Result<(), Failure> {
-    for (name, _) in arguments.iter().filter(|(name, _)| !ARGUMENTS.contains(name)) {
-        if let Some(meant) = nearest(name, ARGUMENTS) {
+    let known = || ARGUMENTS.iter().map(|(name, _)| *name);
+    for (name, _) in arguments.iter().filter(|(name, _)| !known().any(|known| known == *name)) {
+        if let Some(meant) = nearest(name, known()) {
             return Err(Failure::usage(format!("there is no argument '{name}'; did you mean '{meant}'?")));
         }
         if name.starts_with("x-") {

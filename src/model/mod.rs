@@ -3,6 +3,7 @@
 //! Owns plain values without behaviour beyond validation. Must never read a clock, do I/O or know a protocol.
 //! Start reading at [`Refusal`], what everybody is told whose request was not carried out.
 
+mod arguments;
 mod durability;
 mod fields;
 mod ids;
@@ -12,6 +13,7 @@ mod names;
 mod refusal;
 mod timestamp;
 
+pub use arguments::{ARGUMENTS, ArgumentUse};
 pub use durability::Durability;
 pub use fields::{FieldTable, FieldValue};
 pub use ids::{BodySequence, CLIENT_ID_BYTES, ClientId, ConnectionId, DeliveryTag, QueueId, ShardId};

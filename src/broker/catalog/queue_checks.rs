@@ -2,33 +2,9 @@
 
 use super::request::QueueDeclaration;
 use crate::broker::vhost::QueueDefinition;
-use crate::model::{ConnectionId, Entity, FieldValue, Refusal, ReplyCode, VhostName};
+use crate::model::{ARGUMENTS, ArgumentUse, ConnectionId, Entity, FieldValue, Refusal, ReplyCode, VhostName};
 
 const QUEUE_TYPE: &str = "x-queue-type";
-/// Queue arguments that RabbitMQ knows and this broker does not do yet. Taking them and doing nothing would make
-/// applications rely on what does not happen; arguments that nobody knows are applications' own.
-const ARGUMENTS_TO_COME: [&str; 20] = [
-    "x-consumer-timeout",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-dead-letter-strategy",
-    "x-delayed-retry-max",
-    "x-delayed-retry-min",
-    "x-delayed-retry-type",
-    "x-delivery-limit",
-    "x-expires",
-    "x-initial-cluster-size",
-    "x-max-age",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-max-priority",
-    "x-message-ttl",
-    "x-overflow",
-    "x-quorum-initial-group-size",
-    "x-single-active-consumer",
-    "x-stream-filter-size-bytes",
-    "x-stream-max-segment-size-bytes",
-];
 
 /// An exclusive queue is seen by its connection alone (RabbitMQ: 405 RESOURCE_LOCKED).
 pub(in crate::broker) fn check_owner(
@@ -51,14 +27,16 @@ pub(super) fn check_queue_arguments(
     declaration: &QueueDeclaration,
     vhost: &VhostName,
 ) -> Result<(), Refusal> {
-    if let Some(name) = ARGUMENTS_TO_COME.iter().find(|name| declaration.arguments.value(name).is_some()) {
+    let mut to_come =
+        ARGUMENTS.iter().filter(|(_, what)| *what == ArgumentUse::ToCome).map(|(name, _)| *name);
+    if let Some(name) = to_come.find(|name| declaration.arguments.value(name).is_some()) {
         let text = format!(
             "argument '{name}' of queue '{}' in vhost '{vhost}' is not supported by this broker yet",
             declaration.name
         );
         return Err(Refusal::new(ReplyCode::NotImplemented, text)
             .about(Entity::Queue, declaration.name.as_str())
-            .field(*name, "absent", "present")
+            .field(name, "absent", "present")
             .hint("declare the queue without it; docs/DIFFERENCES.md lists what is missing"));
     }
     match declaration.arguments.value(QUEUE_TYPE) {

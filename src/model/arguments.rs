@@ -1,0 +1,43 @@
+//! Arguments of queues and exchanges that mean something, here or in RabbitMQ.
+
+/// What this broker does with an argument that means something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArgumentUse {
+    /// It does what it says.
+    Heeded,
+    /// It is kept, and there is nothing to do for it here.
+    Kept,
+    /// Not yet: a queue that is declared with it is refused, since programs would rely on what does not happen.
+    ToCome,
+}
+
+/// All of them, by name. Arguments that are not here are applications' own.
+pub const ARGUMENTS: [(&str, ArgumentUse); 24] = {
+    use ArgumentUse::{Heeded, Kept, ToCome};
+    [
+        ("alternate-exchange", Heeded),
+        ("x-consumer-timeout", ToCome),
+        ("x-dead-letter-exchange", ToCome),
+        ("x-dead-letter-routing-key", ToCome),
+        ("x-dead-letter-strategy", ToCome),
+        ("x-delayed-retry-max", ToCome),
+        ("x-delayed-retry-min", ToCome),
+        ("x-delayed-retry-type", ToCome),
+        ("x-delivery-limit", ToCome),
+        ("x-expires", ToCome),
+        ("x-initial-cluster-size", ToCome),
+        ("x-max-age", ToCome),
+        ("x-max-length", ToCome),
+        ("x-max-length-bytes", ToCome),
+        ("x-max-priority", ToCome),
+        ("x-message-ttl", ToCome),
+        ("x-overflow", ToCome),
+        ("x-queue-leader-locator", Kept),
+        ("x-queue-mode", Kept),
+        ("x-queue-type", Heeded),
+        ("x-quorum-initial-group-size", ToCome),
+        ("x-single-active-consumer", ToCome),
+        ("x-stream-filter-size-bytes", ToCome),
+        ("x-stream-max-segment-size-bytes", ToCome),
+    ]
+};
