@@ -8,7 +8,7 @@ use super::terminal::printable;
 use crate::client::{
     CloseReason, ConfirmError, ConnectError, ConsumeError, PublishError, RequestError, SettleError,
 };
-use crate::model::{Entity, Refusal, ReplyCode};
+use crate::model::{Entity, Refusal, ReplyCode, in_words};
 
 /// A command that did not do all it was asked.
 #[derive(Debug)]
@@ -41,6 +41,11 @@ impl Failure {
             missing: None,
             status: Status::Failed,
         }
+    }
+
+    /// Something that the operating system did not do.
+    pub(crate) fn io(what: &str, error: &io::Error) -> Self {
+        Self::new(format!("{what}: {}", in_words(error)))
     }
 
     /// Something that makes no sense to ask for.
@@ -241,7 +246,7 @@ impl From<SettleError> for Failure {
 /// Output that cannot be written.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        let failure = Self::new(format!("cannot write to standard output: {error}"));
+        let failure = Self::io("cannot write to standard output", &error);
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self { status: Status::OutputClosed, ..failure },
             _ => failure,
@@ -279,8 +284,8 @@ mod tests {
     fn a_connection_that_is_refused_says_how_to_start_a_broker() {
         let address = "127.0.0.1:7672".to_owned();
         check(
-            ConnectError::Unreachable { address, error: "Connection refused (os error 111)".into() },
-            "error: nothing listens at 127.0.0.1:7672: Connection refused (os error 111)\n  \
+            ConnectError::Unreachable { address, error: "Connection refused".into() },
+            "error: nothing listens at 127.0.0.1:7672: Connection refused\n  \
              hint: start a broker with `leveret serve`, or name another one with --url or LEVERET_URL",
         );
     }

@@ -26,7 +26,7 @@ impl Interrupt {
     }
 
     fn listen_for(told: u32) -> Result<Self, Failure> {
-        let cannot = |error| Failure::new(format!("cannot listen for signals: {error}"));
+        let cannot = |error| Failure::io("cannot listen for signals", &error);
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
         let (count, signals) = watch::channel(0);

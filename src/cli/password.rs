@@ -13,7 +13,7 @@ pub(super) fn from_stdin() -> Result<Password, Failure> {
         .lock()
         .take(bytes_max)
         .read_to_string(&mut text)
-        .map_err(|error| Failure::new(format!("cannot read a password from standard input: {error}")))?;
+        .map_err(|error| Failure::io("cannot read a password from standard input", &error))?;
     let line = text.split('\n').next().unwrap_or_default();
     let password = line.strip_suffix('\r').unwrap_or(line);
     Password::new(password)

@@ -132,7 +132,7 @@ fn content(arguments: &Arguments, bytes_max: u64) -> Result<Vec<u8>, Failure> {
     };
     let is_stdin = path == Path::new("-");
     let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
-    let cannot = |error| Failure::new(format!("cannot read {name}: {error}"));
+    let cannot = |error| Failure::io(&format!("cannot read {name}"), &error);
     let bytes = if is_stdin {
         read_at_most(std::io::stdin().lock(), bytes_max)
     } else {
@@ -165,7 +165,7 @@ fn line_failure(error: &LineError, bytes_max: u64) -> Failure {
             Failure::new(format!("line {line} cannot be published: {error}"))
                 .hint("the lines before it were published, this one and those after it were not")
         }
-        LineError::Io(error) => Failure::new(format!("cannot read standard input: {error}")),
+        LineError::Io(error) => Failure::io("cannot read standard input", error),
     }
 }
 

@@ -15,7 +15,7 @@ use super::password;
 use super::service_manager::{self, State};
 use crate::broker::{Broker, BrokerOptions, Password, open};
 use crate::config::{Config, Place};
-use crate::model::UserName;
+use crate::model::{UserName, in_words};
 use crate::protocol::Limits;
 use crate::server::{Server, ServerOptions};
 
@@ -63,7 +63,7 @@ impl Arguments {
 
 fn serve(config: Config, recovered: Recovered, log: &Log) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(format!("cannot start threads: {error}")))?;
+    let runtime = runtime.map_err(|error| Failure::io("cannot start threads", &error))?;
     runtime.spawn(log.tell_what_is_left_out());
     runtime.block_on(run_broker(config, recovered))
 }
@@ -162,7 +162,7 @@ fn connections_allowed(connections_max: usize, shards: u16) -> Result<usize, Fai
     let beside = FILES_BESIDE + FILES_PER_LOG * (u64::from(shards) + 1);
     let needed = connections_max as u64 + beside;
     let allowed = allow_open_files(needed).unwrap_or_else(|error| {
-        tracing::warn!(%error, "cannot raise the limit of open files");
+        tracing::warn!(error = %in_words(&error), "cannot raise the limit of open files");
         open_files_allowed()
     });
     if allowed < beside + CONNECTIONS_MIN {
@@ -187,7 +187,7 @@ fn connections_allowed(connections_max: usize, shards: u16) -> Result<usize, Fai
 }
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
-    let failure = Failure::new(format!("cannot listen on {address}: {error}"));
+    let failure = Failure::io(&format!("cannot listen on {address}"), error);
     match error.kind() {
         io::ErrorKind::AddrInUse => failure
             .hint("another broker may be running there; stop it, or choose another address with --listen"),

@@ -10,6 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use crate::model::in_words;
+
 /// The variable in which a service manager says where it listens.
 const SOCKET: &str = "NOTIFY_SOCKET";
 /// How long a manager that has no room for another datagram may hold up the broker.
@@ -28,7 +30,7 @@ pub(super) enum State {
 pub(super) fn tell(state: State) {
     let Some(socket) = env::var_os(SOCKET).filter(|socket| !socket.is_empty()) else { return };
     if let Err(error) = send(&socket, state) {
-        tracing::warn!(socket = %socket.display(), %error, "cannot tell the service manager how far the broker is");
+        tracing::warn!(socket = %socket.display(), error = %in_words(&error), "cannot tell the service manager how far the broker is");
     }
 }
 

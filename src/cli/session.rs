@@ -197,7 +197,7 @@ fn runtime() -> Result<Runtime, Failure> {
         .worker_threads(1)
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(format!("cannot start a thread: {error}")))
+        .map_err(|error| Failure::io("cannot start a thread", &error))
 }
 
 fn tell(event: &Event) {

@@ -34,7 +34,7 @@ pub(super) fn completions(arguments: &CompletionsArguments, mut program: Command
 pub(super) fn man(arguments: &ManArguments, program: Command) -> Result<(), Failure> {
     match &arguments.dir {
         Some(dir) => clap_mangen::generate_to(program, dir)
-            .map_err(|error| Failure::new(format!("cannot write pages to {}: {error}", dir.display()))),
+            .map_err(|error| Failure::io(&format!("cannot write pages to {}", dir.display()), &error)),
         None => {
             let mut page = Vec::new();
             clap_mangen::Man::new(program).render(&mut page)?;

@@ -71,7 +71,7 @@ fn confirm(name: &str, queues: u64) -> Result<(), Failure> {
     if !stdin.is_terminal() {
         return Err(Failure::new(what).hint("with --yes it is deleted all the same"));
     }
-    let cannot = |error| Failure::new(format!("cannot ask: {error}")).hint("--yes answers beforehand");
+    let cannot = |error| Failure::io("cannot ask", &error).hint("--yes answers beforehand");
     let mut stderr = std::io::stderr();
     stderr.write_all(format!("{what}. Delete it? [y/N] ").as_bytes()).map_err(cannot)?;
     let mut answer = String::new();

@@ -22,7 +22,7 @@ use super::error::CloseReason;
 use super::publisher::PublisherShared;
 use super::state::Outgoing;
 use super::write_queue::WriteQueue;
-use crate::model::{Refusal, ReplyCode};
+use crate::model::{Refusal, ReplyCode, in_words};
 use crate::wire::{self, Side, WireError, pb};
 
 /// Bytes read at once: grows from the first to the second while reads fill the space.
@@ -345,7 +345,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn broken(&self, error: &io::Error) -> CloseReason {
         match &self.goodbye {
             Some(goodbye) if goodbye.is_sent => CloseReason::ByClient,
-            _ => CloseReason::Io(shared_text(error)),
+            _ => CloseReason::Io(shared_text(in_words(error))),
         }
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::settings::GivenBy;
+use crate::model::in_words;
 
 /// A configuration that cannot be used, and everything that is wrong with it.
 #[derive(Debug)]
@@ -61,7 +62,9 @@ pub enum Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable { file, error } => write!(f, "cannot read {}: {error}", file.display()),
+            Self::Unreadable { file, error } => {
+                write!(f, "cannot read {}: {}", file.display(), in_words(error))
+            }
             Self::Malformed { origin, message } => write!(f, "{origin}: this is not TOML: {message}"),
             Self::UnknownKey { name, origin, nearest } => {
                 write!(f, "{origin}: there is no setting '{name}'")?;

@@ -10,6 +10,7 @@ mod ids;
 mod limits;
 mod line_end;
 mod names;
+mod os_words;
 mod refusal;
 mod timestamp;
 
@@ -23,5 +24,6 @@ pub use limits::{
 };
 pub(crate) use line_end::without_line_end;
 pub use names::{ExchangeName, NameTooLong, QueueName, RoutingKey, UserName, VhostName};
+pub(crate) use os_words::in_words;
 pub use refusal::{Entity, Refusal, ReplyCode};
 pub use timestamp::{Clock, Timestamp};

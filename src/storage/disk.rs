@@ -172,7 +172,12 @@ impl Disk for RealDisk {
         }
         self.create_directory(parent)?;
         match std::fs::create_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if !path.is_dir() {
+                    // A file in its place; that it exists would say nothing.
+                    return Err(io::Error::from_raw_os_error(rustix::io::Errno::NOTDIR.raw_os_error()));
+                }
+            }
             other => other?,
         }
         self.sync_directory(parent)

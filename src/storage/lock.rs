@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{Disk, LockAttempt, RealDisk};
+use crate::model::in_words;
 
 /// Name of the file that stands for the lock. It stays when the lock is released: only holding it means anything.
 pub(super) const LOCK_FILE: &str = "LOCK";
@@ -36,7 +37,9 @@ impl DirectoryLock {
         match disk.lock(&path, &owner) {
             Ok(LockAttempt::Taken(held)) => Ok(Self { path, _held: held }),
             Ok(LockAttempt::HeldBy(holder)) => Err(LockRefused::Held { path, holder }),
-            Err(error) => Err(LockRefused::Disk { path, kind: error.kind(), cause: error.to_string() }),
+            Err(error) => {
+                Err(LockRefused::Disk { path, kind: error.kind(), cause: in_words(&error).to_string() })
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Batch, KnownLog, LogIndex, LogKeeper, LogPosition, RecoveredBatch};
-use crate::model::{BodySequence, Durability};
+use crate::model::{BodySequence, Durability, in_words};
 
 /// An append-only log with one owner, who proposes batches and asks how far they are safe.
 ///
@@ -158,7 +158,7 @@ impl DiskError {
             path: path.to_path_buf(),
             kind: error.kind(),
             code: error.raw_os_error(),
-            cause: error.to_string(),
+            cause: in_words(error).to_string(),
         }
     }
 

@@ -11,6 +11,7 @@ use super::error::WireError;
 use super::frame::WireFrame;
 use super::kinds::Side;
 use super::pb;
+use crate::model::in_words;
 
 /// Most bytes reserved at a time for a frame that has not arrived yet: what a peer announces costs nothing until it
 /// sends it.
@@ -85,7 +86,7 @@ impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Wire(error) => error.fmt(f),
-            Self::Io(error) => error.fmt(f),
+            Self::Io(error) => in_words(error).fmt(f),
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::environment::Environment;
+use crate::model::in_words;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -45,9 +46,12 @@ pub(super) async fn run(
         Err(error)
             if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::ArgumentListTooLong) =>
         {
-            return Ended::Failed(format!("its properties do not fit into an environment: {error}"));
+            return Ended::Failed(format!(
+                "its properties do not fit into an environment: {}",
+                in_words(&error)
+            ));
         }
-        Err(error) => return Ended::CannotRun(format!("cannot start a shell: {error}")),
+        Err(error) => return Ended::CannotRun(format!("cannot start a shell: {}", in_words(&error))),
     };
     let stdin = child.stdin.take();
     let feed = async {
@@ -68,7 +72,7 @@ pub(super) async fn run(
     };
     match status {
         Ok(status) => ended(status),
-        Err(error) => Ended::CannotRun(format!("cannot wait for the command: {error}")),
+        Err(error) => Ended::CannotRun(format!("cannot wait for the command: {}", in_words(&error))),
     }
 }
 

@@ -187,7 +187,7 @@ impl Producer {
                 biased;
                 _ = self.stop.wait_for(|stop| *stop) => return Ok(None),
                 rung = pace.alarm.sleep_until(next_ns) => {
-                    rung.map_err(|error| Failure::new(format!("the timer failed: {error}")))?;
+                    rung.map_err(|error| Failure::io("the timer failed", &error))?;
                 }
             }
         }

@@ -41,7 +41,7 @@ pub(super) fn run(plan: &Plan, target: &Target) -> Result<Results, Failure> {
     let options = target.options()?.no_reconnect();
     check_open_files(plan)?;
     let runtime = Builder::new_multi_thread().worker_threads(plan.threads).enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(format!("cannot start threads: {error}")))?;
+    let runtime = runtime.map_err(|error| Failure::io("cannot start threads", &error))?;
     runtime.block_on(run_on_broker(plan, options))
 }
 
@@ -50,7 +50,7 @@ fn check_open_files(plan: &Plan) -> Result<(), Failure> {
     let timers = if plan.rate.is_some() { plan.producers } else { 0 };
     let needed = (plan.connections_in_all() + timers) as u64 + FILES_BESIDE;
     let allowed = allow_open_files(needed)
-        .map_err(|error| Failure::new(format!("cannot raise the limit of open files: {error}")))?;
+        .map_err(|error| Failure::io("cannot raise the limit of open files", &error))?;
     if allowed < needed {
         return Err(Failure::new(format!(
             "this process may have {allowed} files open, and the run needs {needed}"
@@ -248,7 +248,7 @@ impl Course<'_> {
         let lateness = Lateness::new();
         for (index, producer) in producers.iter_mut().enumerate() {
             let alarm = Alarm::new(clock, lateness.clone())
-                .map_err(|error| Failure::new(format!("cannot make a timer: {error}")))?;
+                .map_err(|error| Failure::io("cannot make a timer", &error))?;
             producer.pace(Pace { schedule, alarm, producer: index });
         }
         Ok(Some(lateness))

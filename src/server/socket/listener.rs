@@ -9,6 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::model::in_words;
+
 /// Pause after a connection could not be accepted, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time for connections to end when the server stops; longer than the longest goodbye.
@@ -61,7 +63,7 @@ impl Listener {
                 accepted = socket.accept() => match accepted {
                     Ok((stream, peer)) => admit(stream, peer, &permits, handler, &mut connections),
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
+                        tracing::warn!(error = %in_words(&error), "cannot accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -93,7 +95,7 @@ fn admit(
         return handler.turn_away(&stream, peer);
     };
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "cannot have small frames sent at once");
+        tracing::debug!(%peer, error = %in_words(&error), "cannot have small frames sent at once");
     }
     let served = handler.serve(stream, peer);
     connections.spawn(async move {
