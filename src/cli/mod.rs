@@ -45,7 +45,7 @@ mod vhost;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use failure::Failure;
 use session::Target;
@@ -114,8 +114,10 @@ enum Command {
 
 /// The whole program: reads the arguments, runs the command, reports.
 pub fn main() -> ExitCode {
-    let Arguments { url, mut command } =
-        Arguments::try_parse().unwrap_or_else(|error| told_apart(error).exit());
+    let typed = number::with_negative_numbers(Arguments::command())
+        .try_get_matches()
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    let Arguments { url, mut command } = typed.unwrap_or_else(|error| told_apart(error).exit());
     match command.aim(url).and_then(|()| run(command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
@@ -218,6 +220,41 @@ mod tests {
         for command in below {
             for_each_command(command, &format!("{path} {}", command.get_name()), check);
         }
+    }
+
+    #[test]
+    fn every_number_that_is_none_is_told_in_words() {
+        let mut flags = 0;
+        // Numbers among the settings are texts here: the configuration tells what is wrong with them.
+        let settings: Vec<&str> = crate::config::KEYS.iter().filter_map(|key| key.flag).collect();
+        let program = number::with_negative_numbers(Arguments::command());
+        for_each_command(&program, "leveret", &mut |path, command| {
+            for arg in command.get_arguments() {
+                let names = arg.get_value_names().unwrap_or_default();
+                let is_number = |name: &str| {
+                    ["N", "S", "SECONDS", "BYTES", "WINDOW", "MSGS_PER_SECOND", "TIME"].contains(&name)
+                };
+                let Some(flag) = arg.get_long().filter(|flag| !settings.contains(flag)) else { continue };
+                if !arg.get_action().takes_values() || !names.iter().any(|name| is_number(name)) {
+                    continue;
+                }
+                flags += 1;
+                for typed in ["many", "-1", "-0.5", "99999999999999999999", "NaN", ""] {
+                    let line =
+                        path.split(' ').map(str::to_owned).chain([format!("--{flag}"), typed.to_owned()]);
+                    let error = program.clone().try_get_matches_from(line).err();
+                    let told = error.as_ref().map(ToString::to_string).unwrap_or_default();
+                    let kind = error.map(|error| error.kind());
+                    assert_eq!(
+                        kind,
+                        Some(clap::error::ErrorKind::ValueValidation),
+                        "{path} --{flag} {typed}: {told}"
+                    );
+                    assert!(told.contains(": expected "), "{path} --{flag} {typed}: {told}");
+                }
+            }
+        });
+        assert!(flags > 20, "only {flags} flags with numbers");
     }
 
     #[test]

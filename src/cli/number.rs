@@ -1,5 +1,7 @@
 //! Numbers as they are typed, and what is said if they are none.
 
+use clap::Command;
+
 /// A whole number within bounds.
 pub(super) fn whole<T: TryFrom<u64>>(
     min: u64,
@@ -15,4 +17,15 @@ pub(super) fn whole<T: TryFrom<u64>>(
             }
         })
     }
+}
+
+/// A command whose flags take numbers below zero as the values that they are meant as, so that what is said of them is about
+/// the number, and not about a flag of that name.
+pub(super) fn with_negative_numbers(command: Command) -> Command {
+    let command = command.mut_args(|arg| match arg.get_long().is_some() && arg.get_action().takes_values() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    });
+    let names: Vec<String> = command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, with_negative_numbers))
 }

@@ -1,8 +1,10 @@
 //! Users and virtual hosts.
 
+use std::io::Write;
+
 use serde_json::json;
 
-use crate::support::{Broker, Outcome, finish, leveret, run, run_with_input};
+use crate::support::{Broker, Outcome, finish, leveret, run, run_with_input, terminal};
 
 /// A command as another user, perhaps in another vhost.
 fn run_as(broker: &Broker, login: &str, vhost: &str, arguments: &[&str]) -> Outcome {
@@ -73,6 +75,38 @@ fn vhosts_keep_things_apart() {
     let deleted = broker.run(&["vhost", "delete", "shop", "--yes"]).ok();
     assert_eq!(deleted, "there is no vhost 'shop' any more\n");
     run_as(&broker, "guest:guest", "shop", &["list", "queues"]).fails(1, &["shop"]);
+}
+
+#[test]
+fn a_vhost_with_queues_is_deleted_by_whoever_says_yes_on_a_terminal() {
+    let broker = Broker::start();
+    let asked = |answer: &str| {
+        broker.run(&["vhost", "put", "shop"]).ok();
+        run_as(&broker, "guest:guest", "shop", &["declare", "queue", "orders"]).ok();
+        let (mut screen, stdin) = terminal();
+        screen.write_all(answer.as_bytes()).unwrap();
+        let mut delete = broker.leveret(&["vhost", "delete", "shop"]);
+        let child = delete.stdin(stdin).spawn().unwrap();
+        drop(delete);
+        let outcome = finish(child);
+        assert!(outcome.stderr.contains("has queues (1), which go with it"), "{outcome:?}");
+        assert!(outcome.stderr.contains("Delete it? [y/N] "), "{outcome:?}");
+        outcome
+    };
+    // The last one is the end of the input, as Ctrl-D gives it.
+    for answer in ["n\n", "\n", "no\n", "maybe\n", "yesterday\n", "\u{4}"] {
+        asked(answer).fails(1, &["vhost 'shop' was not deleted"]);
+        run_as(&broker, "guest:guest", "shop", &["purge", "orders"]).ok();
+    }
+    for answer in ["y\n", "Y\n", "yes\n"] {
+        assert_eq!(asked(answer).ok(), "there is no vhost 'shop' any more\n");
+        run_as(&broker, "guest:guest", "shop", &["list", "queues"]).fails(1, &["shop"]);
+    }
+    // Nobody is asked where nothing goes with it, or where the answer is given beforehand.
+    broker.run(&["vhost", "put", "shop"]).ok();
+    let (_screen, stdin) = terminal();
+    let mut delete = broker.leveret(&["vhost", "delete", "shop"]);
+    assert_eq!(finish(delete.stdin(stdin).spawn().unwrap()).fails(0, &[]).stderr, "");
 }
 
 /// What an open connection may do after something was changed by another.

@@ -1,23 +1,10 @@
 //! What somebody who mistypes is told, and what a terminal is spared.
 
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::OwnedFd;
-use std::process::Stdio;
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::json;
 
-use crate::support::{Broker, finish, interrupt, run};
-
-/// Both ends of a terminal: what one reads who sits before it, and what a command is given.
-fn terminal() -> (std::fs::File, Stdio) {
-    let master: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let name = ptsname(&master, Vec::new()).unwrap();
-    let slave = std::fs::OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-    (master.into(), slave.into())
-}
+use crate::support::{Broker, finish, interrupt, leveret, run, terminal};
 
 #[test]
 fn a_mistyped_name_is_answered_with_the_one_that_was_meant() {
@@ -100,6 +87,52 @@ fn mistakes_end_with_2_and_are_told_in_words() {
     ] {
         let outcome = broker.run(command).fails(2, &[needle]);
         assert!(!outcome.stderr.contains("digit found"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn numbers_of_the_broker_that_are_none_are_told_in_words() {
+    for (flag, needle) in [
+        ("--connections-max", "1 to 1000000"),
+        ("--heartbeat-seconds", "1 to 3600"),
+        ("--shards", "1 to 64"),
+        ("--message-bytes-max", "1 KiB to 64 MiB"),
+        ("--segment-bytes", "1 MiB to 128 MiB"),
+    ] {
+        for typed in ["many", "-1", "1.5", "99999999999999999999", ""] {
+            let told = format!("{flag}: ");
+            let outcome = run(leveret(&["serve", "--memory", flag, typed]));
+            outcome.fails(2, &[&told, &format!("= \"{typed}\" is not allowed: expected"), needle]);
+        }
+    }
+}
+
+#[test]
+fn what_the_operating_system_refuses_is_told_without_its_numbers() {
+    let mut broker = Broker::start();
+    broker.queue_of("orders", &["a"]);
+    let taken = broker.url().rsplit_once('@').unwrap().1.trim_end_matches('/').to_owned();
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut to_full = broker.leveret(&["list", "queues"]);
+    to_full.stdout(full());
+    let mut outcomes = vec![
+        run(leveret(&["serve", "--memory", "--listen", &taken])).fails(1, &["Address already in use"]),
+        run(leveret(&["serve", "--memory", "--config", "/nowhere.toml"]))
+            .fails(1, &["No such file or directory"]),
+        run(leveret(&["serve", "--memory", "--config", "/"])).fails(1, &["Is a directory"]),
+        run(leveret(&["serve", "--data", "/proc/nowhere"])).fails(1, &["No such file or directory"]),
+        run(leveret(&["serve", "--data", "/dev/null/data"])).fails(1, &["Not a directory"]),
+        run(leveret(&["man", "--dir", "/nowhere"])).fails(1, &["No such file or directory"]),
+        broker
+            .run(&["publish", "--key", "orders", "--file", "/nowhere"])
+            .fails(1, &["No such file or directory"]),
+        broker.run(&["publish", "--key", "orders", "--file", "/"]).fails(1, &["Is a directory"]),
+        finish(to_full.spawn().unwrap()).fails(1, &["No space left on device"]),
+    ];
+    broker.kill();
+    outcomes.push(broker.run(&["list", "queues"]).fails(1, &["Connection refused"]));
+    for outcome in outcomes {
+        assert!(!outcome.stderr.contains("os error"), "{outcome:?}");
     }
 }
 

@@ -1,10 +1,12 @@
 //! Running the binary, and a broker of one's own for each test.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
 
 /// A command that takes longer is broken.
@@ -98,6 +100,16 @@ fn pid(child: &Child) -> rustix::process::Pid {
 /// What Ctrl-C does.
 pub(crate) fn interrupt(child: &Child) {
     rustix::process::kill_process(pid(child), rustix::process::Signal::INT).unwrap();
+}
+
+/// Both ends of a terminal: what one reads who sits before it, and what a command is given.
+pub(crate) fn terminal() -> (std::fs::File, Stdio) {
+    let master: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let slave = std::fs::OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    (master.into(), slave.into())
 }
 
 /// A broker on a free port with a data directory of its own; it ends with the test.
