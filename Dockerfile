@@ -18,6 +18,6 @@ VOLUME ["/var/lib/leveret"]
 EXPOSE 7672
 STOPSIGNAL SIGTERM
 # Set LEVERET_URL to somebody who may log in. A start that reads long logs takes its time.
-HEALTHCHECK --interval=30s --timeout=10s --start-period=10m --retries=3 CMD ["leveret", "ping"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=10m --retries=3 CMD ["leveret", "ping", "--no-login"]
 ENTRYPOINT ["leveret"]
 CMD ["serve"]

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::output;
 use super::session::{Session, Target, block_on};
+use crate::client::{ConnectOptions, Connection};
 
 /// What was typed after `ping`.
 #[derive(Debug, Args)]
@@ -15,12 +16,18 @@ pub(super) struct Arguments {
     /// Print address, version and times as JSON
     #[arg(long)]
     json: bool,
+    /// Only ask whether a broker is there: for health checks, which need no user for that
+    #[arg(long)]
+    no_login: bool,
     #[command(flatten)]
     pub(super) target: Target,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let options = arguments.target.options()?.no_reconnect();
+    if arguments.no_login {
+        return probe(&options, arguments.json);
+    }
     let address = options.address();
     let (offer, connected, answered) = block_on(async {
         let began = Instant::now();
@@ -50,6 +57,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         milliseconds(connected),
         milliseconds(answered)
     ))
+}
+
+fn probe(options: &ConnectOptions, json: bool) -> Result<(), Failure> {
+    let address = options.address();
+    let answered = block_on(async {
+        let began = Instant::now();
+        Connection::probe(options).await?;
+        Ok(began.elapsed())
+    })?;
+    if json {
+        return output::json_line(&json!({ "address": address, "answer_us": microseconds(answered) }));
+    }
+    output::line(&format!("a broker answers at {address}, within {} ms", milliseconds(answered)))
 }
 
 fn microseconds(time: Duration) -> u64 {

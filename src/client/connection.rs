@@ -207,6 +207,18 @@ impl Connection {
         Ok(Self(Arc::new(ConnectionHandle { core })))
     }
 
+    /// Asks whether a broker is there, without logging in: what health checks need. The user, password and vhost of the options
+    /// do not matter.
+    ///
+    /// # Errors
+    /// If nothing answers in time, or what answers is no broker. It is tried once.
+    ///
+    /// # Cancel safety
+    /// The socket is closed.
+    pub async fn probe(options: &ConnectOptions) -> Result<(), ConnectError> {
+        handshake::probe(options).await
+    }
+
     /// Opens a channel.
     ///
     /// # Cancel safety

@@ -12,7 +12,7 @@ use super::connection::ServerOffer;
 use super::convert::{kind_name, refusal_from_wire, shared_text};
 use super::error::ConnectError;
 use super::options::ConnectOptions;
-use crate::model::{CHANNEL_MAX, CLIENT_ID_BYTES, Durability, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::model::{CHANNEL_MAX, CLIENT_ID_BYTES, Durability, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, in_words};
 use crate::wire::{self, Body, CodecError, Side, pb};
 
 /// The version of the protocol that this client speaks.
@@ -48,11 +48,42 @@ pub(super) async fn connect(options: &ConnectOptions, client_id: &ClientId) -> R
     let address = options.address();
     match timeout(options.connect_timeout, connect_and_login(options, client_id, &address)).await {
         Ok(result) => result,
-        Err(_) => {
-            let timeout_ms = u64::try_from(options.connect_timeout.as_millis()).unwrap_or(u64::MAX);
-            Err(ConnectError::TimedOut { address, timeout_ms })
-        }
+        Err(_) => Err(timed_out(options)),
     }
+}
+
+/// Finds out whether a broker is there, within the time that the options allow: whether it answers a goodbye with one.
+pub(super) async fn probe(options: &ConnectOptions) -> Result<(), ConnectError> {
+    let address = options.address();
+    let probing = async {
+        let mut link = reach(options, &address).await?;
+        link.send(0, 0, &pb::frame::Body::Close(pb::Close { error: None })).await?;
+        match link.receive().await? {
+            (_, _, pb::frame::Body::Close(_)) => Ok(()),
+            (_, _, other) => {
+                let error = format!("it answered a goodbye with {}", kind_name(&other));
+                Err(link.protocol(&error))
+            }
+        }
+    };
+    timeout(options.connect_timeout, probing).await.unwrap_or_else(|_| Err(timed_out(options)))
+}
+
+fn timed_out(options: &ConnectOptions) -> ConnectError {
+    let timeout_ms = u64::try_from(options.connect_timeout.as_millis()).unwrap_or(u64::MAX);
+    ConnectError::TimedOut { address: options.address(), timeout_ms }
+}
+
+/// A socket on which nothing was sent.
+async fn reach(options: &ConnectOptions, address: &str) -> Result<Link, ConnectError> {
+    let unreachable = |error| ConnectError::Unreachable {
+        address: address.to_owned(),
+        error: shared_text(in_words(&error)),
+    };
+    let socket = TcpStream::connect((options.host.as_str(), options.port)).await.map_err(unreachable)?;
+    socket.set_nodelay(true).map_err(unreachable)?;
+    let offer = ServerOffer::unknown();
+    Ok(Link { socket, incoming: BytesMut::new(), offer, address: address.to_owned() })
 }
 
 async fn connect_and_login(
@@ -60,16 +91,7 @@ async fn connect_and_login(
     client_id: &ClientId,
     address: &str,
 ) -> Result<Link, ConnectError> {
-    let unreachable =
-        |error| ConnectError::Unreachable { address: address.to_owned(), error: shared_text(error) };
-    let socket = TcpStream::connect((options.host.as_str(), options.port)).await.map_err(unreachable)?;
-    socket.set_nodelay(true).map_err(unreachable)?;
-    let mut link = Link {
-        socket,
-        incoming: BytesMut::new(),
-        offer: ServerOffer::unknown(),
-        address: address.to_owned(),
-    };
+    let mut link = reach(options, address).await?;
     link.send(0, 1, &pb::frame::Body::Connect(connect_request(options, client_id))).await?;
     match link.receive().await? {
         (_, _, pb::frame::Body::Connected(connected)) => link.offer = offer_from_wire(connected, address)?,
@@ -165,7 +187,7 @@ impl Link {
 
     /// Writes encoded frames.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), ConnectError> {
-        self.socket.write_all(bytes).await.map_err(|error| self.lost(shared_text(error)))
+        self.socket.write_all(bytes).await.map_err(|error| self.lost(shared_text(in_words(&error))))
     }
 
     /// Waits for a frame that is no sign of life: channel, request, body.
@@ -184,7 +206,7 @@ impl Link {
                 }
             }
             let read = self.socket.read_buf(&mut self.incoming).await;
-            if read.map_err(|error| self.lost(shared_text(error)))? == 0 {
+            if read.map_err(|error| self.lost(shared_text(in_words(&error))))? == 0 {
                 return Err(self.lost("the server hung up".into()));
             }
         }

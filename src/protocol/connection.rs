@@ -186,6 +186,15 @@ impl Connection {
 
     fn receive_connect(&mut self, frame: WireFrame, out: &mut BytesMut) -> Action {
         let WireFrame { channel, request, body } = frame;
+        if let Body::Other(body) = &body
+            && channel == 0
+            && matches!(**body, Cold::Close(_))
+        {
+            // It only wanted to know whether somebody is there.
+            self.close(None, out);
+            self.end();
+            return Action::Nothing;
+        }
         let connect = match body {
             Body::Other(body) if channel == 0 && request != 0 => match *body {
                 Cold::Connect(connect) => Some(connect),

@@ -22,6 +22,39 @@ fn ping_tells_whether_a_broker_answers() {
 }
 
 #[test]
+fn a_health_check_needs_no_login() {
+    let mut broker = Broker::start();
+    broker.run_with_input(&["user", "put", "guest", "--password-stdin", "--administrator"], b"s3cret\n").ok();
+    broker.run(&["ping"]).fails(1, &["403"]);
+    assert!(broker.run(&["ping", "--no-login"]).ok().starts_with("a broker answers at 127.0.0.1:"));
+    let answer = broker.run(&["ping", "--no-login", "--json"]).json();
+    assert!(answer["answer_us"].is_u64() && answer["server"].is_null(), "{answer}");
+    let connections = run(with_url(&broker, "guest:s3cret", &["list", "connections", "--json"])).json();
+    assert_eq!(connections.as_array().unwrap().len(), 1, "only the one that lists: {connections}");
+    broker.kill();
+    broker.run(&["ping", "--no-login"]).fails(1, &["nothing listens at"]);
+
+    // Something else listens there.
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("leveret://{}", other.local_addr().unwrap());
+    let answering = std::thread::spawn(move || {
+        use std::io::Write;
+        let (mut stream, _) = other.accept().unwrap();
+        stream.write_all(b"220 mail.example.org ESMTP\r\n").unwrap();
+        // Open until the command has gone.
+        std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
+    });
+    run(leveret(&["ping", "--no-login", "--url", &url])).fails(1, &["does not speak Leveret's protocol"]);
+    answering.join().unwrap();
+}
+
+fn with_url(broker: &Broker, login: &str, arguments: &[&str]) -> std::process::Command {
+    let mut command = leveret(arguments);
+    command.args(["--url", &broker.url_as(login, "")]);
+    command
+}
+
+#[test]
 fn status_counts_what_is_there() {
     let broker = Broker::start();
     broker.queue_of("orders", &["a", "b", "c"]);
