@@ -144,6 +144,39 @@ fn requests_are_answered_while_messages_wait() {
 }
 
 #[test]
+fn requests_are_answered_up_to_the_bound_and_those_beyond_it_when_there_is_room() {
+    let served = served();
+    let mut consumer = fill(&served);
+    let mut client = client(&served, &["blocked"]);
+    // Each of them counts for a little more than its body, and the bound is that of ten bodies.
+    for sequence in 1..=9 {
+        publish(&mut client, sequence, "full", BODY);
+    }
+    assert!(matches!(told(&mut client), pb::frame::Body::Blocked(_)));
+    client.declare_queue("within");
+    for sequence in 10..=11 {
+        publish(&mut client, sequence, "full", BODY);
+    }
+    // Behind more than may wait: the answer comes when others have made room.
+    let check = pb::DeclareQueue { name: "beyond".to_owned(), ..Default::default() };
+    client.send(1, 77, pb::frame::Body::DeclareQueue(check));
+    drain(&mut consumer, 4 + 11);
+    let mut answered = false;
+    let mut unblocked = false;
+    while !(answered && unblocked) {
+        let frame = client.next();
+        match frame.body {
+            Body::Other(body) if matches!(*body, pb::frame::Body::QueueDeclared(_)) => {
+                assert_eq!(frame.request, 77);
+                answered = true;
+            }
+            Body::Other(body) if matches!(*body, pb::frame::Body::Unblocked(_)) => unblocked = true,
+            _ => {}
+        }
+    }
+}
+
+#[test]
 fn what_waits_is_published_though_its_publisher_and_its_channel_are_closed() {
     let served = served();
     let mut consumer = fill(&served);
