@@ -5,7 +5,10 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use leveret::client::{Channel, Connection, DeleteQueue, Get, Queue};
+use leveret::client::{
+    Binding, Channel, Connection, DeleteExchange, DeleteQueue, Exchange, ExchangeKind, FieldTable, Get,
+    NewUser, Queue,
+};
 
 use super::{connect, soon};
 use crate::support::Broker;
@@ -150,6 +153,116 @@ async fn a_message_is_handed_out_or_goes_back() {
     .await;
     soon(consumer.cancel()).await.unwrap();
     assert_eq!(broker_counts(&channel).await, (0, 0));
+}
+
+/// A topic exchange with a queue, and a message in it: what each answer of the requests below is told by.
+async fn known(channel: &Channel) {
+    channel.declare_exchange(Exchange::new("news", ExchangeKind::Topic)).await.unwrap();
+    channel.declare_queue(Queue::new("q")).await.unwrap();
+    channel.bind(Binding::to_queue("news", "q", "a.#")).await.unwrap();
+    let publisher = channel.publisher("news", "a.b").open().await.unwrap();
+    soon(publisher.publish("a message").await.unwrap()).await.unwrap();
+}
+
+/// Answers come for what was asked, and not for what somebody stopped waiting for.
+async fn nothing_is_mixed_up(channel: &Channel) {
+    let explained = soon(channel.explain("news", "a.b", &FieldTable::default())).await.unwrap();
+    assert_eq!(explained.queues, ["q"]);
+    assert_eq!(soon(channel.check_queue("q")).await.unwrap().name, "q");
+    assert!(soon(channel.find_queue("absent")).await.unwrap().is_none());
+    let users = soon(channel.list_users()).await.unwrap();
+    assert!(users.iter().any(|user| user.name == "guest"));
+    let exchanges = soon(channel.list_exchanges()).await.unwrap();
+    assert!(exchanges.iter().any(|exchange| exchange.name == "news"));
+}
+
+#[tokio::test]
+async fn whatever_is_asked_may_be_dropped_and_the_next_answer_is_that_of_the_next_request() {
+    let broker = Broker::start();
+    let (_connection, channel) = connect(&broker).await;
+    known(&channel).await;
+    let none = FieldTable::default();
+    for times in 0..POLLS_MAX {
+        // Each with requests behind it, and then all of them in a row.
+        macro_rules! dropped {
+            ($($request:expr),* $(,)?) => {
+                $(
+                    drop(soon(polled($request, times)).await);
+                    nothing_is_mixed_up(&channel).await;
+                )*
+                $(drop(soon(polled($request, times)).await);)*
+                nothing_is_mixed_up(&channel).await;
+            };
+        }
+        dropped![
+            channel.list_exchanges(),
+            channel.list_queues(),
+            channel.find_queue("q"),
+            channel.list_bindings(),
+            channel.list_connections(),
+            channel.list_consumers(),
+            channel.list_users(),
+            channel.list_vhosts(),
+            channel.explain("news", "a.b", &none),
+            channel.explain("nowhere", "a.b", &none),
+            channel.check_exchange("news"),
+            channel.check_exchange("nowhere"),
+            channel.check_queue("nowhere"),
+            channel.purge_queue("nowhere"),
+            channel.declare_exchange(Exchange::new("news", ExchangeKind::Topic)),
+            channel.bind(Binding::to_queue("news", "q", "a.#")),
+            channel.unbind(Binding::to_queue("news", "q", "z")),
+            channel.delete_exchange("nowhere", DeleteExchange::default()),
+            channel.get("nowhere", Get::default()),
+        ];
+    }
+    assert_eq!(broker_counts(&channel).await, (1, 0), "nothing was purged or taken");
+}
+
+#[tokio::test]
+async fn changes_are_made_once_they_were_asked_for_though_nobody_waits() {
+    let broker = Broker::start();
+    let (_connection, channel) = connect(&broker).await;
+    known(&channel).await;
+    for times in 0..POLLS_MAX {
+        let done = times > 0;
+        let name = format!("polled-{times}");
+        let user = NewUser {
+            name: name.clone(),
+            password: "s3cret".to_owned(),
+            administrator: false,
+            vhosts: vec!["/".to_owned()],
+        };
+        drop(soon(polled(channel.put_user(user), times)).await);
+        drop(soon(polled(channel.put_vhost(&name), times)).await);
+        let exchange = Exchange::new(&name, ExchangeKind::Fanout);
+        drop(soon(polled(channel.declare_exchange(exchange), times)).await);
+        drop(soon(polled(channel.bind(Binding::to_queue("news", "q", &name)), times)).await);
+        drop(soon(polled(channel.purge_queue("q"), times)).await);
+        nothing_is_mixed_up(&channel).await;
+        assert_eq!(there(&channel, &name).await, [done; 4], "polled {times} times");
+        assert_eq!(broker_counts(&channel).await, (u64::from(!done), 0), "polled {times} times");
+
+        drop(soon(polled(channel.delete_user(&name), times)).await);
+        drop(soon(polled(channel.delete_vhost(&name), times)).await);
+        drop(soon(polled(channel.delete_exchange(&name, DeleteExchange::default()), times)).await);
+        drop(soon(polled(channel.unbind(Binding::to_queue("news", "q", &name)), times)).await);
+        nothing_is_mixed_up(&channel).await;
+        assert_eq!(there(&channel, &name).await, [false; 4], "polled {times} times");
+        known(&channel).await;
+        soon(channel.purge_queue("q")).await.unwrap();
+        known(&channel).await;
+    }
+}
+
+/// Whether user, vhost, exchange and binding of this name are there.
+async fn there(channel: &Channel, name: &str) -> [bool; 4] {
+    [
+        soon(channel.list_users()).await.unwrap().iter().any(|user| user.name == name),
+        soon(channel.list_vhosts()).await.unwrap().iter().any(|vhost| vhost.name == name),
+        soon(channel.list_exchanges()).await.unwrap().iter().any(|exchange| exchange.name == name),
+        soon(channel.list_bindings()).await.unwrap().iter().any(|binding| binding.routing_key == name),
+    ]
 }
 
 async fn broker_counts(channel: &Channel) -> (u64, u64) {
