@@ -345,13 +345,14 @@ impl Core {
         let (locked, refused) = (mem::take(&mut state.locked), mem::take(&mut state.refused));
         drop(state);
         drop((outgoing, locked, refused));
+        // Whoever is told finds that it is so.
+        self.status.send_replace(Status::Closed(reason.clone()));
         for pending in pending.into_values() {
             pending.fail(RequestError::Closed(reason.clone()));
         }
         for entry in channels.into_values() {
             entry.close(reason);
         }
-        self.status.send_replace(Status::Closed(reason.clone()));
         self.announce(Event::Closed(reason.clone()));
     }
 

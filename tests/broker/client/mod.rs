@@ -8,6 +8,7 @@ mod exclusive;
 mod kills;
 mod publishing;
 mod reconnecting;
+mod rights;
 
 use std::time::Duration;
 
