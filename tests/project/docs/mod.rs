@@ -2,6 +2,7 @@
 //! in README.md does what it says.
 
 mod bounds;
+mod commands;
 mod expression;
 mod fences;
 mod links;
