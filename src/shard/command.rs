@@ -94,7 +94,7 @@ pub enum Command {
         /// The answer.
         reply: oneshot::Sender<u64>,
     },
-    /// Drop ready messages; answers with their number.
+    /// Drop ready messages; answers with their number when the disk has it.
     Purge {
         /// Which queue.
         queue: QueueId,

@@ -1,5 +1,7 @@
 //! Batches on their way to the disk, and who waits for them.
 
+use tokio::sync::oneshot;
+
 use super::command::{Event, Notice, Outlet};
 use super::halt::Halt;
 use super::recounts::Recounts;
@@ -20,6 +22,7 @@ pub(super) const BATCH_BYTES_MAX: usize = 1024 * 1024;
 pub(super) enum Waiting {
     Publish { outlet: Outlet, ticket: u64 },
     Settle { outlet: Outlet, key: ConsumerKey, request: u64 },
+    Purge { reply: oneshot::Sender<Result<u64, Box<Refusal>>>, count: u64 },
     Mark { queue: QueueId, mark: u64 },
 }
 
@@ -84,6 +87,8 @@ impl Shard {
                     Waiting::Settle { outlet, key, request } => {
                         self.send(&outlet, Event::Settled { key, request });
                     }
+                    // Whoever asked may be gone.
+                    Waiting::Purge { reply, count } => drop(reply.send(Ok(count))),
                     Waiting::Mark { queue, mark } => {
                         if let Some(slot) = self.queues.get_mut(&queue) {
                             slot.queue.mark_durable(mark);
@@ -132,6 +137,7 @@ impl Shard {
                 Waiting::Settle { outlet, key, request } => {
                     self.send(&outlet, Event::SettleRefused { key, request: Some(request), refusal });
                 }
+                Waiting::Purge { reply, .. } => drop(reply.send(Err(refusal))),
                 // Its queue ends its consumers.
                 Waiting::Mark { .. } => {}
             }

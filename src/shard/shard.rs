@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::apply::Part;
 use super::batch::BatchBuilder;
 use super::bodies::Bodies;
@@ -283,9 +285,7 @@ impl Shard {
                 // A dropped receiver means that the asker is gone; the queue is deleted all the same.
                 let _ = reply.send(self.delete(queue));
             }
-            Command::Purge { queue, reply } => {
-                let _ = reply.send(self.purge(queue));
-            }
+            Command::Purge { queue, reply } => self.purge(queue, reply),
             Command::Attach { queue, key, limits, outlet } => self.attach(queue, key, limits, outlet),
             Command::Cancel { queue, key } => self.cancel(queue, key),
             Command::Detach { queue, key } => self.detach(queue, key),
@@ -350,9 +350,12 @@ impl Shard {
         }
     }
 
-    fn purge(&mut self, queue: QueueId) -> Result<u64, Box<Refusal>> {
+    /// Answered when it is durable: what was said to be gone does not come back.
+    fn purge(&mut self, queue: QueueId, reply: oneshot::Sender<Result<u64, Box<Refusal>>>) {
         if let Some(what) = &self.failed {
-            return Err(Box::new(log_failed(self.options.id, what)));
+            // Whoever asked may be gone.
+            let _ = reply.send(Err(Box::new(log_failed(self.options.id, what))));
+            return;
         }
         let count = match self.queues.get_mut(&queue) {
             Some(slot) => {
@@ -363,7 +366,7 @@ impl Shard {
             None => 0,
         };
         self.run_effects(queue);
-        Ok(count)
+        self.waiting.push(Waiting::Purge { reply, count });
     }
 
     /// Nothing is recorded of a queue that is there and is this already.

@@ -293,6 +293,35 @@ fn bytes_of_large_messages_are_exact_live_and_after_any_restart() {
 }
 
 #[test]
+fn a_purge_is_answered_when_the_disk_has_it() {
+    let disk = MemoryDisk::new();
+    let mut driver = Driver::open(&disk, 0, &QUEUES);
+    publish(&mut driver, 1, 5);
+    let ask = |driver: &mut Driver| {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        driver.command(Command::Purge { queue: Q, reply });
+        answer
+    };
+    let mut answer = ask(&mut driver);
+    assert!(answer.try_recv().is_err(), "it is not on the disk");
+    let mut driver = after_power_cut(&disk, driver);
+    assert_eq!(driver.peek(Q), [1, 2, 3, 4, 5], "nobody was told that they are gone");
+    let mut answer = ask(&mut driver);
+    driver.settle_down();
+    assert_eq!(answer.try_recv(), Ok(Ok(5)));
+    let mut again = ask(&mut driver);
+    driver.settle_down();
+    assert_eq!(again.try_recv(), Ok(Ok(0)), "of nothing, too");
+    let mut driver = after_power_cut(&disk, driver);
+    assert_eq!(driver.peek(Q), [0u64; 0]);
+    // One under way when the log fails is refused.
+    publish(&mut driver, 6, 1);
+    let mut answer = ask(&mut driver);
+    driver.shard.fail("the disk is gone");
+    assert!(answer.try_recv().unwrap().is_err());
+}
+
+#[test]
 fn what_is_on_its_way_to_a_consumer_is_not_merged_away() {
     let disk = MemoryDisk::new();
     let mut driver = Driver::open(&disk, 0, &QUEUES);

@@ -276,11 +276,15 @@ impl Driver {
         self.command(Command::Settle { queue, key: key(handle), settlements, reply })
     }
 
-    /// How many were dropped; `None`: the log has failed.
+    /// How many were dropped, be it durable or not; `None`: the log has failed.
     pub(super) fn purge(&mut self, queue: QueueId) -> (Option<u64>, Vec<Event>) {
+        let ready = self.shard.queues.get(&queue).map_or(0, |slot| slot.queue.counts().ready);
         let (reply, mut purged) = tokio::sync::oneshot::channel();
         let events = self.command(Command::Purge { queue, reply });
-        (purged.try_recv().unwrap().ok(), events)
+        match purged.try_recv() {
+            Ok(answer) => (answer.ok(), events),
+            Err(_) => (Some(ready), events),
+        }
     }
 
     pub(super) fn delete(&mut self, queue: QueueId) -> (u64, Vec<Event>) {
