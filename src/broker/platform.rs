@@ -1,5 +1,6 @@
 //! What a broker stands on and does not make itself.
 
+use std::error::Error;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +12,23 @@ use crate::storage::{
     DirectLog, DirectLogOptions, Disk, LogOwner, OnProgress, OpenFailure, RealDisk, ShardLog,
 };
 
-/// Fills bytes with random ones, or says why it cannot.
-pub type Randomness = Arc<dyn Fn(&mut [u8]) -> Result<(), String> + Send + Sync>;
+/// Fills bytes with random ones.
+pub type Randomness = Arc<dyn Fn(&mut [u8]) -> Result<(), NoRandomness> + Send + Sync>;
+
+/// There are no random bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoRandomness {
+    /// Why, in the words of who should give them.
+    pub cause: String,
+}
+
+impl fmt::Display for NoRandomness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the operating system gives no random bytes: {}", self.cause)
+    }
+}
+
+impl Error for NoRandomness {}
 
 /// A log that was opened.
 pub struct OpenedLog {
@@ -68,7 +84,7 @@ impl Platform {
         Self { disk, ..Self::of_system() }
     }
 
-    pub(super) fn random<const BYTES: usize>(&self) -> Result<[u8; BYTES], String> {
+    pub(super) fn random<const BYTES: usize>(&self) -> Result<[u8; BYTES], NoRandomness> {
         let mut bytes = [0; BYTES];
         (self.randomness)(&mut bytes)?;
         Ok(bytes)
@@ -99,6 +115,6 @@ fn system_time() -> Timestamp {
     Timestamp(since.as_millis() as u64)
 }
 
-fn system_randomness(bytes: &mut [u8]) -> Result<(), String> {
-    getrandom::fill(bytes).map_err(|error| format!("the operating system gives no random bytes: {error}"))
+fn system_randomness(bytes: &mut [u8]) -> Result<(), NoRandomness> {
+    getrandom::fill(bytes).map_err(|error| NoRandomness { cause: error.to_string() })
 }

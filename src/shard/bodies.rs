@@ -435,9 +435,7 @@ impl Bodies {
         let extent = &mut self.extents[index];
         groups.retain(|group| extent.first <= group.first && group.end() <= extent.end);
         if !groups.is_sorted_by(|one, next| one.end() <= next.first) {
-            let Batches { first, last } = extent.batches;
-            let what = format!("batches {first} to {last} hold messages in another order than theirs");
-            return Err(NotRead::Damaged(what));
+            return Err(NotRead::OutOfOrder(extent.batches));
         }
         self.clear_names();
         let index = self.find(cold.first).expect("it was found a moment ago");

@@ -120,8 +120,7 @@ impl Shard {
                     });
                 }
                 Err(Missing::Unknown) => {
-                    let what = format!("message {} is not in the batch that it came with", run.first);
-                    self.halts.push((queue, Halt::Damaged(what)));
+                    self.halts.push((queue, Halt::Damaged(NotRead::Lost(run.first))));
                     return Some(Effect::Deliver {
                         consumer,
                         run,
@@ -217,8 +216,8 @@ impl Shard {
             "cannot read messages back from the log; the consumers of these queues are ended"
         );
         let halt = match why {
-            NotRead::Disk(error) => Halt::Unread(error.to_string()),
-            NotRead::Damaged(what) => Halt::Damaged(what.clone()),
+            NotRead::Disk(error) => Halt::Unread(error.clone()),
+            why => Halt::Damaged(why.clone()),
         };
         self.halts.extend(waited.into_iter().map(|queue| (queue, halt.clone())));
     }

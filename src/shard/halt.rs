@@ -6,19 +6,21 @@
 
 use super::command::{Event, Outlet};
 use super::durability::log_failed;
+use super::read_back::NotRead;
 use super::shard::{Shard, Slot};
 use crate::model::{BodySequence, Entity, QueueId, Refusal, ReplyCode};
 use crate::queue::{ConsumerKey, Departure, Effect, QueueCommand, SequenceRun, SequenceRuns};
+use crate::storage::{DiskError, LogFailure};
 
 /// Why a queue hands out nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Halt {
     /// The disk did not give back what is next. The next consumer has it tried again.
-    Unread(String),
+    Unread(DiskError),
     /// What the disk has in place of what is next is not what was written.
-    Damaged(String),
+    Damaged(NotRead),
     /// The shard's log failed.
-    LogFailed(String),
+    LogFailed(LogFailure),
 }
 
 impl Shard {
@@ -36,7 +38,7 @@ impl Shard {
             *halted = None;
         }
         let refusal = self.queues.get(&queue)?.halted.as_ref().map(|halt| self.why(halt));
-        refusal.or_else(|| self.failed.as_ref().map(|what| log_failed(self.options.id, what)))
+        refusal.or_else(|| self.failed.as_ref().map(|failure| log_failed(self.options.id, failure)))
     }
 
     fn halt(&mut self, queue: QueueId, halt: Halt) {
@@ -75,19 +77,19 @@ impl Shard {
     pub(super) fn why(&self, halt: &Halt) -> Refusal {
         let shard = self.options.id;
         match halt {
-            Halt::LogFailed(what) => log_failed(shard, what),
-            Halt::Unread(what) => Refusal::new(
+            Halt::LogFailed(failure) => log_failed(shard, failure),
+            Halt::Unread(error) => Refusal::new(
                 ReplyCode::ResourceError,
                 format!(
-                    "a message of the queue could not be read back from the log of shard {shard}: {what}"
+                    "a message of the queue could not be read back from the log of shard {shard}: {error}"
                 ),
             )
             .about(Entity::Queue, "")
             .hint("try again; if it stays so, the operator must look at the broker's disk")
             .retryable(),
-            Halt::Damaged(what) => Refusal::new(
+            Halt::Damaged(why) => Refusal::new(
                 ReplyCode::ResourceError,
-                format!("a message of the queue is damaged in the log of shard {shard}: {what}"),
+                format!("a message of the queue is damaged in the log of shard {shard}: {why}"),
             )
             .about(Entity::Queue, "")
             .hint("purge or delete the queue to give up what it holds; other queues work"),

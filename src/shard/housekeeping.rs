@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::bodies::Batches;
-use super::job::{Job, Work};
+use super::job::{Job, JobPanicked, Work};
 use super::merge::MergePlan;
 use super::shard::Shard;
 use crate::model::Timestamp;
@@ -96,12 +96,12 @@ impl CheckpointJob {
 
 impl CheckpointJob {
     /// What is told if it ends unfinished.
-    pub(super) fn lost(&self, why: &str) -> Kept {
+    pub(super) fn lost(&self, why: JobPanicked) -> Kept {
         let index = self.position.index;
         Kept {
             position: self.position,
             dead: Vec::new(),
-            written: Err(KeepFailure::Owner { index, why: why.to_owned() }),
+            written: Err(KeepFailure::Owner { index, why: why.into() }),
             freed: Ok(0),
             merged: Ok(Merged::default()),
             left: None,

@@ -9,12 +9,14 @@ mod batch;
 mod blocks;
 mod bodies;
 mod checkpoint;
+mod close_failure;
 mod command;
 mod compaction;
 mod consumers;
 mod disk_gauge;
 mod dispatch;
 mod durability;
+mod fault;
 mod flow;
 mod halt;
 mod housekeeping;
@@ -36,6 +38,7 @@ mod tests;
 mod workers;
 
 pub use crate::queue::{ConsumerKey, ConsumerLimits, Outcome, QueueCounts, QueueOptions, TagRange, Taking};
+pub use close_failure::CloseFailure;
 pub use command::{
     Command, DeleteRefusal, Delivery, Event, Notice, Origin, Outlet, Piece, PublishBatch, QueueState,
     SealConditions, Segment, SettleReply, Settlement,

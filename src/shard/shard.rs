@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::apply::Part;
 use super::batch::BatchBuilder;
 use super::bodies::Bodies;
+use super::close_failure::CloseFailure;
 use super::command::{
     Command, DeleteRefusal, Event, Notice, Origin, Outlet, PublishBatch, QueueState, SealConditions, Segment,
 };
@@ -22,7 +23,7 @@ use super::recounts::Recounts;
 use crate::message::MessageRun;
 use crate::model::{Durability, Entity, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
 use crate::queue::{ConsumerKey, Effect, Effects, Queue, QueueOptions};
-use crate::storage::{LogIndex, LogKeeper, LogRoom, ShardLog};
+use crate::storage::{LogFailure, LogIndex, LogKeeper, LogRoom, ShardLog};
 
 /// Messages that need not be durable wait for the disk after all while so much is on its way to it.
 pub(super) const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -66,7 +67,7 @@ pub struct Shard {
     pub(super) waiting: Vec<Waiting>,
     pub(super) handed_over: VecDeque<(LogIndex, Vec<Waiting>)>,
     pub(super) durable: LogIndex,
-    pub(super) failed: Option<String>,
+    pub(super) failed: Option<LogFailure>,
     pub(super) flow: Flow,
     /// Counts of messages that came back and are not recorded.
     pub(super) recounts: Recounts,
@@ -230,19 +231,14 @@ impl Shard {
         self.housekeeping.is_busy()
     }
 
-    pub(super) fn failure(&self) -> Option<&str> {
-        self.failed.as_deref()
+    pub(super) fn failure(&self) -> Option<&LogFailure> {
+        self.failed.as_ref()
     }
 
-    /// What it cannot put on a disk that is full, in a sentence; `None` if nothing waits for room.
-    pub(super) fn stuck(&self) -> Option<String> {
+    /// What it cannot put on a disk that is full; `None` if nothing waits for room.
+    pub(super) fn stuck(&self) -> Option<CloseFailure> {
         let LogRoom::None(error) = &self.room else { return None };
-        let bytes = self.log().pending_bytes();
-        Some(format!(
-            "{bytes} bytes of shard {} could not be written, none of them confirmed: {}",
-            self.options.id,
-            error.shortage()
-        ))
+        Some(CloseFailure::NoRoom { bytes: self.log().pending_bytes(), error: error.clone() })
     }
 
     /// Ends all consumers and logs exactly what was delivered, so that the next start knows it.
@@ -319,8 +315,8 @@ impl Shard {
     pub(super) fn publish(&mut self, publish: PublishBatch) {
         let PublishBatch { origin, run, segments, ticket, outlet, wait_durable, wake_when_taken } = publish;
         let taken_bytes = run.bytes().len();
-        if let Some(what) = &self.failed {
-            let refusal = Box::new(log_failed(self.options.id, what));
+        if let Some(failure) = &self.failed {
+            let refusal = Box::new(log_failed(self.options.id, failure));
             return self.send(&outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
         }
         let behind = self.log().pending_bytes() + self.batch.len() + run.bytes().len();
@@ -351,8 +347,8 @@ impl Shard {
     }
 
     fn purge(&mut self, queue: QueueId) -> Result<u64, Box<Refusal>> {
-        if let Some(what) = &self.failed {
-            return Err(Box::new(log_failed(self.options.id, what)));
+        if let Some(failure) = &self.failed {
+            return Err(Box::new(log_failed(self.options.id, failure)));
         }
         let count = match self.queues.get_mut(&queue) {
             Some(slot) => {

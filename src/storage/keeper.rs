@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Disk, DiskAction, DiskError, LogIndex, ReadFailure, Segment,
+    Disk, DiskAction, DiskError, LogIndex, OwnerFault, ReadFailure, Segment,
     body_reader::BodyReader,
     checkpoint::{Checkpoint, KEPT, STATE_BYTES_MAX},
     handover::Handover,
@@ -105,8 +105,8 @@ pub enum KeepFailure {
     Owner {
         /// Which one.
         index: LogIndex,
-        /// Why, in a sentence.
-        why: String,
+        /// Why.
+        why: OwnerFault,
     },
     /// A batch could not be read.
     Read(ReadFailure),
@@ -134,7 +134,14 @@ impl fmt::Display for KeepFailure {
     }
 }
 
-impl Error for KeepFailure {}
+impl Error for KeepFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Owner { why, .. } => Some(why.error()),
+            _ => None,
+        }
+    }
+}
 
 impl From<DiskError> for KeepFailure {
     fn from(error: DiskError) -> Self {

@@ -5,6 +5,8 @@
 
 use std::{
     collections::VecDeque,
+    error::Error,
+    fmt,
     io::{self, IoSlice},
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,8 +16,8 @@ use bytes::Bytes;
 
 use super::{
     Access, CHECKPOINT_VERSION, CheckpointFault, Cut, Damage, DirectLogOptions, Disk, DiskAction, DiskError,
-    DiskFile, FrameFault, LogIndex, NodeId, OpenFailure, RaftState, RecoveredBatch, RecoveryReport,
-    SegmentFault, Term, UnusableCheckpoint,
+    DiskFile, FrameFault, LogIndex, NodeId, OpenFailure, OwnerFault, RaftState, RecoveredBatch,
+    RecoveryReport, SegmentFault, Term, UnusableCheckpoint,
     appender::Appender,
     checkpoint::Checkpoint,
     disk::write_all_at,
@@ -37,22 +39,34 @@ pub trait LogOwner {
     /// there before is void.
     ///
     /// # Errors
-    /// Why it cannot make sense of the state, in a sentence. The log is not opened then.
-    fn restore(&mut self, state: Bytes) -> Result<(), String>;
+    /// Why it cannot make sense of the state. The log is not opened then.
+    fn restore(&mut self, state: Bytes) -> Result<(), OwnerFault>;
 
     /// Takes the next batch.
     ///
     /// # Errors
-    /// Why it cannot make sense of the batch, in a sentence. The log is not opened then.
-    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), String>;
+    /// Why it cannot make sense of the batch. The log is not opened then.
+    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), OwnerFault>;
 }
 
-impl<F: FnMut(RecoveredBatch) -> Result<(), String>> LogOwner for F {
-    fn restore(&mut self, _state: Bytes) -> Result<(), String> {
-        Err("there is a checkpoint, and nobody here writes any".to_owned())
+/// What an owner without checkpoints has against one.
+#[derive(Debug)]
+struct NoCheckpoints;
+
+impl fmt::Display for NoCheckpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("there is a checkpoint, and nobody here writes any")
+    }
+}
+
+impl Error for NoCheckpoints {}
+
+impl<F: FnMut(RecoveredBatch) -> Result<(), OwnerFault>> LogOwner for F {
+    fn restore(&mut self, _state: Bytes) -> Result<(), OwnerFault> {
+        Err(NoCheckpoints.into())
     }
 
-    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), String> {
+    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), OwnerFault> {
         self(batch)
     }
 }

@@ -7,11 +7,12 @@ use prost::Message;
 
 use super::catalog::{Catalog, Changed, VhostState};
 use super::entry::Entry;
+use super::fault::RecordFault;
 use super::record::Records;
 use crate::model::VhostName;
 use crate::routing::{Binding, Destination, ExchangeDefinition, RoutingTable};
 use crate::shard::{Workers, run_blocking};
-use crate::storage::{KeepFailure, LogKeeper, LogOwner, LogPosition, RecoveredBatch};
+use crate::storage::{KeepFailure, LogKeeper, LogOwner, LogPosition, OwnerFault, RecoveredBatch};
 
 /// With less in its log a catalog does not need a checkpoint: a start reads this in no time.
 const CHECKPOINT_BYTES_MIN: u64 = 1024 * 1024;
@@ -35,13 +36,13 @@ impl Catalog {
         Records { records: entries.iter().filter_map(Entry::record).collect() }
     }
 
-    fn replay_records(&mut self, records: Bytes) -> Result<(), String> {
-        let records = Records::decode(records).map_err(|error| error.to_string())?;
+    fn replay_records(&mut self, records: Bytes) -> Result<(), RecordFault> {
+        let records = Records::decode(records).map_err(RecordFault::Malformed)?;
         let mut changed = Changed::default();
         for record in records.records {
             let entry = Entry::of(record)?;
             if let Some(vhost) = entry.needs_vhost().filter(|vhost| !self.vhosts.contains_key(*vhost)) {
-                return Err(format!("a record for vhost '{vhost}', which does not exist"));
+                return Err(RecordFault::NoVhost(vhost.clone()));
             }
             self.apply(&entry, &mut changed);
         }
@@ -79,13 +80,13 @@ impl VhostState {
 }
 
 impl LogOwner for Catalog {
-    fn restore(&mut self, state: Bytes) -> Result<(), String> {
+    fn restore(&mut self, state: Bytes) -> Result<(), OwnerFault> {
         *self = Self::default();
-        self.replay_records(state)
+        Ok(self.replay_records(state)?)
     }
 
-    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), String> {
-        self.replay_records(batch.payload)
+    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), OwnerFault> {
+        Ok(self.replay_records(batch.payload)?)
     }
 }
 

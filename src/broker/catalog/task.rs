@@ -361,14 +361,14 @@ impl Stopped {
     /// `None` if it is in memory.
     ///
     /// # Errors
-    /// What could not be put on disk, in a sentence.
+    /// Why not all of it could be put on disk.
     pub(in crate::broker) async fn close(
         self,
         shards: Vec<(ShardId, KnownLog)>,
-    ) -> Result<Option<KnownLog>, String> {
+    ) -> Result<Option<KnownLog>, Refusal> {
         let Self(mut task) = self;
         if let Some(refusal) = task.failed {
-            return Err(refusal.text);
+            return Err(refusal);
         }
         if task.log.known().is_none() {
             return Ok(None);
@@ -379,7 +379,7 @@ impl Stopped {
             .map(|(shard, log)| Entry::ShardLog(shard, log))
             .collect();
         let records = entries.iter().filter_map(Entry::record).collect();
-        task.make_durable(records).await.map_err(|refusal| refusal.text)?;
+        task.make_durable(records).await?;
         entries.iter().for_each(|entry| task.applied.apply(entry, &mut Changed::default()));
         if task.keeper.has_news() {
             task.write_checkpoint().await;

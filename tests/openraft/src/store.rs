@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use leveret::model::{BodySequence, Timestamp};
 use leveret::storage::{
-    Batch, BodyRead, DirectLog, DirectLogOptions, LogIndex, LogOwner, RaftState, RealDisk, RecoveredBatch,
+    Batch, BodyRead, DirectLog, DirectLogOptions, LogIndex, LogOwner, OwnerFault, RaftState, RealDisk, RecoveredBatch,
     ShardLog,
 };
 use openraft::entry::RaftEntry;
@@ -43,12 +43,12 @@ struct Opened {
 struct Replay<'a>(&'a mut Vec<Operations>);
 
 impl LogOwner for Replay<'_> {
-    fn restore(&mut self, _state: Bytes) -> Result<(), String> {
+    fn restore(&mut self, _state: Bytes) -> Result<(), OwnerFault> {
         // What a checkpoint holds is the broker's own; the machine begins behind it.
         Ok(())
     }
 
-    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), String> {
+    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), OwnerFault> {
         if let EntryPayload::Normal(operations) = payload(batch) {
             self.0.push(operations);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use leveret::model::{BodySequence, Timestamp};
 use leveret::storage::{
-    Batch, DirectLog, DirectLogOptions, LogIndex, LogOwner, NodeId, OnProgress, RealDisk, RecoveredBatch,
+    Batch, DirectLog, DirectLogOptions, LogIndex, LogOwner, NodeId, OnProgress, OwnerFault, RealDisk, RecoveredBatch,
     ShardLog, Term,
 };
 use leveret_openraft::{Config, Machine, NoNetwork, Operations, Store};
@@ -28,12 +28,12 @@ struct Replayed {
 }
 
 impl LogOwner for Replayed {
-    fn restore(&mut self, state: Bytes) -> Result<(), String> {
+    fn restore(&mut self, state: Bytes) -> Result<(), OwnerFault> {
         self.state = Some(state);
         Ok(())
     }
 
-    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), String> {
+    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), OwnerFault> {
         self.batches.push(batch);
         Ok(())
     }

@@ -11,8 +11,8 @@ use leveret::{
     model::{BodySequence, Timestamp},
     storage::{
         Batch, DirectLogOptions, Disk, DiskAction, DiskError, KeepFailure, Kept, LogFailure, LogIndex,
-        LogKeeper, LogOwner, LogRoom, Merged, OpenFailure, ReadFailure, RecoveredBatch, RecoveryReport,
-        Segment, Selection, ShardLog,
+        LogKeeper, LogOwner, LogRoom, Merged, OpenFailure, OwnerFault, ReadFailure, RecoveredBatch,
+        RecoveryReport, Segment, Selection, ShardLog,
         testing::{MemoryDisk, Seeded, SteppedLog},
     },
 };
@@ -33,13 +33,13 @@ pub(crate) struct Replayed {
 }
 
 impl LogOwner for Replayed {
-    fn restore(&mut self, state: Bytes) -> Result<(), String> {
+    fn restore(&mut self, state: Bytes) -> Result<(), OwnerFault> {
         assert!(self.state.is_none() && self.batches.is_empty(), "the state comes once, and first");
         self.state = Some(state);
         Ok(())
     }
 
-    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), String> {
+    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), OwnerFault> {
         self.batches.push(batch);
         Ok(())
     }
@@ -323,12 +323,12 @@ impl Rig {
 struct OneInThree;
 
 impl Selection for OneInThree {
-    fn keep(&mut self, batch: &RecoveredBatch) -> Result<Option<Kept>, String> {
+    fn keep(&mut self, batch: &RecoveredBatch) -> Result<Option<Kept>, OwnerFault> {
         let kept = Kept { payload: vec![batch.payload.clone()], operations: batch.bodies };
         Ok(is_kept(batch.index.0).then_some(kept))
     }
 
-    fn end(&mut self) -> Result<(), String> {
+    fn end(&mut self) -> Result<(), OwnerFault> {
         Ok(())
     }
 }
