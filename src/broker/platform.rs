@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::model::{Clock, Timestamp};
 use crate::shard::{RuntimeWorkers, Workers};
 use crate::storage::{
-    DirectLog, DirectLogOptions, Disk, LogOwner, OnProgress, OpenFailure, RealDisk, ShardLog,
+    DirectLog, DirectLogOptions, Disk, Machine, OnProgress, OpenFailure, RealDisk, ShardLog,
 };
 
 /// Fills bytes with random ones.
@@ -45,7 +45,7 @@ pub type OpenLog = Arc<
             &Path,
             DirectLogOptions,
             OnProgress,
-            &mut dyn LogOwner,
+            &mut dyn Machine,
         ) -> Result<OpenedLog, OpenFailure>
         + Send
         + Sync,
@@ -103,7 +103,7 @@ fn open_direct_log(
     directory: &Path,
     options: DirectLogOptions,
     on_progress: OnProgress,
-    owner: &mut dyn LogOwner,
+    owner: &mut dyn Machine,
 ) -> Result<OpenedLog, OpenFailure> {
     let log = DirectLog::open(disk, directory, options, on_progress, owner)?;
     let told = log.recovery().told();

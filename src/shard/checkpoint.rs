@@ -20,7 +20,7 @@ use super::recovery::RECOVERED;
 use super::shard::{Shard, Slot};
 use crate::model::QueueId;
 use crate::queue::{Queue, SEQUENCE_MAX};
-use crate::storage::{LogIndex, LogOwner, OwnerFault, RecoveredBatch};
+use crate::storage::LogIndex;
 
 const VERSION: u8 = 2;
 /// Without what queues are.
@@ -44,7 +44,7 @@ impl Shard {
         vec![out.into()]
     }
 
-    fn read_state(&mut self, mut state: &[u8]) -> Result<(), StateFault> {
+    pub(super) fn read_state(&mut self, mut state: &[u8]) -> Result<(), StateFault> {
         let rest = &mut state;
         let version = rest.split_off_first();
         let declared = version == Some(&VERSION);
@@ -163,14 +163,4 @@ impl Bodies {
 
 fn number(rest: &mut &[u8]) -> Result<u64, StateFault> {
     decode_varint(rest).map_err(|_| StateFault::Number)
-}
-
-impl LogOwner for Shard {
-    fn restore(&mut self, state: Bytes) -> Result<(), OwnerFault> {
-        Ok(self.read_state(&state)?)
-    }
-
-    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), OwnerFault> {
-        Ok(self.replay_batch(&batch)?)
-    }
 }

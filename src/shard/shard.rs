@@ -115,7 +115,7 @@ pub(super) struct Slot {
 }
 
 impl Shard {
-    /// A shard without queues whose log is not open yet: next comes the log that makes it what it was ([`LogOwner`](crate::storage::LogOwner)), then
+    /// A shard without queues whose log is not open yet: next comes the log that makes it what it was ([`Machine`](crate::storage::Machine)), then
     /// [`Shard::start`].
     pub fn new(options: ShardOptions, notices: Arc<Mailbox<Notice>>) -> Self {
         Self {

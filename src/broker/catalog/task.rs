@@ -21,7 +21,7 @@ use crate::broker::broker::Shared;
 use crate::broker::vhost::{QueueDefinition, Vhost};
 use crate::model::{BodySequence, QueueId, QueueName, Refusal, ReplyCode, ShardId, Timestamp, VhostName};
 use crate::shard::{Command, Mailbox, Notice, QueueOptions};
-use crate::storage::{Batch, DiskError, KnownLog, LogRoom, ShardLog};
+use crate::storage::{Batch, DiskError, KnownLog, LogRoom, Machine, ShardLog, Snapshot};
 
 /// A request and where its answer goes; nobody waits for requests that the broker makes itself.
 #[derive(Debug)]
@@ -126,8 +126,8 @@ impl CatalogTask {
     /// Between batches everything that the catalog knows is durable, unless its log failed or has no room.
     async fn write_checkpoint(&mut self) {
         if self.failed.is_none() && self.log.progress().failed.is_none() && self.log.idle() {
-            let (position, records) = (self.log.position(), self.applied.records());
-            self.keeper.write(position, records, &self.shared.platform.workers).await;
+            let snapshot = Snapshot { position: self.log.position(), state: self.applied.snapshot() };
+            self.keeper.write(snapshot, &self.shared.platform.workers).await;
         }
     }
 
