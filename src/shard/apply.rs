@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 
-use super::shard::{Shard, Slot};
+use super::shard::Shard;
+use super::slot::Slot;
 use crate::model::{BodySequence, QueueId};
 use crate::queue::{QueueCommand, QueueOptions};
 use crate::storage::{Machine, OwnerFault, RecoveredBatch};

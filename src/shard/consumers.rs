@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::command::{Event, Outlet, SettleReply, Settlement};
 use super::durability::Waiting;
-use super::shard::{Shard, queue_deleted};
+use super::queues::queue_deleted;
+use super::shard::Shard;
 use crate::model::{DeliveryTag, Entity, QueueId, Refusal, ReplyCode};
 use crate::queue::{AttachRefusal, ConsumerKey, ConsumerLimits, Taking, UnknownTag};
 

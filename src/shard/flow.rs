@@ -9,7 +9,8 @@
 use std::collections::BTreeMap;
 
 use super::command::{Outlet, Segment};
-use super::shard::{Shard, Slot};
+use super::shard::Shard;
+use super::slot::Slot;
 use crate::model::{QueueId, Timestamp};
 
 /// A queue that has so much ready for its consumers lets its publishers wait, until it has half of that.

@@ -7,9 +7,9 @@
 use super::command::{Event, Outlet};
 use super::durability::log_failed;
 use super::read_back::NotRead;
-use super::shard::{Shard, Slot};
-use crate::model::{BodySequence, Entity, QueueId, Refusal, ReplyCode};
-use crate::queue::{ConsumerKey, Departure, Effect, QueueCommand, SequenceRun, SequenceRuns};
+use super::shard::Shard;
+use crate::model::{Entity, QueueId, Refusal, ReplyCode};
+use crate::queue::{ConsumerKey, Effect};
 use crate::storage::{DiskError, LogFailure};
 
 /// Why a queue hands out nothing.
@@ -95,52 +95,4 @@ impl Shard {
             .hint("purge or delete the queue to give up what it holds; other queues work"),
         }
     }
-}
-
-impl Slot {
-    /// What waits to be read for one consumer, or for all, was never on its way. Returns the readers of single messages
-    /// that are to be told, once for each message.
-    pub(super) fn take_back(&mut self, of: Option<ConsumerKey>) -> Vec<ConsumerKey> {
-        let (mut readers, mut taken) = (Vec::new(), Vec::new());
-        let queue = &mut self.queue;
-        self.stalled.retain(|effect| match effect {
-            Effect::Deliver { consumer, run, first_tag, .. } if of.is_none_or(|of| of == *consumer) => {
-                queue.take_back(*consumer, *first_tag, *run);
-                taken.push(*run);
-                readers.extend((!consumer.is_consumer()).then_some(*consumer));
-                false
-            }
-            _ => true,
-        });
-        taken.sort_unstable_by_key(|run| run.first);
-        // Messages that need no acknowledgement are not settled by having been taken back.
-        self.stalled.retain_mut(|effect| match effect {
-            Effect::Append(QueueCommand::Settle(Departure::NoAck, runs)) => {
-                *runs = without(runs, &taken);
-                !runs.is_empty()
-            }
-            _ => true,
-        });
-        readers
-    }
-
-    /// Ends all that are consumers in the full sense, and returns those that did not ask for it.
-    fn end_consumers(&mut self, effects: &mut Vec<Effect>) -> Vec<(ConsumerKey, Outlet)> {
-        let keys: Vec<ConsumerKey> = self.queue.live_consumers().collect();
-        keys.iter().for_each(|key| self.queue.cancel(*key, effects));
-        self.outlets.iter().filter(|(key, _)| keys.contains(key)).cloned().collect()
-    }
-}
-
-/// The sequences that are in none of `taken`, which are sorted and do not overlap.
-fn without(runs: &SequenceRuns, taken: &[SequenceRun]) -> SequenceRuns {
-    let is_taken = |sequence: u64| {
-        let next = taken.partition_point(|run| run.first.0 <= sequence);
-        next.checked_sub(1).is_some_and(|at| sequence - taken[at].first.0 < taken[at].count)
-    };
-    let mut rest = SequenceRuns::default();
-    runs.sequences()
-        .filter(|sequence| !is_taken(*sequence))
-        .for_each(|sequence| rest.push(BodySequence(sequence)));
-    rest
 }

@@ -26,12 +26,14 @@ mod memory;
 mod merge;
 mod operation;
 mod out_of_service;
+mod queues;
 mod read_back;
 mod reading;
 mod recent;
 mod recounts;
 mod recovery;
 mod shard;
+mod slot;
 mod task;
 #[cfg(test)]
 mod tests;

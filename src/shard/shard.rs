@@ -7,9 +7,7 @@ use super::apply::Part;
 use super::batch::BatchBuilder;
 use super::bodies::Bodies;
 use super::close_failure::CloseFailure;
-use super::command::{
-    Command, DeleteRefusal, Event, Notice, Origin, Outlet, PublishBatch, QueueState, SealConditions, Segment,
-};
+use super::command::{Command, Event, Notice, Origin, Outlet, PublishBatch, Segment};
 use super::disk_gauge::DiskGauge;
 use super::durability::{BATCH_BYTES_MAX, Waiting, log_failed};
 use super::flow::Flow;
@@ -20,9 +18,10 @@ use super::mailbox::Mailbox;
 use super::memory::MemoryGauge;
 use super::reading::Reading;
 use super::recounts::Recounts;
+use super::slot::Slot;
 use crate::message::MessageRun;
 use crate::model::{Durability, Entity, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
-use crate::queue::{ConsumerKey, Effect, Effects, Queue, QueueOptions};
+use crate::queue::{ConsumerKey, Effect, Effects};
 use crate::storage::{LogFailure, LogIndex, LogKeeper, LogRoom, ShardLog};
 
 /// Messages that need not be durable wait for the disk after all while so much is on its way to it.
@@ -85,33 +84,6 @@ pub struct Shard {
     pub(super) keeper: Option<Arc<dyn LogKeeper>>,
     pub(super) housekeeping: Housekeeping,
     pub(super) notices: Arc<Mailbox<Notice>>,
-}
-
-pub(super) struct Slot {
-    pub(super) queue: Queue,
-    /// The log has what the queue is. Versions before did not tell it.
-    pub(super) declared: bool,
-    pub(super) dirty: bool,
-    /// It is about to be deleted and takes no more consumers.
-    pub(super) sealed: bool,
-    /// Its last consumer has left, and that was told: it is about to be deleted, unless another comes first.
-    pub(super) unused: bool,
-    pub(super) outlets: Vec<(ConsumerKey, Outlet)>,
-    /// Effects that wait, in order, for bodies to be read back.
-    pub(super) stalled: VecDeque<Effect>,
-    /// It waits for one of them.
-    pub(super) loading: bool,
-    /// The extent that was read back from which it delivered last.
-    pub(super) reads_in: Option<u64>,
-    /// Single requests that are not answered yet, in order: there are messages, but they wait for bodies or for the
-    /// delivery mark.
-    pub(super) gets: VecDeque<(ConsumerKey, Outlet)>,
-    /// Consumers whose last deliveries are among the stalled ones.
-    pub(super) cancelled: Vec<(ConsumerKey, Outlet)>,
-    /// Until then its consumers count as too slow to be waited for.
-    pub(super) slow_until: Timestamp,
-    /// Why it hands out nothing.
-    pub(super) halted: Option<Halt>,
 }
 
 impl Shard {
@@ -346,33 +318,6 @@ impl Shard {
         }
     }
 
-    fn purge(&mut self, queue: QueueId) -> Result<u64, Box<Refusal>> {
-        if let Some(failure) = &self.failed {
-            return Err(Box::new(log_failed(self.options.id, failure)));
-        }
-        let count = match self.queues.get_mut(&queue) {
-            Some(slot) => {
-                // What could not be handed out leaves with the rest.
-                slot.halted = None;
-                slot.queue.purge(&mut self.effects)
-            }
-            None => 0,
-        };
-        self.run_effects(queue);
-        Ok(count)
-    }
-
-    /// Nothing is recorded of a queue that is there and is this already.
-    pub(super) fn create(&mut self, queue: QueueId, options: QueueOptions) {
-        let options = QueueOptions { logged: self.logged, ..options };
-        if self.queues.get(&queue).is_some_and(|slot| slot.queue.options() == options && slot.declared) {
-            return;
-        }
-        self.batch.begin(self.now);
-        self.batch.declare(queue, options);
-        self.apply_declare(queue, options);
-    }
-
     fn take_in(&mut self, origin: &Arc<Origin>, run: &MessageRun, segments: &[Segment]) {
         let parts = segments.iter().map(|segment| Part {
             start: run.start(segment.first as usize) as u32,
@@ -398,106 +343,6 @@ impl Shard {
         segments.retain(|segment| !segment.queues.is_empty());
         segments
     }
-
-    /// A queue that is gone already can be deleted, too.
-    fn seal(&mut self, queue: QueueId, conditions: SealConditions) -> Result<(), DeleteRefusal> {
-        let Some(slot) = self.queues.get_mut(&queue) else { return Ok(()) };
-        let counts = slot.queue.counts();
-        if conditions.if_unused && counts.consumers > 0 {
-            return Err(DeleteRefusal::InUse);
-        }
-        if conditions.if_empty && counts.ready > 0 {
-            return Err(DeleteRefusal::NotEmpty);
-        }
-        slot.sealed = true;
-        Ok(())
-    }
-
-    fn unseal(&mut self, queue: QueueId) {
-        if let Some(slot) = self.queues.get_mut(&queue) {
-            (slot.sealed, slot.unused) = (false, false);
-        }
-    }
-
-    pub(super) fn delete(&mut self, queue: QueueId) -> u64 {
-        let Some(slot) = self.queues.get_mut(&queue) else { return 0 };
-        let ready = slot.queue.counts().ready;
-        let consumers: Vec<ConsumerKey> = slot.queue.consumers().collect();
-        for key in consumers {
-            if let Some(outlet) = self.outlet(queue, key)
-                && key.is_consumer()
-            {
-                self.send(
-                    &outlet,
-                    Event::ConsumerEnded { queue, key, reason: "its queue was deleted".to_owned() },
-                );
-            }
-        }
-        self.batch.begin(self.now);
-        self.batch.delete(queue);
-        self.apply_delete(queue);
-        ready
-    }
-
-    /// Drops a queue and all that it holds.
-    pub(super) fn forget(&mut self, queue: QueueId) {
-        let Some(mut slot) = self.queues.remove(&queue) else { return };
-        self.bodies.move_reader(queue, slot.reads_in, None);
-        for run in slot.queue.contents().runs() {
-            self.bodies.release(*run);
-        }
-        for effect in slot.stalled {
-            if let Effect::Release(run) = effect {
-                self.bodies.release(run);
-            }
-        }
-        for (key, outlet) in slot.gets {
-            self.send(&outlet, Event::Got { key, message: Err(Box::new(queue_deleted())), ready: 0 });
-        }
-        for (key, outlet) in slot.cancelled {
-            self.send(&outlet, Event::Cancelled { key });
-        }
-    }
-
-    pub(super) fn inspect(&self, id: QueueId) -> Option<QueueState> {
-        let Slot { queue, halted, sealed, unused, .. } = self.queues.get(&id)?;
-        let consumers = queue
-            .consumers()
-            .filter(|key| key.is_consumer())
-            .filter_map(|key| queue.consumer_state(key).map(|(limits, unsettled)| (key, limits, unsettled)))
-            .collect();
-        let fault = halted.as_ref().map(|halt| self.why(halt).text.into());
-        Some(QueueState { queue: id, counts: queue.counts(), consumers, fault, is_going: *sealed || *unused })
-    }
-}
-
-impl Slot {
-    /// A queue of which the log does not say what it is.
-    pub(super) fn undeclared(queue: Queue) -> Self {
-        Self { declared: false, ..Self::of(queue) }
-    }
-
-    pub(super) fn new(options: QueueOptions) -> Self {
-        Self::of(Queue::new(options))
-    }
-
-    pub(super) fn of(queue: Queue) -> Self {
-        Self {
-            queue,
-            declared: true,
-            dirty: false,
-            sealed: false,
-            unused: false,
-            outlets: Vec::new(),
-            stalled: VecDeque::new(),
-            loading: false,
-            reads_in: None,
-            gets: VecDeque::new(),
-            cancelled: Vec::new(),
-            slow_until: Timestamp::default(),
-            halted: None,
-        }
-    }
 }
 
 /// Where messages end that are copied one behind the other.
@@ -509,10 +354,6 @@ fn ends_of<'a>(parts: impl Iterator<Item = Part<'a>>) -> Vec<u32> {
         written = ends.last().copied().unwrap_or(0);
     }
     ends
-}
-
-pub(super) fn queue_deleted() -> Refusal {
-    Refusal::new(ReplyCode::NotFound, "the queue was deleted a moment ago").about(Entity::Queue, "")
 }
 
 pub(super) fn no_room(shard: ShardId, disk: &DiskGauge) -> Refusal {
