@@ -23,11 +23,11 @@ impl Shard {
         for queue in dirty {
             let Some(slot) = self.queues.get_mut(&queue) else { continue };
             slot.dirty = false;
-            if !slot.gets.is_empty() {
+            if !slot.attached.gets.is_empty() {
                 self.serve_gets(queue);
             }
             if let Some(slot) = self.queues.get_mut(&queue)
-                && slot.stalled.is_empty()
+                && slot.attached.stalled.is_empty()
             {
                 slot.queue.deliver(&mut self.effects);
                 self.run_effects(queue);
@@ -55,7 +55,7 @@ impl Shard {
                 }
                 Effect::Unused => {
                     if let Some(slot) = self.queues.get_mut(&queue) {
-                        slot.unused = true;
+                        slot.attached.unused = true;
                     }
                     // The broker is gone only when the process ends.
                     let _ = self.notices.push(Notice::QueueUnused { queue });
@@ -80,9 +80,9 @@ impl Shard {
 
     pub(super) fn run_or_stall(&mut self, queue: QueueId, effect: Effect) {
         let Some(slot) = self.queues.get_mut(&queue) else { return };
-        let rest = if slot.stalled.is_empty() { self.try_run(queue, effect) } else { Some(effect) };
+        let rest = if slot.attached.stalled.is_empty() { self.try_run(queue, effect) } else { Some(effect) };
         if let (Some(rest), Some(slot)) = (rest, self.queues.get_mut(&queue)) {
-            slot.stalled.push_back(rest);
+            slot.attached.stalled.push_back(rest);
         }
     }
 
@@ -157,8 +157,8 @@ impl Shard {
     fn wait_for(&mut self, queue: QueueId, first: BodySequence) {
         self.note_reader(queue, None);
         let Some(slot) = self.queues.get_mut(&queue) else { return };
-        if !slot.loading {
-            slot.loading = true;
+        if !slot.attached.loading {
+            slot.attached.loading = true;
             self.reading.wait(queue, first.0);
         }
     }
@@ -166,9 +166,9 @@ impl Shard {
     /// A queue's deliveries come from this extent that was read back now, or from none.
     pub(super) fn note_reader(&mut self, queue: QueueId, extent: Option<u64>) {
         if let Some(slot) = self.queues.get_mut(&queue)
-            && slot.reads_in != extent
+            && slot.attached.reads_in != extent
         {
-            let before = std::mem::replace(&mut slot.reads_in, extent);
+            let before = std::mem::replace(&mut slot.attached.reads_in, extent);
             self.bodies.move_reader(queue, before, extent);
         }
     }
@@ -224,17 +224,19 @@ impl Shard {
 
     pub(super) fn resume(&mut self, queue: QueueId) {
         if let Some(slot) = self.queues.get_mut(&queue) {
-            slot.loading = false;
+            slot.attached.loading = false;
         }
-        while let Some(effect) = self.queues.get_mut(&queue).and_then(|slot| slot.stalled.pop_front()) {
+        while let Some(effect) =
+            self.queues.get_mut(&queue).and_then(|slot| slot.attached.stalled.pop_front())
+        {
             if let Some(rest) = self.try_run(queue, effect) {
                 if let Some(slot) = self.queues.get_mut(&queue) {
-                    slot.stalled.push_front(rest);
+                    slot.attached.stalled.push_front(rest);
                 }
                 return;
             }
         }
-        let cancelled = self.queues.get_mut(&queue).map(|slot| std::mem::take(&mut slot.cancelled));
+        let cancelled = self.queues.get_mut(&queue).map(|slot| std::mem::take(&mut slot.attached.cancelled));
         for (key, outlet) in cancelled.into_iter().flatten() {
             self.send(&outlet, Event::Cancelled { key });
         }
@@ -278,7 +280,7 @@ impl Shard {
 
     pub(super) fn outlet(&self, queue: QueueId, key: ConsumerKey) -> Option<Outlet> {
         let slot = self.queues.get(&queue)?;
-        slot.outlets.iter().find(|(other, _)| *other == key).map(|(_, outlet)| Arc::clone(outlet))
+        slot.attached.outlets.iter().find(|(other, _)| *other == key).map(|(_, outlet)| Arc::clone(outlet))
     }
 
     pub(super) fn mark_dirty(&mut self, queue: QueueId) {

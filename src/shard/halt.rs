@@ -33,11 +33,11 @@ impl Shard {
 
     /// What a consumer is told that comes to a queue which hands out nothing; `None` if it does, or may.
     pub(super) fn refuses_consumers(&mut self, queue: QueueId) -> Option<Refusal> {
-        let halted = &mut self.queues.get_mut(&queue)?.halted;
+        let halted = &mut self.queues.get_mut(&queue)?.attached.halted;
         if matches!(halted, Some(Halt::Unread(_))) {
             *halted = None;
         }
-        let refusal = self.queues.get(&queue)?.halted.as_ref().map(|halt| self.why(halt));
+        let refusal = self.queues.get(&queue)?.attached.halted.as_ref().map(|halt| self.why(halt));
         refusal.or_else(|| self.failed.as_ref().map(|failure| log_failed(self.options.id, failure)))
     }
 
@@ -45,23 +45,23 @@ impl Shard {
         let refusal = self.why(&halt);
         self.note_reader(queue, None);
         let Some(slot) = self.queues.get_mut(&queue) else { return };
-        slot.loading = false;
-        slot.halted = Some(halt);
+        slot.attached.loading = false;
+        slot.attached.halted = Some(halt);
         let readers = slot.take_back(None);
         // What is left does not wait for messages.
-        self.effects.extend(slot.stalled.drain(..));
+        self.effects.extend(slot.attached.stalled.drain(..));
         self.run_effects(queue);
         let Some(slot) = self.queues.get_mut(&queue) else { return };
-        let cancelled = std::mem::take(&mut slot.cancelled);
+        let cancelled = std::mem::take(&mut slot.attached.cancelled);
         let ended = slot.end_consumers(&mut self.effects);
         // It was ended, not left: a queue that goes with its last consumer keeps what it holds.
         self.effects.retain(|effect| *effect != Effect::Unused);
         let ready = slot.queue.counts().ready;
         let mut gets: Vec<(ConsumerKey, Outlet)> = Vec::new();
         for key in readers {
-            gets.extend(slot.outlets.iter().find(|(other, _)| *other == key).cloned());
+            gets.extend(slot.attached.outlets.iter().find(|(other, _)| *other == key).cloned());
         }
-        gets.extend(slot.gets.drain(..));
+        gets.extend(slot.attached.gets.drain(..));
         for (key, outlet) in gets {
             let message = Err(Box::new(refusal.clone()));
             self.send(&outlet, Event::Got { key, message, ready });

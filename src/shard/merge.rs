@@ -149,7 +149,7 @@ impl Shard {
 
 /// Messages of a range that were handed out and have not gone out.
 fn on_their_way(slot: &Slot, range: &Range<u64>) -> impl Iterator<Item = u64> {
-    let runs = slot.stalled.iter().filter_map(|effect| match effect {
+    let runs = slot.attached.stalled.iter().filter_map(|effect| match effect {
         Effect::Deliver { run, .. } => Some(run.first.0..run.first.0 + run.count),
         Effect::Append(_) | Effect::Release(_) | Effect::CameBack | Effect::Unused => None,
     });

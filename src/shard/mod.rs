@@ -3,6 +3,10 @@
 //! Owns the order of everything that happens to its queues: commands come in through a mailbox, go to the log and the
 //! queues, and come out as events to connections. A confirm leaves only when the log says its batch is durable. Must
 //! never know a protocol, a route or an exchange. Start reading at [`Shard::turn`]; `task.rs` is the loop around it.
+//!
+//! What a shard holds, by file: its queues, each with those who use it (`slot.rs`), and which there are (`queues.rs`);
+//! where messages are (`bodies.rs`); what is on its way to the disk, and who waits for it (`batch.rs`, `durability.rs`).
+//! What of that outlives the process changes in `apply.rs` alone.
 
 mod apply;
 mod batch;

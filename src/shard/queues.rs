@@ -26,7 +26,7 @@ impl Shard {
         let count = match self.queues.get_mut(&queue) {
             Some(slot) => {
                 // What could not be handed out leaves with the rest.
-                slot.halted = None;
+                slot.attached.halted = None;
                 slot.queue.purge(&mut self.effects)
             }
             None => 0,
@@ -45,13 +45,13 @@ impl Shard {
         if conditions.if_empty && counts.ready > 0 {
             return Err(DeleteRefusal::NotEmpty);
         }
-        slot.sealed = true;
+        slot.attached.sealed = true;
         Ok(())
     }
 
     pub(super) fn unseal(&mut self, queue: QueueId) {
         if let Some(slot) = self.queues.get_mut(&queue) {
-            (slot.sealed, slot.unused) = (false, false);
+            (slot.attached.sealed, slot.attached.unused) = (false, false);
         }
     }
 
@@ -78,32 +78,38 @@ impl Shard {
     /// Drops a queue and all that it holds.
     pub(super) fn forget(&mut self, queue: QueueId) {
         let Some(mut slot) = self.queues.remove(&queue) else { return };
-        self.bodies.move_reader(queue, slot.reads_in, None);
+        self.bodies.move_reader(queue, slot.attached.reads_in, None);
         for run in slot.queue.contents().runs() {
             self.bodies.release(*run);
         }
-        for effect in slot.stalled {
+        for effect in slot.attached.stalled {
             if let Effect::Release(run) = effect {
                 self.bodies.release(run);
             }
         }
-        for (key, outlet) in slot.gets {
+        for (key, outlet) in slot.attached.gets {
             self.send(&outlet, Event::Got { key, message: Err(Box::new(queue_deleted())), ready: 0 });
         }
-        for (key, outlet) in slot.cancelled {
+        for (key, outlet) in slot.attached.cancelled {
             self.send(&outlet, Event::Cancelled { key });
         }
     }
 
     pub(super) fn inspect(&self, id: QueueId) -> Option<QueueState> {
-        let Slot { queue, halted, sealed, unused, .. } = self.queues.get(&id)?;
+        let Slot { queue, attached, .. } = self.queues.get(&id)?;
         let consumers = queue
             .consumers()
             .filter(|key| key.is_consumer())
             .filter_map(|key| queue.consumer_state(key).map(|(limits, unsettled)| (key, limits, unsettled)))
             .collect();
-        let fault = halted.as_ref().map(|halt| self.why(halt).text.into());
-        Some(QueueState { queue: id, counts: queue.counts(), consumers, fault, is_going: *sealed || *unused })
+        let fault = attached.halted.as_ref().map(|halt| self.why(halt).text.into());
+        Some(QueueState {
+            queue: id,
+            counts: queue.counts(),
+            consumers,
+            fault,
+            is_going: attached.sealed || attached.unused,
+        })
     }
 }
 

@@ -220,10 +220,10 @@ impl Shard {
         for id in queues {
             let Some(slot) = self.queues.get_mut(&id) else { continue };
             slot.take_back(None);
-            self.effects.extend(slot.stalled.drain(..));
+            self.effects.extend(slot.attached.stalled.drain(..));
             let consumers: Vec<ConsumerKey> = slot.queue.consumers().collect();
             consumers.into_iter().for_each(|key| slot.queue.detach(key, &mut self.effects));
-            slot.outlets.clear();
+            slot.attached.outlets.clear();
             self.run_effects(id);
             if let Some(mark) = self.queues.get_mut(&id).and_then(|slot| slot.queue.closing_mark()) {
                 self.effects.push(Effect::Append(mark));

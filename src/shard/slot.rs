@@ -9,16 +9,25 @@ use crate::queue::{
     ConsumerKey, Departure, Effect, Queue, QueueCommand, QueueOptions, SequenceRun, SequenceRuns,
 };
 
-/// A queue, and what belongs to it and not to the log.
+/// A queue, and those who use it.
 pub(super) struct Slot {
     pub(super) queue: Queue,
     /// The log has what the queue is. Versions before did not tell it.
     pub(super) declared: bool,
+    /// It is among the queues that may have something to deliver.
     pub(super) dirty: bool,
-    /// It is about to be deleted and takes no more consumers.
+    pub(super) attached: Attached,
+}
+
+/// What there is around a queue only as long as somebody is connected, reads, or is about to delete it. No batch and no
+/// checkpoint speaks of it, and after a restart there is nothing of it.
+#[derive(Default)]
+pub(super) struct Attached {
+    /// The queue is about to be deleted and takes no more consumers.
     pub(super) sealed: bool,
     /// Its last consumer has left, and that was told: it is about to be deleted, unless another comes first.
     pub(super) unused: bool,
+    /// Where its consumers' deliveries go.
     pub(super) outlets: Vec<(ConsumerKey, Outlet)>,
     /// Effects that wait, in order, for bodies to be read back.
     pub(super) stalled: VecDeque<Effect>,
@@ -48,21 +57,7 @@ impl Slot {
     }
 
     pub(super) fn of(queue: Queue) -> Self {
-        Self {
-            queue,
-            declared: true,
-            dirty: false,
-            sealed: false,
-            unused: false,
-            outlets: Vec::new(),
-            stalled: VecDeque::new(),
-            loading: false,
-            reads_in: None,
-            gets: VecDeque::new(),
-            cancelled: Vec::new(),
-            slow_until: Timestamp::default(),
-            halted: None,
-        }
+        Self { queue, declared: true, dirty: false, attached: Attached::default() }
     }
 
     /// What waits to be read for one consumer, or for all, was never on its way. Returns the readers of single messages
@@ -70,7 +65,7 @@ impl Slot {
     pub(super) fn take_back(&mut self, of: Option<ConsumerKey>) -> Vec<ConsumerKey> {
         let (mut readers, mut taken) = (Vec::new(), Vec::new());
         let queue = &mut self.queue;
-        self.stalled.retain(|effect| match effect {
+        self.attached.stalled.retain(|effect| match effect {
             Effect::Deliver { consumer, run, first_tag, .. } if of.is_none_or(|of| of == *consumer) => {
                 queue.take_back(*consumer, *first_tag, *run);
                 taken.push(*run);
@@ -81,7 +76,7 @@ impl Slot {
         });
         taken.sort_unstable_by_key(|run| run.first);
         // Messages that need no acknowledgement are not settled by having been taken back.
-        self.stalled.retain_mut(|effect| match effect {
+        self.attached.stalled.retain_mut(|effect| match effect {
             Effect::Append(QueueCommand::Settle(Departure::NoAck, runs)) => {
                 *runs = without(runs, &taken);
                 !runs.is_empty()
@@ -95,7 +90,7 @@ impl Slot {
     pub(super) fn end_consumers(&mut self, effects: &mut Vec<Effect>) -> Vec<(ConsumerKey, Outlet)> {
         let keys: Vec<ConsumerKey> = self.queue.live_consumers().collect();
         keys.iter().for_each(|key| self.queue.cancel(*key, effects));
-        self.outlets.iter().filter(|(key, _)| keys.contains(key)).cloned().collect()
+        self.attached.outlets.iter().filter(|(key, _)| keys.contains(key)).cloned().collect()
     }
 }
 
