@@ -132,13 +132,14 @@ impl Shard {
                 }
             };
             self.note_reader(queue, found.read_back);
+            let bytes = if found.is_small_part { Bytes::copy_from_slice(&found.bytes) } else { found.bytes };
             let delivery = Delivery {
                 queue,
                 consumer,
                 first_tag,
                 count: found.count,
                 origin: found.origin,
-                pieces: vec![Piece { bytes: apart(found.bytes), count: found.count }],
+                pieces: vec![Piece { bytes, count: found.count }],
                 redelivered,
                 delivery_count,
                 window_bytes: std::mem::take(&mut window_bytes),
@@ -291,15 +292,6 @@ impl Shard {
             self.dirty.push(queue);
         }
     }
-}
-
-/// A delivery of fewer bytes goes out as a copy.
-pub(super) const COPIED_BELOW_BYTES: usize = 16 * 1024;
-
-/// What waits for a slow socket must not keep the whole block in memory that it lies in, which nobody would count once its
-/// messages are settled.
-fn apart(bytes: Bytes) -> Bytes {
-    if bytes.len() < COPIED_BELOW_BYTES { Bytes::copy_from_slice(&bytes) } else { bytes }
 }
 
 impl Delivery {
