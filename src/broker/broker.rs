@@ -12,6 +12,7 @@ use super::catalog::{
     Answer, CatalogCommand, DeclaredQueue, FIRST_VOLATILE_SHARD, QueueDeclaration, Request, Stopped,
     UserChange, check_owner, no_such_vhost,
 };
+use super::close_failure::CloseFailure;
 use super::hand_over::Places;
 use super::login::Identity;
 use super::platform::Platform;
@@ -433,8 +434,8 @@ impl Broker {
     /// Puts everything on disk and stops. Front ends have closed their connections before.
     ///
     /// # Errors
-    /// What could not be put on disk, a sentence for each shard.
-    pub async fn close(&self) -> Result<(), Vec<String>> {
+    /// All that could not be put on disk.
+    pub async fn close(&self) -> Result<(), Vec<CloseFailure>> {
         let stop = self.shared.stop_catalog.lock().unwrap_or_else(PoisonError::into_inner).take();
         // It takes no more requests, so that a shard that stops does not look like queues without consumers.
         let catalog = match stop {
@@ -446,23 +447,23 @@ impl Broker {
                 has_stopped.await.ok()
             }
         };
-        let mut problems = Vec::new();
+        let mut failures = Vec::new();
         let mut ends = Vec::new();
         for shard in self.shared.shards.values() {
             match shard.close().await {
                 Ok(Some(log)) if shard.id().0 < FIRST_VOLATILE_SHARD => ends.push((shard.id(), log)),
                 Ok(_) => {}
-                Err(what) => problems.push(format!("shard {}: {what}", shard.id())),
+                Err(failure) => failures.push(CloseFailure::Shard { shard: shard.id(), failure }),
             }
         }
         if let Some(catalog) = catalog {
             match catalog.close(ends).await {
                 Ok(Some(log)) => self.note_end(log).await,
                 Ok(None) => {}
-                Err(what) => problems.push(what),
+                Err(refusal) => failures.push(CloseFailure::Catalog(Box::new(refusal))),
             }
         }
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
+        if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 
     /// What was stopped cleanly can be held to it at the next start. Without the note there is only less to hold it to.
@@ -481,7 +482,7 @@ impl Broker {
     pub(super) async fn hash(&self, password: Password) -> Result<crate::auth::PasswordHash, Refusal> {
         let failed =
             |what: String| Refusal::new(ReplyCode::InternalError, format!("cannot hash a password: {what}"));
-        let salt = self.shared.platform.random::<SALT_BYTES>().map_err(failed)?;
+        let salt = self.shared.platform.random::<SALT_BYTES>().map_err(|error| failed(error.to_string()))?;
         let permit = Arc::clone(&self.shared.login_permits).acquire_owned().await.map_err(|_| stopping())?;
         let hashed = run_blocking(&self.shared.platform.workers, move || {
             let _permit = permit;

@@ -6,6 +6,7 @@
 
 mod broker;
 mod catalog;
+mod close_failure;
 mod hand_over;
 mod inspect;
 mod login;
@@ -26,11 +27,12 @@ pub use crate::shard::{
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
 pub use catalog::{DeclaredQueue, QueueDeclaration, UserChange};
+pub use close_failure::CloseFailure;
 pub use hand_over::Place;
 pub use inspect::{ConsumerListing, Page, QueueListing};
 pub use login::Identity;
 pub use open::{OpenFailure, open, open_on};
-pub use platform::{OpenLog, OpenedLog, Platform, Randomness};
+pub use platform::{NoRandomness, OpenLog, OpenedLog, Platform, Randomness};
 pub use session::{
     Address, Confirmation, ConfirmedRun, ConsumeRequest, Fetched, FrontEnd, Introduction, Publication,
     Publish, Returned, Session, SettleRequest, Word,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot};
@@ -12,18 +11,18 @@ use super::catalog::{
     Catalog, CatalogKeeper, CatalogTask, FIRST_VOLATILE_SHARD, Incomplete, NewBroker, Sealings, Surroundings,
     VOLATILE_SHARDS, open_log,
 };
-use super::platform::{OpenedLog, Platform};
+use super::platform::{NoRandomness, OpenedLog, Platform};
 use super::shortage::watch_disk;
 use super::vhost::Vhost;
-use crate::auth::{KEY_BYTES, LoginCache, SALT_BYTES, hash_password};
-use crate::model::{QueueId, ShardId};
+use crate::auth::{HashError, KEY_BYTES, LoginCache, SALT_BYTES, hash_password};
+use crate::model::{QueueId, Refusal, ShardId};
 use crate::shard::{
     Command, DiskGauge, Mailbox, MemoryGauge, Notice, QueueOptions, Shard, ShardHandle, ShardOptions, spawn,
     spawn_out_of_service,
 };
 use crate::storage::{
-    DataDirectory, DirectLogOptions, Disk, KnownLog, LogIndex, MemoryLog, OpenFailure as LogOpenFailure,
-    ShardLog,
+    DataDirectory, DataDirectoryFailure, DirectLogOptions, KnownLog, LogFailure, LogIndex, MemoryLog,
+    OpenFailure as LogOpenFailure, ShardLog,
 };
 
 /// Successful logins that are remembered.
@@ -37,26 +36,36 @@ const SHARD_RESERVE_BYTES: u64 = 8 * 1024 * 1024;
 #[derive(Debug)]
 pub enum OpenFailure {
     /// The data directory cannot be used: locked, of another format, unreadable.
-    Directory(String),
-    /// A log cannot be opened.
-    Log {
-        /// "the catalog" or "shard 3".
-        what: String,
+    Directory(DataDirectoryFailure),
+    /// The catalog's log cannot be opened.
+    CatalogLog(LogOpenFailure),
+    /// A shard's log cannot be opened.
+    ShardLog {
+        /// Which one's.
+        shard: ShardId,
         /// Why.
         failure: LogOpenFailure,
     },
-    /// A password or a key could not be made.
-    Security(String),
+    /// A key or a salt could not be made.
+    Randomness(NoRandomness),
+    /// The first user's password cannot be hashed.
+    Password(HashError),
+    /// The first user cannot be made.
+    FirstUser(Box<Refusal>),
     /// The catalog could not be written.
-    Catalog(String),
+    Catalog(LogFailure),
 }
 
 impl fmt::Display for OpenFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Directory(what) | Self::Security(what) => f.write_str(what),
-            Self::Log { what, failure } => write!(f, "{what} cannot be recovered: {failure}"),
-            Self::Catalog(what) => write!(f, "the catalog cannot be written: {what}"),
+            Self::Directory(failure) => failure.fmt(f),
+            Self::CatalogLog(failure) => write!(f, "the catalog cannot be recovered: {failure}"),
+            Self::ShardLog { shard, failure } => write!(f, "shard {shard} cannot be recovered: {failure}"),
+            Self::Randomness(failure) => failure.fmt(f),
+            Self::Password(error) => error.fmt(f),
+            Self::FirstUser(refusal) => refusal.fmt(f),
+            Self::Catalog(failure) => write!(f, "the catalog cannot be written: {failure}"),
         }
     }
 }
@@ -78,28 +87,27 @@ pub fn open(options: BrokerOptions) -> Result<Broker, OpenFailure> {
 pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, OpenFailure> {
     let disk = Arc::clone(&platform.disk);
     let directory = options.data.as_deref().map(|data| DataDirectory::open_on(&*disk, data)).transpose();
-    let directory = directory.map_err(|failure| OpenFailure::Directory(failure.to_string()))?;
+    let directory = directory.map_err(OpenFailure::Directory)?;
     let progress = Arc::new(Notify::new());
     let mut catalog = Catalog::default();
-    let has_shards = match directory.as_ref().map(|directory| has_shards(&*disk, directory.path())) {
+    let has_shards = match &directory {
         None => false,
-        Some(listed) => listed.map_err(|failure| OpenFailure::Directory(failure.to_string()))?,
+        Some(directory) => directory
+            .has_log(&*disk, SHARD_DIRECTORY_PREFIX)
+            .map_err(|error| OpenFailure::Directory(error.into()))?,
     };
     let opened = open_log(&platform, directory.as_ref(), has_shards, &progress, &mut catalog);
-    let OpenedLog { mut log, told } =
-        opened.map_err(|failure| OpenFailure::Log { what: "the catalog".to_owned(), failure })?;
+    let OpenedLog { mut log, told } = opened.map_err(OpenFailure::CatalogLog)?;
     tell("the catalog", &told);
     if let (Some(directory), Some(known)) = (&directory, log.known())
         && directory.catalog().is_none()
     {
         let known = KnownLog { end: LogIndex(0), ..known };
-        directory
-            .note_catalog(&*disk, known)
-            .map_err(|failure| OpenFailure::Directory(failure.to_string()))?;
+        directory.note_catalog(&*disk, known).map_err(|error| OpenFailure::Directory(error.into()))?;
     }
 
     let mut surroundings = Surroundings {
-        name_key: u64::from_ne_bytes(platform.random().map_err(OpenFailure::Security)?),
+        name_key: u64::from_ne_bytes(platform.random().map_err(OpenFailure::Randomness)?),
         failed_shards: BTreeMap::new(),
     };
     let notices = Arc::new(Mailbox::default());
@@ -118,7 +126,7 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
         started.handles.insert(id, start_volatile_shard(&world, id));
     }
 
-    let key = platform.random::<KEY_BYTES>().map_err(OpenFailure::Security)?;
+    let key = platform.random::<KEY_BYTES>().map_err(OpenFailure::Randomness)?;
     let commands = Arc::new(Mailbox::default());
     let (stop_catalog, stop) = oneshot::channel();
     let logins = LoginCache::new(key, LOGINS_MAX);
@@ -160,12 +168,6 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
     Ok(Broker { shared })
 }
 
-/// Whether the directory holds a log of any shard.
-fn has_shards(disk: &dyn Disk, data: &Path) -> std::io::Result<bool> {
-    let entries = disk.list(data)?;
-    Ok(entries.iter().any(|entry| entry.name.to_string_lossy().starts_with(SHARD_DIRECTORY_PREFIX)))
-}
-
 /// Gives a new broker its vhost, its first user and its shards.
 fn complete(
     catalog: &mut Catalog,
@@ -183,9 +185,9 @@ fn complete(
     }
     let first_user = match &options.first_user {
         Some((name, password)) if catalog.users.is_empty() => {
-            let salt = world.platform.random::<SALT_BYTES>().map_err(OpenFailure::Security)?;
+            let salt = world.platform.random::<SALT_BYTES>().map_err(OpenFailure::Randomness)?;
             let hash = hash_password(password, &salt);
-            Some((name.clone(), hash.map_err(|error| OpenFailure::Security(error.to_string()))?))
+            Some((name.clone(), hash.map_err(OpenFailure::Password)?))
         }
         _ => None,
     };
@@ -196,8 +198,8 @@ fn complete(
         first_user,
     };
     new.complete(catalog, log, (world.platform.clock)()).map_err(|incomplete| match incomplete {
-        Incomplete::Refused(refusal) => OpenFailure::Security(refusal.to_string()),
-        Incomplete::Log(failure) => OpenFailure::Catalog(failure.to_string()),
+        Incomplete::Refused(refusal) => OpenFailure::FirstUser(Box::new(refusal)),
+        Incomplete::Log(failure) => OpenFailure::Catalog(failure),
     })
 }
 
@@ -237,7 +239,7 @@ fn start_durable_shards(
     let mut started = StartedShards::default();
     for id in (0..count).map(ShardId) {
         let handle = match start_durable_shard(world, id, directory, is_new, catalog) {
-            Err(OpenFailure::Log { what, failure })
+            Err(OpenFailure::ShardLog { failure, .. })
                 if failure.is_damage()
                     && !is_new
                     && surroundings.failed_shards.len() + 1 < usize::from(count) =>
@@ -245,7 +247,7 @@ fn start_durable_shards(
                 tracing::error!(
                     shard = %id,
                     queues = queues_on(catalog, id).len(),
-                    "{what} cannot be recovered and stays out of service with its queues; the other shards run: {failure}"
+                    "shard {id} cannot be recovered and stays out of service with its queues; the other shards run: {failure}"
                 );
                 surroundings.failed_shards.insert(id, failure.to_string());
                 spawn_out_of_service(id, Arc::clone(world.notices))
@@ -287,10 +289,9 @@ fn start_durable_shard(
         }),
         &mut shard,
     );
-    let what = format!("shard {id}");
-    let failed = |failure| OpenFailure::Log { what: what.clone(), failure };
+    let failed = |failure| OpenFailure::ShardLog { shard: id, failure };
     let OpenedLog { log, told } = opened.map_err(failed)?;
-    tell(&what, &told);
+    tell(&format!("shard {id}"), &told);
     let known = log.known();
     shard.watch_disk(Arc::clone(&world.gauges.disk));
     shard.start(log, &queues_on(catalog, id), catalog.last_numbered()).map_err(failed)?;

@@ -1,5 +1,6 @@
 //! What a broker stands on and does not make itself.
 
+use std::error::Error;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,11 +9,26 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::model::{Clock, Timestamp};
 use crate::shard::{RuntimeWorkers, Workers};
 use crate::storage::{
-    DirectLog, DirectLogOptions, Disk, LogOwner, OnProgress, OpenFailure, RealDisk, ShardLog,
+    DirectLog, DirectLogOptions, Disk, Machine, OnProgress, OpenFailure, RealDisk, ShardLog,
 };
 
-/// Fills bytes with random ones, or says why it cannot.
-pub type Randomness = Arc<dyn Fn(&mut [u8]) -> Result<(), String> + Send + Sync>;
+/// Fills bytes with random ones.
+pub type Randomness = Arc<dyn Fn(&mut [u8]) -> Result<(), NoRandomness> + Send + Sync>;
+
+/// There are no random bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoRandomness {
+    /// Why, in the words of who should give them.
+    pub cause: String,
+}
+
+impl fmt::Display for NoRandomness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the operating system gives no random bytes: {}", self.cause)
+    }
+}
+
+impl Error for NoRandomness {}
 
 /// A log that was opened.
 pub struct OpenedLog {
@@ -29,7 +45,7 @@ pub type OpenLog = Arc<
             &Path,
             DirectLogOptions,
             OnProgress,
-            &mut dyn LogOwner,
+            &mut dyn Machine,
         ) -> Result<OpenedLog, OpenFailure>
         + Send
         + Sync,
@@ -68,7 +84,7 @@ impl Platform {
         Self { disk, ..Self::of_system() }
     }
 
-    pub(super) fn random<const BYTES: usize>(&self) -> Result<[u8; BYTES], String> {
+    pub(super) fn random<const BYTES: usize>(&self) -> Result<[u8; BYTES], NoRandomness> {
         let mut bytes = [0; BYTES];
         (self.randomness)(&mut bytes)?;
         Ok(bytes)
@@ -87,7 +103,7 @@ fn open_direct_log(
     directory: &Path,
     options: DirectLogOptions,
     on_progress: OnProgress,
-    owner: &mut dyn LogOwner,
+    owner: &mut dyn Machine,
 ) -> Result<OpenedLog, OpenFailure> {
     let log = DirectLog::open(disk, directory, options, on_progress, owner)?;
     let told = log.recovery().told();
@@ -99,6 +115,6 @@ fn system_time() -> Timestamp {
     Timestamp(since.as_millis() as u64)
 }
 
-fn system_randomness(bytes: &mut [u8]) -> Result<(), String> {
-    getrandom::fill(bytes).map_err(|error| format!("the operating system gives no random bytes: {error}"))
+fn system_randomness(bytes: &mut [u8]) -> Result<(), NoRandomness> {
+    getrandom::fill(bytes).map_err(|error| NoRandomness { cause: error.to_string() })
 }

@@ -112,8 +112,9 @@ async fn recover_administrator(broker: &Broker, name: UserName, password: Passwo
 
 async fn stop(broker: &Broker) -> Result<(), Failure> {
     tracing::info!("stopping");
-    broker.close().await.map_err(|problems| {
-        Failure::new("the broker stopped without putting everything on disk").detail(problems.join("; "))
+    broker.close().await.map_err(|failures| {
+        let failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
+        Failure::new("the broker stopped without putting everything on disk").detail(failures.join("; "))
     })?;
     tracing::info!("stopped");
     Ok(())

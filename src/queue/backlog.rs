@@ -9,9 +9,10 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use prost::encoding::{decode_varint, encode_varint};
+use prost::encoding::encode_varint;
 
 use super::chunk::{CHUNK_MESSAGES, Chunk, Messages};
+use super::fault::{QueueFault, number};
 use super::message_ref::MessageRef;
 use super::packed::Packed;
 use super::sequence_runs::SequenceRun;
@@ -369,9 +370,7 @@ impl Backlog {
     }
 
     /// Reads what [`encode`](Self::encode) wrote, and gives each message's sequence to `check`. None was handed out.
-    pub(super) fn decode(rest: &mut &[u8], mut check: impl FnMut(u64)) -> Result<Self, String> {
-        let number =
-            |rest: &mut &[u8]| decode_varint(rest).map_err(|error| format!("a number of a queue: {error}"));
+    pub(super) fn decode(rest: &mut &[u8], mut check: impl FnMut(u64)) -> Result<Self, QueueFault> {
         let mut backlog = Self { last_sequence: number(rest)?, ..Self::default() };
         let mut base = 0;
         for _ in 0..number(rest)? {
@@ -382,7 +381,7 @@ impl Backlog {
                 check(highest);
             })?;
             if packed.first_sequence() <= base || highest > backlog.last_sequence {
-                return Err("the messages of a queue are not in their order".to_owned());
+                return Err(QueueFault::OutOfOrder);
             }
             base = highest;
             backlog.live += u64::from(packed.count());

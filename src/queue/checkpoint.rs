@@ -4,9 +4,10 @@
 //! queue = delivery mark, messages, how often which of them came back
 //! ```
 
-use prost::encoding::{decode_varint, encode_varint};
+use prost::encoding::encode_varint;
 
 use super::backlog::Backlog;
+use super::fault::{QueueFault, number};
 use super::queue::{Queue, QueueOptions};
 
 impl Queue {
@@ -29,18 +30,21 @@ impl Queue {
     /// Reads what [`encode`](Self::encode) wrote, and gives the sequence of each message to `check`, lowest first.
     ///
     /// # Errors
-    /// Why this is no queue, in a sentence.
-    pub fn decode(options: QueueOptions, rest: &mut &[u8], check: impl FnMut(u64)) -> Result<Self, String> {
-        let number =
-            |rest: &mut &[u8]| decode_varint(rest).map_err(|error| format!("a number of a queue: {error}"));
+    /// Why this is no queue.
+    pub fn decode(
+        options: QueueOptions,
+        rest: &mut &[u8],
+        check: impl FnMut(u64),
+    ) -> Result<Self, QueueFault> {
         let mut queue = Self::new(options);
         queue.mark = number(rest)?;
         queue.backlog = Backlog::decode(rest, check)?;
         let mut sequence = 0u64;
         for _ in 0..number(rest)? {
             let next = sequence.checked_add(number(rest)?);
-            sequence = next.ok_or("a message that came back is out of range")?;
-            let count = u32::try_from(number(rest)?).map_err(|_| "a message came back too often")?;
+            sequence = next.ok_or(QueueFault::SequenceTooHigh)?;
+            let count = number(rest)?;
+            let count = u32::try_from(count).map_err(|_| QueueFault::CountTooHigh { count })?;
             queue.delivery_counts.insert(sequence, count);
         }
         Ok(queue)

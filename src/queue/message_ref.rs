@@ -1,5 +1,6 @@
 //! A message as a queue holds it: 8 bytes.
 
+use super::fault::QueueFault;
 use crate::model::BodySequence;
 
 /// Highest body sequence a reference can name: 48 bits, or 89 years at 100,000 messages a second.
@@ -34,9 +35,9 @@ impl MessageRef {
     }
 
     /// What [`class`](Self::class) said of a live reference with this sequence.
-    pub(super) fn of_class(sequence: u64, class: u64) -> Result<Self, String> {
+    pub(super) fn of_class(sequence: u64, class: u64) -> Result<Self, QueueFault> {
         if sequence > SEQUENCE_MAX || class > SIZE_MASK {
-            return Err(format!("there is no message {sequence} of size class {class}"));
+            return Err(QueueFault::NoSuchMessage { sequence, class });
         }
         Ok(Self(sequence | class << SEQUENCE_BITS))
     }

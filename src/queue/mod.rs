@@ -9,6 +9,7 @@ mod checkpoint;
 mod chunk;
 mod consumer;
 mod departure;
+mod fault;
 mod handing_out;
 mod message_ref;
 mod packed;
@@ -18,6 +19,7 @@ mod unsettled;
 
 pub use consumer::{ConsumerKey, ConsumerLimits, Taking};
 pub use departure::{Departure, Departures};
+pub use fault::QueueFault;
 pub use message_ref::SEQUENCE_MAX;
 pub use queue::{
     AttachRefusal, CountRun, Effect, Effects, Outcome, Queue, QueueCommand, QueueCounts, QueueOptions,

@@ -6,8 +6,9 @@
 //! same form.
 
 use bytes::{Buf, BufMut};
-use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
+use prost::encoding::{encode_varint, encoded_len_varint};
 
+use super::fault::{QueueFault, number};
 use super::message_ref::{EXACT_BELOW, MessageRef, SEQUENCE_MAX};
 
 /// Most references that are packed together.
@@ -78,14 +79,14 @@ impl Packed {
         (messages, remainders)
     }
 
-    fn each(&self, mut take: impl FnMut(MessageRef, u16)) -> Result<(), String> {
+    fn each(&self, mut take: impl FnMut(MessageRef, u16)) -> Result<(), QueueFault> {
         let mut rest = &self.bytes[..];
         let mut steps = Column::read(&mut rest, self.count as usize - 1)?;
         let mut classes = Column::read(&mut rest, self.count as usize)?;
         let mut remainders =
             if rest.is_empty() { Column::ZEROS } else { Column::read(&mut rest, self.count as usize)? };
         if !rest.is_empty() {
-            return Err("there is something behind packed messages".to_owned());
+            return Err(QueueFault::Excess);
         }
         if let (Some(0) | None, Some(class), Some(remainder)) = (
             steps.only_number(self.count - 1),
@@ -103,14 +104,13 @@ impl Packed {
         for number in 0..self.count {
             if number > 0 {
                 let next = sequence.checked_add(steps.next()?).and_then(|next| next.checked_add(1));
-                sequence = next
-                    .filter(|next| *next <= self.last)
-                    .ok_or("packed messages do not end where they say")?;
+                sequence =
+                    next.filter(|next| *next <= self.last).ok_or(QueueFault::OtherEnd { last: self.last })?;
             }
             let message = MessageRef::of_class(sequence, classes.next()?)?;
             take(message, remainder_of(remainders.next()?)?);
         }
-        if sequence == self.last { Ok(()) } else { Err("packed messages end before they say".to_owned()) }
+        if sequence == self.last { Ok(()) } else { Err(QueueFault::OtherEnd { last: self.last }) }
     }
 
     /// How many.
@@ -143,17 +143,17 @@ impl Packed {
         base: u64,
         rest: &mut &[u8],
         check: impl FnMut(MessageRef, u16),
-    ) -> Result<Self, String> {
+    ) -> Result<Self, QueueFault> {
         let first = base.checked_add(number(rest)?);
         let last = first.zip(Some(number(rest)?)).and_then(|(first, more)| first.checked_add(more));
         let (first, last) =
-            first.zip(last).filter(|(_, last)| *last <= SEQUENCE_MAX).ok_or("a sequence is too high")?;
+            first.zip(last).filter(|(_, last)| *last <= SEQUENCE_MAX).ok_or(QueueFault::SequenceTooHigh)?;
         let count = number(rest)?;
         if !(1..=PACKED_MAX as u64).contains(&count) {
-            return Err(format!("{count} messages are packed together"));
+            return Err(QueueFault::ChunkLength { messages: count });
         }
         let length = number(rest)? as usize;
-        let (bytes, after) = rest.split_at_checked(length).ok_or("packed messages are cut off")?;
+        let (bytes, after) = rest.split_at_checked(length).ok_or(QueueFault::CutOff)?;
         *rest = after;
         let packed = Self { first, last, count: count as u32, bytes: bytes.into() };
         packed.each(check)?;
@@ -161,13 +161,9 @@ impl Packed {
     }
 }
 
-fn number(rest: &mut &[u8]) -> Result<u64, String> {
-    decode_varint(rest).map_err(|error| format!("a number of a queue: {error}"))
-}
-
-fn remainder_of(number: u64) -> Result<u16, String> {
+fn remainder_of(number: u64) -> Result<u16, QueueFault> {
     let remainder = u16::try_from(number).ok().filter(|remainder| u32::from(*remainder) < EXACT_BELOW);
-    remainder.ok_or_else(|| format!("{number} bytes are more than a size class leaves open"))
+    remainder.ok_or(QueueFault::Remainder { bytes: number })
 }
 
 fn write_remainders(remainders: &[u16], out: &mut Vec<u8>) {
@@ -233,10 +229,10 @@ impl<'a> Column<'a> {
     const ZEROS: Self = Self::Bits { rest: &[], width: 0, waiting: 0, bits: 0 };
 
     /// Takes a column of `count` numbers off the front.
-    fn read(rest: &mut &'a [u8], count: usize) -> Result<Self, String> {
+    fn read(rest: &mut &'a [u8], count: usize) -> Result<Self, QueueFault> {
         let start = *rest;
         if rest.is_empty() {
-            return Err("packed messages are cut off".to_owned());
+            return Err(QueueFault::CutOff);
         }
         match rest.get_u8() {
             RUNS => {
@@ -248,15 +244,16 @@ impl<'a> Column<'a> {
                 let column = &start[1..start.len() - rest.len()];
                 Ok(Self::Runs { rest: column, number: 0, repeats: 0 })
             }
-            BITS if !rest.is_empty() => {
+            BITS if rest.is_empty() => Err(QueueFault::CutOff),
+            BITS => {
                 let width = u32::from(rest.get_u8());
                 let length = (count * width as usize).div_ceil(8);
                 let column = rest.split_at_checked(length).filter(|_| width <= 64);
-                let (column, after) = column.ok_or("packed messages are cut off")?;
+                let (column, after) = column.ok_or(QueueFault::CutOff)?;
                 *rest = after;
                 Ok(Self::Bits { rest: column, width, waiting: 0, bits: 0 })
             }
-            _ => Err("packed messages are of a kind that this version does not know".to_owned()),
+            kind => Err(QueueFault::UnknownColumn { kind }),
         }
     }
 
@@ -271,7 +268,7 @@ impl<'a> Column<'a> {
         (repeats >= u64::from(count)).then_some(only)
     }
 
-    fn next(&mut self) -> Result<u64, String> {
+    fn next(&mut self) -> Result<u64, QueueFault> {
         match self {
             Self::Runs { rest, number: value, repeats } => {
                 if *repeats == 0 {
@@ -282,7 +279,7 @@ impl<'a> Column<'a> {
             }
             Self::Bits { rest, width, waiting, bits } => {
                 while *bits < *width {
-                    let byte = rest.split_off_first().ok_or("packed messages are cut off")?;
+                    let byte = rest.split_off_first().ok_or(QueueFault::CutOff)?;
                     *waiting |= u128::from(*byte) << *bits;
                     *bits += 8;
                 }

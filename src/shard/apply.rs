@@ -4,9 +4,31 @@
 //! Entries speak of queues that are there: the shard makes no others, and recovery refuses the rest. Who consumes, what is on
 //! its way, and what is in memory of a message is no part of it.
 
-use super::shard::{Shard, Slot};
+use bytes::Bytes;
+
+use super::shard::Shard;
+use super::slot::Slot;
 use crate::model::{BodySequence, QueueId};
 use crate::queue::{QueueCommand, QueueOptions};
+use crate::storage::{Machine, OwnerFault, RecoveredBatch};
+
+/// What a shard is to its log. A batch that is read back is checked and taken apart (`recovery.rs`), and then goes the way
+/// that one goes which is being made: through what follows below.
+impl Machine for Shard {
+    fn restore(&mut self, state: Bytes) -> Result<(), OwnerFault> {
+        Ok(self.read_state(&state)?)
+    }
+
+    fn apply(&mut self, batch: RecoveredBatch) -> Result<(), OwnerFault> {
+        Ok(self.replay_batch(&batch)?)
+    }
+
+    /// Everything that it knows must have been handed to the log.
+    fn snapshot(&self) -> Vec<Bytes> {
+        debug_assert!(self.batch.is_empty(), "what no batch says is in no snapshot");
+        self.state()
+    }
+}
 
 /// Messages of a publish that follow each other and go to the same queues.
 #[derive(Debug, Clone, Copy)]

@@ -78,6 +78,11 @@ impl Blocks {
         at != self.filling.at && self.held.get(&at).is_some_and(|held| 2 * held.needed < held.bytes)
     }
 
+    /// Length of the block at this address; 0 if nothing in it is needed.
+    pub(super) fn length(&self, at: usize) -> usize {
+        self.held.get(&at).map_or(0, |held| held.bytes)
+    }
+
     fn filling_waste(&self) -> usize {
         self.held.get(&self.filling.at).map_or(0, |held| held.bytes - held.needed)
     }

@@ -24,6 +24,11 @@ use crate::storage::{LogIndex, Segment};
 const GROUP_MESSAGES_MAX: usize = 4096;
 /// Most bytes in a group that several publishes share.
 const GROUP_BYTES_MAX: usize = 256 * 1024;
+/// Fewer bytes than this are copied out of their block before they go out.
+const COPIED_BELOW_BYTES: usize = 16 * 1024;
+/// And so are those whose block is more than so many times as long. What waits for a slow socket keeps its block in memory,
+/// which nobody counts once its messages are settled.
+const KEPT_TIMES_MAX: usize = 16;
 /// An extent that has so many bytes takes no more batches. It is read back as a whole, and leaves memory as a whole.
 const EXTENT_BYTES_MIN: u64 = 256 * 1024;
 /// So many batches without messages may lie between two of an extent: they are read back with it, for nothing.
@@ -144,6 +149,8 @@ pub(super) struct Found {
     pub(super) count: u64,
     /// Where the extent begins, if it was read back.
     pub(super) read_back: Option<u64>,
+    /// It lies in a block of memory that is so much longer than it is that a copy should be kept instead.
+    pub(super) is_small_part: bool,
 }
 
 #[derive(Debug, Default)]
@@ -359,12 +366,12 @@ impl Bodies {
         let sequence = run.first.0;
         let index = self.find(sequence).ok_or(Missing::Unknown)?;
         let extent = &mut self.extents[index];
-        let (groups, read_back) = match &mut extent.held {
+        let (groups, read_back, recent) = match &mut extent.held {
             Held::Nothing => return Err(Missing::Cold),
-            Held::Recent(recent) => (recent.groups(), None),
+            Held::Recent(recent) => (recent.groups(), None, Some(&*recent)),
             Held::ReadBack(back) => {
                 back.touched = self.now;
-                (&back.groups[..], Some(extent.first))
+                (&back.groups[..], Some(extent.first), None)
             }
         };
         let holds = |group: &Group| group.first <= sequence && sequence < group.end();
@@ -380,7 +387,12 @@ impl Bodies {
         let start = if skipped == 0 { 0 } else { group.ends[skipped - 1] as usize };
         let end = group.ends[skipped + count as usize - 1] as usize;
         let bytes = group.bytes.slice(start..end);
-        Ok(Found { origin: Arc::clone(&group.origin), bytes, count, read_back })
+        // What was read back is counted until nobody holds it.
+        let is_small_part = bytes.len() < COPIED_BELOW_BYTES
+            || recent.is_some_and(|recent| {
+                self.blocks.length(recent.block(at)) > bytes.len().saturating_mul(KEPT_TIMES_MAX)
+            });
+        Ok(Found { origin: Arc::clone(&group.origin), bytes, count, read_back, is_small_part })
     }
 
     /// A queue's deliveries have come from one extent that was read back to another one, or to none.
@@ -435,9 +447,7 @@ impl Bodies {
         let extent = &mut self.extents[index];
         groups.retain(|group| extent.first <= group.first && group.end() <= extent.end);
         if !groups.is_sorted_by(|one, next| one.end() <= next.first) {
-            let Batches { first, last } = extent.batches;
-            let what = format!("batches {first} to {last} hold messages in another order than theirs");
-            return Err(NotRead::Damaged(what));
+            return Err(NotRead::OutOfOrder(extent.batches));
         }
         self.clear_names();
         let index = self.find(cold.first).expect("it was found a moment ago");

@@ -14,12 +14,14 @@ use prost::encoding::{decode_varint, encode_varint};
 
 use super::batch::BatchBuilder;
 use super::bodies::{Batches, Bodies, Extent, Held};
+use super::fault::StateFault;
 use super::operation::{decode_options, encode_options};
 use super::recovery::RECOVERED;
-use super::shard::{Shard, Slot};
+use super::shard::Shard;
+use super::slot::Slot;
 use crate::model::QueueId;
 use crate::queue::{Queue, SEQUENCE_MAX};
-use crate::storage::{LogIndex, LogOwner, RecoveredBatch};
+use crate::storage::LogIndex;
 
 const VERSION: u8 = 3;
 /// The first one with what queues are.
@@ -45,47 +47,47 @@ impl Shard {
         vec![out.into()]
     }
 
-    fn read_state(&mut self, mut state: &[u8]) -> Result<(), String> {
+    pub(super) fn read_state(&mut self, mut state: &[u8]) -> Result<(), StateFault> {
         let rest = &mut state;
         let version = rest.split_off_first();
         let declared = version >= Some(&VERSION_DECLARED);
         match version {
             Some(&(VERSION_MIN..=VERSION)) => {}
             version => {
-                return Err(format!(
-                    "its state has version {version:?}, and this program knows version {VERSION}"
-                ));
+                return Err(StateFault::Version { found: version.copied(), known: VERSION });
             }
         }
         let next_body = number(rest)?;
         if next_body > SEQUENCE_MAX {
-            return Err(format!("its next message would be number {next_body}"));
+            return Err(StateFault::NextSequence(next_body));
         }
         let mut bodies = Bodies::decode(rest)?;
         if bodies.end() > next_body {
-            return Err(format!("it holds message {}, and {next_body} is the next one", bodies.end() - 1));
+            return Err(StateFault::Ahead { sequence: bodies.end() - 1, next: next_body });
         }
         let queues = number(rest)?;
         self.queues.clear();
         for _ in 0..queues {
             let id = QueueId(number(rest)?);
             let mut lost = None;
-            let options = if declared { decode_options(rest)? } else { RECOVERED };
+            let options = if declared { decode_options(rest) } else { Ok(RECOVERED) };
+            let options = options.map_err(|fault| StateFault::Options { queue: id, fault })?;
             let queue = Queue::decode(options, rest, |sequence| {
                 if !bodies.count(sequence) {
                     lost = lost.or(Some(sequence));
                 }
-            })?;
+            });
+            let queue = queue.map_err(|fault| StateFault::Queue { queue: id, fault })?;
             if let Some(sequence) = lost {
-                return Err(format!("queue {id} holds message {sequence}, and no batch does"));
+                return Err(StateFault::Lost { queue: id, sequence });
             }
             let slot = if declared { Slot::of(queue) } else { Slot::undeclared(queue) };
             if self.queues.insert(id, slot).is_some() {
-                return Err(format!("queue {id} is there twice"));
+                return Err(StateFault::QueueTwice(id));
             }
         }
         if !rest.is_empty() {
-            return Err("there is something behind its state".to_owned());
+            return Err(StateFault::Excess);
         }
         bodies.counted();
         self.bodies = bodies;
@@ -116,7 +118,7 @@ impl Bodies {
     }
 
     /// Reads what [`encode`](Self::encode) wrote. Who needs the messages comes with [`count`](Self::count).
-    pub(super) fn decode(rest: &mut &[u8]) -> Result<Self, String> {
+    pub(super) fn decode(rest: &mut &[u8]) -> Result<Self, StateFault> {
         let mut bodies = Self::default();
         let (mut end, mut last) = (0u64, 0u64);
         for _ in 0..number(rest)? {
@@ -127,8 +129,7 @@ impl Bodies {
             let bounds = first.zip(batch).and_then(|(first, batch)| {
                 Some((first, first.checked_add(messages)?, batch, batch.checked_add(more_batches)?))
             });
-            let (first, messages_end, batch, last_batch) =
-                bounds.ok_or("a place of messages is out of range")?;
+            let (first, messages_end, batch, last_batch) = bounds.ok_or(StateFault::PlaceOutOfRange)?;
             let batches = Batches { first: LogIndex(batch), last: LogIndex(last_batch) };
             bodies.extents.push_back(Extent {
                 first,
@@ -163,16 +164,6 @@ impl Bodies {
     }
 }
 
-fn number(rest: &mut &[u8]) -> Result<u64, String> {
-    decode_varint(rest).map_err(|error| format!("a number of its state: {error}"))
-}
-
-impl LogOwner for Shard {
-    fn restore(&mut self, state: Bytes) -> Result<(), String> {
-        self.read_state(&state)
-    }
-
-    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), String> {
-        self.replay_batch(&batch)
-    }
+fn number(rest: &mut &[u8]) -> Result<u64, StateFault> {
+    decode_varint(rest).map_err(|_| StateFault::Number)
 }

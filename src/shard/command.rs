@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::close_failure::CloseFailure;
 use super::job::Done;
 use super::mailbox::Mailbox;
 use crate::message::MessageRun;
@@ -178,7 +179,7 @@ pub enum Command {
     /// Put everything on disk and stop; answers when that is done, with how far the log reaches, or what went wrong.
     Close {
         /// The answer.
-        reply: oneshot::Sender<Result<Option<KnownLog>, String>>,
+        reply: oneshot::Sender<Result<Option<KnownLog>, CloseFailure>>,
     },
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::command::{Event, Outlet, SettleReply, Settlement};
 use super::durability::Waiting;
-use super::shard::{Shard, queue_deleted};
+use super::queues::queue_deleted;
+use super::shard::Shard;
 use crate::model::{DeliveryTag, Entity, QueueId, Refusal, ReplyCode};
 use crate::queue::{AttachRefusal, ConsumerKey, ConsumerLimits, Taking, UnknownTag};
 
@@ -19,15 +20,15 @@ impl Shard {
         let refusal = self.refuses_consumers(queue);
         let result = match self.queues.get_mut(&queue) {
             Some(_) if refusal.is_some() => Err(refusal.unwrap_or_else(queue_deleted)),
-            Some(slot) if !slot.sealed => slot.queue.attach(key, limits).map_err(attach_refusal),
+            Some(slot) if !slot.attached.sealed => slot.queue.attach(key, limits).map_err(attach_refusal),
             _ => Err(queue_deleted()),
         };
         if result.is_ok()
             && let Some(slot) = self.queues.get_mut(&queue)
         {
-            slot.outlets.retain(|(other, _)| *other != key);
-            slot.outlets.push((key, outlet.clone()));
-            slot.unused = false;
+            slot.attached.outlets.retain(|(other, _)| *other != key);
+            slot.attached.outlets.push((key, outlet.clone()));
+            slot.attached.unused = false;
             self.mark_dirty(queue);
         }
         self.send(&outlet, Event::Attached { key, result: result.map_err(Box::new) });
@@ -70,7 +71,7 @@ impl Shard {
             let message = Err(Box::new(refusal.unwrap_or_else(queue_deleted)));
             return self.send(&outlet, Event::Got { key, message, ready: 0 });
         };
-        if !slot.outlets.iter().any(|(other, _)| *other == key) {
+        if !slot.attached.outlets.iter().any(|(other, _)| *other == key) {
             let limits = ConsumerLimits {
                 prefetch: 0,
                 no_ack: key.taking == Taking::OneByOneNoAck,
@@ -79,24 +80,24 @@ impl Shard {
                 window_bytes: u64::MAX,
             };
             slot.queue.attach(key, limits).expect("single requests are never refused");
-            slot.outlets.push((key, outlet.clone()));
+            slot.attached.outlets.push((key, outlet.clone()));
         }
-        slot.gets.push_back((key, outlet));
+        slot.attached.gets.push_back((key, outlet));
         self.serve_gets(queue);
     }
 
     /// Answers single requests in order, as far as it can be said whether there is a message for them.
     pub(super) fn serve_gets(&mut self, queue: QueueId) {
         while let Some(slot) = self.queues.get_mut(&queue)
-            && let Some((key, outlet)) = slot.gets.pop_front()
+            && let Some((key, outlet)) = slot.attached.gets.pop_front()
         {
-            if !slot.stalled.is_empty() {
-                return slot.gets.push_front((key, outlet));
+            if !slot.attached.stalled.is_empty() {
+                return slot.attached.gets.push_front((key, outlet));
             }
             let taken = slot.queue.take_one(key, &mut self.effects);
             let ready = slot.queue.counts().ready;
             if !taken && slot.queue.waits_for_mark() {
-                slot.gets.push_front((key, outlet));
+                slot.attached.gets.push_front((key, outlet));
                 return self.run_effects(queue);
             }
             self.run_effects(queue);
@@ -108,9 +109,9 @@ impl Shard {
 
     pub(super) fn detach(&mut self, queue: QueueId, key: ConsumerKey) {
         let Some(slot) = self.queues.get_mut(&queue) else { return };
-        slot.outlets.retain(|(other, _)| *other != key);
-        slot.gets.retain(|(other, _)| *other != key);
-        slot.cancelled.retain(|(other, _)| *other != key);
+        slot.attached.outlets.retain(|(other, _)| *other != key);
+        slot.attached.gets.retain(|(other, _)| *other != key);
+        slot.attached.cancelled.retain(|(other, _)| *other != key);
         slot.take_back(Some(key));
         slot.queue.detach(key, &mut self.effects);
         self.run_effects(queue);
@@ -121,9 +122,9 @@ impl Shard {
         let Some(outlet) = self.outlet(queue, key) else { return };
         let Some(slot) = self.queues.get_mut(&queue) else { return };
         slot.queue.cancel(key, &mut self.effects);
-        let stalled = !slot.stalled.is_empty();
+        let stalled = !slot.attached.stalled.is_empty();
         if stalled {
-            slot.cancelled.push((key, Arc::clone(&outlet)));
+            slot.attached.cancelled.push((key, Arc::clone(&outlet)));
         }
         self.run_effects(queue);
         if !stalled {

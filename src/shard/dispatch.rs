@@ -23,11 +23,11 @@ impl Shard {
         for queue in dirty {
             let Some(slot) = self.queues.get_mut(&queue) else { continue };
             slot.dirty = false;
-            if !slot.gets.is_empty() {
+            if !slot.attached.gets.is_empty() {
                 self.serve_gets(queue);
             }
             if let Some(slot) = self.queues.get_mut(&queue)
-                && slot.stalled.is_empty()
+                && slot.attached.stalled.is_empty()
             {
                 slot.queue.deliver(&mut self.effects);
                 self.run_effects(queue);
@@ -55,7 +55,7 @@ impl Shard {
                 }
                 Effect::Unused => {
                     if let Some(slot) = self.queues.get_mut(&queue) {
-                        slot.unused = true;
+                        slot.attached.unused = true;
                     }
                     // The broker is gone only when the process ends.
                     let _ = self.notices.push(Notice::QueueUnused { queue });
@@ -80,9 +80,9 @@ impl Shard {
 
     pub(super) fn run_or_stall(&mut self, queue: QueueId, effect: Effect) {
         let Some(slot) = self.queues.get_mut(&queue) else { return };
-        let rest = if slot.stalled.is_empty() { self.try_run(queue, effect) } else { Some(effect) };
+        let rest = if slot.attached.stalled.is_empty() { self.try_run(queue, effect) } else { Some(effect) };
         if let (Some(rest), Some(slot)) = (rest, self.queues.get_mut(&queue)) {
-            slot.stalled.push_back(rest);
+            slot.attached.stalled.push_back(rest);
         }
     }
 
@@ -120,8 +120,7 @@ impl Shard {
                     });
                 }
                 Err(Missing::Unknown) => {
-                    let what = format!("message {} is not in the batch that it came with", run.first);
-                    self.halts.push((queue, Halt::Damaged(what)));
+                    self.halts.push((queue, Halt::Damaged(NotRead::Lost(run.first))));
                     return Some(Effect::Deliver {
                         consumer,
                         run,
@@ -133,13 +132,14 @@ impl Shard {
                 }
             };
             self.note_reader(queue, found.read_back);
+            let bytes = if found.is_small_part { Bytes::copy_from_slice(&found.bytes) } else { found.bytes };
             let delivery = Delivery {
                 queue,
                 consumer,
                 first_tag,
                 count: found.count,
                 origin: found.origin,
-                pieces: vec![Piece { bytes: apart(found.bytes), count: found.count }],
+                pieces: vec![Piece { bytes, count: found.count }],
                 redelivered,
                 delivery_count,
                 window_bytes: std::mem::take(&mut window_bytes),
@@ -158,8 +158,8 @@ impl Shard {
     fn wait_for(&mut self, queue: QueueId, first: BodySequence) {
         self.note_reader(queue, None);
         let Some(slot) = self.queues.get_mut(&queue) else { return };
-        if !slot.loading {
-            slot.loading = true;
+        if !slot.attached.loading {
+            slot.attached.loading = true;
             self.reading.wait(queue, first.0);
         }
     }
@@ -167,9 +167,9 @@ impl Shard {
     /// A queue's deliveries come from this extent that was read back now, or from none.
     pub(super) fn note_reader(&mut self, queue: QueueId, extent: Option<u64>) {
         if let Some(slot) = self.queues.get_mut(&queue)
-            && slot.reads_in != extent
+            && slot.attached.reads_in != extent
         {
-            let before = std::mem::replace(&mut slot.reads_in, extent);
+            let before = std::mem::replace(&mut slot.attached.reads_in, extent);
             self.bodies.move_reader(queue, before, extent);
         }
     }
@@ -217,25 +217,27 @@ impl Shard {
             "cannot read messages back from the log; the consumers of these queues are ended"
         );
         let halt = match why {
-            NotRead::Disk(error) => Halt::Unread(error.to_string()),
-            NotRead::Damaged(what) => Halt::Damaged(what.clone()),
+            NotRead::Disk(error) => Halt::Unread(error.clone()),
+            why => Halt::Damaged(why.clone()),
         };
         self.halts.extend(waited.into_iter().map(|queue| (queue, halt.clone())));
     }
 
     pub(super) fn resume(&mut self, queue: QueueId) {
         if let Some(slot) = self.queues.get_mut(&queue) {
-            slot.loading = false;
+            slot.attached.loading = false;
         }
-        while let Some(effect) = self.queues.get_mut(&queue).and_then(|slot| slot.stalled.pop_front()) {
+        while let Some(effect) =
+            self.queues.get_mut(&queue).and_then(|slot| slot.attached.stalled.pop_front())
+        {
             if let Some(rest) = self.try_run(queue, effect) {
                 if let Some(slot) = self.queues.get_mut(&queue) {
-                    slot.stalled.push_front(rest);
+                    slot.attached.stalled.push_front(rest);
                 }
                 return;
             }
         }
-        let cancelled = self.queues.get_mut(&queue).map(|slot| std::mem::take(&mut slot.cancelled));
+        let cancelled = self.queues.get_mut(&queue).map(|slot| std::mem::take(&mut slot.attached.cancelled));
         for (key, outlet) in cancelled.into_iter().flatten() {
             self.send(&outlet, Event::Cancelled { key });
         }
@@ -279,7 +281,7 @@ impl Shard {
 
     pub(super) fn outlet(&self, queue: QueueId, key: ConsumerKey) -> Option<Outlet> {
         let slot = self.queues.get(&queue)?;
-        slot.outlets.iter().find(|(other, _)| *other == key).map(|(_, outlet)| Arc::clone(outlet))
+        slot.attached.outlets.iter().find(|(other, _)| *other == key).map(|(_, outlet)| Arc::clone(outlet))
     }
 
     pub(super) fn mark_dirty(&mut self, queue: QueueId) {
@@ -290,15 +292,6 @@ impl Shard {
             self.dirty.push(queue);
         }
     }
-}
-
-/// A delivery of fewer bytes goes out as a copy.
-pub(super) const COPIED_BELOW_BYTES: usize = 16 * 1024;
-
-/// What waits for a slow socket must not keep the whole block in memory that it lies in, which nobody would count once its
-/// messages are settled.
-fn apart(bytes: Bytes) -> Bytes {
-    if bytes.len() < COPIED_BELOW_BYTES { Bytes::copy_from_slice(&bytes) } else { bytes }
 }
 
 impl Delivery {

@@ -8,7 +8,7 @@ use super::recounts::Recounts;
 use super::shard::Shard;
 use crate::model::{Entity, QueueId, Refusal, ReplyCode, ShardId};
 use crate::queue::ConsumerKey;
-use crate::storage::{LogIndex, LogRoom};
+use crate::storage::{LogFailure, LogIndex, LogRoom};
 
 /// While the log is busy, batches are handed over at the end of each turn as long as fewer than this are on their way.
 /// The log's writer finds them when it comes back from the disk and goes on at once, without asking for more; beyond
@@ -67,7 +67,7 @@ impl Shard {
         let log = self.log.as_mut().expect("the log was given at the start");
         match log.propose(batch) {
             Ok(index) => self.handed_over.push_back((index, std::mem::take(&mut self.waiting))),
-            Err(failure) => self.fail(&failure.to_string()),
+            Err(failure) => self.fail(&failure),
         }
     }
 
@@ -104,32 +104,32 @@ impl Shard {
         }
         // What was durable before the failure is told as such.
         if let Some(failure) = &progress.failed {
-            self.fail(&failure.to_string());
+            self.fail(failure);
         }
     }
 
     /// The log is of no use any more: everybody who waits is told, and nothing more is taken.
-    pub(super) fn fail(&mut self, what: &str) {
+    pub(super) fn fail(&mut self, failure: &LogFailure) {
         if self.failed.is_some() {
             return;
         }
-        tracing::error!(shard = %self.options.id, what, "the shard's log failed; publishes to it are refused from now on");
-        self.failed = Some(what.to_owned());
+        tracing::error!(shard = %self.options.id, what = %failure, "the shard's log failed; publishes to it are refused from now on");
+        self.failed = Some(failure.clone());
         // Nobody waits for room on a log that takes nothing any more.
         self.room = LogRoom::Enough;
         self.disk.note_log(self.options.id, &self.room);
-        let _ = self.notices.push(Notice::LogFailed { shard: self.options.id, what: what.to_owned() });
+        let _ = self.notices.push(Notice::LogFailed { shard: self.options.id, what: failure.to_string() });
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.extend(self.handed_over.drain(..).flat_map(|(_, waiting)| waiting));
         self.refuse(waiting);
         // Without marks nothing can be handed out that never was.
-        self.halts = self.queues.keys().map(|queue| (*queue, Halt::LogFailed(what.to_owned()))).collect();
+        self.halts = self.queues.keys().map(|queue| (*queue, Halt::LogFailed(failure.clone()))).collect();
     }
 
     pub(super) fn refuse(&mut self, waiting: Vec<Waiting>) {
-        let Some(what) = self.failed.clone() else { return };
+        let Some(failure) = self.failed.clone() else { return };
         for waiting in waiting {
-            let refusal = Box::new(log_failed(self.options.id, &what));
+            let refusal = Box::new(log_failed(self.options.id, &failure));
             match waiting {
                 Waiting::Publish { outlet, ticket } => {
                     self.send(&outlet, Event::PublishFailed { ticket, taken_bytes: 0, refusal });
@@ -145,8 +145,8 @@ impl Shard {
     }
 }
 
-pub(super) fn log_failed(shard: ShardId, what: &str) -> Refusal {
-    Refusal::new(ReplyCode::ResourceError, format!("the log of shard {shard} failed: {what}"))
+pub(super) fn log_failed(shard: ShardId, failure: &LogFailure) -> Refusal {
+    Refusal::new(ReplyCode::ResourceError, format!("the log of shard {shard} failed: {failure}"))
         .about(Entity::Queue, "")
         .hint("the operator must look at the broker's disk and restart it")
 }

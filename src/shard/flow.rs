@@ -9,7 +9,8 @@
 use std::collections::BTreeMap;
 
 use super::command::{Outlet, Segment};
-use super::shard::{Shard, Slot};
+use super::shard::Shard;
+use super::slot::Slot;
 use crate::model::{QueueId, Timestamp};
 
 /// A queue that has so much ready for its consumers lets its publishers wait, until it has half of that.
@@ -54,7 +55,7 @@ impl Shard {
             let slot = self
                 .queues
                 .get(queue)
-                .filter(|slot| slot.is_ahead(AHEAD_BYTES_MAX) && now >= slot.slow_until)?;
+                .filter(|slot| slot.is_ahead(AHEAD_BYTES_MAX) && now >= slot.attached.slow_until)?;
             Some((*queue, slot.queue.counts().delivered))
         });
         let Some((queue, delivered)) = ahead else { return false };
@@ -106,7 +107,7 @@ impl Slot {
         (waiting.delivered, waiting.since) = (counts.delivered, now);
         let slow = taken < GOOD_PACE_BYTES;
         if slow {
-            self.slow_until = Timestamp(now.0 + SLOW_MILLIS);
+            self.attached.slow_until = Timestamp(now.0 + SLOW_MILLIS);
         }
         slow
     }

@@ -6,19 +6,21 @@
 
 use super::command::{Event, Outlet};
 use super::durability::log_failed;
-use super::shard::{Shard, Slot};
-use crate::model::{BodySequence, Entity, QueueId, Refusal, ReplyCode};
-use crate::queue::{ConsumerKey, Departure, Effect, QueueCommand, SequenceRun, SequenceRuns};
+use super::read_back::NotRead;
+use super::shard::Shard;
+use crate::model::{Entity, QueueId, Refusal, ReplyCode};
+use crate::queue::{ConsumerKey, Effect};
+use crate::storage::{DiskError, LogFailure};
 
 /// Why a queue hands out nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Halt {
     /// The disk did not give back what is next. The next consumer has it tried again.
-    Unread(String),
+    Unread(DiskError),
     /// What the disk has in place of what is next is not what was written.
-    Damaged(String),
+    Damaged(NotRead),
     /// The shard's log failed.
-    LogFailed(String),
+    LogFailed(LogFailure),
 }
 
 impl Shard {
@@ -31,35 +33,35 @@ impl Shard {
 
     /// What a consumer is told that comes to a queue which hands out nothing; `None` if it does, or may.
     pub(super) fn refuses_consumers(&mut self, queue: QueueId) -> Option<Refusal> {
-        let halted = &mut self.queues.get_mut(&queue)?.halted;
+        let halted = &mut self.queues.get_mut(&queue)?.attached.halted;
         if matches!(halted, Some(Halt::Unread(_))) {
             *halted = None;
         }
-        let refusal = self.queues.get(&queue)?.halted.as_ref().map(|halt| self.why(halt));
-        refusal.or_else(|| self.failed.as_ref().map(|what| log_failed(self.options.id, what)))
+        let refusal = self.queues.get(&queue)?.attached.halted.as_ref().map(|halt| self.why(halt));
+        refusal.or_else(|| self.failed.as_ref().map(|failure| log_failed(self.options.id, failure)))
     }
 
     fn halt(&mut self, queue: QueueId, halt: Halt) {
         let refusal = self.why(&halt);
         self.note_reader(queue, None);
         let Some(slot) = self.queues.get_mut(&queue) else { return };
-        slot.loading = false;
-        slot.halted = Some(halt);
+        slot.attached.loading = false;
+        slot.attached.halted = Some(halt);
         let readers = slot.take_back(None);
         // What is left does not wait for messages.
-        self.effects.extend(slot.stalled.drain(..));
+        self.effects.extend(slot.attached.stalled.drain(..));
         self.run_effects(queue);
         let Some(slot) = self.queues.get_mut(&queue) else { return };
-        let cancelled = std::mem::take(&mut slot.cancelled);
+        let cancelled = std::mem::take(&mut slot.attached.cancelled);
         let ended = slot.end_consumers(&mut self.effects);
         // It was ended, not left: a queue that goes with its last consumer keeps what it holds.
         self.effects.retain(|effect| *effect != Effect::Unused);
         let ready = slot.queue.counts().ready;
         let mut gets: Vec<(ConsumerKey, Outlet)> = Vec::new();
         for key in readers {
-            gets.extend(slot.outlets.iter().find(|(other, _)| *other == key).cloned());
+            gets.extend(slot.attached.outlets.iter().find(|(other, _)| *other == key).cloned());
         }
-        gets.extend(slot.gets.drain(..));
+        gets.extend(slot.attached.gets.drain(..));
         for (key, outlet) in gets {
             let message = Err(Box::new(refusal.clone()));
             self.send(&outlet, Event::Got { key, message, ready });
@@ -75,70 +77,22 @@ impl Shard {
     pub(super) fn why(&self, halt: &Halt) -> Refusal {
         let shard = self.options.id;
         match halt {
-            Halt::LogFailed(what) => log_failed(shard, what),
-            Halt::Unread(what) => Refusal::new(
+            Halt::LogFailed(failure) => log_failed(shard, failure),
+            Halt::Unread(error) => Refusal::new(
                 ReplyCode::ResourceError,
                 format!(
-                    "a message of the queue could not be read back from the log of shard {shard}: {what}"
+                    "a message of the queue could not be read back from the log of shard {shard}: {error}"
                 ),
             )
             .about(Entity::Queue, "")
             .hint("try again; if it stays so, the operator must look at the broker's disk")
             .retryable(),
-            Halt::Damaged(what) => Refusal::new(
+            Halt::Damaged(why) => Refusal::new(
                 ReplyCode::ResourceError,
-                format!("a message of the queue is damaged in the log of shard {shard}: {what}"),
+                format!("a message of the queue is damaged in the log of shard {shard}: {why}"),
             )
             .about(Entity::Queue, "")
             .hint("purge or delete the queue to give up what it holds; other queues work"),
         }
     }
-}
-
-impl Slot {
-    /// What waits to be read for one consumer, or for all, was never on its way. Returns the readers of single messages
-    /// that are to be told, once for each message.
-    pub(super) fn take_back(&mut self, of: Option<ConsumerKey>) -> Vec<ConsumerKey> {
-        let (mut readers, mut taken) = (Vec::new(), Vec::new());
-        let queue = &mut self.queue;
-        self.stalled.retain(|effect| match effect {
-            Effect::Deliver { consumer, run, first_tag, .. } if of.is_none_or(|of| of == *consumer) => {
-                queue.take_back(*consumer, *first_tag, *run);
-                taken.push(*run);
-                readers.extend((!consumer.is_consumer()).then_some(*consumer));
-                false
-            }
-            _ => true,
-        });
-        taken.sort_unstable_by_key(|run| run.first);
-        // Messages that need no acknowledgement are not settled by having been taken back.
-        self.stalled.retain_mut(|effect| match effect {
-            Effect::Append(QueueCommand::Settle(Departure::NoAck, runs)) => {
-                *runs = without(runs, &taken);
-                !runs.is_empty()
-            }
-            _ => true,
-        });
-        readers
-    }
-
-    /// Ends all that are consumers in the full sense, and returns those that did not ask for it.
-    fn end_consumers(&mut self, effects: &mut Vec<Effect>) -> Vec<(ConsumerKey, Outlet)> {
-        let keys: Vec<ConsumerKey> = self.queue.live_consumers().collect();
-        keys.iter().for_each(|key| self.queue.cancel(*key, effects));
-        self.outlets.iter().filter(|(key, _)| keys.contains(key)).cloned().collect()
-    }
-}
-
-/// The sequences that are in none of `taken`, which are sorted and do not overlap.
-fn without(runs: &SequenceRuns, taken: &[SequenceRun]) -> SequenceRuns {
-    let is_taken = |sequence: u64| {
-        let next = taken.partition_point(|run| run.first.0 <= sequence);
-        next.checked_sub(1).is_some_and(|at| sequence - taken[at].first.0 < taken[at].count)
-    };
-    let mut rest = SequenceRuns::default();
-    runs.sequences()
-        .filter(|sequence| !is_taken(*sequence))
-        .for_each(|sequence| rest.push(BodySequence(sequence)));
-    rest
 }

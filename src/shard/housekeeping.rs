@@ -9,14 +9,14 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
-
 use super::bodies::Batches;
-use super::job::{Job, Work};
+use super::job::{Job, JobPanicked, Work};
 use super::merge::MergePlan;
 use super::shard::Shard;
 use crate::model::Timestamp;
-use crate::storage::{KeepFailure, LogIndex, LogKeeper, LogPosition, Merged, OpenFailure, Segment};
+use crate::storage::{
+    KeepFailure, LogIndex, LogKeeper, LogPosition, Machine, Merged, OpenFailure, Segment, Snapshot,
+};
 
 /// A segment that nobody needs is worth a checkpoint after so long, in milliseconds; and so often the shard looks.
 const LOOK_MILLIS: u64 = 10_000;
@@ -53,8 +53,7 @@ pub(super) struct Housekeeping {
 /// A checkpoint to be made.
 #[derive(Debug)]
 pub(super) struct CheckpointJob {
-    position: LogPosition,
-    state: Vec<Bytes>,
+    snapshot: Snapshot,
     /// Segments that nobody needs at this checkpoint.
     dead: Vec<LogIndex>,
     /// Segments that nobody needed at the one before: they go when this one is durable.
@@ -78,12 +77,13 @@ pub(super) struct Kept {
 
 impl CheckpointJob {
     pub(super) fn run(self, keeper: Option<&dyn LogKeeper>) -> Kept {
-        let Self { position, state, dead, remove, merge } = self;
+        let Self { snapshot, dead, remove, merge } = self;
+        let position = snapshot.position;
         let (mut written, mut freed, mut merged) = (Ok(()), Ok(0), Ok(Merged::default()));
         if let Some(keeper) = keeper {
-            written = keeper.write_checkpoint(position, state);
+            written = keeper.checkpoint(snapshot);
             if written.is_ok() && !remove.is_empty() {
-                freed = keeper.remove_segments(&remove);
+                freed = keeper.purge(&remove);
             }
             if let Some(plan) = merge.as_ref().filter(|_| written.is_ok()) {
                 merged = plan.run(keeper);
@@ -96,12 +96,13 @@ impl CheckpointJob {
 
 impl CheckpointJob {
     /// What is told if it ends unfinished.
-    pub(super) fn lost(&self, why: &str) -> Kept {
-        let index = self.position.index;
+    pub(super) fn lost(&self, why: JobPanicked) -> Kept {
+        let position = self.snapshot.position;
+        let index = position.index;
         Kept {
-            position: self.position,
+            position,
             dead: Vec::new(),
-            written: Err(KeepFailure::Owner { index, why: why.to_owned() }),
+            written: Err(KeepFailure::Owner { index, why: why.into() }),
             freed: Ok(0),
             merged: Ok(Merged::default()),
             left: None,
@@ -153,8 +154,10 @@ impl Shard {
 
     /// Has the waiting checkpoint made, if all that it stands for is durable.
     fn start_waiting(&mut self) {
-        if let Some(job) = self.housekeeping.waiting.take_if(|job| job.position.index <= self.durable) {
-            tracing::debug!(shard = %self.options.id, index = %job.position.index, "making a checkpoint");
+        if let Some(job) =
+            self.housekeeping.waiting.take_if(|job| job.snapshot.position.index <= self.durable)
+        {
+            tracing::debug!(shard = %self.options.id, index = %job.snapshot.position.index, "making a checkpoint");
             self.jobs.push(Job(Work::Checkpoint(job)));
         }
     }
@@ -211,7 +214,8 @@ impl Shard {
         let run = self.merge_run(&segments, below).to_vec();
         let merge = self.plan_merge(&run);
         self.housekeeping.bytes_since = 0;
-        CheckpointJob { position: self.log().position(), state: self.state(), dead, remove, merge }
+        let snapshot = Snapshot { position: self.log().position(), state: self.snapshot() };
+        CheckpointJob { snapshot, dead, remove, merge }
     }
 
     fn can_shrink(&self, keeper: &dyn LogKeeper) -> bool {

@@ -1,5 +1,6 @@
 //! Work of a shard that blocks on the disk: done beside its loop, by whoever runs it, and told with a command.
 
+use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -50,8 +51,17 @@ impl fmt::Debug for LogAccess {
     }
 }
 
-/// What is wrong with a job that panicked; the panic itself has been reported.
-const PANICKED: &str = "the program failed over it";
+/// A job panicked; the panic itself has been reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct JobPanicked;
+
+impl fmt::Display for JobPanicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the program failed over it")
+    }
+}
+
+impl Error for JobPanicked {}
 
 impl Job {
     #[cfg(test)]
@@ -76,13 +86,10 @@ impl Job {
             Work::ReadBack(extents, _) => Outcome::ReadBack(
                 extents
                     .iter()
-                    .map(|extent| Loaded {
-                        extent: *extent,
-                        groups: Err(NotRead::Damaged(PANICKED.to_owned())),
-                    })
+                    .map(|extent| Loaded { extent: *extent, groups: Err(NotRead::Panicked(JobPanicked)) })
                     .collect(),
             ),
-            Work::Checkpoint(job) => Outcome::Checkpoint(Box::new(job.lost(PANICKED))),
+            Work::Checkpoint(job) => Outcome::Checkpoint(Box::new(job.lost(JobPanicked))),
         }
     }
 }

@@ -5,18 +5,24 @@
 //! then stands before everything that made the rest unnecessary, all of it durable.
 
 use std::cmp::Reverse;
+use std::error::Error;
+use std::fmt;
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::bodies::Usage;
+use super::fault::BatchFault;
 use super::operation::{self, KeptRun, Operation};
-use super::read_back::publish_end;
-use super::shard::{Shard, Slot};
+use super::read_back::{messages_of, publish_end};
+use super::shard::Shard;
+use super::slot::Slot;
 use crate::message::message_ends;
 use crate::model::QueueId;
 use crate::queue::Effect;
-use crate::storage::{KeepFailure, Kept, LogIndex, LogKeeper, Merged, RecoveredBatch, Segment, Selection};
+use crate::storage::{
+    KeepFailure, Kept, LogIndex, LogKeeper, Merged, OwnerFault, RecoveredBatch, Segment, Selection,
+};
 
 /// Most bytes of segments that one merge reads.
 const READ_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -55,19 +61,32 @@ impl MergePlan {
 struct Needed<'a>(&'a [(u64, QueueId)]);
 
 impl Selection for Needed<'_> {
-    fn keep(&mut self, batch: &RecoveredBatch) -> Result<Option<Kept>, String> {
-        keep(batch, &mut self.0)
+    fn keep(&mut self, batch: &RecoveredBatch) -> Result<Option<Kept>, OwnerFault> {
+        Ok(keep(batch, &mut self.0)?)
     }
 
-    fn end(&mut self) -> Result<(), String> {
+    fn end(&mut self) -> Result<(), OwnerFault> {
         match self.0.first() {
             None => Ok(()),
-            Some((sequence, queue)) => {
-                Err(format!("no batch holds message {sequence}, which queue {queue} needs"))
-            }
+            Some((sequence, queue)) => Err(MessageGone { sequence: *sequence, queue: *queue }.into()),
         }
     }
 }
+
+/// No batch holds a message that a queue needs.
+#[derive(Debug)]
+struct MessageGone {
+    sequence: u64,
+    queue: QueueId,
+}
+
+impl fmt::Display for MessageGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no batch holds message {}, which queue {} needs", self.sequence, self.queue)
+    }
+}
+
+impl Error for MessageGone {}
 
 impl Shard {
     /// The segments that one merge should take, of those that end at or before `below`.
@@ -130,7 +149,7 @@ impl Shard {
 
 /// Messages of a range that were handed out and have not gone out.
 fn on_their_way(slot: &Slot, range: &Range<u64>) -> impl Iterator<Item = u64> {
-    let runs = slot.stalled.iter().filter_map(|effect| match effect {
+    let runs = slot.attached.stalled.iter().filter_map(|effect| match effect {
         Effect::Deliver { run, .. } => Some(run.first.0..run.first.0 + run.count),
         Effect::Append(_) | Effect::Release(_) | Effect::CameBack | Effect::Unused => None,
     });
@@ -168,7 +187,7 @@ impl Total {
 }
 
 /// What is needed of a batch. `needed` is shortened to what comes behind it.
-fn keep(batch: &RecoveredBatch, needed: &mut &[(u64, QueueId)]) -> Result<Option<Kept>, String> {
+fn keep(batch: &RecoveredBatch, needed: &mut &[(u64, QueueId)]) -> Result<Option<Kept>, BatchFault> {
     let behind = batch.first_body.0 + u64::from(batch.bodies);
     let count = needed.partition_point(|(sequence, _)| *sequence < behind);
     let (here, after) = needed.split_at(count);
@@ -185,7 +204,7 @@ fn keep(batch: &RecoveredBatch, needed: &mut &[(u64, QueueId)]) -> Result<Option
         count: 0,
     };
     let (mut sequence, mut offset) = (batch.first_body.0, 0);
-    while let Some(operation) = operation::decode(&mut operations)? {
+    while let Some(operation) = operations.next()? {
         let (exchange, routing_key, bytes, runs) = match operation {
             Operation::Publish { exchange, routing_key, bytes, segments } => {
                 let count = segments.iter().map(|(count, _)| count).sum();
@@ -200,10 +219,9 @@ fn keep(batch: &RecoveredBatch, needed: &mut &[(u64, QueueId)]) -> Result<Option
         sieve.add(exchange, routing_key, &runs, &messages[offset..end])?;
         offset = end;
     }
-    if sieve.needed.is_empty() {
-        Ok(Some(sieve.finish()))
-    } else {
-        Err(format!("it does not hold message {}, which a queue needs", sieve.needed[0].0))
+    match sieve.needed.first() {
+        None => Ok(Some(sieve.finish())),
+        Some((sequence, queue)) => Err(BatchFault::Lacks { sequence: *sequence, queue: *queue }),
     }
 }
 
@@ -223,10 +241,11 @@ impl Sieve<'_> {
         routing_key: &str,
         runs: &[KeptRun],
         messages: &[u8],
-    ) -> Result<(), String> {
-        let ends = message_ends(messages).ok_or("a publish holds bytes that are no messages")?;
-        if ends.len() as u64 != runs.iter().map(|run| run.count).sum::<u64>() {
-            return Err("a publish holds another number of messages than it says".to_owned());
+    ) -> Result<(), BatchFault> {
+        let ends = message_ends(messages).ok_or(BatchFault::NoMessages)?;
+        let (holds, says) = (ends.len() as u64, messages_of(runs));
+        if holds != says {
+            return Err(BatchFault::PublishMessages { holds, says });
         }
         let mut kept: Vec<KeptRun> = Vec::new();
         let before = self.messages.len();

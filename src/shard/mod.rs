@@ -3,18 +3,24 @@
 //! Owns the order of everything that happens to its queues: commands come in through a mailbox, go to the log and the
 //! queues, and come out as events to connections. A confirm leaves only when the log says its batch is durable. Must
 //! never know a protocol, a route or an exchange. Start reading at [`Shard::turn`]; `task.rs` is the loop around it.
+//!
+//! What a shard holds, by file: its queues, each with those who use it (`slot.rs`), and which there are (`queues.rs`);
+//! where messages are (`bodies.rs`); what is on its way to the disk, and who waits for it (`batch.rs`, `durability.rs`).
+//! What of that outlives the process changes in `apply.rs` alone.
 
 mod apply;
 mod batch;
 mod blocks;
 mod bodies;
 mod checkpoint;
+mod close_failure;
 mod command;
 mod compaction;
 mod consumers;
 mod disk_gauge;
 mod dispatch;
 mod durability;
+mod fault;
 mod flow;
 mod halt;
 mod housekeeping;
@@ -24,18 +30,21 @@ mod memory;
 mod merge;
 mod operation;
 mod out_of_service;
+mod queues;
 mod read_back;
 mod reading;
 mod recent;
 mod recounts;
 mod recovery;
 mod shard;
+mod slot;
 mod task;
 #[cfg(test)]
 mod tests;
 mod workers;
 
 pub use crate::queue::{ConsumerKey, ConsumerLimits, Outcome, QueueCounts, QueueOptions, TagRange, Taking};
+pub use close_failure::CloseFailure;
 pub use command::{
     Command, DeleteRefusal, Delivery, Event, Notice, Origin, Outlet, Piece, PublishBatch, QueueState,
     SealConditions, Segment, SettleReply, Settlement,

@@ -31,6 +31,7 @@ use crate::model::{BodySequence, QueueId};
 use crate::queue::{CountRun, Departure, QueueCommand, QueueOptions, SequenceRun, SequenceRuns};
 
 use super::command::Origin;
+use super::fault::{BatchFault, OperationFault};
 
 const PUBLISH: u8 = 1;
 const SETTLE: u8 = 2;
@@ -169,9 +170,9 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
 }
 
 /// Reads what [`encode_options`] wrote.
-pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, String> {
+pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, OperationFault> {
     match number(rest)? {
-        flags if flags & !AUTO_DELETE != 0 => Err(format!("a queue is {flags}, which is unknown")),
+        flags if flags & !AUTO_DELETE != 0 => Err(OperationFault::UnknownOptions(flags)),
         flags => Ok(QueueOptions { logged: true, auto_delete: flags & AUTO_DELETE != 0 }),
     }
 }
@@ -182,19 +183,38 @@ pub(super) fn encode_delete(queue: QueueId, out: &mut BytesMut) {
 }
 
 /// Splits a payload into messages and operations.
-pub(super) fn split_payload(payload: &[u8]) -> Result<(&[u8], &[u8]), String> {
-    let (rest, length) =
-        payload.split_last_chunk::<4>().ok_or("a batch ends before the length of its operations")?;
+pub(super) fn split_payload(payload: &[u8]) -> Result<(&[u8], Operations<'_>), BatchFault> {
+    let (rest, length) = payload.split_last_chunk::<4>().ok_or(BatchFault::TooShort)?;
     let length = u32::from_le_bytes(*length) as usize;
-    let messages = rest.len().checked_sub(length).ok_or("a batch is shorter than its operations")?;
-    Ok(rest.split_at(messages))
+    let messages = rest.len().checked_sub(length).ok_or(BatchFault::TooShort)?;
+    let (messages, operations) = rest.split_at(messages);
+    Ok((messages, Operations::new(operations)))
 }
 
-/// Takes the next operation off the front; `None` at the end.
-pub(super) fn decode<'a>(rest: &mut &'a [u8]) -> Result<Option<Operation<'a>>, String> {
-    if rest.is_empty() {
-        return Ok(None);
+/// The operations of a batch, one after the other.
+#[derive(Debug)]
+pub(super) struct Operations<'a> {
+    all_bytes: usize,
+    rest: &'a [u8],
+}
+
+impl<'a> Operations<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { all_bytes: bytes.len(), rest: bytes }
     }
+
+    /// The next one; `None` at the end.
+    pub(super) fn next(&mut self) -> Result<Option<Operation<'a>>, BatchFault> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let at = self.all_bytes - self.rest.len();
+        decode(&mut self.rest).map(Some).map_err(|fault| BatchFault::Operation { at, fault })
+    }
+}
+
+/// Takes an operation off the front of some bytes, of which there are any.
+fn decode<'a>(rest: &mut &'a [u8]) -> Result<Operation<'a>, OperationFault> {
     let operation = match rest.get_u8() {
         PUBLISH => {
             let exchange = text(rest)?;
@@ -214,7 +234,7 @@ pub(super) fn decode<'a>(rest: &mut &'a [u8]) -> Result<Option<Operation<'a>>, S
                 let (gap, count, queues) = (number(rest)?, number(rest)?, queues(rest)?);
                 let first = end.checked_add(gap);
                 let bounds = first.and_then(|first| Some((first, first.checked_add(count)?)));
-                let (first, run_end) = bounds.ok_or("a run of messages is out of range")?;
+                let (first, run_end) = bounds.ok_or(OperationFault::RunOutOfRange)?;
                 runs.push(KeptRun { first, count, queues });
                 end = run_end;
             }
@@ -226,9 +246,8 @@ pub(super) fn decode<'a>(rest: &mut &'a [u8]) -> Result<Option<Operation<'a>>, S
             command: QueueCommand::Settle(Departure::Accepted, runs(rest)?),
         },
         SETTLE_FOR => {
-            let code = rest.split_off_first().ok_or("a settlement is cut off")?;
-            let departure =
-                Departure::of_code(*code).ok_or("messages left for a reason that is not known")?;
+            let code = rest.split_off_first().ok_or(OperationFault::ReasonMissing)?;
+            let departure = Departure::of_code(*code).ok_or(OperationFault::UnknownReason(*code))?;
             Operation::Queue { queue: queue(rest)?, command: QueueCommand::Settle(departure, runs(rest)?) }
         }
         REQUEUE => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Requeue(runs(rest)?) },
@@ -236,20 +255,20 @@ pub(super) fn decode<'a>(rest: &mut &'a [u8]) -> Result<Option<Operation<'a>>, S
         MARK => Operation::Queue { queue: queue(rest)?, command: QueueCommand::DeliveryMark(number(rest)?) },
         DECLARE => Operation::Declare { queue: queue(rest)?, options: decode_options(rest)? },
         DELETE => Operation::Delete { queue: queue(rest)? },
-        other => return Err(format!("operation kind {other} is unknown")),
+        other => return Err(OperationFault::UnknownKind(other)),
     };
-    Ok(Some(operation))
+    Ok(operation)
 }
 
-fn number(rest: &mut &[u8]) -> Result<u64, String> {
-    decode_varint(rest).map_err(|error| format!("a number in an operation: {error}"))
+fn number(rest: &mut &[u8]) -> Result<u64, OperationFault> {
+    decode_varint(rest).map_err(|_| OperationFault::Number)
 }
 
-fn queue(rest: &mut &[u8]) -> Result<QueueId, String> {
+fn queue(rest: &mut &[u8]) -> Result<QueueId, OperationFault> {
     number(rest).map(QueueId)
 }
 
-fn queues(rest: &mut &[u8]) -> Result<Vec<QueueId>, String> {
+fn queues(rest: &mut &[u8]) -> Result<Vec<QueueId>, OperationFault> {
     let mut queues = Vec::new();
     for _ in 0..number(rest)? {
         queues.push(queue(rest)?);
@@ -257,14 +276,14 @@ fn queues(rest: &mut &[u8]) -> Result<Vec<QueueId>, String> {
     Ok(queues)
 }
 
-fn text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, String> {
+fn text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, OperationFault> {
     let length = number(rest)? as usize;
-    let (text, after) = rest.split_at_checked(length).ok_or("a text in an operation is cut off")?;
+    let (text, after) = rest.split_at_checked(length).ok_or(OperationFault::TextCutOff)?;
     *rest = after;
-    std::str::from_utf8(text).map_err(|error| format!("a text in an operation: {error}"))
+    std::str::from_utf8(text).map_err(|_| OperationFault::NoText)
 }
 
-fn runs(rest: &mut &[u8]) -> Result<SequenceRuns, String> {
+fn runs(rest: &mut &[u8]) -> Result<SequenceRuns, OperationFault> {
     let mut runs = SequenceRuns::default();
     let mut end = 0u64;
     for _ in 0..number(rest)? {
@@ -273,22 +292,23 @@ fn runs(rest: &mut &[u8]) -> Result<SequenceRuns, String> {
     Ok(runs)
 }
 
-fn counts(rest: &mut &[u8]) -> Result<Vec<CountRun>, String> {
+fn counts(rest: &mut &[u8]) -> Result<Vec<CountRun>, OperationFault> {
     let mut counts = Vec::new();
     let mut end = 0u64;
     for _ in 0..number(rest)? {
         let run = run(rest, &mut end)?;
-        let count = u32::try_from(number(rest)?).map_err(|_| "a message came back too often")?;
+        let count = number(rest)?;
+        let count = u32::try_from(count).map_err(|_| OperationFault::CountTooHigh(count))?;
         counts.push(CountRun { run, count });
     }
     Ok(counts)
 }
 
 /// A run behind the one that ended at `end`.
-fn run(rest: &mut &[u8], end: &mut u64) -> Result<SequenceRun, String> {
+fn run(rest: &mut &[u8], end: &mut u64) -> Result<SequenceRun, OperationFault> {
     let first = end.wrapping_add(number(rest)?);
     let count = number(rest)?;
-    *end = first.checked_add(count).ok_or("a run of sequences is out of range")?;
+    *end = first.checked_add(count).ok_or(OperationFault::RunOutOfRange)?;
     Ok(SequenceRun { first: BodySequence(first), count })
 }
 
@@ -329,22 +349,22 @@ mod tests {
         encode_declare(QueueId(8), options, &mut out);
         encode_delete(QueueId(300), &mut out);
 
-        let mut rest = &out[..];
+        let mut operations = Operations::new(&out);
         let publish = Operation::Publish {
             exchange: "logs",
             routing_key: "a.b",
             bytes: 1234,
             segments: vec![(3, queues.to_vec()), (1, vec![QueueId(7)])],
         };
-        assert_eq!(decode(&mut rest).unwrap(), Some(publish));
-        assert_eq!(decode(&mut rest).unwrap(), Some(Operation::Queue { queue: QueueId(7), command: settle }));
-        assert_eq!(decode(&mut rest).unwrap(), Some(Operation::Queue { queue: QueueId(7), command: counts }));
+        assert_eq!(operations.next().unwrap(), Some(publish));
+        assert_eq!(operations.next().unwrap(), Some(Operation::Queue { queue: QueueId(7), command: settle }));
+        assert_eq!(operations.next().unwrap(), Some(Operation::Queue { queue: QueueId(7), command: counts }));
         let mark = QueueCommand::DeliveryMark(99);
-        assert_eq!(decode(&mut rest).unwrap(), Some(Operation::Queue { queue: QueueId(7), command: mark }));
+        assert_eq!(operations.next().unwrap(), Some(Operation::Queue { queue: QueueId(7), command: mark }));
         let declare = Operation::Declare { queue: QueueId(8), options };
-        assert_eq!(decode(&mut rest).unwrap(), Some(declare));
-        assert_eq!(decode(&mut rest).unwrap(), Some(Operation::Delete { queue: QueueId(300) }));
-        assert_eq!(decode(&mut rest).unwrap(), None);
+        assert_eq!(operations.next().unwrap(), Some(declare));
+        assert_eq!(operations.next().unwrap(), Some(Operation::Delete { queue: QueueId(300) }));
+        assert_eq!(operations.next().unwrap(), None);
     }
 
     #[test]
@@ -352,8 +372,7 @@ mod tests {
         for bytes in
             [&[9u8][..], &[1, 200], &[2, 1, 5, 1], &[1, 1, 0xff, 0, 0, 0], &[3, 1, 1, 0xff, 0xff], &[9, 1, 2]]
         {
-            let mut rest = bytes;
-            assert!(decode(&mut rest).is_err(), "{bytes:?}");
+            assert!(Operations::new(bytes).next().is_err(), "{bytes:?}");
         }
         assert!(split_payload(&[1, 2]).is_err());
         assert!(split_payload(&[9, 0, 0, 0]).is_err());

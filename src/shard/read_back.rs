@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::bodies::{ColdExtent, Group, HeldBack};
+use super::bodies::{Batches, ColdExtent, Group, HeldBack};
 use super::command::Origin;
+use super::fault::BatchFault;
+use super::job::JobPanicked;
 use super::operation::{self, KeptRun, Operation};
 use crate::message::message_ends;
-use crate::model::{ExchangeName, RoutingKey};
-use crate::storage::{BodyRead, DiskError, ReadFailure, RecoveredBatch};
+use crate::model::{BodySequence, ExchangeName, RoutingKey};
+use crate::storage::{BodyRead, DiskError, LogIndex, ReadFailure, RecoveredBatch};
 
 /// An extent with what was found of it, or what went wrong.
 #[derive(Debug)]
@@ -25,15 +27,33 @@ pub(super) struct Loaded {
 pub(super) enum NotRead {
     /// The disk did not do it. It may do it later.
     Disk(DiskError),
-    /// What it gave is not what was written.
-    Damaged(String),
+    /// What it gave is not what was written, or is not there.
+    Log(ReadFailure),
+    /// What it gave was written, and is no batch of a shard.
+    Batch {
+        index: LogIndex,
+        fault: BatchFault,
+    },
+    /// Batches hold messages in another order than theirs.
+    OutOfOrder(Batches),
+    /// The batch that a message came with does not hold it.
+    Lost(BodySequence),
+    Panicked(JobPanicked),
 }
 
 impl fmt::Display for NotRead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disk(error) => error.fmt(f),
-            Self::Damaged(what) => f.write_str(what),
+            Self::Log(failure) => failure.fmt(f),
+            Self::Batch { index, fault } => write!(f, "batch {index}: {fault}"),
+            Self::OutOfOrder(Batches { first, last }) => {
+                write!(f, "batches {first} to {last} hold messages in another order than theirs")
+            }
+            Self::Lost(sequence) => {
+                write!(f, "message {sequence} is not in the batch that it came with")
+            }
+            Self::Panicked(panicked) => panicked.fmt(f),
         }
     }
 }
@@ -42,7 +62,7 @@ impl From<ReadFailure> for NotRead {
     fn from(failure: ReadFailure) -> Self {
         match failure {
             ReadFailure::Disk(error) => Self::Disk(error),
-            failure => Self::Damaged(failure.to_string()),
+            failure => Self::Log(failure),
         }
     }
 }
@@ -93,17 +113,16 @@ fn read_extent(reader: &dyn BodyRead, extent: &ColdExtent, held: &HeldBack) -> R
     let mut groups = Vec::new();
     for mut batch in batches {
         batch.payload = Bytes::from_owner(Counted { bytes: batch.payload, _charge: Arc::clone(&charge) });
-        add_groups(&batch, &mut groups)
-            .map_err(|what| NotRead::Damaged(format!("batch {}: {what}", batch.index)))?;
+        add_groups(&batch, &mut groups).map_err(|fault| NotRead::Batch { index: batch.index, fault })?;
     }
     Ok(groups)
 }
 
 /// Adds the messages that came in with a batch, a group for each publish.
-fn add_groups(batch: &RecoveredBatch, groups: &mut Vec<Group>) -> Result<(), String> {
+fn add_groups(batch: &RecoveredBatch, groups: &mut Vec<Group>) -> Result<(), BatchFault> {
     let (messages, mut operations) = operation::split_payload(&batch.payload)?;
     let (mut first, mut offset) = (batch.first_body.0, 0);
-    while let Some(operation) = operation::decode(&mut operations)? {
+    while let Some(operation) = operations.next()? {
         let (exchange, routing_key, bytes, runs) = match operation {
             Operation::Publish { exchange, routing_key, bytes, .. } => (exchange, routing_key, bytes, None),
             Operation::Kept { exchange, routing_key, bytes, runs } => {
@@ -112,7 +131,7 @@ fn add_groups(batch: &RecoveredBatch, groups: &mut Vec<Group>) -> Result<(), Str
             Operation::Queue { .. } | Operation::Declare { .. } | Operation::Delete { .. } => continue,
         };
         let end = publish_end(offset, bytes, messages)?;
-        let ends = message_ends(&messages[offset..end]).ok_or(NO_MESSAGES)?;
+        let ends = message_ends(&messages[offset..end]).ok_or(BatchFault::NoMessages)?;
         let origin = match groups.last() {
             Some(last) if last.origin.is(exchange, routing_key) => Arc::clone(&last.origin),
             _ => Arc::new(origin(exchange, routing_key)?),
@@ -138,14 +157,18 @@ fn add_kept(
     bytes: &Bytes,
     ends: &[u32],
     groups: &mut Vec<Group>,
-) -> Result<(), String> {
+) -> Result<(), BatchFault> {
+    let (holds, says) = (ends.len() as u64, messages_of(runs));
+    if holds != says {
+        return Err(BatchFault::PublishMessages { holds, says });
+    }
     let (mut number, mut start) = (0usize, 0);
     for run in runs {
         let first = first_body.checked_add(run.first);
         let here =
             usize::try_from(run.count).ok().and_then(|count| ends.get(number..number.checked_add(count)?));
         let (Some(first), Some(here)) = (first, here.filter(|here| !here.is_empty())) else {
-            return Err("what was kept of a publish has another number of messages than it says".to_owned());
+            return Err(BatchFault::KeptRun);
         };
         let end = here[here.len() - 1];
         groups.push(Group {
@@ -160,19 +183,20 @@ fn add_kept(
 }
 
 /// Where the bytes of a publish end that begin at `offset` of a batch's messages.
-pub(super) fn publish_end(offset: usize, bytes: usize, messages: &[u8]) -> Result<usize, String> {
+pub(super) fn publish_end(offset: usize, bytes: usize, messages: &[u8]) -> Result<usize, BatchFault> {
     let end = offset.checked_add(bytes).filter(|end| *end <= messages.len());
-    end.ok_or_else(|| "a publish has more bytes than its batch".to_owned())
+    end.ok_or(BatchFault::PublishCutOff)
 }
 
 /// The origin that a publish was written with.
-pub(super) fn origin(exchange: &str, routing_key: &str) -> Result<Origin, String> {
-    let name = |_| "a name of more than 255 bytes";
+pub(super) fn origin(exchange: &str, routing_key: &str) -> Result<Origin, BatchFault> {
     Ok(Origin {
-        exchange: ExchangeName::new(exchange).map_err(name)?,
-        routing_key: RoutingKey::new(routing_key).map_err(name)?,
+        exchange: ExchangeName::new(exchange).map_err(BatchFault::Name)?,
+        routing_key: RoutingKey::new(routing_key).map_err(BatchFault::Name)?,
     })
 }
 
-/// What is wrong with a publish whose bytes do not consist of messages.
-pub(super) const NO_MESSAGES: &str = "a publish holds bytes that are no messages";
+/// How many messages runs say that they are.
+pub(super) fn messages_of(runs: &[KeptRun]) -> u64 {
+    runs.iter().fold(0, |sum, run| sum.saturating_add(run.count))
+}

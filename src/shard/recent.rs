@@ -43,6 +43,11 @@ impl Recent {
         &self.groups
     }
 
+    /// Address of the block of one of them, by its number.
+    pub(super) fn block(&self, at: usize) -> usize {
+        self.needs[at].block
+    }
+
     /// Memory of what stands around the messages.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

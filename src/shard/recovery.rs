@@ -1,13 +1,17 @@
 //! Recovery: the batches of the log, applied one after another, make the shard what it was.
 
 use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
 
 use super::apply::Part;
 use super::batch::BatchBuilder;
+use super::fault::BatchFault;
 use super::housekeeping::{Housekeeping, check_needed};
 use super::operation::{self, Operation};
-use super::read_back::{NO_MESSAGES, origin, publish_end};
-use super::shard::{Shard, Slot};
+use super::read_back::{origin, publish_end};
+use super::shard::Shard;
+use super::slot::Slot;
 use crate::message::message_ends;
 use crate::model::{BodySequence, Durability, QueueId};
 use crate::queue::{Effect, Queue, QueueCommand, QueueOptions, SEQUENCE_MAX, SequenceRun};
@@ -15,27 +19,28 @@ use crate::storage::{LogIndex, OpenFailure, RecoveredBatch, ShardLog};
 
 impl Shard {
     /// Applies one recovered batch, or says what is wrong with it; then the shard must not be used.
-    pub(super) fn replay_batch(&mut self, batch: &RecoveredBatch) -> Result<(), String> {
+    pub(super) fn replay_batch(&mut self, batch: &RecoveredBatch) -> Result<(), BatchFault> {
         let (messages, mut operations) = operation::split_payload(&batch.payload)?;
         let mut sequence = self.batch.next_body().0;
         if batch.bodies > 0 {
             let end = batch.first_body.0.checked_add(u64::from(batch.bodies));
             if batch.first_body.0 < sequence || end.is_none_or(|end| end > SEQUENCE_MAX) {
-                return Err(format!("it numbers its messages from {}, which cannot be", batch.first_body));
+                return Err(BatchFault::FirstSequence(batch.first_body));
             }
             sequence = batch.first_body.0;
         }
         let first = sequence;
         let mut offset = 0usize;
-        while let Some(operation) = operation::decode(&mut operations)? {
+        while let Some(operation) = operations.next()? {
             match operation {
                 Operation::Publish { exchange, routing_key, bytes, segments } => {
                     let end = publish_end(offset, bytes, messages)?;
                     // Names that cannot be would keep the messages from being read back later.
                     origin(exchange, routing_key)?;
-                    let ends = message_ends(&messages[offset..end]).ok_or(NO_MESSAGES)?;
-                    if sequence - first + ends.len() as u64 > u64::from(batch.bodies) {
-                        return Err(format!("it holds more than the {} messages that it says", batch.bodies));
+                    let ends = message_ends(&messages[offset..end]).ok_or(BatchFault::NoMessages)?;
+                    let (holds, says) = (sequence - first + ends.len() as u64, u64::from(batch.bodies));
+                    if holds > says {
+                        return Err(BatchFault::BatchMessages { holds, says });
                     }
                     self.replay_publish(sequence, batch.index, &ends, &segments)?;
                     sequence += ends.len() as u64;
@@ -50,11 +55,12 @@ impl Shard {
                 Operation::Declare { queue, options } => self.apply_declare(queue, options),
                 Operation::Delete { queue } => self.apply_delete(queue),
                 // Merged segments lie behind every checkpoint, and are not replayed.
-                Operation::Kept { .. } => return Err("it is left over from a merge".to_owned()),
+                Operation::Kept { .. } => return Err(BatchFault::LeftFromMerge),
             }
         }
-        if sequence - first != u64::from(batch.bodies) {
-            return Err(format!("it holds {} messages and says {}", sequence - first, batch.bodies));
+        let (holds, says) = (sequence - first, u64::from(batch.bodies));
+        if holds != says {
+            return Err(BatchFault::BatchMessages { holds, says });
         }
         self.batch = BatchBuilder::new(true, sequence).follows(batch.recorded_at);
         Ok(())
@@ -66,12 +72,16 @@ impl Shard {
         batch: LogIndex,
         ends: &[u32],
         segments: &[(u64, Vec<QueueId>)],
-    ) -> Result<(), String> {
+    ) -> Result<(), BatchFault> {
+        let says = segments.iter().fold(0u64, |sum, (messages, _)| sum.saturating_add(*messages));
+        let holds = ends.len() as u64;
+        if holds != says {
+            return Err(BatchFault::PublishMessages { holds, says });
+        }
         let mut parts = Vec::with_capacity(segments.len());
         let mut done = 0usize;
         for (messages, queues) in segments {
-            let end = done.checked_add(*messages as usize).filter(|end| *end <= ends.len());
-            let here = &ends[done..end.ok_or("a publish has fewer messages than it says")?];
+            let here = &ends[done..done + *messages as usize];
             let start = if done == 0 { 0 } else { ends[done - 1] };
             let sequence = BodySequence(first + done as u64);
             let mut twice = double_of(queues);
@@ -80,13 +90,10 @@ impl Shard {
                 twice = twice.or(is_old.then_some(*id));
             }
             if let Some(queue) = twice {
-                return Err(format!("message {sequence} goes to queue {queue} twice"));
+                return Err(BatchFault::SentTwice { sequence, queue });
             }
             parts.push(Part { start, ends: here, queues });
             done += here.len();
-        }
-        if done != ends.len() {
-            return Err(format!("a publish holds {} messages and says {done}", ends.len()));
         }
         let live = self.apply_publish(first, parts.into_iter());
         let bytes = ends.last().copied().unwrap_or(0);
@@ -128,10 +135,7 @@ impl Shard {
         for queue in orphans {
             let messages = self.queues.get(&queue).map_or(0, |slot| slot.queue.counts().ready);
             if messages > 0 && queue > last_numbered {
-                let why = format!(
-                    "it holds {messages} messages of queue {queue}, and the catalog has made {last_numbered} queues: the \
-                     catalog has lost its end, or is older than this log"
-                );
+                let why = NeverMade { queue, messages, last_numbered }.into();
                 return Err(OpenFailure::Replay { index: self.durable, why });
             }
             if messages > 0 {
@@ -161,6 +165,27 @@ impl Shard {
     }
 }
 
+/// Messages of a queue that never was, as far as the catalog knows.
+#[derive(Debug)]
+struct NeverMade {
+    queue: QueueId,
+    messages: u64,
+    last_numbered: QueueId,
+}
+
+impl fmt::Display for NeverMade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { queue, messages, last_numbered } = self;
+        write!(
+            f,
+            "it holds {messages} messages of queue {queue}, and the catalog has made {last_numbered} queues: the \
+             catalog has lost its end, or is older than this log"
+        )
+    }
+}
+
+impl Error for NeverMade {}
+
 /// What recovery makes a queue before the catalog says more.
 pub(super) const RECOVERED: QueueOptions = QueueOptions { logged: true, auto_delete: false };
 
@@ -175,7 +200,7 @@ fn double_of(queues: &[QueueId]) -> Option<QueueId> {
 }
 
 /// A command can only be about messages that were there before it.
-pub(super) fn check_sequences(command: &QueueCommand, next: u64) -> Result<(), String> {
+pub(super) fn check_sequences(command: &QueueCommand, next: u64) -> Result<(), BatchFault> {
     let beyond = |run: &&SequenceRun| run.first.0 + run.count > next;
     let found = match command {
         QueueCommand::Settle(_, runs) | QueueCommand::Requeue(runs) => runs.runs().iter().find(beyond),
@@ -183,10 +208,7 @@ pub(super) fn check_sequences(command: &QueueCommand, next: u64) -> Result<(), S
         QueueCommand::DeliveryMark(_) => None,
     };
     match found {
-        Some(run) => Err(format!(
-            "it settles {} messages from {} on, and {next} is the next one",
-            run.count, run.first
-        )),
+        Some(run) => Err(BatchFault::AheadOfItself { run: *run, next }),
         None => Ok(()),
     }
 }

@@ -3,14 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::apply::Part;
 use super::batch::BatchBuilder;
 use super::bodies::Bodies;
-use super::command::{
-    Command, DeleteRefusal, Event, Notice, Origin, Outlet, PublishBatch, QueueState, SealConditions, Segment,
-};
+use super::close_failure::CloseFailure;
+use super::command::{Command, Event, Notice, Origin, Outlet, PublishBatch, Segment};
 use super::disk_gauge::DiskGauge;
 use super::durability::{BATCH_BYTES_MAX, Waiting, log_failed};
 use super::flow::Flow;
@@ -21,10 +18,11 @@ use super::mailbox::Mailbox;
 use super::memory::MemoryGauge;
 use super::reading::Reading;
 use super::recounts::Recounts;
+use super::slot::Slot;
 use crate::message::MessageRun;
 use crate::model::{Durability, Entity, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
-use crate::queue::{ConsumerKey, Effect, Effects, Queue, QueueOptions};
-use crate::storage::{LogIndex, LogKeeper, LogRoom, ShardLog};
+use crate::queue::{ConsumerKey, Effect, Effects};
+use crate::storage::{LogFailure, LogIndex, LogKeeper, LogRoom, ShardLog};
 
 /// Messages that need not be durable wait for the disk after all while so much is on its way to it.
 pub(super) const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -68,7 +66,7 @@ pub struct Shard {
     pub(super) waiting: Vec<Waiting>,
     pub(super) handed_over: VecDeque<(LogIndex, Vec<Waiting>)>,
     pub(super) durable: LogIndex,
-    pub(super) failed: Option<String>,
+    pub(super) failed: Option<LogFailure>,
     pub(super) flow: Flow,
     /// Counts of messages that came back and are not recorded.
     pub(super) recounts: Recounts,
@@ -88,35 +86,8 @@ pub struct Shard {
     pub(super) notices: Arc<Mailbox<Notice>>,
 }
 
-pub(super) struct Slot {
-    pub(super) queue: Queue,
-    /// The log has what the queue is. Versions before did not tell it.
-    pub(super) declared: bool,
-    pub(super) dirty: bool,
-    /// It is about to be deleted and takes no more consumers.
-    pub(super) sealed: bool,
-    /// Its last consumer has left, and that was told: it is about to be deleted, unless another comes first.
-    pub(super) unused: bool,
-    pub(super) outlets: Vec<(ConsumerKey, Outlet)>,
-    /// Effects that wait, in order, for bodies to be read back.
-    pub(super) stalled: VecDeque<Effect>,
-    /// It waits for one of them.
-    pub(super) loading: bool,
-    /// The extent that was read back from which it delivered last.
-    pub(super) reads_in: Option<u64>,
-    /// Single requests that are not answered yet, in order: there are messages, but they wait for bodies or for the
-    /// delivery mark.
-    pub(super) gets: VecDeque<(ConsumerKey, Outlet)>,
-    /// Consumers whose last deliveries are among the stalled ones.
-    pub(super) cancelled: Vec<(ConsumerKey, Outlet)>,
-    /// Until then its consumers count as too slow to be waited for.
-    pub(super) slow_until: Timestamp,
-    /// Why it hands out nothing.
-    pub(super) halted: Option<Halt>,
-}
-
 impl Shard {
-    /// A shard without queues whose log is not open yet: next comes the log that makes it what it was ([`LogOwner`](crate::storage::LogOwner)), then
+    /// A shard without queues whose log is not open yet: next comes the log that makes it what it was ([`Machine`](crate::storage::Machine)), then
     /// [`Shard::start`].
     pub fn new(options: ShardOptions, notices: Arc<Mailbox<Notice>>) -> Self {
         Self {
@@ -232,19 +203,14 @@ impl Shard {
         self.housekeeping.is_busy()
     }
 
-    pub(super) fn failure(&self) -> Option<&str> {
-        self.failed.as_deref()
+    pub(super) fn failure(&self) -> Option<&LogFailure> {
+        self.failed.as_ref()
     }
 
-    /// What it cannot put on a disk that is full, in a sentence; `None` if nothing waits for room.
-    pub(super) fn stuck(&self) -> Option<String> {
+    /// What it cannot put on a disk that is full; `None` if nothing waits for room.
+    pub(super) fn stuck(&self) -> Option<CloseFailure> {
         let LogRoom::None(error) = &self.room else { return None };
-        let bytes = self.log().pending_bytes();
-        Some(format!(
-            "{bytes} bytes of shard {} could not be written, none of them confirmed: {}",
-            self.options.id,
-            error.shortage()
-        ))
+        Some(CloseFailure::NoRoom { bytes: self.log().pending_bytes(), error: error.clone() })
     }
 
     /// Ends all consumers and logs exactly what was delivered, so that the next start knows it.
@@ -254,10 +220,10 @@ impl Shard {
         for id in queues {
             let Some(slot) = self.queues.get_mut(&id) else { continue };
             slot.take_back(None);
-            self.effects.extend(slot.stalled.drain(..));
+            self.effects.extend(slot.attached.stalled.drain(..));
             let consumers: Vec<ConsumerKey> = slot.queue.consumers().collect();
             consumers.into_iter().for_each(|key| slot.queue.detach(key, &mut self.effects));
-            slot.outlets.clear();
+            slot.attached.outlets.clear();
             self.run_effects(id);
             if let Some(mark) = self.queues.get_mut(&id).and_then(|slot| slot.queue.closing_mark()) {
                 self.effects.push(Effect::Append(mark));
@@ -319,8 +285,8 @@ impl Shard {
     pub(super) fn publish(&mut self, publish: PublishBatch) {
         let PublishBatch { origin, run, segments, ticket, outlet, wait_durable, wake_when_taken } = publish;
         let taken_bytes = run.bytes().len();
-        if let Some(what) = &self.failed {
-            let refusal = Box::new(log_failed(self.options.id, what));
+        if let Some(failure) = &self.failed {
+            let refusal = Box::new(log_failed(self.options.id, failure));
             return self.send(&outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
         }
         let behind = self.log().pending_bytes() + self.batch.len() + run.bytes().len();
@@ -350,36 +316,6 @@ impl Shard {
         }
     }
 
-    /// Answered when it is durable: what was said to be gone does not come back.
-    fn purge(&mut self, queue: QueueId, reply: oneshot::Sender<Result<u64, Box<Refusal>>>) {
-        if let Some(what) = &self.failed {
-            // Whoever asked may be gone.
-            let _ = reply.send(Err(Box::new(log_failed(self.options.id, what))));
-            return;
-        }
-        let count = match self.queues.get_mut(&queue) {
-            Some(slot) => {
-                // What could not be handed out leaves with the rest.
-                slot.halted = None;
-                slot.queue.purge(&mut self.effects)
-            }
-            None => 0,
-        };
-        self.run_effects(queue);
-        self.waiting.push(Waiting::Purge { reply, count });
-    }
-
-    /// Nothing is recorded of a queue that is there and is this already.
-    pub(super) fn create(&mut self, queue: QueueId, options: QueueOptions) {
-        let options = QueueOptions { logged: self.logged, ..options };
-        if self.queues.get(&queue).is_some_and(|slot| slot.queue.options() == options && slot.declared) {
-            return;
-        }
-        self.batch.begin(self.now);
-        self.batch.declare(queue, options);
-        self.apply_declare(queue, options);
-    }
-
     fn take_in(&mut self, origin: &Arc<Origin>, run: &MessageRun, segments: &[Segment]) {
         let parts = segments.iter().map(|segment| Part {
             start: run.start(segment.first as usize) as u32,
@@ -405,106 +341,6 @@ impl Shard {
         segments.retain(|segment| !segment.queues.is_empty());
         segments
     }
-
-    /// A queue that is gone already can be deleted, too.
-    fn seal(&mut self, queue: QueueId, conditions: SealConditions) -> Result<(), DeleteRefusal> {
-        let Some(slot) = self.queues.get_mut(&queue) else { return Ok(()) };
-        let counts = slot.queue.counts();
-        if conditions.if_unused && counts.consumers > 0 {
-            return Err(DeleteRefusal::InUse);
-        }
-        if conditions.if_empty && counts.ready > 0 {
-            return Err(DeleteRefusal::NotEmpty);
-        }
-        slot.sealed = true;
-        Ok(())
-    }
-
-    fn unseal(&mut self, queue: QueueId) {
-        if let Some(slot) = self.queues.get_mut(&queue) {
-            (slot.sealed, slot.unused) = (false, false);
-        }
-    }
-
-    pub(super) fn delete(&mut self, queue: QueueId) -> u64 {
-        let Some(slot) = self.queues.get_mut(&queue) else { return 0 };
-        let ready = slot.queue.counts().ready;
-        let consumers: Vec<ConsumerKey> = slot.queue.consumers().collect();
-        for key in consumers {
-            if let Some(outlet) = self.outlet(queue, key)
-                && key.is_consumer()
-            {
-                self.send(
-                    &outlet,
-                    Event::ConsumerEnded { queue, key, reason: "its queue was deleted".to_owned() },
-                );
-            }
-        }
-        self.batch.begin(self.now);
-        self.batch.delete(queue);
-        self.apply_delete(queue);
-        ready
-    }
-
-    /// Drops a queue and all that it holds.
-    pub(super) fn forget(&mut self, queue: QueueId) {
-        let Some(mut slot) = self.queues.remove(&queue) else { return };
-        self.bodies.move_reader(queue, slot.reads_in, None);
-        for run in slot.queue.contents().runs() {
-            self.bodies.release(*run);
-        }
-        for effect in slot.stalled {
-            if let Effect::Release(run) = effect {
-                self.bodies.release(run);
-            }
-        }
-        for (key, outlet) in slot.gets {
-            self.send(&outlet, Event::Got { key, message: Err(Box::new(queue_deleted())), ready: 0 });
-        }
-        for (key, outlet) in slot.cancelled {
-            self.send(&outlet, Event::Cancelled { key });
-        }
-    }
-
-    pub(super) fn inspect(&self, id: QueueId) -> Option<QueueState> {
-        let Slot { queue, halted, sealed, unused, .. } = self.queues.get(&id)?;
-        let consumers = queue
-            .consumers()
-            .filter(|key| key.is_consumer())
-            .filter_map(|key| queue.consumer_state(key).map(|(limits, unsettled)| (key, limits, unsettled)))
-            .collect();
-        let fault = halted.as_ref().map(|halt| self.why(halt).text.into());
-        Some(QueueState { queue: id, counts: queue.counts(), consumers, fault, is_going: *sealed || *unused })
-    }
-}
-
-impl Slot {
-    /// A queue of which the log does not say what it is.
-    pub(super) fn undeclared(queue: Queue) -> Self {
-        Self { declared: false, ..Self::of(queue) }
-    }
-
-    pub(super) fn new(options: QueueOptions) -> Self {
-        Self::of(Queue::new(options))
-    }
-
-    pub(super) fn of(queue: Queue) -> Self {
-        Self {
-            queue,
-            declared: true,
-            dirty: false,
-            sealed: false,
-            unused: false,
-            outlets: Vec::new(),
-            stalled: VecDeque::new(),
-            loading: false,
-            reads_in: None,
-            gets: VecDeque::new(),
-            cancelled: Vec::new(),
-            slow_until: Timestamp::default(),
-            halted: None,
-        }
-    }
 }
 
 /// Where messages end that are copied one behind the other.
@@ -516,10 +352,6 @@ fn ends_of<'a>(parts: impl Iterator<Item = Part<'a>>) -> Vec<u32> {
         written = ends.last().copied().unwrap_or(0);
     }
     ends
-}
-
-pub(super) fn queue_deleted() -> Refusal {
-    Refusal::new(ReplyCode::NotFound, "the queue was deleted a moment ago").about(Entity::Queue, "")
 }
 
 pub(super) fn no_room(shard: ShardId, disk: &DiskGauge) -> Refusal {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
+use super::close_failure::CloseFailure;
 use super::command::Command;
 use super::job::LogAccess;
 use super::mailbox::Mailbox;
@@ -41,13 +42,13 @@ impl ShardHandle {
     /// Puts everything on disk and stops the shard. Returns how far its log reaches, if it has one on disk.
     ///
     /// # Errors
-    /// What could not be put on disk, in a sentence.
-    pub async fn close(&self) -> Result<Option<KnownLog>, String> {
+    /// Why not everything could be put on disk.
+    pub async fn close(&self) -> Result<Option<KnownLog>, CloseFailure> {
         let (reply, closed) = oneshot::channel();
         if self.commands.push(Command::Close { reply }).is_err() {
             return Ok(None);
         }
-        closed.await.unwrap_or_else(|_| Err(format!("shard {} stopped by itself", self.id)))
+        closed.await.unwrap_or(Err(CloseFailure::Stopped))
     }
 }
 
@@ -91,9 +92,9 @@ async fn run(mut shard: Shard, mailbox: Arc<Mailbox<Command>>, clock: Clock, wor
         commands.extend(run_blocking(&workers, move || job.run(&log)).await);
         shard.turn(clock(), &mut commands);
     }
-    let result = match shard.failure().map(str::to_owned).or(shard.stuck()) {
+    let result = match shard.failure().cloned().map(CloseFailure::Log).or(shard.stuck()) {
         None => Ok(shard.log().known()),
-        Some(what) => Err(what),
+        Some(failure) => Err(failure),
     };
     // Dropping the log waits for its writer, which has nothing left to do.
     drop(shard);
@@ -148,7 +149,9 @@ impl Gathering {
     }
 }
 
-fn take_close(commands: &mut Vec<Command>) -> Option<oneshot::Sender<Result<Option<KnownLog>, String>>> {
+fn take_close(
+    commands: &mut Vec<Command>,
+) -> Option<oneshot::Sender<Result<Option<KnownLog>, CloseFailure>>> {
     let index = commands.iter().position(|command| matches!(command, Command::Close { .. }))?;
     match commands.remove(index) {
         Command::Close { reply } => Some(reply),

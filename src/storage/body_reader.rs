@@ -10,7 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Access, BodyRead, Disk, DiskAction, DiskError, DiskFile, KeepFailure, LogIndex, ReadFailure,
+    Access, BodyRead, Damage, Disk, DiskAction, DiskError, DiskFile, KeepFailure, LogIndex, ReadFailure,
     RecoveredBatch,
     disk::read_exact_at,
     frame::{FRAME_HEADER_BYTES, FrameFault, FrameHeader, FrameKind, body_crc},
@@ -76,7 +76,7 @@ impl BodyReader {
             KeepFailure::Read(ReadFailure::Damaged {
                 path: path.to_path_buf(),
                 offset: 0,
-                why: fault.to_string(),
+                why: Damage::Segment(fault),
             })
         })
     }
@@ -324,7 +324,7 @@ fn check_header(
 }
 
 fn damaged(place: &Place, offset: u64, fault: FrameFault) -> ReadFailure {
-    ReadFailure::Damaged { path: place.path.clone(), offset, why: fault.to_string() }
+    ReadFailure::Damaged { path: place.path.clone(), offset, why: Damage::Frame(fault) }
 }
 
 fn read_failure(place: &Place, offset: u64, error: &io::Error) -> ReadFailure {

@@ -79,6 +79,16 @@ impl DataDirectory {
         &self.path
     }
 
+    /// Whether it holds the folder of a log whose name begins so.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn has_log(&self, disk: &dyn Disk, prefix: &str) -> Result<bool, DiskError> {
+        let entries = disk.list(&self.path);
+        let entries = entries.map_err(|error| DiskError::new(DiskAction::List, &self.path, &error))?;
+        Ok(entries.iter().any(|entry| entry.name.to_string_lossy().starts_with(prefix)))
+    }
+
     /// The folder of the log called `name`, which must be a plain file name; the log creates it.
     pub fn log_directory(&self, name: &str) -> PathBuf {
         self.path.join(name)

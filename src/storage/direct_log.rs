@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     BATCH_BYTES_MAX, Batch, BodyRead, DirectoryLock, Disk, DiskAction, DiskError, KnownLog, LogFailure,
-    LogIndex, LogKeeper, LogOwner, LogPosition, NodeId, OnProgress, OpenFailure, Progress, RaftState,
+    LogIndex, LogKeeper, LogPosition, Machine, NodeId, OnProgress, OpenFailure, Progress, RaftState,
     RecoveryReport, Segment, ShardLog,
     appender::{Appender, ZERO_AHEAD_BYTES_MAX},
     bodies_end::BodiesEnd,
@@ -85,21 +85,21 @@ pub struct DirectLog {
 }
 
 impl DirectLog {
-    /// Opens the log in `directory`, or creates it there. Hands `owner` the state of the newest checkpoint, if there is
+    /// Opens the log in `directory`, or creates it there. Hands `machine` the state of the newest checkpoint, if there is
     /// one, and then each batch behind it, in order, and returns when all of them are durable. `on_progress` is called from the log's own thread after each
     /// group of batches became durable, and when the log failed; it must return soon and must not panic.
     ///
     /// # Errors
-    /// See [`OpenFailure`]. After an error the owner must forget what was replayed to it.
+    /// See [`OpenFailure`]. After an error the machine must not be used.
     pub fn open(
         disk: Arc<dyn Disk>,
         directory: &Path,
         options: DirectLogOptions,
         on_progress: OnProgress,
-        owner: &mut dyn LogOwner,
+        machine: &mut dyn Machine,
     ) -> Result<Self, OpenFailure> {
         let quiet = Duration::from_millis(options.mark_after_ms);
-        let (core, appender) = LogCore::open(disk, directory, &options, on_progress, owner)?;
+        let (core, appender) = LogCore::open(disk, directory, &options, on_progress, machine)?;
         let writer = Writer::start(appender, Arc::clone(&core.handover), quiet)
             .map_err(|error| DiskError::new(DiskAction::Open, directory, &error))?;
         Ok(Self { core, writer: Some(writer) })
@@ -201,7 +201,7 @@ impl LogCore {
         directory: &Path,
         options: &DirectLogOptions,
         on_progress: OnProgress,
-        owner: &mut dyn LogOwner,
+        machine: &mut dyn Machine,
     ) -> Result<(Self, Appender), OpenFailure> {
         options.check()?;
         if options.create_if_missing {
@@ -211,7 +211,7 @@ impl LogCore {
         let lock = DirectoryLock::acquire_on(&*disk, directory).map_err(OpenFailure::Locked)?;
         check_writable(&*disk, directory)?;
         let Recovered { appender, report, identity, checkpoints } =
-            recover(&disk, directory, options, owner)?;
+            recover(&disk, directory, options, machine)?;
         let raft_state = identity.raft_state(appender.chain.term);
         let handover = Arc::new(Handover::new(appender.durable_end, on_progress));
         handover.set_room(appender.room());

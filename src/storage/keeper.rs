@@ -7,10 +7,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use bytes::Bytes;
-
 use super::{
-    Disk, DiskAction, DiskError, LogIndex, ReadFailure, Segment,
+    Disk, DiskAction, DiskError, LogIndex, OwnerFault, ReadFailure, Segment, Snapshot,
     body_reader::BodyReader,
     checkpoint::{Checkpoint, KEPT, STATE_BYTES_MAX},
     handover::Handover,
@@ -37,12 +35,12 @@ pub struct LogPosition {
 ///
 /// Whatever fails here, the log goes on: it takes more room, and its next start takes longer.
 pub trait LogKeeper: Send + Sync {
-    /// Writes a checkpoint durably: from now on the log can be opened with this state, without the entries up to
-    /// `position`. The newest two are kept.
+    /// Writes a checkpoint durably: from now on the log can be opened with this snapshot, without the entries before its
+    /// place. The newest two are kept.
     ///
     /// # Errors
     /// See [`KeepFailure`]; what was there before is still there.
-    fn write_checkpoint(&self, position: LogPosition, state: Vec<Bytes>) -> Result<(), KeepFailure>;
+    fn checkpoint(&self, snapshot: Snapshot) -> Result<(), KeepFailure>;
 
     /// Up to which entry the newest checkpoint reaches.
     fn newest_checkpoint(&self) -> Option<LogIndex>;
@@ -60,7 +58,7 @@ pub trait LogKeeper: Send + Sync {
     /// # Errors
     /// [`KeepFailure::Needed`] if one of them is not before [`removable_below`](Self::removable_below), and then none
     /// is removed; or the disk's error, and then some are.
-    fn remove_segments(&self, first_indices: &[LogIndex]) -> Result<u64, KeepFailure>;
+    fn purge(&self, first_indices: &[LogIndex]) -> Result<u64, KeepFailure>;
 
     /// Makes one segment of some that follow each other, given by their first indices, with what `selection` leaves of
     /// each batch: at least what the owner needed when the newest checkpoint was made.
@@ -105,8 +103,8 @@ pub enum KeepFailure {
     Owner {
         /// Which one.
         index: LogIndex,
-        /// Why, in a sentence.
-        why: String,
+        /// Why.
+        why: OwnerFault,
     },
     /// A batch could not be read.
     Read(ReadFailure),
@@ -134,7 +132,14 @@ impl fmt::Display for KeepFailure {
     }
 }
 
-impl Error for KeepFailure {}
+impl Error for KeepFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Owner { why, .. } => Some(why.error()),
+            _ => None,
+        }
+    }
+}
 
 impl From<DiskError> for KeepFailure {
     fn from(error: DiskError) -> Self {
@@ -185,8 +190,8 @@ fn before(mut segments: Vec<Segment>, first_index: LogIndex) -> Vec<Segment> {
 }
 
 impl LogKeeper for DirectKeeper {
-    fn write_checkpoint(&self, position: LogPosition, state: Vec<Bytes>) -> Result<(), KeepFailure> {
-        let LogPosition { index, bodies_end } = position;
+    fn checkpoint(&self, snapshot: Snapshot) -> Result<(), KeepFailure> {
+        let Snapshot { position: LogPosition { index, bodies_end }, state } = snapshot;
         let mut checkpoints = self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
         if self.handover.durable_end() <= index {
             return Err(KeepFailure::NotDurable { index });
@@ -259,7 +264,7 @@ impl LogKeeper for DirectKeeper {
         merge(&*self.disk, &self.directory, segments, &self.table, &self.reader, selection)
     }
 
-    fn remove_segments(&self, first_indices: &[LogIndex]) -> Result<u64, KeepFailure> {
+    fn purge(&self, first_indices: &[LogIndex]) -> Result<u64, KeepFailure> {
         let mut gone = self.table.list();
         gone.retain(|segment| first_indices.contains(&segment.first_index));
         self.check_removable(&gone)?;

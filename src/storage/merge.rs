@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::{
     Access, Batch, BodyRead, Damage, Disk, DiskAction, DiskError, DiskFile, FrameFault, KeepFailure,
-    LogIndex, OpenFailure, RecoveredBatch, Segment,
+    LogIndex, OpenFailure, OwnerFault, RecoveredBatch, Segment,
     appender::{Frames, fresh_salt},
     body_reader::BodyReader,
     disk::{read_exact_at, write_all_at},
@@ -36,14 +36,14 @@ pub trait Selection {
     /// What to keep of the next batch; they come in order, those without operations too.
     ///
     /// # Errors
-    /// Why it cannot make sense of the batch, in a sentence; nothing is merged then.
-    fn keep(&mut self, batch: &RecoveredBatch) -> Result<Option<Kept>, String>;
+    /// Why it cannot make sense of the batch; nothing is merged then.
+    fn keep(&mut self, batch: &RecoveredBatch) -> Result<Option<Kept>, OwnerFault>;
 
     /// There are no more.
     ///
     /// # Errors
-    /// What it misses, in a sentence; nothing is merged then.
-    fn end(&mut self) -> Result<(), String>;
+    /// What it misses; nothing is merged then.
+    fn end(&mut self) -> Result<(), OwnerFault>;
 }
 
 /// What a merge did.

@@ -3,7 +3,7 @@
 //! Owns segment files, the batch frame, group commit, recovery and the lock on a data directory; shards and the
 //! catalog both write through it. Must never know what a payload means: no queues, no messages, no protocol; and it
 //! makes no file system call outside `disk.rs`, starts no thread outside `writer.rs`.
-//! Start reading at [`ShardLog`], what an owner may ask of its log; then `appender.rs` for the way in, `recovery.rs`
+//! Start reading at [`ShardLog`], what an owner may ask of its log, and [`Machine`], what a log asks of it; then `appender.rs` for the way in, `recovery.rs`
 //! for the way back. The format is drawn in `docs/LOG.md`.
 //!
 //! [`LogKeeper`] keeps it small.
@@ -25,9 +25,11 @@ mod ids;
 mod keeper;
 mod lock;
 mod log_directory;
+mod machine;
 mod memory_log;
 mod merge;
 mod open_failure;
+mod owner_fault;
 mod recovery;
 mod reserve;
 mod scan;
@@ -47,10 +49,11 @@ pub use handover::OnProgress;
 pub use ids::{KnownLog, LogIndex, NodeId, RaftState, Term};
 pub use keeper::{KeepFailure, LogKeeper, LogPosition};
 pub use lock::{DirectoryLock, LockRefused};
+pub use machine::{Machine, Snapshot};
 pub use memory_log::MemoryLog;
 pub use merge::{Kept, Merged, Selection};
 pub use open_failure::{Cut, Damage, OpenFailure, RecoveryReport, UnusableCheckpoint};
-pub use recovery::LogOwner;
+pub use owner_fault::OwnerFault;
 pub use segment::{SEGMENT_VERSION, SegmentFault};
 pub use segment_table::Segment;
 pub use shard_log::{BodyRead, DiskAction, DiskError, LogFailure, LogRoom, Progress, ReadFailure, ShardLog};

@@ -2,7 +2,9 @@
 
 use std::{error::Error, fmt, path::PathBuf};
 
-use super::{CheckpointFault, DiskAction, DiskError, FrameFault, LockRefused, LogIndex, SegmentFault};
+use super::{
+    CheckpointFault, DiskAction, DiskError, FrameFault, LockRefused, LogIndex, OwnerFault, SegmentFault,
+};
 
 /// Why a log was not opened. Whatever the reason, no file was cut or overwritten unless it is [`Self::Disk`], and
 /// then only bytes that were never confirmed.
@@ -89,7 +91,7 @@ pub enum OpenFailure {
         /// The batch.
         index: LogIndex,
         /// The owner's reason.
-        why: String,
+        why: OwnerFault,
     },
 }
 
@@ -217,7 +219,14 @@ impl OpenFailure {
     }
 }
 
-impl Error for OpenFailure {}
+impl Error for OpenFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Replay { why, .. } => Some(why.error()),
+            _ => None,
+        }
+    }
+}
 
 /// What recovery found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::{
     Access, CHECKPOINT_VERSION, CheckpointFault, Cut, Damage, DirectLogOptions, Disk, DiskAction, DiskError,
-    DiskFile, FrameFault, LogIndex, NodeId, OpenFailure, RaftState, RecoveredBatch, RecoveryReport,
+    DiskFile, FrameFault, LogIndex, Machine, NodeId, OpenFailure, RaftState, RecoveredBatch, RecoveryReport,
     SegmentFault, Term, UnusableCheckpoint,
     appender::Appender,
     checkpoint::Checkpoint,
@@ -28,34 +28,6 @@ use super::{
     segment::{Chain, SEGMENT_HEADER_BYTES, SegmentHeader, checkpoint_path},
     segment_table::{SegmentTable, Written},
 };
-
-/// Who makes something of a log when it is opened.
-///
-/// A closure that takes batches is one, of a log that never has a checkpoint.
-pub trait LogOwner {
-    /// Becomes what it was when it gave this state to a checkpoint. Called at most once, before any batch; what was
-    /// there before is void.
-    ///
-    /// # Errors
-    /// Why it cannot make sense of the state, in a sentence. The log is not opened then.
-    fn restore(&mut self, state: Bytes) -> Result<(), String>;
-
-    /// Takes the next batch.
-    ///
-    /// # Errors
-    /// Why it cannot make sense of the batch, in a sentence. The log is not opened then.
-    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), String>;
-}
-
-impl<F: FnMut(RecoveredBatch) -> Result<(), String>> LogOwner for F {
-    fn restore(&mut self, _state: Bytes) -> Result<(), String> {
-        Err("there is a checkpoint, and nobody here writes any".to_owned())
-    }
-
-    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), String> {
-        self(batch)
-    }
-}
 
 /// What recovery makes of a directory.
 pub(super) struct Recovered {
@@ -88,7 +60,7 @@ pub(super) fn recover(
     disk: &Arc<dyn Disk>,
     directory: &Path,
     options: &DirectLogOptions,
-    owner: &mut dyn LogOwner,
+    machine: &mut dyn Machine,
 ) -> Result<Recovered, OpenFailure> {
     let names = Names::list(&**disk, directory)?;
     names.check_unfinished(&**disk)?;
@@ -123,7 +95,7 @@ pub(super) fn recover(
             unusable_checkpoints: chosen.unusable,
             ..report
         },
-        owner,
+        machine,
         identity: Identity { voted_for: options.node, membership: Bytes::new() },
         removed: superseded,
         unproven: VecDeque::new(),
@@ -215,7 +187,7 @@ struct Recovery<'a> {
     chain: Chain,
     table: Arc<SegmentTable>,
     report: RecoveryReport,
-    owner: &'a mut dyn LogOwner,
+    machine: &'a mut dyn Machine,
     identity: Identity,
     /// Segments that a checkpoint says were removed.
     removed: Vec<PathBuf>,
@@ -258,7 +230,7 @@ impl Recovery<'_> {
         })
     }
 
-    /// Gives the owner the checkpoint's state. Returns which segment goes on behind it, and where.
+    /// Gives the machine the checkpoint's state. Returns which segment goes on behind it, and where.
     fn resume(
         &mut self,
         checkpoint: Checkpoint,
@@ -283,7 +255,7 @@ impl Recovery<'_> {
             self.table.begin_unread(header, known);
         }
         let state = checkpoint.state.into_iter().next().unwrap_or_default();
-        self.owner.restore(state).map_err(|why| OpenFailure::Replay { index: checkpoint.index, why })?;
+        self.machine.restore(state).map_err(|why| OpenFailure::Replay { index: checkpoint.index, why })?;
         self.identity = Identity { voted_for: checkpoint.voted_for, membership: checkpoint.membership };
         Ok((at, Some(FrameEnd { offset: checkpoint.offset, chain: checkpoint.chain })))
     }
@@ -400,7 +372,7 @@ impl Recovery<'_> {
                 recorded_at: header.recorded_at,
                 payload: Bytes::copy_from_slice(body),
             };
-            self.owner.replay(batch).map_err(|why| OpenFailure::Replay { index: header.index, why })?;
+            self.machine.apply(batch).map_err(|why| OpenFailure::Replay { index: header.index, why })?;
             self.report.batches += 1;
         }
         match header.kind {

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Batch, KnownLog, LogIndex, LogKeeper, LogPosition, RecoveredBatch};
+use super::{Batch, Damage, KnownLog, LogIndex, LogKeeper, LogPosition, RecoveredBatch};
 use crate::model::{BodySequence, Durability, in_words};
 
 /// An append-only log with one owner, who proposes batches and asks how far they are safe.
@@ -293,7 +293,7 @@ pub enum ReadFailure {
         /// Where in it the frame begins.
         offset: u64,
         /// What is wrong.
-        why: String,
+        why: Damage,
     },
     /// The disk failed.
     Disk(DiskError),

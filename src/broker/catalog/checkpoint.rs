@@ -7,11 +7,12 @@ use prost::Message;
 
 use super::catalog::{Catalog, Changed, VhostState};
 use super::entry::Entry;
+use super::fault::RecordFault;
 use super::record::Records;
 use crate::model::VhostName;
 use crate::routing::{Binding, Destination, ExchangeDefinition, RoutingTable};
 use crate::shard::{Workers, run_blocking};
-use crate::storage::{KeepFailure, LogKeeper, LogOwner, LogPosition, RecoveredBatch};
+use crate::storage::{KeepFailure, LogKeeper, Machine, OwnerFault, RecoveredBatch, Snapshot};
 
 /// With less in its log a catalog does not need a checkpoint: a start reads this in no time.
 const CHECKPOINT_BYTES_MIN: u64 = 1024 * 1024;
@@ -35,13 +36,13 @@ impl Catalog {
         Records { records: entries.iter().filter_map(Entry::record).collect() }
     }
 
-    fn replay_records(&mut self, records: Bytes) -> Result<(), String> {
-        let records = Records::decode(records).map_err(|error| error.to_string())?;
+    fn replay_records(&mut self, records: Bytes) -> Result<(), RecordFault> {
+        let records = Records::decode(records).map_err(RecordFault::Malformed)?;
         let mut changed = Changed::default();
         for record in records.records {
             let entry = Entry::of(record)?;
             if let Some(vhost) = entry.needs_vhost().filter(|vhost| !self.vhosts.contains_key(*vhost)) {
-                return Err(format!("a record for vhost '{vhost}', which does not exist"));
+                return Err(RecordFault::NoVhost(vhost.clone()));
             }
             self.apply(&entry, &mut changed);
         }
@@ -78,14 +79,18 @@ impl VhostState {
     }
 }
 
-impl LogOwner for Catalog {
-    fn restore(&mut self, state: Bytes) -> Result<(), String> {
+impl Machine for Catalog {
+    fn restore(&mut self, state: Bytes) -> Result<(), OwnerFault> {
         *self = Self::default();
-        self.replay_records(state)
+        Ok(self.replay_records(state)?)
     }
 
-    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), String> {
-        self.replay_records(batch.payload)
+    fn apply(&mut self, batch: RecoveredBatch) -> Result<(), OwnerFault> {
+        Ok(self.replay_records(batch.payload)?)
+    }
+
+    fn snapshot(&self) -> Vec<Bytes> {
+        vec![self.records().encode_to_vec().into()]
     }
 }
 
@@ -115,18 +120,13 @@ impl CatalogKeeper {
         self.keeper.is_some() && self.bytes_since > 0
     }
 
-    /// Makes a checkpoint of `records`, which everything up to `position` made. A failure costs space and time at the
+    /// Makes a checkpoint. A failure costs space and time at the
     /// next start, so it is only told.
-    pub(super) async fn write(
-        &mut self,
-        position: LogPosition,
-        records: Records,
-        workers: &Arc<dyn Workers>,
-    ) {
+    pub(super) async fn write(&mut self, snapshot: Snapshot, workers: &Arc<dyn Workers>) {
         let Some(keeper) = self.keeper.clone() else { return };
-        let state = Bytes::from(records.encode_to_vec());
-        (self.bytes_since, self.state_bytes) = (0, state.len() as u64);
-        let written = run_blocking(workers, move || write_and_trim(&*keeper, position, state)).await;
+        let state_bytes = snapshot.state.iter().map(|piece| piece.len() as u64).sum();
+        (self.bytes_since, self.state_bytes) = (0, state_bytes);
+        let written = run_blocking(workers, move || write_and_trim(&*keeper, snapshot)).await;
         if let Some(Err(failure)) = written {
             tracing::warn!(%failure, "a checkpoint of the catalog could not be written");
         }
@@ -134,14 +134,14 @@ impl CatalogKeeper {
 }
 
 /// A checkpoint holds all of the catalog, so no segment is needed that ends before the older of the two.
-fn write_and_trim(keeper: &dyn LogKeeper, position: LogPosition, state: Bytes) -> Result<(), KeepFailure> {
-    keeper.write_checkpoint(position, vec![state])?;
+fn write_and_trim(keeper: &dyn LogKeeper, snapshot: Snapshot) -> Result<(), KeepFailure> {
+    keeper.checkpoint(snapshot)?;
     let below = keeper.removable_below().unwrap_or_default();
     let mut segments = keeper.segments();
     segments.pop();
     segments.retain(|segment| segment.end_index <= below);
     let gone: Vec<_> = segments.iter().map(|segment| segment.first_index).collect();
-    if gone.is_empty() { Ok(()) } else { keeper.remove_segments(&gone).map(|_| ()) }
+    if gone.is_empty() { Ok(()) } else { keeper.purge(&gone).map(|_| ()) }
 }
 
 #[cfg(test)]
@@ -228,10 +228,9 @@ mod tests {
     #[test]
     fn what_outlives_the_process_comes_back_and_nothing_else() {
         let catalog = filled();
-        let records = catalog.records();
         let mut restored = filled();
-        restored.restore(records.encode_to_vec().into()).unwrap();
-        assert_eq!(restored.records(), records, "what was there before is void");
+        restored.restore(catalog.snapshot().concat().into()).unwrap();
+        assert_eq!(restored.records(), catalog.records(), "what was there before is void");
         let state = restored.vhosts.values().next().unwrap();
         assert_eq!(state.queues.keys().map(|name| &**name).collect::<Vec<_>>(), ["stays"]);
         assert!(state.table.exchange("goes").is_none());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::fault::RecordFault;
 use super::record::{self, Change, Record, StoredBinding, StoredExchange, StoredLog, StoredName, StoredUser};
 use crate::auth::{PasswordHash, User};
 use crate::broker::vhost::QueueDefinition;
@@ -98,54 +99,51 @@ impl Entry {
     /// Reads what [`record`](Self::record) made.
     ///
     /// # Errors
-    /// Why it is no change of this version, in a sentence.
-    pub(super) fn of(record: Record) -> Result<Self, String> {
+    /// Why it is no change of this version.
+    pub(super) fn of(record: Record) -> Result<Self, RecordFault> {
         let Some(change) = record.change else {
-            return Err("a record of a kind that this version does not know".to_owned());
+            return Err(RecordFault::UnknownChange);
         };
         Ok(match change {
-            Change::PutVhost(stored) => Self::PutVhost(vhost_name(&stored.name)?),
-            Change::DeleteVhost(stored) => Self::DeleteVhost(vhost_name(&stored.name)?),
+            Change::PutVhost(stored) => Self::PutVhost(VhostName::new(&stored.name)?),
+            Change::DeleteVhost(stored) => Self::DeleteVhost(VhostName::new(&stored.name)?),
             Change::PutUser(stored) => Self::PutUser(Arc::new(user(&stored)?)),
-            Change::DeleteUser(stored) => {
-                Self::DeleteUser(UserName::new(&stored.name).map_err(record::too_long)?)
-            }
+            Change::DeleteUser(stored) => Self::DeleteUser(UserName::new(&stored.name)?),
             Change::PutExchange(stored) => {
-                Self::PutExchange(vhost_name(&stored.vhost)?, stored.definition()?)
+                Self::PutExchange(VhostName::new(&stored.vhost)?, stored.definition()?)
             }
             Change::DeleteExchange(stored) => Self::DeleteExchange {
-                vhost: vhost_name(&stored.vhost)?,
-                name: ExchangeName::new(&stored.name).map_err(record::too_long)?,
+                vhost: VhostName::new(&stored.vhost)?,
+                name: ExchangeName::new(&stored.name)?,
                 durable: true,
             },
             Change::PutQueue(stored) => {
-                let vhost = vhost_name(&stored.vhost)?;
+                let vhost = VhostName::new(&stored.vhost)?;
                 Self::PutQueue(vhost, Arc::new(stored.definition()?))
             }
             Change::DeleteQueue(stored) => Self::DeleteQueue {
-                vhost: vhost_name(&stored.vhost)?,
-                name: QueueName::new(&stored.name).map_err(record::too_long)?,
+                vhost: VhostName::new(&stored.vhost)?,
+                name: QueueName::new(&stored.name)?,
                 durable: true,
             },
             Change::Bind(stored) => {
-                let vhost = vhost_name(&stored.vhost)?;
+                let vhost = VhostName::new(&stored.vhost)?;
                 Self::Bind { vhost, binding: stored.binding()?, durable: true }
             }
             Change::Unbind(stored) => {
-                let vhost = vhost_name(&stored.vhost)?;
+                let vhost = VhostName::new(&stored.vhost)?;
                 Self::Unbind { vhost, binding: stored.binding()?, durable: true }
             }
-            Change::ExchangeUsed(stored) => Self::ExchangeUsed(
-                vhost_name(&stored.vhost)?,
-                ExchangeName::new(&stored.name).map_err(record::too_long)?,
-            ),
+            Change::ExchangeUsed(stored) => {
+                Self::ExchangeUsed(VhostName::new(&stored.vhost)?, ExchangeName::new(&stored.name)?)
+            }
             Change::BodyBytesMax(bytes) => Self::BodyBytesMax(bytes),
             Change::Shards(count) => {
-                Self::Shards(u16::try_from(count).map_err(|_| format!("{count} shards"))?)
+                Self::Shards(u16::try_from(count).map_err(|_| RecordFault::Shards(count))?)
             }
             Change::NextQueue(number) => Self::NextQueue(number),
             Change::ShardLog(StoredLog { shard, log_id, end }) => {
-                let shard = u16::try_from(shard).map_err(|_| format!("shard {shard}"))?;
+                let shard = u16::try_from(shard).map_err(|_| RecordFault::Shard(shard))?;
                 Self::ShardLog(ShardId(shard), KnownLog { id: log_id, end: LogIndex(end) })
             }
         })
@@ -173,15 +171,12 @@ impl Entry {
     }
 }
 
-fn user(stored: &StoredUser) -> Result<User, String> {
+fn user(stored: &StoredUser) -> Result<User, RecordFault> {
+    let password = PasswordHash::parse(&stored.password_hash);
     Ok(User {
-        name: UserName::new(&stored.name).map_err(record::too_long)?,
-        password: PasswordHash::parse(&stored.password_hash).map_err(|error| error.to_string())?,
+        name: UserName::new(&stored.name)?,
+        password: password.map_err(|fault| RecordFault::Password { user: stored.name.clone(), fault })?,
         administrator: stored.administrator,
-        vhosts: stored.vhosts.iter().map(|name| vhost_name(name)).collect::<Result<_, _>>()?,
+        vhosts: stored.vhosts.iter().map(|name| VhostName::new(name)).collect::<Result<_, _>>()?,
     })
-}
-
-fn vhost_name(name: &str) -> Result<VhostName, String> {
-    VhostName::new(name).map_err(record::too_long)
 }

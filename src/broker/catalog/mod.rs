@@ -11,6 +11,7 @@ mod decide_queues;
 mod decide_routes;
 mod deletion;
 mod entry;
+mod fault;
 mod open;
 mod queue_checks;
 mod record;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use prost::{Message, Oneof};
 
+use super::fault::RecordFault;
 use crate::auth::User;
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{
-    ExchangeName, FieldTable, FieldValue, NameTooLong, QueueId, QueueName, RoutingKey, ShardId, VhostName,
+    ExchangeName, FieldTable, FieldValue, QueueId, QueueName, RoutingKey, ShardId, VhostName,
 };
 use crate::routing::{Binding, Destination, ExchangeDefinition, ExchangeKind};
 
@@ -228,10 +229,14 @@ impl StoredExchange {
         }
     }
 
-    pub(super) fn definition(self) -> Result<ExchangeDefinition, String> {
+    pub(super) fn definition(self) -> Result<ExchangeDefinition, RecordFault> {
+        let kind = ExchangeKind::parse(&self.kind);
+        let Ok(kind) = kind else {
+            return Err(RecordFault::ExchangeKind { exchange: self.name, kind: self.kind });
+        };
         Ok(ExchangeDefinition {
-            name: ExchangeName::new(&self.name).map_err(too_long)?,
-            kind: ExchangeKind::parse(&self.kind).map_err(|refusal| refusal.text)?,
+            name: ExchangeName::new(&self.name)?,
+            kind,
             durable: true,
             auto_delete: self.auto_delete,
             internal: self.internal,
@@ -241,15 +246,15 @@ impl StoredExchange {
 }
 
 impl StoredQueue {
-    pub(super) fn definition(self) -> Result<QueueDefinition, String> {
+    pub(super) fn definition(self) -> Result<QueueDefinition, RecordFault> {
         Ok(QueueDefinition {
             id: QueueId(self.id),
-            name: QueueName::new(&self.name).map_err(too_long)?,
+            name: QueueName::new(&self.name)?,
             durable: true,
             owner: None,
             auto_delete: self.auto_delete,
             arguments: self.arguments.map(FieldTable::from).unwrap_or_default(),
-            shard: ShardId(u16::try_from(self.shard).map_err(|_| format!("shard {}", self.shard))?),
+            shard: ShardId(u16::try_from(self.shard).map_err(|_| RecordFault::Shard(self.shard))?),
         })
     }
 }
@@ -266,15 +271,15 @@ impl StoredBinding {
         }
     }
 
-    pub(super) fn binding(self) -> Result<Binding, String> {
+    pub(super) fn binding(self) -> Result<Binding, RecordFault> {
         Ok(Binding {
-            source: ExchangeName::new(&self.source).map_err(too_long)?,
+            source: ExchangeName::new(&self.source)?,
             destination: if self.to_exchange {
-                Destination::Exchange(ExchangeName::new(&self.destination).map_err(too_long)?)
+                Destination::Exchange(ExchangeName::new(&self.destination)?)
             } else {
-                Destination::Queue(QueueName::new(&self.destination).map_err(too_long)?)
+                Destination::Queue(QueueName::new(&self.destination)?)
             },
-            key: RoutingKey::new(&self.key).map_err(too_long)?,
+            key: RoutingKey::new(&self.key)?,
             arguments: self.arguments.map(FieldTable::from).unwrap_or_default(),
         })
     }
@@ -289,10 +294,6 @@ pub(super) fn stored_queue(vhost: &VhostName, queue: &QueueDefinition) -> Stored
         auto_delete: queue.auto_delete,
         arguments: Some(StoredTable::from(&queue.arguments)),
     }
-}
-
-pub(super) fn too_long(error: NameTooLong) -> String {
-    error.to_string()
 }
 
 impl From<&FieldTable> for StoredTable {

@@ -21,7 +21,7 @@ use crate::broker::broker::Shared;
 use crate::broker::vhost::{QueueDefinition, Vhost};
 use crate::model::{BodySequence, QueueId, QueueName, Refusal, ReplyCode, ShardId, Timestamp, VhostName};
 use crate::shard::{Command, Mailbox, Notice, QueueOptions};
-use crate::storage::{Batch, DiskError, KnownLog, LogRoom, ShardLog};
+use crate::storage::{Batch, DiskError, KnownLog, LogRoom, Machine, ShardLog, Snapshot};
 
 /// A request and where its answer goes; nobody waits for requests that the broker makes itself.
 #[derive(Debug)]
@@ -126,8 +126,8 @@ impl CatalogTask {
     /// Between batches everything that the catalog knows is durable, unless its log failed or has no room.
     async fn write_checkpoint(&mut self) {
         if self.failed.is_none() && self.log.progress().failed.is_none() && self.log.idle() {
-            let (position, records) = (self.log.position(), self.applied.records());
-            self.keeper.write(position, records, &self.shared.platform.workers).await;
+            let snapshot = Snapshot { position: self.log.position(), state: self.applied.snapshot() };
+            self.keeper.write(snapshot, &self.shared.platform.workers).await;
         }
     }
 
@@ -361,14 +361,14 @@ impl Stopped {
     /// `None` if it is in memory.
     ///
     /// # Errors
-    /// What could not be put on disk, in a sentence.
+    /// Why not all of it could be put on disk.
     pub(in crate::broker) async fn close(
         self,
         shards: Vec<(ShardId, KnownLog)>,
-    ) -> Result<Option<KnownLog>, String> {
+    ) -> Result<Option<KnownLog>, Refusal> {
         let Self(mut task) = self;
         if let Some(refusal) = task.failed {
-            return Err(refusal.text);
+            return Err(refusal);
         }
         if task.log.known().is_none() {
             return Ok(None);
@@ -379,7 +379,7 @@ impl Stopped {
             .map(|(shard, log)| Entry::ShardLog(shard, log))
             .collect();
         let records = entries.iter().filter_map(Entry::record).collect();
-        task.make_durable(records).await.map_err(|refusal| refusal.text)?;
+        task.make_durable(records).await?;
         entries.iter().for_each(|entry| task.applied.apply(entry, &mut Changed::default()));
         if task.keeper.has_news() {
             task.write_checkpoint().await;

@@ -7,7 +7,7 @@ use super::driver::*;
 use crate::model::QueueId;
 use crate::shard::*;
 use crate::storage::testing::{Fault, MemoryDisk, PowerLoss};
-use crate::storage::{BodyRead, Disk, LogIndex, ReadFailure, RecoveredBatch, RecoveryReport};
+use crate::storage::{BodyRead, Disk, LogFailure, LogIndex, ReadFailure, RecoveredBatch, RecoveryReport};
 
 const Q: QueueId = QueueId(7);
 const OTHER: QueueId = QueueId(8);
@@ -317,7 +317,7 @@ fn a_purge_is_answered_when_the_disk_has_it() {
     // One under way when the log fails is refused.
     publish(&mut driver, 6, 1);
     let mut answer = ask(&mut driver);
-    driver.shard.fail("the disk is gone");
+    driver.shard.fail(&LogFailure::WriterStopped);
     assert!(answer.try_recv().unwrap().is_err());
 }
 

@@ -5,6 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::driver::run_of;
 use crate::model::{BodySequence, ExchangeName, QueueId, RoutingKey, ShardId, Timestamp};
 use crate::queue::{Departure, QueueCommand, SequenceRun, SequenceRuns};
+use crate::shard::fault::{BatchFault, OperationFault};
 use crate::shard::operation::{encode_command, encode_publish};
 use crate::shard::{Mailbox, Origin, Shard, ShardOptions};
 use crate::storage::{LogIndex, RecoveredBatch};
@@ -25,7 +26,7 @@ fn batch(first_body: u64, bodies: u32, messages: &[u8], operations: &[u8]) -> Re
     RecoveredBatch { index: LogIndex(1), first_body, bodies, recorded_at, payload: payload.freeze() }
 }
 
-fn replay(batch: &RecoveredBatch) -> Result<(), String> {
+fn replay(batch: &RecoveredBatch) -> Result<(), BatchFault> {
     let mut shard = Shard::new(
         ShardOptions { id: ShardId(0), resident_bytes_max: 0, segment_bytes: 8192, checkpoint_bytes: 0 },
         Mailbox::default().into(),
@@ -80,6 +81,20 @@ fn settling_what_never_was_is_an_error_and_no_endless_loop() {
         encode_command(Q, &command, &mut operations);
         assert!(replay(&batch(1, 0, &[], &operations)).is_err());
     }
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place() {
+    let (messages, mut operations) = publish(20, &[(2, &[Q])]);
+    let at = operations.len();
+    operations.put_slice(&[99]);
+    let fault = replay(&batch(1, 2, &messages, &operations)).unwrap_err();
+    assert_eq!(fault, BatchFault::Operation { at, fault: OperationFault::UnknownKind(99) });
+    let told = format!("at byte {at} of its operations, operation kind 99 is unknown");
+    assert_eq!(fault.to_string(), told);
+    let (messages, operations) = publish(20, &[(1, &[Q]), (u64::MAX, &[Q])]);
+    let fault = replay(&batch(1, 2, &messages, &operations)).unwrap_err();
+    assert_eq!(fault, BatchFault::PublishMessages { holds: 2, says: u64::MAX });
 }
 
 proptest! {

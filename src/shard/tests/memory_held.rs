@@ -69,6 +69,28 @@ fn small_messages_that_wait_for_a_socket_do_not_keep_their_blocks() {
 }
 
 #[test]
+fn long_messages_that_wait_for_a_socket_keep_no_more_than_16_times_their_length() {
+    let mut driver = Driver::in_memory(&[WAITS]);
+    driver.consume(WAITS, 2, ConsumerLimits { prefetch: 1, ..UNLIMITED });
+    let mut first_of = |messages: u64, pad| {
+        let ids: Vec<u64> = (0..messages).collect();
+        let events = driver.publish(&ids, pad, &[WAITS]).1;
+        let delivery = events.iter().find_map(|event| match event {
+            Event::Delivery(delivery) => Some(delivery),
+            _ => None,
+        });
+        let is_alone = delivery.expect("there is room for one").pieces[0].bytes.is_unique();
+        driver.purge(WAITS);
+        driver.settle(WAITS, 2, range(0, 0), Outcome::Accepted, None);
+        is_alone
+    };
+    // A publish of 2 MiB has a block of its own.
+    assert!(first_of(100, 20 * 1024), "20 KiB keep 2 MiB");
+    assert!(!first_of(10, 20 * 1024), "20 KiB are copied out of 256");
+    assert!(!first_of(10, 200 * 1024), "200 KiB are copied out of 2 MiB");
+}
+
+#[test]
 fn what_is_told_to_the_gauge_is_what_is_held() {
     let gauge = Arc::new(MemoryGauge::new(1 << 40));
     let mut driver = Driver::in_memory(&[WAITS, DRAINED]);

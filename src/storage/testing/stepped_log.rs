@@ -3,9 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use crate::storage::{
-    Batch, BodyRead, DirectLogOptions, Disk, KnownLog, LogFailure, LogIndex, LogKeeper, LogOwner,
-    LogPosition, OpenFailure, Progress, RecoveryReport, Segment, ShardLog, appender::Appender,
-    direct_log::LogCore,
+    Batch, BodyRead, DirectLogOptions, Disk, KnownLog, LogFailure, LogIndex, LogKeeper, LogPosition, Machine,
+    OpenFailure, Progress, RecoveryReport, Segment, ShardLog, appender::Appender, direct_log::LogCore,
 };
 
 /// A [`DirectLog`](crate::storage::DirectLog) without its thread: batches pile up until [`step`](Self::step) makes
@@ -26,9 +25,9 @@ impl SteppedLog {
         disk: Arc<dyn Disk>,
         directory: &Path,
         options: &DirectLogOptions,
-        owner: &mut dyn LogOwner,
+        machine: &mut dyn Machine,
     ) -> Result<Self, OpenFailure> {
-        let (core, appender) = LogCore::open(disk, directory, options, Arc::new(|| {}), owner)?;
+        let (core, appender) = LogCore::open(disk, directory, options, Arc::new(|| {}), machine)?;
         Ok(Self { core, appender, group: Vec::new() })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use leveret::broker::{Broker, BrokerOptions, OpenFailure, Password, Platform, open_on};
+use leveret::broker::{Broker, BrokerOptions, CloseFailure, OpenFailure, Password, Platform, open_on};
 use leveret::client::{Channel, ConnectOptions, Connection};
 use leveret::model::{Timestamp, UserName};
 use leveret::protocol::Limits;
@@ -68,7 +68,7 @@ impl World {
     }
 
     /// Stops as asked.
-    pub(super) fn close(self) -> Result<(), Vec<String>> {
+    pub(super) fn close(self) -> Result<(), Vec<CloseFailure>> {
         let Self { runtime, broker, server, stop, .. } = self;
         drop(stop);
         runtime.block_on(async {

@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::task::Poll;
 
 use leveret::broker::{
-    Address, Broker, ConsumeRequest, FrontEnd, Identity, Introduction, Outcome, Publish, QueueDeclaration,
-    Session, SettleRequest, Settlement, TagRange, Word, parse_plain,
+    Address, Broker, BrokerOptions, ConsumeRequest, FrontEnd, Identity, Introduction, Outcome, Platform,
+    Publish, QueueDeclaration, Session, SettleRequest, Settlement, TagRange, Word, open_on, parse_plain,
 };
 use leveret::message::Items;
 use leveret::model::{ExchangeName, FieldTable, QueueName, RoutingKey, VhostName};
+use leveret::storage::testing::MemoryDisk;
 use leveret::wire::{Body, Side, decode_frame_from};
 
-use super::support::{Settings, broker, item, publish_frame};
+use super::support::{Settings, broker, broker_options, item, publish_frame};
 
 const PEER: ([u8; 4], u16) = ([127, 0, 0, 1], 1);
 
@@ -42,6 +45,10 @@ async fn log_in(broker: &Broker, vhost: &str) -> Identity {
 async fn session(broker: &Broker, vhost: &str) -> Session<Scripted> {
     let who = log_in(broker, vhost).await;
     broker.declare_queue(&who, declaration()).await.unwrap();
+    open_session(broker, who)
+}
+
+fn open_session(broker: &Broker, who: Identity) -> Session<Scripted> {
     let introduction =
         Introduction { name: String::new(), peer: PEER.into(), client: BTreeMap::new(), connected_at_ms: 0 };
     Session::open(broker.clone(), who, None, introduction)
@@ -71,16 +78,13 @@ fn consume(session: &mut Session<Scripted>) {
     });
 }
 
-/// What a drain waits for.
-#[tokio::test]
-async fn a_session_is_not_quiet_while_a_settlement_is_being_stored() {
-    let broker = broker(&Settings::default());
-    let mut session = session(&broker, "/").await;
+/// One message.
+fn publish(session: &mut Session<Scripted>, queue: &str) {
     let frame = publish_frame(1, 0, None, &[item(b"a")]).split_off(4).freeze();
     let Body::Publish(publish) = decode_frame_from(Side::Client, frame).unwrap().body else { panic!() };
     let address = Address {
         exchange: ExchangeName::new("").unwrap(),
-        routing_key: RoutingKey::new("q").unwrap(),
+        routing_key: RoutingKey::new(queue).unwrap(),
         mandatory: false,
         transient: false,
     };
@@ -91,6 +95,14 @@ async fn a_session_is_not_quiet_while_a_settlement_is_being_stored() {
         address: Some(address),
         messages: publish.items,
     });
+}
+
+/// What a drain waits for.
+#[tokio::test]
+async fn a_session_is_not_quiet_while_a_settlement_is_being_stored() {
+    let broker = broker(&Settings::default());
+    let mut session = session(&broker, "/").await;
+    publish(&mut session, "q");
     consume(&mut session);
     let mut delivered = 0;
     while delivered == 0 || !session.is_quiet() {
@@ -119,6 +131,51 @@ async fn a_session_is_not_quiet_while_a_settlement_is_being_stored() {
     answers.sort();
     assert_eq!(answers, [("refused", 2), ("stored", 1)]);
     assert!(session.is_quiet());
+    session.close();
+}
+
+/// Three queues on three shards have to answer: two cannot record anything any more, and one is in memory.
+#[tokio::test]
+async fn a_settlement_that_some_of_its_queues_refuse_is_refused_once() {
+    let disk = MemoryDisk::new();
+    let data = Some(PathBuf::from("/data"));
+    let options = BrokerOptions { data, shards: 2, ..broker_options(&Settings::default()) };
+    let broker = open_on(options, Platform::on(Arc::new(disk.clone()))).unwrap();
+    let who = log_in(&broker, "/").await;
+    let queues = [("one", true), ("two", true), ("three", false)];
+    for (name, durable) in queues {
+        let name = QueueName::new(name).unwrap();
+        broker.declare_queue(&who, QueueDeclaration { name, durable, ..declaration() }).await.unwrap();
+    }
+    let mut session = open_session(&broker, who);
+    for (queue, _) in queues {
+        publish(&mut session, queue);
+        session.get(1, queue, false, 1);
+        let mut got = false;
+        while !got {
+            let came = words(&mut session).await;
+            got = came.iter().any(|word| matches!(word, Word::Got { message: Some(_), .. }));
+        }
+    }
+
+    disk.cut_power();
+    let all = TagRange { first: 0, last: 0 };
+    session.settle(SettleRequest {
+        channel: 1,
+        consumer: 0,
+        settlements: vec![Settlement { range: all, outcome: Outcome::Accepted }],
+        request: Some(9),
+    });
+    let mut answers = Vec::new();
+    while !session.is_quiet() {
+        answers.extend(words(&mut session).await.into_iter().filter_map(|word| match word {
+            Word::Settled { request, .. } => Some((request, "stored".to_owned())),
+            Word::Refused { request, refusal, .. } => Some((request, refusal.text)),
+            _ => None,
+        }));
+    }
+    let [(9, refusal)] = &answers[..] else { panic!("one answer, and not {answers:?}") };
+    assert!(refusal.contains("the log of shard"), "{refusal}");
     session.close();
 }
 

@@ -114,7 +114,11 @@ impl Served {
 }
 
 pub(crate) fn broker(settings: &Settings) -> Broker {
-    open(BrokerOptions {
+    open(broker_options(settings)).unwrap()
+}
+
+pub(crate) fn broker_options(settings: &Settings) -> BrokerOptions {
+    BrokerOptions {
         data: settings.data.clone(),
         shards: 1,
         segment_bytes: 64 * 1024 * 1024,
@@ -126,8 +130,7 @@ pub(crate) fn broker(settings: &Settings) -> Broker {
         memory_bytes_max: settings.memory_bytes_max,
         deliver_bytes_max: settings.deliver_bytes_max,
         first_user: Some((UserName::new("guest").unwrap(), Password::new("guest").unwrap())),
-    })
-    .unwrap()
+    }
 }
 
 fn options(settings: &Settings) -> ServerOptions {

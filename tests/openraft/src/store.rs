@@ -11,8 +11,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use leveret::model::{BodySequence, Timestamp};
 use leveret::storage::{
-    Batch, BodyRead, DirectLog, DirectLogOptions, LogIndex, LogOwner, RaftState, RealDisk, RecoveredBatch,
-    ShardLog,
+    Batch, BodyRead, DirectLog, DirectLogOptions, LogIndex, Machine as LogMachine, OwnerFault, RaftState,
+    RealDisk, RecoveredBatch, ShardLog,
 };
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -42,17 +42,22 @@ struct Opened {
 /// Makes a [`Machine`] of what the log replays.
 struct Replay<'a>(&'a mut Vec<Operations>);
 
-impl LogOwner for Replay<'_> {
-    fn restore(&mut self, _state: Bytes) -> Result<(), String> {
+impl LogMachine for Replay<'_> {
+    fn restore(&mut self, _state: Bytes) -> Result<(), OwnerFault> {
         // What a checkpoint holds is the broker's own; the machine begins behind it.
         Ok(())
     }
 
-    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), String> {
+    fn apply(&mut self, batch: RecoveredBatch) -> Result<(), OwnerFault> {
         if let EntryPayload::Normal(operations) = payload(batch) {
             self.0.push(operations);
         }
         Ok(())
+    }
+
+    /// What came before the checkpoint is not here, so no checkpoint can be made of it.
+    fn snapshot(&self) -> Vec<Bytes> {
+        unreachable!("this store makes no checkpoints")
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use leveret::model::{BodySequence, Timestamp};
 use leveret::storage::{
-    Batch, DirectLog, DirectLogOptions, LogIndex, LogOwner, NodeId, OnProgress, RealDisk, RecoveredBatch,
-    ShardLog, Term,
+    Batch, DirectLog, DirectLogOptions, LogIndex, Machine as LogMachine, NodeId, OnProgress, OwnerFault,
+    RealDisk, RecoveredBatch, ShardLog, Snapshot, Term,
 };
 use leveret_openraft::{Config, Machine, NoNetwork, Operations, Store};
 use openraft::async_runtime::WatchReceiver;
@@ -27,15 +27,19 @@ struct Replayed {
     batches: Vec<RecoveredBatch>,
 }
 
-impl LogOwner for Replayed {
-    fn restore(&mut self, state: Bytes) -> Result<(), String> {
+impl LogMachine for Replayed {
+    fn restore(&mut self, state: Bytes) -> Result<(), OwnerFault> {
         self.state = Some(state);
         Ok(())
     }
 
-    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), String> {
+    fn apply(&mut self, batch: RecoveredBatch) -> Result<(), OwnerFault> {
         self.batches.push(batch);
         Ok(())
+    }
+
+    fn snapshot(&self) -> Vec<Bytes> {
+        self.state.iter().cloned().collect()
     }
 }
 
@@ -140,7 +144,10 @@ async fn a_log_that_begins_with_a_checkpoint_goes_on_behind_it() {
     while log.progress().durable < position.index {
         progressed.recv().unwrap();
     }
-    log.keeper().unwrap().write_checkpoint(position, vec![Bytes::from_static(b"state")]).unwrap();
+    log.keeper()
+        .unwrap()
+        .checkpoint(Snapshot { position, state: vec![Bytes::from_static(b"state")] })
+        .unwrap();
     for number in AT + 1..=BATCHES {
         log.propose(batch(number)).unwrap();
     }

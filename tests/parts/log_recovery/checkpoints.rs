@@ -52,14 +52,14 @@ fn segments_go_when_no_checkpoint_needs_them() {
     rig.checkpoint().unwrap();
     assert_eq!(rig.trim().unwrap(), 0, "with one checkpoint everything may be needed");
     let first = rig.keeper().segments()[0].first_index;
-    assert_eq!(rig.keeper().remove_segments(&[first]), Err(KeepFailure::Needed { first_index: first }));
+    assert_eq!(rig.keeper().purge(&[first]), Err(KeepFailure::Needed { first_index: first }));
     (0..6).for_each(|_| rig.append(500));
     rig.checkpoint().unwrap();
     let before = names(&rig, ".log").len();
     assert!(rig.trim().unwrap() > 2000);
     assert!(names(&rig, ".log").len() < before);
     let last = rig.keeper().segments().pop().unwrap().first_index;
-    assert_eq!(rig.keeper().remove_segments(&[last]), Err(KeepFailure::Needed { first_index: last }));
+    assert_eq!(rig.keeper().purge(&[last]), Err(KeepFailure::Needed { first_index: last }));
     rig.append(500);
     // What is gone stays gone, and what is needed is there, whatever becomes of the names.
     for loss in [PowerLoss::KeepsAll, PowerLoss::LosesAll] {

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use leveret::storage::{
-    Damage, DirectLogOptions, Disk as _, FrameFault, LogIndex, OpenFailure, SegmentFault, ShardLog as _,
+    Damage, DirectLogOptions, Disk as _, FrameFault, LogIndex, OpenFailure, OwnerFault, SegmentFault,
+    ShardLog as _,
     testing::{MemoryDisk, PowerLoss, Seeded},
 };
 use proptest::prelude::*;
@@ -433,6 +434,7 @@ fn a_segment_that_was_never_finished_is_removed_unless_it_holds_data() {
 
 #[test]
 fn a_batch_that_its_owner_refuses_stops_the_opening_and_changes_nothing() {
+    let what_is_this = || OwnerFault::from(std::io::Error::other("what is this?"));
     let mut rig = Rig::started(options(1 << 20, 0));
     rig.append(10);
     rig.append(20);
@@ -444,11 +446,13 @@ fn a_batch_that_its_owner_refuses_stops_the_opening_and_changes_nothing() {
         Path::new(DIRECTORY),
         &rig.options,
         &mut |batch: leveret::storage::RecoveredBatch| {
-            if batch.index == LogIndex(2) { Err("what is this?".to_owned()) } else { Ok(()) }
+            if batch.index == LogIndex(2) { Err(what_is_this()) } else { Ok(()) }
         },
     );
     let failure = failure.err().unwrap();
-    assert_eq!(failure, OpenFailure::Replay { index: LogIndex(2), why: "what is this?".to_owned() });
+    let cause = std::error::Error::source(&failure).expect("the owner's error is kept as it is");
+    assert!(cause.is::<std::io::Error>());
+    assert_eq!(failure, OpenFailure::Replay { index: LogIndex(2), why: what_is_this() });
     assert!(before == rig.files());
 }
 

@@ -11,8 +11,8 @@ use leveret::{
     model::{BodySequence, Timestamp},
     storage::{
         Batch, DirectLogOptions, Disk, DiskAction, DiskError, KeepFailure, Kept, LogFailure, LogIndex,
-        LogKeeper, LogOwner, LogRoom, Merged, OpenFailure, ReadFailure, RecoveredBatch, RecoveryReport,
-        Segment, Selection, ShardLog,
+        LogKeeper, LogRoom, Machine, Merged, OpenFailure, OwnerFault, ReadFailure, RecoveredBatch,
+        RecoveryReport, Segment, Selection, ShardLog, Snapshot,
         testing::{MemoryDisk, Seeded, SteppedLog},
     },
 };
@@ -32,16 +32,20 @@ pub(crate) struct Replayed {
     pub(crate) batches: Vec<RecoveredBatch>,
 }
 
-impl LogOwner for Replayed {
-    fn restore(&mut self, state: Bytes) -> Result<(), String> {
+impl Machine for Replayed {
+    fn restore(&mut self, state: Bytes) -> Result<(), OwnerFault> {
         assert!(self.state.is_none() && self.batches.is_empty(), "the state comes once, and first");
         self.state = Some(state);
         Ok(())
     }
 
-    fn replay(&mut self, batch: RecoveredBatch) -> Result<(), String> {
+    fn apply(&mut self, batch: RecoveredBatch) -> Result<(), OwnerFault> {
         self.batches.push(batch);
         Ok(())
+    }
+
+    fn snapshot(&self) -> Vec<Bytes> {
+        unreachable!("a log never asks for it by itself")
     }
 }
 
@@ -181,7 +185,7 @@ impl Rig {
         let position = self.log().position();
         assert_eq!(position.index, LogIndex(self.taken.len() as u64));
         let (front, back) = (state.slice(..state.len() / 3), state.slice(state.len() / 3..));
-        self.keeper().write_checkpoint(position, vec![front, Bytes::new(), back])
+        self.keeper().checkpoint(Snapshot { position, state: vec![front, Bytes::new(), back] })
     }
 
     /// The segments that may be removed or merged.
@@ -202,7 +206,7 @@ impl Rig {
     pub(crate) fn trim(&mut self) -> Result<u64, KeepFailure> {
         let segments = self.removable();
         self.may_go(&segments, |_| false);
-        self.keeper().remove_segments(&first_indices(&segments))
+        self.keeper().purge(&first_indices(&segments))
     }
 
     /// Makes one of the segments that may be removed, with one in three batches left.
@@ -323,12 +327,12 @@ impl Rig {
 struct OneInThree;
 
 impl Selection for OneInThree {
-    fn keep(&mut self, batch: &RecoveredBatch) -> Result<Option<Kept>, String> {
+    fn keep(&mut self, batch: &RecoveredBatch) -> Result<Option<Kept>, OwnerFault> {
         let kept = Kept { payload: vec![batch.payload.clone()], operations: batch.bodies };
         Ok(is_kept(batch.index.0).then_some(kept))
     }
 
-    fn end(&mut self) -> Result<(), String> {
+    fn end(&mut self) -> Result<(), OwnerFault> {
         Ok(())
     }
 }

@@ -1,0 +1,56 @@
+//! Why what the catalog's log gave back, as it was written, is nothing that a catalog writes.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::auth::HashError;
+use crate::model::{NameTooLong, VhostName};
+
+/// What is wrong with a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RecordFault {
+    /// It is no record at all.
+    Malformed(prost::DecodeError),
+    /// It tells of a change that is unknown here.
+    UnknownChange,
+    Name(NameTooLong),
+    Password {
+        user: String,
+        fault: HashError,
+    },
+    ExchangeKind {
+        exchange: String,
+        kind: String,
+    },
+    /// There can be no shard of this number.
+    Shard(u32),
+    /// There can be no so many shards.
+    Shards(u32),
+    /// It is about something in a vhost that does not exist.
+    NoVhost(VhostName),
+}
+
+impl fmt::Display for RecordFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(fault) => write!(f, "it holds no records: {fault}"),
+            Self::UnknownChange => f.write_str("a record of a kind that this version does not know"),
+            Self::Name(fault) => fault.fmt(f),
+            Self::Password { user, fault } => write!(f, "the password of user '{user}': {fault}"),
+            Self::ExchangeKind { exchange, kind } => {
+                write!(f, "exchange '{exchange}' is of kind '{kind}', which this version does not know")
+            }
+            Self::Shard(number) => write!(f, "there is no shard {number}, and a record names it"),
+            Self::Shards(count) => write!(f, "a record says that there are {count} shards"),
+            Self::NoVhost(vhost) => write!(f, "a record for vhost '{vhost}', which does not exist"),
+        }
+    }
+}
+
+impl Error for RecordFault {}
+
+impl From<NameTooLong> for RecordFault {
+    fn from(fault: NameTooLong) -> Self {
+        Self::Name(fault)
+    }
+}

@@ -1,0 +1,123 @@
+//! Which queues a shard has: how they come, are looked at, and go with all that they hold.
+
+use tokio::sync::oneshot;
+
+use super::command::{DeleteRefusal, Event, QueueState, SealConditions};
+use super::durability::{Waiting, log_failed};
+use super::shard::Shard;
+use super::slot::Slot;
+use crate::model::{Entity, QueueId, Refusal, ReplyCode};
+use crate::queue::{ConsumerKey, Effect, QueueOptions};
+
+impl Shard {
+    /// Nothing is recorded of a queue that is there and is this already.
+    pub(super) fn create(&mut self, queue: QueueId, options: QueueOptions) {
+        let options = QueueOptions { logged: self.logged, ..options };
+        if self.queues.get(&queue).is_some_and(|slot| slot.queue.options() == options && slot.declared) {
+            return;
+        }
+        self.batch.begin(self.now);
+        self.batch.declare(queue, options);
+        self.apply_declare(queue, options);
+    }
+
+    /// Answered when it is durable: what was said to be gone does not come back.
+    pub(super) fn purge(&mut self, queue: QueueId, reply: oneshot::Sender<Result<u64, Box<Refusal>>>) {
+        if let Some(failure) = &self.failed {
+            // Whoever asked may be gone.
+            let _ = reply.send(Err(Box::new(log_failed(self.options.id, failure))));
+            return;
+        }
+        let count = match self.queues.get_mut(&queue) {
+            Some(slot) => {
+                // What could not be handed out leaves with the rest.
+                slot.attached.halted = None;
+                slot.queue.purge(&mut self.effects)
+            }
+            None => 0,
+        };
+        self.run_effects(queue);
+        self.waiting.push(Waiting::Purge { reply, count });
+    }
+
+    /// A queue that is gone already can be deleted, too.
+    pub(super) fn seal(&mut self, queue: QueueId, conditions: SealConditions) -> Result<(), DeleteRefusal> {
+        let Some(slot) = self.queues.get_mut(&queue) else { return Ok(()) };
+        let counts = slot.queue.counts();
+        if conditions.if_unused && counts.consumers > 0 {
+            return Err(DeleteRefusal::InUse);
+        }
+        if conditions.if_empty && counts.ready > 0 {
+            return Err(DeleteRefusal::NotEmpty);
+        }
+        slot.attached.sealed = true;
+        Ok(())
+    }
+
+    pub(super) fn unseal(&mut self, queue: QueueId) {
+        if let Some(slot) = self.queues.get_mut(&queue) {
+            (slot.attached.sealed, slot.attached.unused) = (false, false);
+        }
+    }
+
+    pub(super) fn delete(&mut self, queue: QueueId) -> u64 {
+        let Some(slot) = self.queues.get_mut(&queue) else { return 0 };
+        let ready = slot.queue.counts().ready;
+        let consumers: Vec<ConsumerKey> = slot.queue.consumers().collect();
+        for key in consumers {
+            if let Some(outlet) = self.outlet(queue, key)
+                && key.is_consumer()
+            {
+                self.send(
+                    &outlet,
+                    Event::ConsumerEnded { queue, key, reason: "its queue was deleted".to_owned() },
+                );
+            }
+        }
+        self.batch.begin(self.now);
+        self.batch.delete(queue);
+        self.apply_delete(queue);
+        ready
+    }
+
+    /// Drops a queue and all that it holds.
+    pub(super) fn forget(&mut self, queue: QueueId) {
+        let Some(mut slot) = self.queues.remove(&queue) else { return };
+        self.bodies.move_reader(queue, slot.attached.reads_in, None);
+        for run in slot.queue.contents().runs() {
+            self.bodies.release(*run);
+        }
+        for effect in slot.attached.stalled {
+            if let Effect::Release(run) = effect {
+                self.bodies.release(run);
+            }
+        }
+        for (key, outlet) in slot.attached.gets {
+            self.send(&outlet, Event::Got { key, message: Err(Box::new(queue_deleted())), ready: 0 });
+        }
+        for (key, outlet) in slot.attached.cancelled {
+            self.send(&outlet, Event::Cancelled { key });
+        }
+    }
+
+    pub(super) fn inspect(&self, id: QueueId) -> Option<QueueState> {
+        let Slot { queue, attached, .. } = self.queues.get(&id)?;
+        let consumers = queue
+            .consumers()
+            .filter(|key| key.is_consumer())
+            .filter_map(|key| queue.consumer_state(key).map(|(limits, unsettled)| (key, limits, unsettled)))
+            .collect();
+        let fault = attached.halted.as_ref().map(|halt| self.why(halt).text.into());
+        Some(QueueState {
+            queue: id,
+            counts: queue.counts(),
+            consumers,
+            fault,
+            is_going: attached.sealed || attached.unused,
+        })
+    }
+}
+
+pub(super) fn queue_deleted() -> Refusal {
+    Refusal::new(ReplyCode::NotFound, "the queue was deleted a moment ago").about(Entity::Queue, "")
+}
