@@ -19,6 +19,7 @@
 //! | 5 | [`broker`] | what exists, where it lives, and the way of a message: what every front end calls |
 //! | 6 | [`server`] | the protocol over TCP |
 //! | 6 | [`client`] | the client library |
+//! | 6 | [`simulation`] | a whole broker in one thread, driven by a seed and held against its clients' books |
 //! | 7 | [`config`] | file, environment and flags to checked values |
 //! | 8 | [`cli`] | the `leveret` command |
 //!
@@ -52,6 +53,8 @@ pub mod routing;
 pub mod server;
 #[cfg(feature = "broker")]
 pub mod shard;
+#[cfg(feature = "broker")]
+pub mod simulation;
 #[cfg(feature = "broker")]
 pub mod storage;
 #[cfg(feature = "client")]

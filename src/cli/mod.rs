@@ -35,6 +35,7 @@ mod serve;
 mod service_manager;
 mod session;
 mod shell;
+mod simulate;
 mod status;
 mod subscribe;
 mod table;
@@ -104,6 +105,8 @@ enum Command {
     Ping(ping::Arguments),
     /// Show what a broker is and how much is in it
     Status(status::Arguments),
+    /// Try a broker in memory against crashes and failing disks, and hold it against what its clients were told
+    Simulate(simulate::Arguments),
     /// Print what a shell needs to complete commands
     Completions(shell::CompletionsArguments),
     /// Print the manual page, or write those of all commands
@@ -172,7 +175,9 @@ impl Command {
             Self::Perf(arguments) => &mut arguments.target,
             Self::Ping(arguments) => &mut arguments.target,
             Self::Status(arguments) => &mut arguments.target,
-            Self::Serve(_) | Self::Config(_) | Self::Completions(_) | Self::Man(_) => return None,
+            Self::Serve(_) | Self::Simulate(_) | Self::Config(_) | Self::Completions(_) | Self::Man(_) => {
+                return None;
+            }
         })
     }
 }
@@ -195,6 +200,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Vhost(arguments) => vhost::run(arguments),
         Command::Perf(arguments) => perf::run(&arguments),
         Command::Ping(arguments) => ping::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Completions(arguments) => shell::completions(&arguments, Arguments::command()),
         Command::Man(arguments) => shell::man(&arguments, Arguments::command()),

@@ -174,6 +174,8 @@ impl CatalogTask {
         for CatalogCommand { request, .. } in commands {
             let decision = self.decide(request).and_then(|(made, outcome)| match unrecordable {
                 Some(refusal) if made.iter().any(|entry| entry.record().is_some()) => Err(refusal.clone()),
+                // What was refused before may be on the disk: nobody knows that it will not be there after a restart.
+                Some(refusal) if made.is_empty() && request.wants_gone() => Err(refusal.clone()),
                 _ => {
                     made.iter().for_each(|entry| self.decided.apply(entry, &mut Changed::default()));
                     entries.extend(made);

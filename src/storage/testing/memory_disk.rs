@@ -1,7 +1,7 @@
 //! A disk in memory that loses power, fails, fills up and writes less than asked, all on command.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     io::{self, IoSlice},
     path::{Path, PathBuf},
@@ -81,7 +81,7 @@ pub enum Fault {
     Io,
     /// No space left.
     Full,
-    /// Too many files are open; only opening and creating files fail so.
+    /// Too many files are open; only creating files fails so: the first that is created from then on.
     OutOfFiles,
 }
 
@@ -141,6 +141,7 @@ impl MemoryDisk {
         let mut random = Seeded::new(seed);
         state.files.iter_mut().for_each(|file| file.lose_power(loss, &mut random));
         state.directories.values_mut().for_each(|names| names.lose_power(loss, &mut random));
+        state.forget_nameless();
         state.locks.clear();
         state.period += 1;
         state.powered_off = false;
@@ -156,6 +157,13 @@ impl MemoryDisk {
         let mut state = self.state();
         state.locks.clear();
         state.period += 1;
+    }
+
+    /// Forgets what was ordered and has not happened: faults, and that the power is to go.
+    pub fn forget_orders(&self) {
+        let mut state = self.state();
+        state.cut_power_at = None;
+        state.fail_at.clear();
     }
 
     /// Lets change number `change`, counted from 0, fail.
@@ -243,7 +251,31 @@ impl State {
             self.powered_off = true;
             return Ok(Outcome::PowerGoes);
         }
+        if self.fail_at.get(&number) == Some(&Fault::OutOfFiles) {
+            return Ok(Outcome::Done);
+        }
         Ok(self.fail_at.remove(&number).map_or(Outcome::Done, Outcome::Fails))
+    }
+
+    /// Files without a name go, once nobody has them open any more.
+    fn forget_nameless(&mut self) {
+        let named: BTreeSet<usize> =
+            self.directories.values().flat_map(|names| names.shown.values()).copied().collect();
+        let nameless = self.files.iter_mut().enumerate().filter(|(number, _)| !named.contains(number));
+        nameless.for_each(|(_, file)| file.forget());
+    }
+
+    /// A file is created, for which too many may be open.
+    fn spend_files(&mut self) -> io::Result<()> {
+        let changes = self.changes;
+        let ordered = self.fail_at.range(..changes).find(|(_, fault)| **fault == Fault::OutOfFiles);
+        match ordered.map(|(number, _)| *number) {
+            Some(number) => {
+                self.fail_at.remove(&number);
+                Err(Fault::OutOfFiles.error())
+            }
+            None => Ok(()),
+        }
     }
 
     fn names(&mut self, path: &Path) -> io::Result<(&mut Names, OsString)> {
@@ -362,6 +394,7 @@ impl Disk for MemoryDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
         state.change()?.all_or_nothing()?;
+        state.spend_files()?;
         let number = state.files.len();
         let (names, name) = state.names(path)?;
         if names.shown.contains_key(&name) {

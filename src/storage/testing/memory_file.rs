@@ -16,12 +16,14 @@ pub(super) struct MemoryFile {
     pub(super) stored: Vec<u8>,
     /// Sectors that were written and not synced.
     pub(super) dirty: BTreeSet<usize>,
+    /// Other sectors differ, too: a sync failed.
+    has_lost: bool,
 }
 
 impl MemoryFile {
     /// A file whose content is on the platter.
     pub(super) fn stored(content: &[u8]) -> Self {
-        Self { cached: content.to_vec(), stored: content.to_vec(), dirty: BTreeSet::new() }
+        Self { cached: content.to_vec(), stored: content.to_vec(), dirty: BTreeSet::new(), has_lost: false }
     }
 
     pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
@@ -52,7 +54,13 @@ impl MemoryFile {
 
     /// What Linux does when a sync fails: the pages count as clean, and the platter never gets them.
     pub(super) fn fail_sync(&mut self) {
+        self.has_lost |= !self.dirty.is_empty() || self.cached.len() != self.stored.len();
         self.dirty.clear();
+    }
+
+    /// Nobody will open it again.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
     }
 
     /// Damage that no call caused.
@@ -66,13 +74,24 @@ impl MemoryFile {
 
     /// Decides what of the un-synced sectors reached the platter.
     pub(super) fn lose_power(&mut self, loss: PowerLoss, random: &mut Seeded) {
+        let dirty = self.dirty.clone();
         match loss {
             PowerLoss::KeepsAll => self.sync(),
             PowerLoss::LosesAll => {}
             PowerLoss::Tears => self.tear(random),
         }
         self.dirty.clear();
-        self.cached.clone_from(&self.stored);
+        if std::mem::take(&mut self.has_lost) {
+            self.cached.clone_from(&self.stored);
+            return;
+        }
+        // What is not dirty is the same: a large file that nobody wrote to costs nothing.
+        let common = self.cached.len().min(self.stored.len());
+        self.cached.truncate(common);
+        self.cached.extend_from_slice(&self.stored[common..]);
+        dirty
+            .into_iter()
+            .for_each(|sector| copy_sector(&self.stored, &mut self.cached, sector, 0, SECTOR_BYTES));
     }
 
     /// Each un-synced sector is kept, lost or torn. A file grows at least to its last sector that was kept, at most

@@ -4,7 +4,8 @@ use std::{path::Path, sync::Arc};
 
 use crate::storage::{
     Batch, BodyRead, DirectLogOptions, Disk, KnownLog, LogFailure, LogIndex, LogKeeper, LogPosition, Machine,
-    OpenFailure, Progress, RecoveryReport, Segment, ShardLog, appender::Appender, direct_log::LogCore,
+    OnProgress, OpenFailure, Progress, RecoveryReport, Segment, ShardLog, appender::Appender,
+    direct_log::LogCore,
 };
 
 /// A [`DirectLog`](crate::storage::DirectLog) without its thread: batches pile up until [`step`](Self::step) makes
@@ -27,7 +28,21 @@ impl SteppedLog {
         options: &DirectLogOptions,
         machine: &mut dyn Machine,
     ) -> Result<Self, OpenFailure> {
-        let (core, appender) = LogCore::open(disk, directory, options, Arc::new(|| {}), machine)?;
+        Self::open_telling(disk, directory, options, Arc::new(|| {}), machine)
+    }
+
+    /// As [`DirectLog::open`](crate::storage::DirectLog::open); `on_progress` is called by [`step`](Self::step).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_telling(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        options: &DirectLogOptions,
+        on_progress: OnProgress,
+        machine: &mut dyn Machine,
+    ) -> Result<Self, OpenFailure> {
+        let (core, appender) = LogCore::open(disk, directory, options, on_progress, machine)?;
         Ok(Self { core, appender, group: Vec::new() })
     }
 

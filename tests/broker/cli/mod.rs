@@ -17,6 +17,7 @@ mod perf;
 mod properties;
 mod publish;
 mod service_manager;
+mod simulate;
 mod standalone;
 mod status;
 mod subscribe;

@@ -313,3 +313,25 @@ fn whenever_the_power_went_each_start_makes_the_same_broker() {
         assert_eq!(digest_of(&disk), first, "after call {call}");
     }
 }
+
+/// A binding that was refused may be on the disk all the same, so nobody can say that it is gone.
+#[test]
+fn what_was_refused_is_not_said_to_be_gone() {
+    let mut refused = 0;
+    for call in 0..calls() {
+        let disk = used_once();
+        disk.fail_at(disk.changes() + call, Fault::Io);
+        let Ok(world) = World::open(&disk) else { continue };
+        world
+            .run(async |channel| {
+                let binding = || Binding::to_queue("amq.topic", "first", "all.#");
+                let declared = channel.declare_queue(Queue::new("first")).await;
+                if declared.is_ok() && channel.bind(binding()).await.is_err() {
+                    refused += 1;
+                    assert!(channel.unbind(binding()).await.is_err(), "call {call}");
+                }
+            })
+            .crash();
+    }
+    assert!(refused > 0, "no call refused a binding");
+}

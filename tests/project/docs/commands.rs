@@ -46,6 +46,11 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("README.md", "cargo run --example publish_confirm", By("fn publish_confirm()")),
     ("README.md", "cargo build --release && scripts/figures", Not(MINUTES)),
     ("docs/BENCHMARKS.md", "cargo build --release", Not(MINUTES)),
+    (
+        "docs/SIMULATION.md",
+        "leveret simulate --seeds 1000 ",
+        By("target/release/leveret simulate --seeds 1000 --steps 10000"),
+    ),
     ("docs/COMMANDS.md", "$ leveret serve &", Typed(&[])),
     ("docs/COMMANDS.md", "$ leveret list queues --url", Typed(&[])),
     ("docs/COMMANDS.md", "$ leveret serve --listen 127.0.0.1:0", By("fn the_tour_does_what_it_says()")),
@@ -98,6 +103,11 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/OPERATIONS.md", "sudo systemctl stop leveret", By("fn whoever_has_the_machine_gets_in_again()")),
     ("docs/OPERATIONS.md", "leveret serve --data COPY", By("fn a_restored_copy_is_where_the_broker_was")),
     ("docs/PROTOCOL.md", "mkdir -p generated", By("run_block docs/PROTOCOL.md")),
+    (
+        "docs/SIMULATION.md",
+        "leveret simulate --seeds 1000 ",
+        By("target/release/leveret simulate --seeds 1000 --steps 10000"),
+    ),
     ("examples/python/README.md", "cd examples/python", By("-m grpc_tools.protoc -I proto")),
 ];
 

@@ -1,0 +1,125 @@
+//! Emptying the broker to the last message, and what is left then.
+
+use super::books::{Finding, MessageId, QueueNumber, Stage};
+use super::client::{CHANNEL, Pending};
+use super::run::Run;
+use super::world::SEGMENT_BYTES;
+use crate::broker::{ConsumeRequest, Outcome, SettleRequest, Settlement, TagRange};
+
+/// Rounds after which a queue that is consumed is taken to give nothing more.
+const ROUNDS_MAX: usize = 5_000;
+/// Segments that the logs of a broker without messages hold at most, all together.
+const IDLE_SEGMENTS_MAX: u64 = 24;
+
+impl Run {
+    /// Empties all queues, holds what came against the books, and looks whether the broker is as one that is empty.
+    pub(super) fn audit(&mut self) -> Result<(), Finding> {
+        self.trace.note(format_args!("everything is held against the books"));
+        self.listen()?;
+        while !self.clients.is_empty() {
+            self.leave(0);
+        }
+        self.look()?;
+        let there =
+            (0..self.books.queues.len()).filter(|number| self.books.queues[*number].stage == Stage::There);
+        for queue in there.collect::<Vec<_>>() {
+            self.empty(queue)?;
+        }
+        self.make_peace()?;
+        self.check_empty()
+    }
+
+    fn empty(&mut self, queue: QueueNumber) -> Result<(), Finding> {
+        let name = self.books.queues[queue].name;
+        let index = self.arrive();
+        let client = &mut self.clients[index];
+        let consumer = client.new_consumer(queue, false);
+        let request = client.request(Pending::Consume { consumer });
+        client.session.consume(ConsumeRequest {
+            queue: name.to_owned(),
+            channel: CHANNEL,
+            consumer,
+            tag: String::new(),
+            prefetch: 0,
+            no_ack: false,
+            exclusive: false,
+            credit: None,
+            request,
+        });
+        let (ready, unsettled) = self.counts(queue, |ready, _| ready == 0)?;
+        debug_assert_eq!(ready, 0);
+        self.make_peace()?;
+        let client = &mut self.clients[index];
+        let came: Vec<(MessageId, QueueNumber)> = client.held.values().copied().collect();
+        let ids: Vec<MessageId> = came.iter().map(|(id, _)| *id).collect();
+        if unsettled != ids.len() as u64 {
+            return Err(format!(
+                "queue '{name}' says that {unsettled} messages are with clients, and {} are",
+                ids.len()
+            ));
+        }
+        self.books.emptied(queue, &ids)?;
+        self.counters.audits += 1;
+        let client = &mut self.clients[index];
+        client.held.clear();
+        came.iter().for_each(|(id, queue)| self.books.leaving(*id, *queue));
+        let request = client.request(Pending::Settle { messages: came });
+        let settlements =
+            vec![Settlement { range: TagRange { first: 0, last: 0 }, outcome: Outcome::Accepted }];
+        let session = &mut client.session;
+        let settle = SettleRequest { channel: CHANNEL, consumer, settlements, request: Some(request) };
+        self.world.enter(|| session.settle(settle));
+        self.counts(queue, |ready, unsettled| ready + unsettled == 0)?;
+        self.make_peace()?;
+        if self.clients[index].pending.contains_key(&request) {
+            return Err(format!("a settlement of queue '{name}' is not answered"));
+        }
+        self.leave(index);
+        Ok(())
+    }
+
+    /// Waits until the numbers of a queue are as they should become: ready and unsettled messages.
+    fn counts(&mut self, queue: QueueNumber, done: impl Fn(u64, u64) -> bool) -> Result<(u64, u64), Finding> {
+        let name = self.books.queues[queue].name;
+        let mut last = (0, 0);
+        for _ in 0..ROUNDS_MAX {
+            self.world.round(&mut self.random);
+            self.listen()?;
+            let who = self.world.log_in();
+            let listed = self.world.listed(&who, &mut self.random)?;
+            let Some(found) = listed.into_iter().find(|listing| listing.definition.name.as_str() == name)
+            else {
+                return Err(format!("queue '{name}' is there and is not listed"));
+            };
+            if let Some(fault) = found.fault {
+                return Err(format!("queue '{name}' is out of order without need: {fault}"));
+            }
+            last = (found.counts.ready, found.counts.unsettled);
+            if done(last.0, last.1) {
+                return Ok(last);
+            }
+        }
+        Err(format!("queue '{name}' stays at {} ready and {} unsettled messages", last.0, last.1))
+    }
+
+    /// A broker without messages counts none, and its logs shrink to what it takes to begin.
+    fn check_empty(&mut self) -> Result<(), Finding> {
+        let who = self.world.log_in();
+        for listing in self.world.listed(&who, &mut self.random)? {
+            let counts = listing.counts;
+            if (counts.ready, counts.unsettled, counts.bytes) != (0, 0, 0) {
+                return Err(format!("queue '{}' is empty and counts {counts:?}", listing.definition.name));
+            }
+        }
+        // Housekeeping comes with time.
+        for _ in 0..20 {
+            self.world.workers.advance(10_000);
+            self.make_peace()?;
+        }
+        let segments = self.world.workers.segments_bytes() / SEGMENT_BYTES;
+        if segments > IDLE_SEGMENTS_MAX {
+            return Err(format!("a broker without messages keeps {segments} segments"));
+        }
+        Ok(())
+    }
+}

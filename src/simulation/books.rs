@@ -1,0 +1,367 @@
+//! What clients know, and what must therefore be so: the books that a broker is held against.
+//!
+//! Clients know what they sent and what they were told. From that follows for each message and queue whether the message
+//! must be there, may be there, or must not. What was asked for and not answered may have happened or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::Durability;
+
+/// A message's number: the order in which all clients together published.
+pub(super) type MessageId = u64;
+
+/// A queue from its declaration to its deletion. The next queue of that name is another one.
+pub(super) type QueueNumber = usize;
+
+/// What a broker did that it must not do, in a sentence.
+pub(super) type Finding = String;
+
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    pub(super) queues: Vec<QueueBook>,
+    messages: Vec<MessageBook>,
+    pub(super) bindings: BTreeMap<Link, Certainty>,
+    /// How often the broker was started. What is only in memory lives as long as one.
+    life: u32,
+}
+
+/// A binding of a queue to one of the exchanges.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Link {
+    pub(super) exchange: &'static str,
+    pub(super) key: &'static str,
+    pub(super) queue: QueueNumber,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Certainty {
+    Sure,
+    /// It was asked for, or asked to go, and nobody knows yet.
+    Maybe,
+}
+
+#[derive(Debug)]
+pub(super) struct QueueBook {
+    pub(super) name: &'static str,
+    pub(super) stage: Stage,
+    /// Messages that may be in it.
+    held: BTreeSet<MessageId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Somebody asked for it.
+    Asked,
+    /// The broker said that there is no way to record it: it is not there before a restart, and perhaps after one.
+    Refused,
+    There,
+    /// Somebody asked for its end.
+    Going,
+    /// The broker said that there is no way to record its end: it stays before a restart, and perhaps after one.
+    Staying,
+    Gone,
+}
+
+impl Stage {
+    /// Whether it is there for certain.
+    pub(super) fn is_there(self) -> bool {
+        matches!(self, Self::There | Self::Staying)
+    }
+}
+
+#[derive(Debug)]
+struct MessageBook {
+    client: u32,
+    /// Confirmed as on disk.
+    on_disk: bool,
+    /// Confirmed in this life of the broker.
+    confirmed_in: Option<u32>,
+    /// It waited before it was routed: nobody knows what was bound then.
+    is_loose: bool,
+    places: Vec<Place>,
+}
+
+/// A message in a queue.
+#[derive(Debug)]
+struct Place {
+    queue: QueueNumber,
+    /// It was routed there for certain.
+    is_sure: bool,
+    left: Left,
+    /// Some client got it, at some time.
+    was_heard: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Left {
+    No,
+    /// It was settled or purged, and nobody knows whether the disk has that.
+    Perhaps,
+    Surely,
+}
+
+/// Where a message goes, and whether that is certain.
+pub(super) type Route = BTreeMap<QueueNumber, Certainty>;
+
+impl Books {
+    /// The queue of this name that is not gone.
+    pub(super) fn queue_named(&self, name: &str) -> Option<QueueNumber> {
+        self.queues.iter().rposition(|queue| queue.name == name && queue.stage != Stage::Gone)
+    }
+
+    pub(super) fn add_queue(&mut self, name: &'static str) -> QueueNumber {
+        self.queues.push(QueueBook { name, stage: Stage::Asked, held: BTreeSet::new() });
+        self.queues.len() - 1
+    }
+
+    /// A queue is gone with all that was in it.
+    pub(super) fn queue_gone(&mut self, number: QueueNumber) {
+        self.queues[number].stage = Stage::Gone;
+        self.bindings.retain(|link, _| link.queue != number);
+        for id in std::mem::take(&mut self.queues[number].held) {
+            self.place_mut(id, number).left = Left::Surely;
+        }
+    }
+
+    /// Where a message goes that is published now.
+    pub(super) fn route(&self, exchange: &str, key: &str) -> Route {
+        let mut route = Route::new();
+        if exchange.is_empty() {
+            if let Some(number) = self.queue_named(key) {
+                let is_sure = self.queues[number].stage.is_there();
+                let may_be = self.queues[number].stage != Stage::Refused;
+                if may_be {
+                    route.insert(number, if is_sure { Certainty::Sure } else { Certainty::Maybe });
+                }
+            }
+            return route;
+        }
+        for (link, certainty) in &self.bindings {
+            if link.exchange == exchange && matches(exchange, link.key, key) {
+                let is_sure = *certainty == Certainty::Sure && self.queues[link.queue].stage.is_there();
+                let entry = route.entry(link.queue).or_insert(Certainty::Maybe);
+                if is_sure {
+                    *entry = Certainty::Sure;
+                }
+            }
+        }
+        route
+    }
+
+    /// A client sends a message.
+    pub(super) fn published(&mut self, client: u32, route: &Route) -> MessageId {
+        let id = self.messages.len() as MessageId;
+        let places = route.iter().map(|(queue, certainty)| {
+            self.queues[*queue].held.insert(id);
+            let is_sure = *certainty == Certainty::Sure;
+            Place { queue: *queue, is_sure, left: Left::No, was_heard: false }
+        });
+        let places = places.collect();
+        self.messages.push(MessageBook {
+            client,
+            on_disk: false,
+            confirmed_in: None,
+            is_loose: false,
+            places,
+        });
+        id
+    }
+
+    /// The broker vouches for a message that reached so many queues.
+    pub(super) fn confirmed(&mut self, id: MessageId, queues: u32, safe: Durability) -> Result<(), Finding> {
+        let life = self.life;
+        let message = &mut self.messages[id as usize];
+        let queues_there = &self.queues;
+        let is_sure = |place: &&Place| place.is_sure && queues_there[place.queue].stage.is_there();
+        let sure = message.places.iter().filter(is_sure).count() as u32;
+        let most = message.places.len() as u32;
+        if !message.is_loose && (queues < sure || queues > most) {
+            return Err(format!(
+                "message {id} was confirmed for {queues} queues and belongs in {sure} to {most}"
+            ));
+        }
+        message.on_disk |= safe >= Durability::Synced;
+        message.confirmed_in = Some(life);
+        if queues == most && !message.is_loose {
+            message.places.iter_mut().for_each(|place| place.is_sure = true);
+        }
+        Ok(())
+    }
+
+    /// A message waits, and is routed when there is room.
+    pub(super) fn waits(&mut self, id: MessageId) {
+        self.messages[id as usize].is_loose = true;
+        self.refused(id);
+    }
+
+    /// The broker does not vouch for a message: it may be there or not.
+    pub(super) fn refused(&mut self, id: MessageId) {
+        self.messages[id as usize].places.iter_mut().for_each(|place| place.is_sure = false);
+    }
+
+    /// A client got a message from a queue. `may_be_gone`: it was under way when it was settled elsewhere.
+    pub(super) fn delivered(
+        &mut self,
+        id: MessageId,
+        queue: QueueNumber,
+        redelivered: bool,
+    ) -> Result<(), Finding> {
+        let name = self.queues[queue].name;
+        let Some(message) = self.messages.get_mut(id as usize) else {
+            return Err(format!("message {id}, which nobody sent, came from queue '{name}'"));
+        };
+        if message.is_loose && message.places.iter().all(|place| place.queue != queue) {
+            message.places.push(Place { queue, is_sure: false, left: Left::No, was_heard: false });
+            self.queues[queue].held.insert(id);
+        }
+        let Some(place) = message.places.iter_mut().find(|place| place.queue == queue) else {
+            return Err(format!("message {id} came from queue '{name}', to which it was not routed"));
+        };
+        if place.left == Left::Surely && self.queues[queue].stage != Stage::Gone {
+            return Err(format!("message {id} came from queue '{name}' after it had left that for certain"));
+        }
+        if place.was_heard && !redelivered {
+            return Err(format!(
+                "message {id} of queue '{name}' had been delivered before and is not marked so"
+            ));
+        }
+        place.was_heard = true;
+        Ok(())
+    }
+
+    /// Who published a message.
+    pub(super) fn client_of(&self, id: MessageId) -> Option<u32> {
+        self.messages.get(id as usize).map(|message| message.client)
+    }
+
+    /// A message may have left a queue.
+    pub(super) fn leaving(&mut self, id: MessageId, queue: QueueNumber) {
+        let place = self.place_mut(id, queue);
+        place.left = place.left.max(Left::Perhaps);
+    }
+
+    /// A message has left a queue for good.
+    pub(super) fn left(&mut self, id: MessageId, queue: QueueNumber) {
+        self.place_mut(id, queue).left = Left::Surely;
+        self.queues[queue].held.remove(&id);
+    }
+
+    /// Somebody empties a queue.
+    pub(super) fn purging(&mut self, queue: QueueNumber) {
+        let held: Vec<MessageId> = self.queues[queue].held.iter().copied().collect();
+        held.into_iter().for_each(|id| self.leaving(id, queue));
+    }
+
+    /// The broker is gone. Clients know nothing of what they were not told.
+    pub(super) fn ended(&mut self) {
+        self.life += 1;
+        for message in &mut self.messages {
+            if !message.on_disk {
+                message.places.iter_mut().for_each(|place| place.is_sure = false);
+            }
+        }
+    }
+
+    /// After a start: these queues and bindings are there.
+    pub(super) fn found(
+        &mut self,
+        queues: &BTreeSet<String>,
+        links: &BTreeSet<(String, String, String)>,
+    ) -> Result<(), Finding> {
+        for number in 0..self.queues.len() {
+            let QueueBook { name, stage, .. } = self.queues[number];
+            let is_latest = self.queue_named(name) == Some(number);
+            let is_there = queues.contains(name) && is_latest;
+            match (stage, is_there) {
+                (Stage::There, false) => return Err(format!("queue '{name}' was declared and is not there")),
+                (Stage::Gone, _) => {}
+                (_, true) => self.queues[number].stage = Stage::There,
+                (_, false) => self.queue_gone(number),
+            }
+        }
+        if let Some(name) = queues.iter().find(|name| self.queue_named(name).is_none()) {
+            return Err(format!("queue '{name}' is there and should not be"));
+        }
+        let mut known = BTreeSet::new();
+        for (link, certainty) in std::mem::take(&mut self.bindings) {
+            let name = self.queues[link.queue].name;
+            let found = (link.exchange.to_owned(), link.key.to_owned(), name.to_owned());
+            let is_there = links.contains(&found);
+            known.insert(found);
+            if is_there {
+                self.bindings.insert(link, Certainty::Sure);
+            } else if certainty == Certainty::Sure {
+                return Err(format!(
+                    "queue '{name}' was bound to '{}' with '{}' and is not",
+                    link.exchange, link.key
+                ));
+            }
+        }
+        match links.iter().find(|link| !known.contains(*link)) {
+            Some((exchange, key, queue)) => {
+                Err(format!("queue '{queue}' is bound to '{exchange}' with '{key}' and should not be"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Everything that a queue had came out, in this order: is it what had to be there?
+    pub(super) fn emptied(&self, queue: QueueNumber, came: &[MessageId]) -> Result<(), Finding> {
+        let name = self.queues[queue].name;
+        let seen: BTreeSet<MessageId> = came.iter().copied().collect();
+        if seen.len() != came.len() {
+            return Err(format!("queue '{name}' had a message twice: {came:?}"));
+        }
+        let owed =
+            self.queues[queue].held.iter().filter(|id| self.is_owed(**id, queue) && !seen.contains(id));
+        let owed: Vec<&MessageId> = owed.collect();
+        if !owed.is_empty() {
+            return Err(format!("queue '{name}' lost messages that were confirmed: {owed:?}"));
+        }
+        let mut newest: BTreeMap<u32, MessageId> = BTreeMap::new();
+        for id in came {
+            let client = self.client_of(*id).unwrap_or_default();
+            if let Some(before) = newest.insert(client, *id).filter(|before| before > id) {
+                return Err(format!(
+                    "queue '{name}' gave message {id} after {before}, published in the other order"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_owed(&self, id: MessageId, queue: QueueNumber) -> bool {
+        let message = &self.messages[id as usize];
+        let is_kept = message.on_disk || message.confirmed_in == Some(self.life);
+        is_kept
+            && message
+                .places
+                .iter()
+                .any(|place| place.queue == queue && place.is_sure && place.left == Left::No)
+    }
+
+    fn place_mut(&mut self, id: MessageId, queue: QueueNumber) -> &mut Place {
+        let places = &mut self.messages[id as usize].places;
+        places.iter_mut().find(|place| place.queue == queue).expect("a queue holds what was routed to it")
+    }
+}
+
+/// Whether a key matches a binding's: `*` one word, `#` any number of them, on the topic exchange.
+fn matches(exchange: &str, pattern: &str, key: &str) -> bool {
+    fn words(pattern: &[&str], key: &[&str]) -> bool {
+        match (pattern.split_first(), key.split_first()) {
+            (None, None) => true,
+            (Some((&"#", rest)), _) => {
+                words(rest, key) || key.split_first().is_some_and(|(_, later)| words(pattern, later))
+            }
+            (Some((&"*", rest)), Some((_, later))) => words(rest, later),
+            (Some((word, rest)), Some((other, later))) => word == other && words(rest, later),
+            _ => false,
+        }
+    }
+    match exchange {
+        "amq.fanout" => true,
+        "amq.topic" => words(&pattern.split('.').collect::<Vec<_>>(), &key.split('.').collect::<Vec<_>>()),
+        _ => pattern == key,
+    }
+}

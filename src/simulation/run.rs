@@ -1,0 +1,553 @@
+//! The run of one seed: which step is next.
+
+use super::books::{Books, Certainty, Finding, Link, MessageId, QueueNumber, Stage};
+use super::client::{Answer, CHANNEL, Client, Messages, Pending};
+use super::counters::Counters;
+use super::random::Random;
+use super::trace::Trace;
+use super::world::{World, fresh_disk};
+use crate::broker::{
+    Address, Binding, ConsumeRequest, Destination, Outcome as Settles, Publish, QueueDeclaration,
+    SealConditions, SettleRequest, Settlement, TagRange,
+};
+use crate::model::{ExchangeName, FieldTable, QueueName, Refusal, RoutingKey};
+use crate::storage::testing::MemoryDisk;
+
+/// What a run does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SimulationOptions {
+    /// What decides everything.
+    pub seed: u64,
+    /// Steps: something that a client, a task, a log or the disk does.
+    pub steps: u64,
+    /// Whether there are crashes and troubles of the disk.
+    pub faults: bool,
+    /// How many of the last things that happened are told of a failure.
+    pub trace_lines: usize,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What happened, how often.
+    pub counters: Counters,
+    /// A number for all that happened: the same for the same options and the same program.
+    pub trace: u64,
+    /// What the broker did that it must not do, with the last of what happened before; `None`: nothing.
+    pub failure: Option<Failure>,
+}
+
+/// A broker's fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The step at which it was found.
+    pub step: u64,
+    /// What it is, in a sentence.
+    pub what: String,
+    /// What happened last.
+    pub trace: Vec<String>,
+}
+
+/// Runs a broker through what the seed decides, and holds it against its clients' books.
+pub fn simulate(options: SimulationOptions) -> Outcome {
+    let mut run = match Run::begin(options) {
+        Ok(run) => run,
+        Err(what) => {
+            let failure = Failure { step: 0, what, trace: Vec::new() };
+            return Outcome { counters: Counters::default(), trace: 0, failure: Some(failure) };
+        }
+    };
+    let mut found = Ok(());
+    while found.is_ok() && run.counters.steps < options.steps {
+        run.counters.steps += 1;
+        found = run.step();
+    }
+    let found = found.and_then(|()| run.end());
+    let Run { counters, trace, .. } = run;
+    let hash = trace.hash();
+    let failure = found.err().map(|what| Failure { step: counters.steps, what, trace: trace.into_lines() });
+    Outcome { counters, trace: hash, failure }
+}
+
+/// Names of queues.
+const QUEUES: [&str; 5] = ["ant", "bee", "cat", "dog", "eel"];
+const EXCHANGES: [&str; 3] = ["amq.direct", "amq.fanout", "amq.topic"];
+const PATTERNS: [&str; 6] = ["a", "b.c", "a.*", "#", "*.c", "b.#"];
+const KEYS: [&str; 5] = ["a", "a.c", "b.c", "b", "b.c.d"];
+const CLIENTS_MAX: usize = 4;
+/// Bytes of the largest body but a few.
+const LARGE_BYTES: usize = 24 * 1024;
+
+pub(super) struct Run {
+    pub(super) options: SimulationOptions,
+    pub(super) random: Random,
+    pub(super) disk: MemoryDisk,
+    pub(super) world: World,
+    pub(super) clients: Vec<Client>,
+    pub(super) books: Books,
+    pub(super) counters: Counters,
+    pub(super) trace: Trace,
+    pub(super) now_ms: u64,
+    /// The request that is changing what exists: one at a time, so that it is known what is certain.
+    pub(super) topology: Option<Topology>,
+    /// Whoever asked for it is gone: it is carried out or not, and nobody hears of it.
+    pub(super) is_topology_orphaned: bool,
+    /// A call of the disk fails, or has failed: this life of the broker ends soon.
+    pub(super) is_troubled: bool,
+    /// The disk has room for no more than this.
+    pub(super) is_full: bool,
+    next_client: u32,
+}
+
+/// A change of what exists, which somebody asked for.
+#[derive(Debug, Clone)]
+pub(super) enum Topology {
+    Declare(QueueNumber),
+    Delete(QueueNumber),
+    Bind(Link),
+    Unbind(Link),
+}
+
+impl Run {
+    fn begin(options: SimulationOptions) -> Result<Self, Finding> {
+        let disk = fresh_disk();
+        let now_ms = 1_000_000;
+        let world =
+            World::open(&disk, now_ms).map_err(|failure| format!("the broker does not start: {failure}"))?;
+        Ok(Self {
+            options,
+            random: Random::new(options.seed),
+            disk,
+            world,
+            clients: Vec::new(),
+            books: Books::default(),
+            counters: Counters::default(),
+            trace: Trace::new(options.trace_lines),
+            now_ms,
+            topology: None,
+            is_topology_orphaned: false,
+            is_troubled: false,
+            is_full: false,
+            next_client: 1,
+        })
+    }
+
+    fn step(&mut self) -> Result<(), Finding> {
+        match self.random.below(100) {
+            0..=24 => self.publish(),
+            25..=39 => self.settle(),
+            40..=46 => self.consume(),
+            47..=50 => self.get(),
+            51..=55 => self.change_topology()?,
+            56..=57 => self.come_or_go(),
+            58 => self.purge(),
+            59..=72 => drop(self.world.workers.step_log(&mut self.random)),
+            73..=82 => self.work(),
+            83..=86 => self.pass_time(),
+            87..=97 => self.world.tick(1 + self.random.below(4)),
+            _ => self.rarely()?,
+        }
+        if self.random.one_in(2) {
+            self.world.tick(1);
+        }
+        if self.disk.is_powered_off() {
+            return self.crash();
+        }
+        self.listen()
+    }
+
+    /// The end of a run: everything is held against the books, and after a stop and a start again.
+    fn end(&mut self) -> Result<(), Finding> {
+        self.restart_if_troubled()?;
+        self.audit()?;
+        self.stop()?;
+        self.audit()
+    }
+
+    fn rarely(&mut self) -> Result<(), Finding> {
+        match self.random.below(if self.options.faults { 40 } else { 4 }) {
+            0..=1 => {
+                self.restart_if_troubled()?;
+                self.audit()
+            }
+            2..=3 => {
+                self.restart_if_troubled()?;
+                self.stop()
+            }
+            4..=8 => self.crash(),
+            9..=11 => self.crash_in_peace(),
+            12..=39 => {
+                self.trouble();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Hears what the broker has to say to its clients.
+    pub(super) fn listen(&mut self) -> Result<(), Finding> {
+        let mut index = 0;
+        while index < self.clients.len() {
+            let words = self.clients[index].words();
+            let mut stays = true;
+            for word in words {
+                stays &= self.hear(index, word)?;
+            }
+            if stays {
+                index += 1;
+            } else {
+                self.leave(index);
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        let Some(index) = self.some_client() else { return };
+        if !self.clients[index].session.takes_more() || self.clients[index].session.is_blocked() {
+            return;
+        }
+        let (exchange, key) = match self.random.one_in(2) {
+            true => ("", QUEUES[self.random.below(QUEUES.len())]),
+            false => (EXCHANGES[self.random.below(3)], KEYS[self.random.below(KEYS.len())]),
+        };
+        let transient = self.random.one_in(8);
+        let count = 1 + self.random.below(6);
+        let padding = match self.random.below(12) {
+            0 => self.random.below(LARGE_BYTES),
+            1..=4 => self.random.below(1000),
+            _ => self.random.below(20),
+        };
+        let route = self.books.route(exchange, key);
+        let client = &mut self.clients[index];
+        let first_sequence = client.next_sequence;
+        let ids: Vec<MessageId> = (0..count).map(|_| self.books.published(client.number, &route)).collect();
+        client.sent.extend((first_sequence..).zip(ids.iter().copied()));
+        client.next_sequence += count as u64;
+        self.counters.published += count as u64;
+        self.trace.note(format_args!(
+            "client {} publishes {}..+{count} to '{exchange}' '{key}' {transient} {padding}",
+            client.number, ids[0]
+        ));
+        let publish = Publish {
+            channel: CHANNEL,
+            publisher: 0,
+            first_sequence,
+            address: Some(Address {
+                exchange: ExchangeName::new(exchange).expect("a name of the simulation's"),
+                routing_key: RoutingKey::new(key).expect("a key of the simulation's"),
+                mandatory: false,
+                transient,
+            }),
+            messages: Messages::numbered(ids.iter().map(|id| (*id, padding))),
+        };
+        let session = &mut client.session;
+        self.world.enter(|| session.publish(publish));
+        if client.session.is_blocked() {
+            ids.into_iter().for_each(|id| self.books.waits(id));
+        }
+    }
+
+    fn settle(&mut self) {
+        let holding = (0..self.clients.len()).filter(|index| !self.clients[*index].held.is_empty());
+        let Some(index) = self.random.pick(holding) else { return };
+        let client = &mut self.clients[index];
+        let Some((consumer, from)) = self.random.pick(client.held.keys().copied()) else { return };
+        let first = if self.random.one_in(4) { 0 } else { from };
+        // What it has not heard of yet it does not settle.
+        let newest =
+            client.held.range(..=(consumer, u64::MAX)).next_back().map_or(from, |((_, tag), _)| *tag);
+        let last = if self.random.one_in(3) { newest.min(from + self.random.number() % 16) } else { from };
+        let outcome = match self.random.below(8) {
+            0..=1 => Settles::Requeued,
+            2 => Settles::Rejected,
+            _ => Settles::Accepted,
+        };
+        let tags = (consumer, first)..=(consumer, last);
+        let settled: Vec<_> = client.held.range(tags).map(|(place, message)| (*place, *message)).collect();
+        for (place, _) in &settled {
+            client.held.remove(place);
+        }
+        let messages: Vec<(MessageId, QueueNumber)> =
+            settled.into_iter().map(|(_, message)| message).collect();
+        self.trace.note(format_args!(
+            "client {} settles {consumer} {first}-{last} {outcome:?} {messages:?}",
+            client.number
+        ));
+        // One that is given several tags of which it does not hold some settles the others.
+        let request = match outcome {
+            Settles::Requeued => {
+                self.random.one_in(2).then(|| client.request(Pending::Settle { messages: Vec::new() }))
+            }
+            _ => {
+                messages.iter().for_each(|(id, queue)| self.books.leaving(*id, *queue));
+                (!self.random.one_in(4)).then(|| client.request(Pending::Settle { messages }))
+            }
+        };
+        let settlements = vec![Settlement { range: TagRange { first, last }, outcome }];
+        let session = &mut client.session;
+        self.world
+            .enter(|| session.settle(SettleRequest { channel: CHANNEL, consumer, settlements, request }));
+    }
+
+    fn consume(&mut self) {
+        let Some((index, queue)) = self.some_use() else { return };
+        let client = &mut self.clients[index];
+        let live: Vec<u32> = client
+            .consumers
+            .iter()
+            .filter(|(_, consumer)| consumer.is_live)
+            .map(|(number, _)| *number)
+            .collect();
+        if live.len() >= 3 || self.random.one_in(5) {
+            let Some(consumer) = self.random.pick(live) else { return };
+            let request = client.request(Pending::Cancel);
+            self.trace.note(format_args!("client {} cancels {consumer}", client.number));
+            return client.session.cancel(CHANNEL, consumer, request);
+        }
+        let no_ack = self.random.one_in(4);
+        let is_alone = !self.share(queue);
+        let client = &mut self.clients[index];
+        let consumer = client.new_consumer(queue, no_ack);
+        client.consumers.get_mut(&consumer).into_iter().for_each(|consumer| consumer.is_alone = is_alone);
+        let request = client.request(Pending::Consume { consumer });
+        let name = self.books.queues[queue].name;
+        self.trace.note(format_args!("client {} consumes '{name}' as {consumer} {no_ack}", client.number));
+        client.session.consume(ConsumeRequest {
+            queue: name.to_owned(),
+            channel: CHANNEL,
+            consumer,
+            tag: String::new(),
+            prefetch: [0, 1, 5, 50][self.random.below(4)],
+            no_ack,
+            exclusive: false,
+            credit: self.random.one_in(6).then_some(3),
+            request,
+        });
+    }
+
+    /// One more takes from a queue. `true`: others do, or hold something of it.
+    fn share(&mut self, queue: QueueNumber) -> bool {
+        let mut is_shared = false;
+        for client in &mut self.clients {
+            for consumer in client.consumers.values_mut().filter(|consumer| consumer.queue == queue) {
+                consumer.is_alone = false;
+                is_shared |= consumer.is_live;
+            }
+            is_shared |= client.held.values().any(|(_, of)| *of == queue);
+            is_shared |= client
+                .pending
+                .values()
+                .any(|pending| matches!(pending, Pending::Get { queue: of, .. } if *of == queue));
+        }
+        is_shared
+    }
+
+    fn get(&mut self) {
+        let Some((index, queue)) = self.some_use() else { return };
+        self.share(queue);
+        let client = &mut self.clients[index];
+        let no_ack = self.random.one_in(3);
+        let request = client.request(Pending::Get { queue, no_ack });
+        let name = self.books.queues[queue].name;
+        self.trace.note(format_args!("client {} gets from '{name}' {no_ack}", client.number));
+        client.session.get(CHANNEL, name, no_ack, request);
+    }
+
+    fn purge(&mut self) {
+        let Some((index, queue)) = self.some_use() else { return };
+        let client = &mut self.clients[index];
+        let request = client.request(Pending::Purge);
+        let name = self.books.queues[queue].name;
+        self.trace.note(format_args!("client {} purges '{name}'", client.number));
+        self.books.purging(queue);
+        let (broker, who) = (self.world.broker.clone(), client.session.identity().clone());
+        client.session.carry_out(CHANNEL, request, async move {
+            broker.purge_queue(&who, name).await.map(|_| Answer::Purged)
+        });
+    }
+
+    fn change_topology(&mut self) -> Result<(), Finding> {
+        if self.is_topology_orphaned && !self.is_troubled && !self.is_full {
+            return self.look();
+        }
+        if self.topology.is_some() {
+            return Ok(());
+        }
+        let Some(index) = self.some_client().filter(|index| self.clients[*index].session.takes_more()) else {
+            return Ok(());
+        };
+        let name = QUEUES[self.random.below(QUEUES.len())];
+        let change = match self.books.queue_named(name) {
+            None => Topology::Declare(self.books.add_queue(name)),
+            Some(queue) if !self.books.queues[queue].stage.is_there() => return Ok(()),
+            Some(queue) if self.random.one_in(8) => {
+                // What was refused before stays refused.
+                if self.books.queues[queue].stage == Stage::Staying {
+                    return Ok(());
+                }
+                self.books.queues[queue].stage = Stage::Going;
+                Topology::Delete(queue)
+            }
+            Some(queue) => {
+                let link = Link {
+                    exchange: EXCHANGES[self.random.below(3)],
+                    key: PATTERNS[self.random.below(PATTERNS.len())],
+                    queue,
+                };
+                let was_there = self.books.bindings.insert(link.clone(), Certainty::Maybe);
+                match was_there {
+                    Some(_) => Topology::Unbind(link),
+                    None => Topology::Bind(link),
+                }
+            }
+        };
+        self.topology = Some(change.clone());
+        self.ask(index, change);
+        Ok(())
+    }
+
+    fn ask(&mut self, index: usize, change: Topology) {
+        let client = &mut self.clients[index];
+        let request = client.request(Pending::Topology);
+        self.trace.note(format_args!("client {} asks for {change:?}", client.number));
+        let (broker, who) = (self.world.broker.clone(), client.session.identity().clone());
+        let queue = match &change {
+            Topology::Declare(queue) | Topology::Delete(queue) => *queue,
+            Topology::Bind(link) | Topology::Unbind(link) => link.queue,
+        };
+        let name = self.books.queues[queue].name;
+        client.session.carry_out(CHANNEL, request, async move {
+            match change {
+                Topology::Declare(_) => {
+                    broker.declare_queue(&who, declaration(name)).await.map(|_| Answer::Declared)
+                }
+                Topology::Delete(_) => {
+                    let conditions = SealConditions { if_unused: false, if_empty: false };
+                    broker.delete_queue(&who, name.to_owned(), conditions).await.map(|_| Answer::Deleted)
+                }
+                Topology::Bind(link) => broker.bind(&who, binding(&link, name)).await.map(|()| Answer::Bound),
+                Topology::Unbind(link) => {
+                    broker.unbind(&who, binding(&link, name)).await.map(|()| Answer::Unbound)
+                }
+            }
+        });
+    }
+
+    /// A request to change what exists was answered.
+    pub(super) fn topology_answered(&mut self, answer: Result<Answer, Refusal>) -> Result<(), Finding> {
+        let Some(change) = self.topology.take() else { return Ok(()) };
+        let is_done = answer.is_ok();
+        if let Err(refusal) = answer
+            && !self.is_troubled
+            && !self.is_full
+        {
+            return Err(format!("{change:?} was refused without need: {refusal}"));
+        }
+        match change {
+            Topology::Declare(queue) => {
+                self.books.queues[queue].stage = if is_done { Stage::There } else { Stage::Refused }
+            }
+            Topology::Delete(queue) if is_done => self.books.queue_gone(queue),
+            Topology::Delete(queue) => self.books.queues[queue].stage = Stage::Staying,
+            Topology::Bind(link) if is_done => drop(self.books.bindings.insert(link, Certainty::Sure)),
+            Topology::Unbind(link) if is_done => drop(self.books.bindings.remove(&link)),
+            // It may be there after a restart.
+            Topology::Bind(_) | Topology::Unbind(_) => {}
+        }
+        self.counters.topology += u64::from(is_done);
+        Ok(())
+    }
+
+    fn come_or_go(&mut self) {
+        if self.clients.len() < CLIENTS_MAX && !self.random.one_in(4) {
+            self.arrive();
+        } else if let Some(index) = self.some_client() {
+            self.leave(index);
+        }
+    }
+
+    pub(super) fn arrive(&mut self) -> usize {
+        let client = Client::connect(&self.world, self.next_client);
+        self.next_client += 1;
+        self.trace.note(format_args!("client {} comes", client.number));
+        self.clients.push(client);
+        self.clients.len() - 1
+    }
+
+    /// A client goes without a word. What it asked for may happen or not.
+    pub(super) fn leave(&mut self, index: usize) {
+        let client = self.clients.swap_remove(index);
+        self.trace.note(format_args!("client {} goes", client.number));
+        self.forget(&client);
+        let session = client.session;
+        self.world.enter(|| session.close());
+    }
+
+    /// What was on its way to a client that is gone, and needs no settling, has left its queue or not.
+    pub(super) fn forget(&mut self, client: &Client) {
+        let consumed = client.consumers.values().filter(|consumer| consumer.no_ack && consumer.is_live);
+        let got = client.pending.values().filter_map(|pending| match pending {
+            Pending::Get { queue, no_ack: true } => Some(*queue),
+            _ => None,
+        });
+        consumed.map(|consumer| consumer.queue).chain(got).for_each(|queue| self.books.purging(queue));
+        if client.pending.values().any(|pending| matches!(pending, Pending::Topology)) {
+            self.is_topology_orphaned = true;
+        }
+    }
+
+    fn work(&mut self) {
+        if self.world.workers.work(&mut self.random) {
+            self.counters.work += 1;
+        }
+    }
+
+    fn pass_time(&mut self) {
+        let millis = match self.random.below(10) {
+            0 => 10_000,
+            1..=4 => 200,
+            _ => 5,
+        };
+        self.now_ms += millis;
+        self.world.workers.advance(millis);
+    }
+
+    fn some_client(&mut self) -> Option<usize> {
+        if self.clients.is_empty() {
+            return Some(self.arrive());
+        }
+        Some(self.random.below(self.clients.len()))
+    }
+
+    /// A client that may ask for something, and a queue that is there for certain.
+    fn some_use(&mut self) -> Option<(usize, QueueNumber)> {
+        let index = self.some_client()?;
+        if !self.clients[index].session.takes_more() {
+            return None;
+        }
+        let there =
+            (0..self.books.queues.len()).filter(|number| self.books.queues[*number].stage == Stage::There);
+        let queue = self.random.pick(there)?;
+        Some((index, queue))
+    }
+}
+
+fn declaration(name: &str) -> QueueDeclaration {
+    QueueDeclaration {
+        name: QueueName::new(name).expect("a name of the simulation's"),
+        durable: true,
+        exclusive: false,
+        auto_delete: false,
+        arguments: FieldTable::default(),
+    }
+}
+
+fn binding(link: &Link, queue: &str) -> Binding {
+    Binding {
+        source: ExchangeName::new(link.exchange).expect("a name of the simulation's"),
+        destination: Destination::Queue(QueueName::new(queue).expect("a name of the simulation's")),
+        key: RoutingKey::new(link.key).expect("a key of the simulation's"),
+        arguments: FieldTable::default(),
+    }
+}

@@ -1,0 +1,35 @@
+//! Runs of a few seeds.
+
+use super::*;
+
+fn options(seed: u64, steps: u64) -> SimulationOptions {
+    SimulationOptions { seed, steps, faults: true, trace_lines: 60 }
+}
+
+#[test]
+fn a_broker_is_what_its_clients_know_and_everything_was_tried() {
+    let mut all = Counters::default();
+    for seed in 0..30 {
+        let outcome = simulate(options(seed, 2000));
+        assert_eq!(outcome.failure, None, "seed {seed}");
+        all.add(&outcome.counters);
+    }
+    let serde_json::Value::Object(counts) = serde_json::to_value(&all).unwrap() else { panic!("{all:?}") };
+    for (what, count) in counts {
+        assert!(count.as_u64() > Some(0), "{what} never happened: {all:?}");
+    }
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    for seed in 0..5 {
+        assert_eq!(simulate(options(seed, 1000)), simulate(options(seed, 1000)));
+    }
+}
+
+#[test]
+fn without_faults_there_are_none() {
+    let outcome = simulate(SimulationOptions { faults: false, ..options(3, 3000) });
+    assert_eq!(outcome.failure, None);
+    assert_eq!((outcome.counters.crashes, outcome.counters.faults, outcome.counters.full_disks), (0, 0, 0));
+}

@@ -1,0 +1,210 @@
+//! How a broker ends, what its disk does to it, and how it begins again.
+
+use std::path::Path;
+
+use super::books::Finding;
+use super::run::Run;
+use super::world::World;
+use crate::storage::Disk as _;
+use crate::storage::testing::{Fault, PowerLoss};
+
+/// Calls of the disk within which what was ordered happens.
+const SOON: usize = 30;
+/// Bytes that a full disk has left.
+const LAST_BYTES: usize = 20_000;
+/// Rounds that everything gets until nothing moves any more.
+const PEACE_ROUNDS: usize = 200;
+
+impl Run {
+    /// Orders something for the disk.
+    pub(super) fn trouble(&mut self) {
+        let call = self.disk.changes() + self.random.below(SOON) as u64;
+        let (fault, name) = match self.random.below(6) {
+            0..=1 => {
+                self.disk.cut_power_at(call);
+                return self.trace.note(format_args!("the power is to go at call {call}"));
+            }
+            2 => {
+                self.is_full = !self.is_full;
+                self.counters.full_disks += u64::from(self.is_full);
+                let used = self.used_bytes();
+                let room = self.random.below(LAST_BYTES);
+                self.disk.set_capacity(self.is_full.then_some(used + room));
+                return self.trace.note(format_args!("the disk is full: {}", self.is_full));
+            }
+            3 => (Fault::Full, "no room"),
+            4 => (Fault::OutOfFiles, "no file"),
+            _ => (Fault::Io, "an error"),
+        };
+        self.counters.faults += 1;
+        self.is_troubled = true;
+        self.disk.fail_at(call, fault);
+        self.trace.note(format_args!("call {call} of the disk meets {name}"));
+    }
+
+    pub(super) fn used_bytes(&self) -> usize {
+        self.disk.set_capacity(Some(usize::MAX / 2));
+        let room = self.disk.room(Path::new("/data")).expect("the power is on");
+        self.disk.set_capacity(None);
+        (room.total_bytes - room.free_bytes) as usize
+    }
+
+    /// Ends a life in which the disk failed: what the broker may refuse then is not held against the books.
+    pub(super) fn restart_if_troubled(&mut self) -> Result<(), Finding> {
+        if self.is_troubled || self.is_full || self.disk.is_powered_off() {
+            return self.crash();
+        }
+        self.disk.forget_orders();
+        Ok(())
+    }
+
+    /// The power goes, or the process is killed.
+    pub(super) fn crash(&mut self) -> Result<(), Finding> {
+        self.counters.crashes += 1;
+        self.counters.crashes_while_writing += u64::from(self.world.workers.is_writing());
+        self.counters.crashes_while_working += u64::from(self.world.workers.has_work());
+        let was_off = self.disk.is_powered_off();
+        let is_killed = !was_off && self.random.one_in(3);
+        self.trace.note(format_args!("the {} ends", if is_killed { "process" } else { "power" }));
+        self.end_life();
+        if is_killed {
+            self.disk.kill_process();
+        } else {
+            self.disk.cut_power();
+        }
+        self.start_again(is_killed)
+    }
+
+    /// Everything that was begun is done before the power goes: the next broker shows what this one did.
+    pub(super) fn crash_in_peace(&mut self) -> Result<(), Finding> {
+        self.restart_if_troubled()?;
+        self.make_peace()?;
+        let before = self.world.shown(&mut self.random)?;
+        self.make_peace()?;
+        self.counters.crashes += 1;
+        self.trace.note(format_args!("the power ends in peace"));
+        self.end_life();
+        self.disk.cut_power();
+        self.start_again(false)?;
+        let after = self.world.shown(&mut self.random)?;
+        if before != after {
+            return Err(format!(
+                "everything was on disk, and after a crash {after:?} is there and not {before:?}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The broker stops as asked, and starts again.
+    pub(super) fn stop(&mut self) -> Result<(), Finding> {
+        self.trace.note(format_args!("the broker stops"));
+        self.counters.stops += 1;
+        while !self.clients.is_empty() {
+            self.leave(0);
+        }
+        self.make_peace()?;
+        let before = self.world.shown(&mut self.random)?;
+        self.books.ended();
+        self.topology_unknown();
+        let stopped = self.world.close(&mut self.random)?;
+        stopped.map_err(|problems| format!("the broker does not stop cleanly: {problems:?}"))?;
+        self.world.halt();
+        self.disk.kill_process();
+        self.open_world()?;
+        let after = self.world.shown(&mut self.random)?;
+        if before != after {
+            return Err(format!("after a stop {after:?} is there and not {before:?}"));
+        }
+        self.find(&after)
+    }
+
+    /// Nobody hears anything of this broker any more.
+    fn end_life(&mut self) {
+        for client in std::mem::take(&mut self.clients) {
+            self.forget(&client);
+        }
+        self.world.halt();
+        self.books.ended();
+        self.topology_unknown();
+    }
+
+    fn topology_unknown(&mut self) {
+        self.topology = None;
+        self.is_topology_orphaned = false;
+    }
+
+    /// Starts a broker on what is left, perhaps with a crash on the way.
+    fn start_again(&mut self, was_killed: bool) -> Result<(), Finding> {
+        self.is_full = false;
+        self.is_troubled = false;
+        let loss = match self.random.below(3) {
+            0 => PowerLoss::KeepsAll,
+            1 => PowerLoss::LosesAll,
+            _ => PowerLoss::Tears,
+        };
+        if !was_killed {
+            self.disk.restore_power(loss, self.random.number());
+        }
+        self.disk.forget_orders();
+        self.disk.set_capacity(None);
+        if self.random.one_in(4) {
+            self.trouble_starting();
+        }
+        self.open_world()?;
+        let shown = self.world.shown(&mut self.random)?;
+        self.find(&shown)
+    }
+
+    /// A start that does not come to its end changes nothing.
+    fn trouble_starting(&mut self) {
+        let call = self.disk.changes() + self.random.below(12) as u64;
+        match self.random.below(3) {
+            0 => self.disk.fail_at(call, Fault::Io),
+            _ => self.disk.cut_power_at(call),
+        }
+        self.counters.crashes_while_starting += 1;
+        self.trace.note(format_args!("a start is in trouble at call {call}"));
+        drop(World::open(&self.disk, self.now_ms));
+        let loss = if self.random.one_in(2) { PowerLoss::Tears } else { PowerLoss::LosesAll };
+        self.disk.restore_power(loss, self.random.number());
+    }
+
+    fn open_world(&mut self) -> Result<(), Finding> {
+        self.now_ms += 1;
+        let opened = World::open(&self.disk, self.now_ms);
+        self.world = opened.map_err(|failure| format!("the broker does not start: {failure}"))?;
+        Ok(())
+    }
+
+    fn find(&mut self, shown: &super::world::Shown) -> Result<(), Finding> {
+        self.trace.note(format_args!("there are {:?}", shown.contents));
+        self.books.found(&shown.queues, &shown.links)
+    }
+
+    /// Lets everything that was begun come to its end.
+    pub(super) fn make_peace(&mut self) -> Result<(), Finding> {
+        let mut quiet = 0;
+        for _ in 0..PEACE_ROUNDS {
+            self.world.tick(4);
+            self.listen()?;
+            let worked = self.world.workers.work(&mut self.random);
+            self.counters.work += u64::from(worked);
+            quiet = if worked | self.world.workers.step_logs() { 0 } else { quiet + 1 };
+            if quiet > 4 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks what became of a change whose client is gone.
+    pub(super) fn look(&mut self) -> Result<(), Finding> {
+        self.make_peace()?;
+        if self.disk.is_powered_off() {
+            return Ok(());
+        }
+        self.topology_unknown();
+        let shown = self.world.shown(&mut self.random)?;
+        self.find(&shown)
+    }
+}

@@ -1,0 +1,211 @@
+//! What runs beside the tasks of a broker, done when the simulation says so.
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::random::Random;
+use crate::broker::{OpenLog, OpenedLog, Workers};
+use crate::model::Timestamp;
+use crate::storage::testing::SteppedLog;
+use crate::storage::{
+    Batch, BodyRead, DirectLogOptions, Disk, KnownLog, LogFailure, LogIndex, LogKeeper, LogPosition, Machine,
+    OnProgress, OpenFailure, Progress, ShardLog,
+};
+
+/// Work, time and logs that wait until they are told to go on.
+#[derive(Default)]
+pub(super) struct SteppedWorkers(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    now_ms: u64,
+    work: Vec<Box<dyn FnOnce() + Send>>,
+    /// Who sleeps, and until when.
+    sleepers: Vec<(u64, oneshot::Sender<()>)>,
+    logs: Vec<Arc<Mutex<SteppedLog>>>,
+}
+
+impl SteppedWorkers {
+    /// Workers whose time begins at `now_ms`.
+    pub(super) fn at(now_ms: u64) -> Self {
+        Self(Mutex::new(State { now_ms, ..State::default() }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp(self.state().now_ms)
+    }
+
+    /// Lets time pass and wakes who has slept long enough.
+    pub(super) fn advance(&self, millis: u64) {
+        let mut state = self.state();
+        state.now_ms += millis;
+        let now_ms = state.now_ms;
+        let (due, rest) =
+            std::mem::take(&mut state.sleepers).into_iter().partition(|(until, _)| *until <= now_ms);
+        state.sleepers = rest;
+        state.sleepers.retain(|(_, sleeper)| !sleeper.is_closed());
+        drop(state);
+        // Who was to be woken may have been woken by something else.
+        let due: Vec<(u64, oneshot::Sender<()>)> = due;
+        for (_, sleeper) in due {
+            let _ = sleeper.send(());
+        }
+    }
+
+    /// Milliseconds until the next one who sleeps is to be woken.
+    pub(super) fn next_in(&self) -> Option<u64> {
+        let state = self.state();
+        let awake = state.sleepers.iter().filter(|(_, sleeper)| !sleeper.is_closed());
+        awake.map(|(until, _)| until.saturating_sub(state.now_ms)).min()
+    }
+
+    /// Does one piece of the work that waits; `false`: there is none.
+    pub(super) fn work(&self, random: &mut Random) -> bool {
+        let mut state = self.state();
+        if state.work.is_empty() {
+            return false;
+        }
+        let index = random.below(state.work.len());
+        let work = state.work.remove(index);
+        drop(state);
+        work();
+        true
+    }
+
+    /// Has one log write what waits in it, or rest if nothing does. `true`: it wrote something.
+    pub(super) fn step_log(&self, random: &mut Random) -> bool {
+        let logs = self.state().logs.clone();
+        if logs.is_empty() {
+            return false;
+        }
+        let log = &logs[random.below(logs.len())];
+        step(&mut log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether work waits to be done.
+    pub(super) fn has_work(&self) -> bool {
+        !self.state().work.is_empty()
+    }
+
+    /// Whether something waits to be written.
+    pub(super) fn is_writing(&self) -> bool {
+        let logs = self.state().logs.clone();
+        logs.iter().any(|log| !log.lock().unwrap_or_else(PoisonError::into_inner).idle())
+    }
+
+    /// Bytes of all segments.
+    pub(super) fn segments_bytes(&self) -> u64 {
+        let logs = self.state().logs.clone();
+        let bytes = |log: &Arc<Mutex<SteppedLog>>| -> u64 {
+            let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.segments().iter().map(|segment| segment.bytes).sum()
+        };
+        logs.iter().map(bytes).sum()
+    }
+
+    /// Has all logs write what waits in them. `true`: there was something.
+    pub(super) fn step_logs(&self) -> bool {
+        let logs = self.state().logs.clone();
+        let stepped = logs.iter().map(|log| step(&mut log.lock().unwrap_or_else(PoisonError::into_inner)));
+        stepped.fold(false, |any, did| any | did)
+    }
+}
+
+/// A failure is in the log, where its owner finds it.
+fn step(log: &mut SteppedLog) -> bool {
+    let is_idle = log.idle();
+    let stepped = if is_idle { log.rest() } else { log.step() };
+    !is_idle && stepped.is_ok() && log.idle()
+}
+
+impl Workers for SteppedWorkers {
+    fn run(&self, work: Box<dyn FnOnce() + Send>) {
+        self.state().work.push(work);
+    }
+
+    fn sleep(&self, pause: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (sleeper, woken) = oneshot::channel();
+        let mut state = self.state();
+        let until = state.now_ms + pause.as_millis() as u64;
+        state.sleepers.push((until, sleeper));
+        Box::pin(async move {
+            // With the broker that it sleeps for.
+            let _ = woken.await;
+        })
+    }
+}
+
+/// Opens logs that `workers` step.
+pub(super) fn open_log(workers: &Arc<SteppedWorkers>) -> OpenLog {
+    let workers = Arc::clone(workers);
+    Arc::new(
+        move |disk: Arc<dyn Disk>,
+              directory: &Path,
+              options: DirectLogOptions,
+              on_progress: OnProgress,
+              machine: &mut dyn Machine|
+              -> Result<OpenedLog, OpenFailure> {
+            let log = SteppedLog::open_telling(disk, directory, &options, on_progress, machine)?;
+            let told = log.recovery().told();
+            let log = Arc::new(Mutex::new(log));
+            workers.state().logs.push(Arc::clone(&log));
+            Ok(OpenedLog { log: Box::new(Shared(log)), told })
+        },
+    )
+}
+
+/// The owner's hold on a log that is stepped by somebody else.
+struct Shared(Arc<Mutex<SteppedLog>>);
+
+impl Shared {
+    fn log(&self) -> MutexGuard<'_, SteppedLog> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ShardLog for Shared {
+    fn next_index(&self) -> LogIndex {
+        self.log().next_index()
+    }
+
+    fn propose(&mut self, batch: Batch) -> Result<LogIndex, LogFailure> {
+        self.log().propose(batch)
+    }
+
+    fn progress(&self) -> Progress {
+        self.log().progress()
+    }
+
+    fn idle(&self) -> bool {
+        self.log().idle()
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.log().pending_bytes()
+    }
+
+    fn reader(&self) -> Arc<dyn BodyRead> {
+        self.log().reader()
+    }
+
+    fn position(&self) -> LogPosition {
+        self.log().position()
+    }
+
+    fn known(&self) -> Option<KnownLog> {
+        self.log().known()
+    }
+
+    fn keeper(&self) -> Option<Arc<dyn LogKeeper>> {
+        self.log().keeper()
+    }
+}
