@@ -46,11 +46,6 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("README.md", "cargo run --example publish_confirm", By("fn publish_confirm()")),
     ("README.md", "cargo build --release && scripts/figures", Not(MINUTES)),
     ("docs/BENCHMARKS.md", "cargo build --release", Not(MINUTES)),
-    (
-        "docs/SIMULATION.md",
-        "leveret simulate --seeds 1000 ",
-        By("target/release/leveret simulate --seeds 1000 --steps 10000"),
-    ),
     ("docs/COMMANDS.md", "$ leveret serve &", Typed(&[])),
     ("docs/COMMANDS.md", "$ leveret list queues --url", Typed(&[])),
     ("docs/COMMANDS.md", "$ leveret serve --listen 127.0.0.1:0", By("fn the_tour_does_what_it_says()")),
