@@ -11,6 +11,7 @@ mod limits;
 mod line_end;
 mod names;
 mod os_words;
+mod planted;
 mod refusal;
 mod timestamp;
 
@@ -25,5 +26,8 @@ pub use limits::{
 pub(crate) use line_end::without_line_end;
 pub use names::{ExchangeName, NameTooLong, QueueName, RoutingKey, UserName, VhostName};
 pub(crate) use os_words::in_words;
+#[cfg(test)]
+pub(crate) use planted::plant;
+pub(crate) use planted::{Bug, planted};
 pub use refusal::{Entity, Refusal, ReplyCode};
 pub use timestamp::{Clock, Timestamp};

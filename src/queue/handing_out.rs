@@ -5,7 +5,7 @@ use super::departure::Departure;
 use super::message_ref::{MessageRef, SEQUENCE_MAX};
 use super::queue::{Effect, Effects, Queue, QueueCommand};
 use super::sequence_runs::{SequenceRun, SequenceRuns};
-use crate::model::{BodySequence, DeliveryTag};
+use crate::model::{BodySequence, Bug, DeliveryTag, planted};
 
 /// How far the delivery mark runs ahead of the deliveries, in body sequences.
 const MARK_STEP: u64 = 1 << 18;
@@ -98,7 +98,9 @@ impl Queue {
     fn next_in_order(&mut self) -> Option<(MessageRef, bool)> {
         let fresh = self.backlog.peek();
         match (self.returned.first_key_value(), fresh) {
-            (Some((_, returned)), Some(fresh)) if fresh.sequence() < returned.sequence() => {
+            (Some((_, returned)), Some(fresh))
+                if fresh.sequence() < returned.sequence() || planted(Bug::RequeuedLast) =>
+            {
                 Some((fresh, false))
             }
             (Some((_, returned)), _) => Some((*returned, true)),

@@ -22,7 +22,7 @@ use super::consumer::{Consumer, ConsumerKey, ConsumerLimits};
 use super::departure::{Departure, Departures};
 use super::message_ref::MessageRef;
 use super::sequence_runs::{SequenceRun, SequenceRuns};
-use crate::model::{BodySequence, DeliveryTag};
+use crate::model::{BodySequence, Bug, DeliveryTag, planted};
 
 /// Among fewer runs of messages that came back no doubles are looked for.
 const UNCOUNTED_RUNS_MIN: usize = 1024;
@@ -316,7 +316,7 @@ impl Queue {
     /// All logged input has been applied: messages below the mark may have been delivered by an earlier process. The
     /// mark runs ahead of the deliveries, so it says nothing about messages that are to come: those from `next` on.
     pub fn recovered(&mut self, next: BodySequence) {
-        self.redelivered_below = self.mark.min(next.0);
+        self.redelivered_below = if planted(Bug::MarkIgnored) { 0 } else { self.mark.min(next.0) };
         self.deliver_below = if self.options.logged { self.mark } else { u64::MAX };
         self.published = 0;
         self.departures = Departures::default();

@@ -18,7 +18,7 @@ use super::read_back::{messages_of, publish_end};
 use super::shard::Shard;
 use super::slot::Slot;
 use crate::message::message_ends;
-use crate::model::QueueId;
+use crate::model::{Bug, QueueId, planted};
 use crate::queue::Effect;
 use crate::storage::{
     KeepFailure, Kept, LogIndex, LogKeeper, Merged, OwnerFault, RecoveredBatch, Segment, Selection,
@@ -141,6 +141,9 @@ impl Shard {
             let known = run.iter().zip(usage).map(|(segment, usage)| (segment.first_index, usage.messages));
             self.housekeeping.full.extend(known);
             return None;
+        }
+        if planted(Bug::MergeForgets) {
+            needed.pop();
         }
         let needed = needed.into_iter().map(|(sequence, queue, _)| (sequence, queue)).collect();
         Some(MergePlan { segments: run.iter().map(|segment| segment.first_index).collect(), needed })

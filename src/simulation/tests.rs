@@ -1,6 +1,7 @@
 //! Runs of a few seeds.
 
 use super::*;
+use crate::model::{Bug, plant};
 
 fn options(seed: u64, steps: u64) -> SimulationOptions {
     SimulationOptions { seed, steps, faults: true, trace_lines: 60 }
@@ -32,4 +33,35 @@ fn without_faults_there_are_none() {
     let outcome = simulate(SimulationOptions { faults: false, ..options(3, 3000) });
     assert_eq!(outcome.failure, None);
     assert_eq!((outcome.counters.crashes, outcome.counters.faults, outcome.counters.full_disks), (0, 0, 0));
+}
+
+/// Bugs that are made on purpose.
+const BUGS: [Bug; 11] = [
+    Bug::SyncLeftOut,
+    Bug::NameNotSynced,
+    Bug::ChecksumIgnored,
+    Bug::SettlementNotRecorded,
+    Bug::CheckpointForgets,
+    Bug::MergeForgets,
+    Bug::NeighbourRead,
+    Bug::MarkIgnored,
+    Bug::RequeuedLast,
+    Bug::UnbindNotRecorded,
+    Bug::ShownBeforeDurable,
+];
+
+/// Seeds of 3,000 steps within which each of them is found.
+const SEEDS_MAX: u64 = 5;
+
+#[test]
+fn bugs_that_are_made_are_found() {
+    for (bug, seeds) in BUGS {
+        plant(Some(bug));
+        let found =
+            (0..seeds).find_map(|seed| simulate(options(seed, 3000)).failure.map(|failure| (seed, failure)));
+        plant(None);
+        let (seed, failure) =
+            found.unwrap_or_else(|| panic!("{bug:?} is not found within {SEEDS_MAX} seeds"));
+        println!("{bug:?}: seed {seed}, step {}: {}", failure.step, failure.what);
+    }
 }

@@ -21,7 +21,7 @@ use super::{
     segment::{Chain, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path, unfinished_path},
     segment_table::{SegmentTable, Written},
 };
-use crate::model::{BodySequence, Timestamp};
+use crate::model::{BodySequence, Bug, Timestamp, planted};
 
 /// Where frames are written: the end of the last segment.
 pub(super) struct Appender {
@@ -182,7 +182,9 @@ impl Appender {
     }
 
     fn sync(&mut self) -> Result<(), DiskError> {
-        self.file.sync_data().map_err(|error| self.error(DiskAction::Sync, &error))?;
+        if !planted(Bug::SyncLeftOut) {
+            self.file.sync_data().map_err(|error| self.error(DiskAction::Sync, &error))?;
+        }
         self.durable_end = self.chain.next_index;
         self.mark_given_up = false;
         Ok(())
@@ -323,7 +325,10 @@ pub(super) fn create_segment(
         // It may be tried again. What is not removed now a start removes.
         let _ = disk.remove(&unfinished);
     })?;
-    disk.sync_directory(directory).map_err(|error| DiskError::new(DiskAction::Sync, directory, &error))?;
+    if !planted(Bug::NameNotSynced) {
+        disk.sync_directory(directory)
+            .map_err(|error| DiskError::new(DiskAction::Sync, directory, &error))?;
+    }
     Ok(CreatedSegment { path, file, end })
 }
 

@@ -6,7 +6,7 @@ use super::fault::RecordFault;
 use super::record::{self, Change, Record, StoredBinding, StoredExchange, StoredLog, StoredName, StoredUser};
 use crate::auth::{PasswordHash, User};
 use crate::broker::vhost::QueueDefinition;
-use crate::model::{ExchangeName, QueueName, ShardId, UserName, VhostName};
+use crate::model::{Bug, ExchangeName, QueueName, ShardId, UserName, VhostName, planted};
 use crate::routing::{Binding, ExchangeDefinition};
 use crate::storage::{KnownLog, LogIndex};
 
@@ -59,6 +59,7 @@ impl Entry {
     /// What of it goes into the catalog's log; `None` if it goes with the process.
     pub(super) fn record(&self) -> Option<Record> {
         let change = match self {
+            Self::Unbind { .. } if planted(Bug::UnbindNotRecorded) => return None,
             Self::PutVhost(name) => Change::PutVhost(StoredName::new("", name)),
             Self::DeleteVhost(name) => Change::DeleteVhost(StoredName::new("", name)),
             Self::PutUser(user) => Change::PutUser(StoredUser::new(user)),

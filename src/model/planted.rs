@@ -1,0 +1,55 @@
+//! Bugs that are made on purpose, to see that the simulation finds them.
+//!
+//! They exist in the library's own tests alone, one at a time in the thread that plants it. Everywhere else [`planted`] is
+//! `false`, and nothing of them is built.
+
+/// What a broker does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// A log says that a group is durable which it did not sync.
+    SyncLeftOut,
+    /// The name of a new segment is not synced.
+    NameNotSynced,
+    /// A frame whose body does not match its checksum is taken at a start.
+    ChecksumIgnored,
+    /// A settlement is not recorded.
+    SettlementNotRecorded,
+    /// A checkpoint lacks a queue's messages.
+    CheckpointForgets,
+    /// A merge drops a message that is needed.
+    MergeForgets,
+    /// What is read back is the message behind the one that was asked for.
+    NeighbourRead,
+    /// After a start nothing is marked as delivered before.
+    MarkIgnored,
+    /// What came back goes out after what never left.
+    RequeuedLast,
+    /// A binding that goes is not recorded.
+    UnbindNotRecorded,
+    /// A change of the catalog is shown before the disk has it.
+    ShownBeforeDurable,
+}
+
+#[cfg(test)]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// Makes a bug in this thread, or none.
+#[cfg(test)]
+pub(crate) fn plant(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}
+
+/// Whether this bug was made in this thread.
+#[cfg(test)]
+pub(crate) fn planted(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}
+
+/// Nobody made any.
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) const fn planted(_: Bug) -> bool {
+    false
+}
