@@ -55,10 +55,10 @@ const SEEDS_MAX: u64 = 5;
 
 #[test]
 fn bugs_that_are_made_are_found() {
-    for (bug, seeds) in BUGS {
+    for bug in BUGS {
         plant(Some(bug));
-        let found =
-            (0..seeds).find_map(|seed| simulate(options(seed, 3000)).failure.map(|failure| (seed, failure)));
+        let found = (0..SEEDS_MAX)
+            .find_map(|seed| simulate(options(seed, 3000)).failure.map(|failure| (seed, failure)));
         plant(None);
         let (seed, failure) =
             found.unwrap_or_else(|| panic!("{bug:?} is not found within {SEEDS_MAX} seeds"));
