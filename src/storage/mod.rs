@@ -31,11 +31,14 @@ mod merge;
 mod open_failure;
 mod owner_fault;
 mod recovery;
+mod repair;
 mod reserve;
 mod scan;
+mod scratch_disk;
 mod segment;
 mod segment_table;
 mod shard_log;
+mod survey;
 pub mod testing;
 mod writer;
 
@@ -54,6 +57,12 @@ pub use memory_log::MemoryLog;
 pub use merge::{Kept, Merged, Selection};
 pub use open_failure::{Cut, Damage, OpenFailure, RecoveryReport, UnusableCheckpoint};
 pub use owner_fault::OwnerFault;
+pub use repair::{Salvaged, repair};
+pub use scratch_disk::ScratchDisk;
 pub use segment::{SEGMENT_VERSION, SegmentFault};
 pub use segment_table::Segment;
 pub use shard_log::{BodyRead, DiskAction, DiskError, LogFailure, LogRoom, Progress, ReadFailure, ShardLog};
+pub use survey::{
+    Logged, Loss, LossCause, Survey, SurveyedCheckpoint, SurveyedFrame, SurveyedSegment, Surveyor, survey,
+    survey_bytes,
+};

@@ -10,6 +10,7 @@ mod explain;
 #[cfg(target_os = "linux")]
 mod full_disk;
 mod get;
+mod log_files;
 mod mistakes;
 mod mixed_up;
 mod open_files;

@@ -1,0 +1,36 @@
+//! `leveret log`: what is in the files of a broker that does not run.
+
+mod check;
+mod dump;
+mod progress;
+mod words;
+
+use clap::{Args, Subcommand};
+
+use super::failure::Failure;
+
+/// What was typed after `log`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Read all of a data directory and tell what is in it and what is damaged
+    ///
+    /// Changes no byte. The exit status is 0 if a broker opens all of it and no queue lacks a message, else 1.
+    Check(check::Arguments),
+    /// Print what the entries of a log say
+    ///
+    /// Changes no byte.
+    Dump(dump::Arguments),
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.what {
+        What::Check(arguments) => check::run(arguments),
+        What::Dump(arguments) => dump::run(arguments),
+    }
+}

@@ -1,0 +1,177 @@
+//! `leveret log`: what is in the files of a broker that does not run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::{Broker, leveret, run};
+
+/// All files below a folder and what is in them.
+pub(crate) fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else {
+            all.insert(path.clone(), std::fs::read(&path).unwrap());
+        }
+    }
+    all
+}
+
+/// Flips a bit of the first `text` in a log.
+pub(crate) fn damage(broker: &Broker, log: &str, text: &str) {
+    for (path, mut content) in files(&broker.data().join(log)) {
+        if let Some(at) = content.windows(text.len()).position(|bytes| bytes == text.as_bytes()) {
+            content[at] ^= 1;
+            std::fs::write(path, content).unwrap();
+            return;
+        }
+    }
+    panic!("no file of {log} holds {text}");
+}
+
+fn check(directory: &Path) -> (i32, Value) {
+    let outcome = run(leveret(&["log", "check", directory.to_str().unwrap(), "--json"]));
+    (outcome.status, serde_json::from_str(&outcome.stdout).unwrap())
+}
+
+#[test]
+fn a_check_finds_a_stopped_and_a_killed_broker_sound_and_changes_no_byte() {
+    let mut broker = Broker::start_with(&["--shards", "2"]);
+    broker.queue_of("orders", &["one", "two", "three"]);
+    broker.queue_of("mails", &["four"]);
+    broker.run(&["consume", "orders", "--count", "1"]).ok();
+    broker.kill();
+    for _ in 0..2 {
+        let before = files(&broker.data());
+        let (status, report) = check(&broker.data());
+        assert_eq!((status, &report["sound"]), (0, &Value::Bool(true)), "{report}");
+        let held: Vec<_> = report["logs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|log| log["queues"].as_array().unwrap())
+            .map(|queue| (queue["queue"]["name"].as_str().unwrap(), queue["messages"].as_u64().unwrap()))
+            .collect();
+        assert_eq!(held, [("orders", 2), ("mails", 1)]);
+        assert_eq!(files(&broker.data()), before, "a check changes nothing");
+        broker.restart();
+        broker.stop();
+    }
+    let table = run(leveret(&["log", "check", broker.data().to_str().unwrap()])).ok();
+    assert!(table.starts_with("LOG      STATE  SEGMENTS"), "{table}");
+    assert_eq!(table.matches("sound").count(), 3, "{table}");
+    let (status, one) = check(&broker.data().join("shard-0"));
+    assert_eq!((status, one["logs"].as_array().unwrap().len()), (0, 1), "{one}");
+}
+
+#[test]
+fn a_running_broker_is_told_and_left_alone() {
+    let mut broker = Broker::start();
+    broker.queue_of("orders", &["one"]);
+    let data = broker.data();
+    // The broker itself may write a mark meanwhile.
+    let seen =
+        || files(&data).into_iter().map(|(path, content)| (path.ends_with("LOCK").then_some(content), path));
+    let before: Vec<_> = seen().collect();
+    for what in ["check", "dump"] {
+        let directory = if what == "dump" { data.join("catalog") } else { data.clone() };
+        let outcome = run(leveret(&["log", what, directory.to_str().unwrap()]));
+        outcome.fails(1, &["a broker runs on", "in use by pid"]);
+    }
+    assert_eq!(seen().collect::<Vec<_>>(), before);
+    broker.stop();
+    assert_eq!(check(&data).0, 0);
+}
+
+#[test]
+fn a_check_says_what_damage_costs() {
+    let mut broker = Broker::start_with(&["--shards", "2"]);
+    broker.queue_of("sound", &["first", "second"]);
+    broker.queue_of("rotten", &["rot begins here", "and not here"]);
+    broker.queue_of("rotten", &["behind it"]);
+    broker.kill();
+    damage(&broker, "shard-1", "rot begins here");
+    let before = files(&broker.data());
+    let (status, report) = check(&broker.data());
+    assert_eq!(status, 1, "{report}");
+    let [catalog, sound, rotten] = &report["logs"].as_array().unwrap()[..] else { panic!("{report}") };
+    assert_eq!((&catalog["sound"], &sound["sound"]), (&Value::Bool(true), &Value::Bool(true)));
+    assert!(rotten["refused"].as_str().unwrap().contains("is damaged at byte"), "{rotten}");
+    let [loss] = &rotten["damage"].as_array().unwrap()[..] else { panic!("{rotten}") };
+    let sequences = (loss["sequences"][0].as_u64().unwrap(), loss["sequences"][1].as_u64().unwrap());
+    assert_eq!(sequences.1 - sequences.0, 2, "two messages were in that batch: {loss}");
+    assert_eq!(loss["keeps_from_opening"], true);
+    assert_eq!(rotten["queues"][0]["messages"], 1, "what is behind the damage is found: {rotten}");
+    assert_eq!(files(&broker.data()), before);
+    let told = run(leveret(&["log", "check", broker.data().to_str().unwrap()]));
+    assert!(told.stdout.contains("with up to 2 messages"), "{told:?}");
+    told.fails(1, &["damaged: shard-1", "copy the data directory"]);
+}
+
+#[test]
+fn damage_before_the_newest_checkpoint_is_told_with_the_queue_that_misses_messages() {
+    let mut broker = Broker::start_with(&["--shards", "1"]);
+    broker.queue_of("orders", &["rot begins here", "and not here"]);
+    broker.queue_of("orders", &["behind it"]);
+    broker.stop();
+    damage(&broker, "shard-0", "rot begins here");
+    let (status, report) = check(&broker.data());
+    let shard = &report["logs"][1];
+    assert_eq!((status, &shard["opens"]), (1, &Value::Bool(true)), "{report}");
+    assert_eq!(shard["lost"][0]["queue"]["name"], "orders");
+    assert_eq!(shard["lost"][0]["messages"], 2);
+}
+
+#[test]
+fn a_folder_that_is_no_data_directory_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    run(leveret(&["log", "check", path])).fails(1, &["is not a data directory"]);
+    run(leveret(&["log", "check", &format!("{path}/nowhere")])).fails(1, &["nowhere"]);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left there");
+}
+
+#[test]
+fn a_dump_tells_what_each_entry_records() {
+    let mut broker = Broker::start_with(&["--shards", "1"]);
+    broker.queue_of("orders", &["first", "danger\u{1b}[2J"]);
+    broker.run(&["consume", "orders", "--count", "1"]).ok();
+    broker.stop();
+    let shard = broker.data().join("shard-0");
+    let shard = shard.to_str().unwrap();
+    let before = files(&broker.data());
+    let text = run(leveret(&["log", "dump", shard, "--bodies"])).ok();
+    for line in [
+        "entry 0: the voters are 1",
+        "is there",
+        "publish to exchange '' with key 'orders'",
+        "messages 1 to 2 to queues 1",
+        "1: first",
+        "2: danger\\u{1b}[2J",
+        "queue 1: accepted 1",
+        "all so far is durable",
+    ] {
+        assert!(text.contains(line), "'{line}' is not in: {text}");
+    }
+    assert!(!text.contains('\u{1b}'));
+    let plain = run(leveret(&["log", "dump", shard])).ok();
+    assert!(!plain.contains("first"), "bodies are shown on demand: {plain}");
+
+    let lines = run(leveret(&["log", "dump", shard, "--json", "--from", "1", "--limit", "2"])).ok();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines.iter().all(|line| line["index"].as_u64() >= Some(1)), "{lines:?}");
+    let batch = lines.iter().find(|line| line["kind"] == "batch").unwrap();
+    assert_eq!(batch["operations"][0]["operation"], "declare");
+
+    let catalog = broker.data().join("catalog");
+    let catalog = run(leveret(&["log", "dump", catalog.to_str().unwrap()])).ok();
+    assert!(catalog.contains("declare queue 'orders' in vhost '/': number 1, shard 0"), "{catalog}");
+    assert!(catalog.contains("put user 'guest'") && !catalog.contains("argon2"), "{catalog}");
+    run(leveret(&["log", "dump", broker.data().to_str().unwrap()])).fails(2, &["shard-0", "one log"]);
+    assert_eq!(files(&broker.data()), before);
+}
