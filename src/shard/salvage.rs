@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::bodies::{Batches, Bodies, Extent, Held as HeldBytes};
 use super::recovery::Before;
 use super::shard::Shard;
 use crate::model::{BodySequence, QueueId};
 use crate::queue::{Departure, QueueCommand, SEQUENCE_MAX, SequenceRuns};
-use crate::storage::{OwnerFault, RecoveredBatch};
+use crate::storage::{LogIndex, OwnerFault, RecoveredBatch};
 
 /// How much a queue holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +32,21 @@ impl Shard {
         Ok(self.replay_batch_with(batch, Before::MayLack)?)
     }
 
-    /// Takes messages of these sequences out of all queues, since nobody can read them any more. Returns how many each of
-    /// them had.
-    pub fn give_up(&mut self, sequences: Range<u64>) -> Vec<(QueueId, u64)> {
+    /// Entries are missing before the next one: what comes is not read back together with what was there.
+    pub fn note_gap(&mut self) {
+        self.bodies.close();
+    }
+
+    /// Takes messages of these sequences, which were in these entries, out of all queues, since nobody can read them any
+    /// more. Returns how many each of the queues had.
+    ///
+    /// # Errors
+    /// If the state does not fit together then; it must not be used.
+    pub fn give_up(
+        &mut self,
+        sequences: Range<u64>,
+        entries: Range<u64>,
+    ) -> Result<Vec<(QueueId, u64)>, OwnerFault> {
         let sequences = sequences.start.min(SEQUENCE_MAX)..sequences.end.min(SEQUENCE_MAX);
         let mut given_up = Vec::new();
         let mut ids: Vec<QueueId> = self.queues.keys().copied().collect();
@@ -49,7 +62,11 @@ impl Shard {
                 given_up.push((id, messages));
             }
         }
-        given_up
+        self.bodies.cut_out(sequences, entries);
+        // Who needs what is counted anew.
+        let state = self.state().concat();
+        self.read_state(&state)?;
+        Ok(given_up)
     }
 
     /// Queues, in the order of their numbers, and what they hold.
@@ -75,5 +92,47 @@ impl Shard {
     pub fn nothing() -> Bytes {
         // The length of its operations.
         Bytes::from_static(&[0; 4])
+    }
+}
+
+impl Bodies {
+    /// Messages are read back with others of their extent. Those on both sides of what cannot be read get extents of their
+    /// own. How many need them must be counted anew.
+    fn cut_out(&mut self, sequences: Range<u64>, entries: Range<u64>) {
+        let hurt = |extent: &Extent| {
+            extent.live > 0 && extent.batches.first.0 < entries.end && extent.batches.last.0 >= entries.start
+        };
+        let mut whole = std::collections::VecDeque::with_capacity(self.extents.len());
+        for extent in self.extents.drain(..) {
+            if entries.is_empty() || !hurt(&extent) {
+                whole.push_back(extent);
+                continue;
+            }
+            let Extent { first, end, batches, bytes, all, .. } = extent;
+            let mut push = |first: u64, end: u64, batches: Batches| {
+                if first < end && batches.first <= batches.last {
+                    whole.push_back(Extent {
+                        first,
+                        end,
+                        batches,
+                        bytes,
+                        all,
+                        live: 1,
+                        held: HeldBytes::Nothing,
+                    });
+                }
+            };
+            if batches.first.0 < entries.start {
+                let last = LogIndex(entries.start - 1);
+                push(first, end.min(sequences.start), Batches { first: batches.first, last });
+            }
+            let next = LogIndex(entries.end);
+            push(
+                first.max(sequences.end),
+                end,
+                Batches { first: next.max(batches.first), last: batches.last },
+            );
+        }
+        self.extents = whole;
     }
 }

@@ -145,7 +145,30 @@ impl BodyReader {
         let mut places = Places::default();
         while place.offset < segment.end {
             let window = Window::read(&*file, &place)?;
-            while let Some((header, _)) = window.header(&place, place.offset)? {
+            loop {
+                let header = match window.header(&place, place.offset) {
+                    Ok(Some((header, _))) => header,
+                    Ok(None) => break,
+                    // Whoever needs what is damaged meets it. Others need what is behind it.
+                    Err(ReadFailure::Damaged { .. }) => {
+                        let mut scan =
+                            Scan::new(Arc::clone(&file), &segment.path).map_err(ReadFailure::Disk)?;
+                        let behind = scan.next_header(place.offset + 8, place.salt, LogIndex(0));
+                        place.offset = match behind.map_err(ReadFailure::Disk)? {
+                            Some((offset, header)) if header.kind.is_entry() => {
+                                places.note_behind_damage(
+                                    header.index.0.saturating_sub(segment.first_index.0),
+                                    offset,
+                                );
+                                offset
+                            }
+                            Some((offset, _)) => offset,
+                            None => segment.end,
+                        };
+                        break;
+                    }
+                    Err(failure) => return Err(failure),
+                };
                 if header.kind.is_entry() {
                     places.note(header.index.0.saturating_sub(segment.first_index.0), place.offset);
                 }

@@ -39,6 +39,7 @@ mod segment;
 mod segment_table;
 mod shard_log;
 mod survey;
+mod survey_report;
 pub mod testing;
 mod writer;
 
@@ -62,7 +63,7 @@ pub use scratch_disk::ScratchDisk;
 pub use segment::{SEGMENT_VERSION, SegmentFault};
 pub use segment_table::Segment;
 pub use shard_log::{BodyRead, DiskAction, DiskError, LogFailure, LogRoom, Progress, ReadFailure, ShardLog};
-pub use survey::{
-    Logged, Loss, LossCause, Survey, SurveyedCheckpoint, SurveyedFrame, SurveyedSegment, Surveyor, survey,
-    survey_bytes,
+pub use survey::{survey, survey_bytes};
+pub use survey_report::{
+    Logged, Loss, LossCause, Survey, SurveyedCheckpoint, SurveyedFrame, SurveyedSegment, Surveyor,
 };

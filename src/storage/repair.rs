@@ -1,6 +1,6 @@
 //! Making a log openable again that has lost something.
 //!
-//! No file is rewritten, and none is removed. The log gets one more segment, from which it goes on, and a checkpoint behind
+//! Nothing that was written becomes something else, and no file is removed. The log gets one more segment, from which it goes on, and a checkpoint behind
 //! that one's first entry which stands for all that can still be read: what is damaged lies before it, where no start looks.
 //! Files that would keep any log from opening are put aside under names of their own, last.
 //!
@@ -15,9 +15,10 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Batch, Disk, DiskAction, DiskError, LogIndex, OpenFailure, Segment, Survey,
+    Access, Batch, Disk, DiskAction, DiskError, OpenFailure, Segment, Survey,
     appender::{Frames, create_segment, fresh_salt},
     checkpoint::Checkpoint,
+    disk::{read_exact_at, write_all_at},
     frame::padding_bytes,
     log_directory::Names,
     segment::{Chain, DAMAGED, SEGMENT_HEADER_BYTES, SegmentHeader},
@@ -54,6 +55,7 @@ pub fn repair(disk: &dyn Disk, survey: &Survey, salvaged: Salvaged) -> Result<Ve
     }
     Names::list(disk, directory)?.remove_with_unfinished(disk, directory, &[])?;
 
+    settle(disk, survey)?;
     let Salvaged { log_id, state, bodies_end, nothing, at } = salvaged;
     let log_id = survey.log_id.unwrap_or(log_id);
     let bodies_end = survey.chain.bodies_end.max(bodies_end);
@@ -85,7 +87,8 @@ pub fn repair(disk: &dyn Disk, survey: &Survey, salvaged: Salvaged) -> Result<Ve
         end_index: segment.end_index,
         first_body: segment.first_body,
         bodies_end: segment.bodies_end,
-        bytes: segment.bytes,
+        // A mark behind it may not be on the disk.
+        bytes: segment.entries_end,
     });
     let mut membership = survey.identity.membership.clone();
     if membership.is_empty() {
@@ -114,11 +117,31 @@ pub fn repair(disk: &dyn Disk, survey: &Survey, salvaged: Salvaged) -> Result<Ve
     Ok(aside)
 }
 
+/// Makes the end of the last segment durable: the checkpoint will speak of it. What no frame calls durable is written once
+/// more, as recovery does.
+fn settle(disk: &dyn Disk, survey: &Survey) -> Result<(), DiskError> {
+    let Some(last) = survey.segments.last() else { return Ok(()) };
+    let failed = |action| move |error: io::Error| DiskError::new(action, &last.path, &error);
+    let file = disk.open(&last.path, Access::ReadWrite).map_err(failed(DiskAction::Open))?;
+    let mut offset = survey.unproven_from.unwrap_or(last.entries_end);
+    while offset < last.entries_end {
+        let mut piece = vec![0; (last.entries_end - offset).min(PIECE_BYTES) as usize];
+        read_exact_at(&*file, &mut piece, offset).map_err(failed(DiskAction::Read))?;
+        write_all_at(&*file, &mut [io::IoSlice::new(&piece)], offset, 0)
+            .map_err(failed(DiskAction::Write))?;
+        offset += piece.len() as u64;
+    }
+    file.sync_data().map_err(failed(DiskAction::Sync))
+}
+
+/// How much is read and written at once.
+const PIECE_BYTES: u64 = 1024 * 1024;
+
 /// Gives a file a name under which no log looks at it.
 fn put_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf, DiskError> {
     let mut aside = named(path, None);
     let mut number = 2;
-    while disk.open(&aside, super::Access::Read).is_ok() {
+    while disk.open(&aside, Access::Read).is_ok() {
         aside = named(path, Some(number));
         number += 1;
     }
@@ -134,11 +157,4 @@ fn named(path: &Path, number: Option<u32>) -> PathBuf {
     }
     name.push(DAMAGED);
     name.into()
-}
-
-impl Survey {
-    /// The entry that a repair adds: what comes behind it is new.
-    pub fn repaired_at(&self) -> LogIndex {
-        self.end
-    }
 }

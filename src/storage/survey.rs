@@ -3,17 +3,14 @@
 //! Recovery stops at the first damage, since nobody may go on as if nothing had happened. A survey goes on behind it, with
 //! the next frame that is whole, and says what lies between: for those who look, and for those who give something up.
 
-use std::{
-    fmt,
-    ops::Range,
-    path::{Path, PathBuf},
-};
+use std::{collections::VecDeque, path::Path};
 
 use bytes::Bytes;
 
 use super::{
-    Access, CheckpointFault, Cut, Damage, Disk, DiskError, FrameFault, KnownLog, LogIndex, NodeId,
-    OpenFailure, OwnerFault, RecoveredBatch, SEGMENT_VERSION, SegmentFault,
+    Access, CheckpointFault, Cut, Damage, Disk, DiskError, FrameFault, KnownLog, LogIndex, Logged, Loss,
+    LossCause, NodeId, OpenFailure, RecoveredBatch, SEGMENT_VERSION, SegmentFault, Survey,
+    SurveyedCheckpoint, SurveyedFrame, SurveyedSegment, Surveyor,
     checkpoint::Checkpoint,
     frame::{FRAME_VERSION, FrameHeader, FrameKind, read_u64},
     log_directory::{Names, SegmentFile, open},
@@ -23,172 +20,6 @@ use super::{
     segment::{Chain, SEGMENT_HEADER_BYTES, SegmentHeader, checkpoint_path, segment_path},
 };
 use crate::model::BodySequence;
-
-/// Whoever goes along with a survey. What it does not care about it leaves out.
-pub trait Surveyor {
-    /// The state of the newest checkpoint that can be used, before any frame.
-    ///
-    /// # Errors
-    /// Why it makes no sense of it: the survey ends.
-    fn restore(&mut self, _state: Bytes) -> Result<(), OwnerFault> {
-        Ok(())
-    }
-
-    /// The next frame that is whole.
-    ///
-    /// # Errors
-    /// Why it makes no sense of it: the survey ends.
-    fn frame(&mut self, _frame: &SurveyedFrame<'_>) -> Result<(), OwnerFault> {
-        Ok(())
-    }
-
-    /// So many bytes of segments have been read.
-    fn progress(&mut self, _bytes: u64) {}
-
-    /// Whether it has seen enough.
-    fn is_done(&self) -> bool {
-        false
-    }
-}
-
-/// A frame that is whole.
-#[derive(Debug)]
-pub struct SurveyedFrame<'a> {
-    /// The segment.
-    pub file: &'a Path,
-    /// Where it begins in it.
-    pub offset: u64,
-    /// Its length on the disk.
-    pub bytes: u64,
-    /// What it is.
-    pub what: Logged,
-    /// How many operations it says that it holds.
-    pub operations: u32,
-    /// Its place, its time, and its body. What is no batch has no bodies.
-    pub batch: RecoveredBatch,
-    /// A start would apply it: it lies behind the newest checkpoint.
-    pub is_replayed: bool,
-}
-
-/// Kinds of frames.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Logged {
-    /// What the owner recorded.
-    Batch,
-    /// Which node this log's node voted for.
-    Vote(NodeId),
-    /// Who votes.
-    Membership(Vec<NodeId>),
-    /// All before is durable.
-    Mark,
-    /// The end of a merged segment.
-    End,
-}
-
-/// What a survey found.
-#[derive(Debug)]
-pub struct Survey {
-    /// The log's folder.
-    pub directory: PathBuf,
-    /// The log's id; `None` if no segment tells it.
-    pub log_id: Option<u64>,
-    /// In order.
-    pub segments: Vec<SurveyedSegment>,
-    /// In order.
-    pub checkpoints: Vec<SurveyedCheckpoint>,
-    /// What is gone or is not what was written, in order.
-    pub losses: Vec<Loss>,
-    /// What a start would cut off the end.
-    pub torn: Option<Cut>,
-    /// Files that a start would remove: a crash left them, and nothing is in them.
-    pub leftovers: usize,
-    /// The index behind the last entry.
-    pub end: LogIndex,
-    pub(super) chain: Chain,
-    pub(super) identity: Identity,
-}
-
-/// A segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SurveyedSegment {
-    /// The file.
-    pub path: PathBuf,
-    /// Index of its first entry.
-    pub first_index: LogIndex,
-    /// Index behind its last one.
-    pub end_index: LogIndex,
-    /// Lowest sequence that a body in it may have.
-    pub first_body: BodySequence,
-    /// Lowest sequence behind its bodies.
-    pub bodies_end: BodySequence,
-    /// Where its last whole frame ends.
-    pub bytes: u64,
-    /// Length of the file.
-    pub file_bytes: u64,
-    /// Entries in it that are whole.
-    pub entries: u64,
-    /// Bodies in these.
-    pub bodies: u64,
-    /// It was made of others.
-    pub is_merged: bool,
-    /// Its header is whole: where it is not, no log with it opens.
-    pub is_sound: bool,
-}
-
-/// A checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SurveyedCheckpoint {
-    /// The file.
-    pub path: PathBuf,
-    /// The last entry in it.
-    pub index: LogIndex,
-    /// Why it cannot be used.
-    pub fault: Option<CheckpointFault>,
-}
-
-/// A part of a log that is gone, or is not what was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loss {
-    /// The file in which it is, or before which it is missing.
-    pub file: PathBuf,
-    /// Where it begins there.
-    pub offset: u64,
-    /// How many bytes of the file it is.
-    pub bytes: u64,
-    /// The entries that nobody can read.
-    pub entries: Range<u64>,
-    /// The sequences that the bodies in them may have. Not each of them need have been given.
-    pub bodies: Range<u64>,
-    /// What is wrong.
-    pub cause: LossCause,
-    /// A start would have to apply it, so the log does not open. What lies before the newest checkpoint is missed only by
-    /// who needs one of the bodies.
-    pub is_replayed: bool,
-}
-
-/// Why something is lost.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LossCause {
-    /// It is not what was written.
-    Damage(Damage),
-    /// It is not there.
-    Missing,
-    /// No checkpoint can be used, and one stood for it.
-    NoCheckpoint,
-    /// The disk does not give it.
-    Disk(DiskError),
-}
-
-impl fmt::Display for LossCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Damage(damage) => damage.fmt(f),
-            Self::Missing => f.write_str("the file is missing"),
-            Self::NoCheckpoint => f.write_str("no checkpoint can be used, and one stood for it"),
-            Self::Disk(error) => error.fmt(f),
-        }
-    }
-}
 
 /// Bytes of all segments of a log: how much a survey has to read.
 ///
@@ -233,6 +64,7 @@ pub fn survey(
         checkpoint: checkpoint.as_ref().map(|checkpoint| (checkpoint.index, checkpoint.segment)),
         read_bytes: 0,
         open_loss: None,
+        unproven: VecDeque::new(),
         survey: Survey {
             directory: directory.to_path_buf(),
             log_id,
@@ -241,6 +73,7 @@ pub fn survey(
             losses: Vec::new(),
             torn: None,
             leftovers,
+            unproven_from: None,
             end: start,
             chain: files
                 .first()
@@ -257,6 +90,7 @@ pub fn survey(
         walk.segment(file, number + 1 == files.len())?;
     }
     walk.end(known);
+    walk.survey.unproven_from = walk.unproven.front().map(|(_, offset)| *offset);
     Ok(walk.survey)
 }
 
@@ -383,6 +217,8 @@ struct Walk<'a> {
     read_bytes: u64,
     /// The last loss, if it is not known yet how many bodies it cost.
     open_loss: Option<usize>,
+    /// Entries of this segment that no later frame has called durable, and where they begin.
+    unproven: VecDeque<(LogIndex, u64)>,
     survey: Survey,
 }
 
@@ -452,6 +288,7 @@ impl Walk<'_> {
             loss.is_replayed |= self.checkpoint.is_none_or(|(newest, _)| loss.entries.end > newest.0 + 1);
             self.bodies_go_on_at(header.first_body);
         }
+        self.unproven.clear();
         let gaps = header.merged;
         self.survey.chain = Chain { gaps, ..Chain::at(header) };
         self.survey.segments.push(SurveyedSegment {
@@ -461,6 +298,7 @@ impl Walk<'_> {
             first_body: header.first_body,
             bodies_end: header.first_body,
             bytes: SEGMENT_HEADER_BYTES as u64,
+            entries_end: SEGMENT_HEADER_BYTES as u64,
             file_bytes: 0,
             entries: 0,
             bodies: 0,
@@ -497,9 +335,10 @@ impl Walk<'_> {
         if !last.is_sound {
             // Entries in it were applied, but no log with it opens, so nobody can read its bodies back.
             let (bodies, path) = (last.first_body.0..last.bodies_end.0, last.path.clone());
+            let entries = last.first_index.0..last.end_index.0;
             let mut losses = self.survey.losses.iter_mut().rev();
             if let Some(loss) = losses.find(|loss| loss.file == path && loss.offset == 0) {
-                loss.bodies = bodies;
+                (loss.bodies, loss.entries) = (bodies, entries);
             }
         }
         self.survey.end = chain.next_index;
@@ -560,8 +399,13 @@ impl Walk<'_> {
             self.bodies_go_on_at(header.first_body);
         }
         let is_batch = what == Logged::Batch;
+        while self.unproven.front().is_some_and(|(index, _)| *index < header.durable_end) {
+            self.unproven.pop_front();
+        }
         if header.kind.is_entry() {
+            self.unproven.push_back((header.index, offset));
             let last = self.last();
+            last.entries_end = offset + header.frame_bytes();
             last.entries += 1;
             last.bodies += u64::from(header.bodies);
         }
@@ -697,12 +541,5 @@ impl Walk<'_> {
             is_replayed: true,
         });
         self.survey.end = known.end;
-    }
-}
-
-impl Survey {
-    /// Whether all that a start needs is there, as far as the log itself can tell.
-    pub fn is_whole(&self) -> bool {
-        self.losses.is_empty()
     }
 }

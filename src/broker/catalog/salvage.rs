@@ -1,5 +1,7 @@
 //! A catalog made of a log that has lost something, and what such a log says, for people.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use prost::Message;
 
@@ -7,6 +9,7 @@ use super::catalog::{Catalog, Changed};
 use super::entry::Entry;
 use super::fault::RecordFault;
 use super::record::Records;
+use crate::model::{QueueId, ShardId};
 use crate::routing::{Binding, Destination};
 use crate::storage::{KnownLog, OwnerFault};
 
@@ -103,5 +106,16 @@ impl Catalog {
             self.apply(&Entry::of(record)?, &mut Changed::default());
         }
         Ok(())
+    }
+
+    /// Learns from the shards what its own log has lost: how many there are, their logs, and the highest number of a queue.
+    pub(in crate::broker) fn learn(&mut self, logs: &BTreeMap<ShardId, KnownLog>, highest: QueueId) {
+        if self.durable_shards == 0 {
+            self.durable_shards = logs.len() as u16;
+        }
+        for (shard, log) in logs {
+            self.shard_logs.entry(*shard).or_insert(*log);
+        }
+        self.next_queue = self.next_queue.max(highest.0);
     }
 }

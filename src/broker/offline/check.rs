@@ -12,7 +12,7 @@ use crate::model::{QueueId, ShardId};
 use crate::shard::{Shard, ShardOptions};
 use crate::storage::{
     DataDirectory, DataDirectoryFailure, DirectLog, DirectLogOptions, DirectoryLock, Disk, KnownLog,
-    LockRefused, Machine, OpenFailure, ScratchDisk, ShardLog, Survey, survey, survey_bytes,
+    LockRefused, LogIndex, Machine, OpenFailure, ScratchDisk, ShardLog, Survey, survey, survey_bytes,
 };
 
 /// What a data directory holds.
@@ -154,6 +154,8 @@ pub fn check(
 /// What is known of a data directory after all of it was read.
 pub(super) struct DataCheck {
     pub(super) report: DataReport,
+    pub(super) catalog: Catalog,
+    pub(super) shards: Vec<(ShardId, Option<Shard>)>,
 }
 
 impl DataCheck {
@@ -172,7 +174,7 @@ impl DataCheck {
         let mut reach = |bytes| progress.reach(bytes);
         let mut surveyor = CatalogSurveyor { catalog: Catalog::default(), progress: &mut reach };
         let surveyed = survey(&**disk, &directory, known, &mut surveyor);
-        let catalog = surveyor.catalog;
+        let mut catalog = surveyor.catalog;
         progress.next_log();
         let refused = opens(disk, &directory, known, &mut Catalog::default()).err();
         let (survey_of, refused) = told(surveyed, refused);
@@ -188,10 +190,23 @@ impl DataCheck {
         numbers.sort_unstable();
         numbers.dedup();
         let catalog_is_whole = logs[0].refused.is_none();
+        let mut shards = Vec::new();
+        let mut found = BTreeMap::new();
+        let mut highest = QueueId(0);
         for id in numbers {
-            logs.push(check_shard(disk, path, id, &catalog, catalog_is_whole, &mut progress).0);
+            let (report, shard) = check_shard(disk, path, id, &catalog, catalog_is_whole, &mut progress);
+            if let Some(log) = report.survey.as_ref().and_then(|survey| survey.log_id) {
+                let end = report.survey.as_ref().map(|survey| survey.end).unwrap_or_default();
+                found.insert(id, KnownLog { id: log, end });
+            }
+            highest = highest.max(report.queues.last().map_or(QueueId(0), |queue| queue.id));
+            logs.push(report);
+            shards.push((id, shard));
         }
-        Self { report: DataReport { path: path.to_path_buf(), logs } }
+        if !catalog_is_whole {
+            catalog.learn(&found, highest);
+        }
+        Self { report: DataReport { path: path.to_path_buf(), logs }, catalog, shards }
     }
 }
 
@@ -254,23 +269,26 @@ fn survey_shard(
     progress: &mut Progress<'_>,
 ) -> (LogReport, Option<Shard>) {
     let mut reach = |bytes| progress.reach(bytes);
-    let mut surveyor = ShardSurveyor { shard: new_shard(id), progress: &mut reach };
+    let mut surveyor = ShardSurveyor { shard: new_shard(id), last: LogIndex(0), progress: &mut reach };
     let surveyed = survey(&**disk, directory, known, &mut surveyor);
     let mut shard = surveyor.shard;
     progress.next_log();
     let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let refused = |failure| {
+        let (name, queues, given_up) = (name.clone(), Vec::new(), Vec::new());
+        (LogReport { name, survey: None, refused: Some(failure), queues, given_up }, None)
+    };
     let survey = match surveyed {
         Ok(survey) => survey,
-        Err(failure) => {
-            let (queues, given_up) = (Vec::new(), Vec::new());
-            return (LogReport { name, survey: None, refused: Some(failure), queues, given_up }, None);
-        }
+        Err(failure) => return refused(failure),
     };
     let mut lost: BTreeMap<QueueId, u64> = BTreeMap::new();
     for loss in &survey.losses {
-        for (queue, messages) in shard.give_up(loss.bodies.clone()) {
-            *lost.entry(queue).or_default() += messages;
-        }
+        let given_up = match shard.give_up(loss.bodies.clone(), loss.entries.clone()) {
+            Ok(given_up) => given_up,
+            Err(why) => return refused(OpenFailure::Replay { index: survey.end, why }),
+        };
+        given_up.into_iter().for_each(|(queue, messages)| *lost.entry(queue).or_default() += messages);
     }
     let held = shard.held();
     let queues = held.iter().map(|held| HeldQueue { id: held.queue, name: None, messages: held.messages });

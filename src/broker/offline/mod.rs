@@ -5,7 +5,9 @@
 
 mod check;
 mod dump;
+mod repair;
 mod surveyors;
 
 pub use check::{CheckFailure, DataReport, GivenUp, HeldQueue, LogReport, check};
 pub use dump::{DumpFailure, LoggedBatch, dump};
+pub use repair::{Repair, RepairFailure, plan_repair};

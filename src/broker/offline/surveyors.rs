@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::broker::catalog::Catalog;
 use crate::shard::Shard;
-use crate::storage::{Machine, OwnerFault, SurveyedFrame, Surveyor};
+use crate::storage::{LogIndex, Machine, OwnerFault, SurveyedFrame, Surveyor};
 
 /// The catalog.
 pub(super) struct CatalogSurveyor<'a> {
@@ -33,6 +33,8 @@ impl Surveyor for CatalogSurveyor<'_> {
 /// A shard.
 pub(super) struct ShardSurveyor<'a> {
     pub(super) shard: Shard,
+    /// The last entry that it knows; what follows from a checkpoint is not known to follow.
+    pub(super) last: LogIndex,
     /// Hears how many bytes of the log were read.
     pub(super) progress: &'a mut dyn FnMut(u64),
 }
@@ -43,7 +45,15 @@ impl Surveyor for ShardSurveyor<'_> {
     }
 
     fn frame(&mut self, frame: &SurveyedFrame<'_>) -> Result<(), OwnerFault> {
-        if frame.is_replayed { self.shard.salvage(&frame.batch) } else { Ok(()) }
+        if !frame.is_replayed {
+            return Ok(());
+        }
+        let index = frame.batch.index;
+        if index != self.last.next() {
+            self.shard.note_gap();
+        }
+        self.last = index;
+        self.shard.salvage(&frame.batch)
     }
 
     fn progress(&mut self, bytes: u64) {

@@ -3,6 +3,7 @@
 mod check;
 mod dump;
 mod progress;
+mod repair;
 mod words;
 
 use clap::{Args, Subcommand};
@@ -26,11 +27,16 @@ enum What {
     ///
     /// Changes no byte.
     Dump(dump::Arguments),
+    /// Make a data directory that lost something one that a broker opens
+    ///
+    /// Tells exactly what is given up, and asks. No file is removed.
+    Repair(repair::Arguments),
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.what {
         What::Check(arguments) => check::run(arguments),
         What::Dump(arguments) => dump::run(arguments),
+        What::Repair(arguments) => repair::run(arguments),
     }
 }

@@ -175,3 +175,123 @@ fn a_dump_tells_what_each_entry_records() {
     run(leveret(&["log", "dump", broker.data().to_str().unwrap()])).fails(2, &["shard-0", "one log"]);
     assert_eq!(files(&broker.data()), before);
 }
+
+/// Repairs, after looking at what a dry run says; gives back the report.
+fn repair(broker: &Broker) -> Value {
+    let data = broker.data();
+    let before = files(&data);
+    let dry = run(leveret(&["log", "repair", data.to_str().unwrap(), "--dry-run", "--json"])).json();
+    assert_eq!(files(&data), before, "a dry run changes nothing");
+    let done = run(leveret(&["log", "repair", data.to_str().unwrap(), "--yes", "--json"])).json();
+    assert_eq!((&dry["repaired"], &dry["before"]), (&done["repaired"], &done["before"]));
+    let after = files(&data);
+    for (path, content) in before.iter().filter(|(path, _)| !path.ends_with("LOCK")) {
+        let kept = after.values().any(|kept| kept == content);
+        assert!(kept, "{} is neither there nor put aside", path.display());
+    }
+    assert_eq!(check(&data).0, 0);
+    done
+}
+
+#[test]
+fn a_shard_with_a_rotten_batch_is_repaired_without_it_and_with_what_is_behind() {
+    let mut broker = Broker::start_with(&["--shards", "1"]);
+    broker.queue_of("orders", &["first"]);
+    broker.queue_of("orders", &["rot begins here", "and not here"]);
+    broker.queue_of("orders", &["behind it", "and more"]);
+    broker.kill();
+    damage(&broker, "shard-0", "rot begins here");
+    broker.refuses_to_start(&["is damaged at byte"]);
+    run(leveret(&["log", "repair", broker.data().to_str().unwrap()])).fails(2, &["--dry-run", "--yes"]);
+    let report = repair(&broker);
+    assert_eq!(report["repaired"], serde_json::json!(["shard-0"]));
+    broker.restart();
+    assert_eq!(
+        broker.run(&["consume", "orders", "--raw", "--count", "3"]).ok(),
+        "first\nbehind it\nand more\n"
+    );
+    broker.queue_of("orders", &["new"]);
+    broker.kill_and_restart();
+    assert_eq!(broker.run(&["consume", "orders", "--raw", "--count", "1"]).ok(), "new\n");
+}
+
+#[test]
+fn messages_that_no_longer_can_be_read_go_and_their_neighbours_stay() {
+    let mut broker = Broker::start_with(&["--shards", "1"]);
+    broker.queue_of("orders", &["first"]);
+    broker.queue_of("orders", &["rot begins here"]);
+    broker.queue_of("orders", &["behind it"]);
+    broker.stop();
+    damage(&broker, "shard-0", "rot begins here");
+    let report = repair(&broker);
+    assert_eq!(report["before"]["logs"][1]["lost"][0]["messages"], 1);
+    broker.restart();
+    assert_eq!(broker.run(&["consume", "orders", "--raw", "--count", "2"]).ok(), "first\nbehind it\n");
+}
+
+#[test]
+fn a_damaged_header_of_a_batch_or_a_segment_costs_what_is_under_it_alone() {
+    for (at, kept) in [("frame", "first\nbehind it\n"), ("segment", "")] {
+        let mut broker = Broker::start_with(&["--shards", "1"]);
+        broker.queue_of("orders", &["first"]);
+        broker.queue_of("orders", &["rot begins here"]);
+        broker.queue_of("orders", &["behind it"]);
+        broker.stop();
+        let log = broker.data().join("shard-0/00000000000000000000.log");
+        let mut content = std::fs::read(&log).unwrap();
+        let body = content.windows(4).position(|bytes| bytes == b"rot ").unwrap();
+        let frame = content[..body].windows(4).rposition(|bytes| bytes == b"LVTF").unwrap();
+        content[if at == "frame" { frame + 40 } else { 20 }] ^= 1;
+        std::fs::write(log, content).unwrap();
+        let report = repair(&broker);
+        assert_eq!(report["put_aside"].as_array().unwrap().len(), usize::from(at == "segment"), "{report}");
+        broker.restart();
+        let count = kept.lines().count() as u64;
+        assert_eq!(broker.messages("orders"), (count, 0), "{at}");
+        if count > 0 {
+            let count = count.to_string();
+            assert_eq!(broker.run(&["consume", "orders", "--raw", "--count", &count]).ok(), kept);
+        }
+        broker.queue_of("orders", &["new"]);
+        broker.kill_and_restart();
+        assert_eq!(broker.messages("orders"), (1, 0));
+    }
+}
+
+#[test]
+fn a_catalog_that_lost_a_batch_is_repaired_and_numbers_no_queue_twice() {
+    let mut broker = Broker::start_with(&["--shards", "1"]);
+    broker.queue_of("stays", &["first"]);
+    broker.queue_of("goes", &["second"]);
+    broker.queue_of("late", &["third"]);
+    broker.kill();
+    damage(&broker, "catalog", "goes");
+    broker.refuses_to_start(&["the catalog cannot be recovered"]);
+    repair(&broker);
+    broker.restart();
+    assert_eq!(broker.messages("stays"), (1, 0));
+    assert_eq!(broker.messages("late"), (1, 0));
+    broker.run(&["get", "goes"]).fails(1, &["goes"]);
+    broker.queue_of("goes", &["anew"]);
+    assert_eq!(broker.messages("goes"), (1, 0));
+}
+
+#[test]
+fn what_is_sound_is_not_repaired_and_what_is_no_damage_is_refused() {
+    let mut broker = Broker::start_with(&["--shards", "2"]);
+    broker.queue_of("orders", &["first"]);
+    broker.stop();
+    let data = broker.data();
+    let before = files(&data);
+    let told = run(leveret(&["log", "repair", data.to_str().unwrap(), "--yes"])).ok();
+    assert!(told.contains("nothing is to be repaired"), "{told}");
+    let locks = |all: BTreeMap<PathBuf, Vec<u8>>| {
+        all.into_iter().filter(|(path, _)| !path.ends_with("LOCK")).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(locks(files(&data)), locks(before));
+    std::fs::rename(data.join("shard-0"), data.join("away")).unwrap();
+    std::fs::rename(data.join("shard-1"), data.join("shard-0")).unwrap();
+    std::fs::rename(data.join("away"), data.join("shard-1")).unwrap();
+    run(leveret(&["log", "repair", data.to_str().unwrap(), "--yes"]))
+        .fails(1, &["exchanged", "nothing was changed"]);
+}
