@@ -112,6 +112,10 @@ enum Command {
     Completions(shell::CompletionsArguments),
     /// Print the manual page, or write those of all commands
     Man(shell::ManArguments),
+    /// Copy a data directory, while a broker runs on it or not
+    Backup(log_files::BackupArguments),
+    /// Make a data directory of a backup
+    Restore(log_files::RestoreArguments),
     /// Look into the files of a broker that does not run
     Log(log_files::Arguments),
     /// Show the broker's configuration, or an example of one
@@ -182,6 +186,8 @@ impl Command {
             | Self::Simulate(_)
             | Self::Config(_)
             | Self::Log(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
             | Self::Completions(_)
             | Self::Man(_) => {
                 return None;
@@ -212,6 +218,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(arguments) => status::run(&arguments),
         Command::Completions(arguments) => shell::completions(&arguments, Arguments::command()),
         Command::Man(arguments) => shell::man(&arguments, Arguments::command()),
+        Command::Backup(arguments) => log_files::backup(&arguments),
+        Command::Restore(arguments) => log_files::restore(&arguments),
         Command::Log(arguments) => log_files::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
     }

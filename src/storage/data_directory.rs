@@ -73,6 +73,14 @@ impl DataDirectory {
         read_mark(disk, path)
     }
 
+    /// Makes a data directory of a folder that holds the logs of one already, with what is known of the catalog's.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn mark(disk: &dyn Disk, path: &Path, catalog: Option<KnownLog>) -> Result<(), DataDirectoryFailure> {
+        Ok(write_mark(disk, path, catalog)?)
+    }
+
     /// What was noted about the catalog's log; `None` if there never was one, or only under a version that did not note it.
     pub fn catalog(&self) -> Option<KnownLog> {
         self.catalog

@@ -16,6 +16,7 @@ mod batch;
 mod bodies_end;
 mod body_reader;
 mod checkpoint;
+mod copy;
 mod data_directory;
 mod direct_log;
 mod disk;
@@ -45,6 +46,7 @@ mod writer;
 
 pub use batch::{Batch, RecoveredBatch};
 pub use checkpoint::{CHECKPOINT_VERSION, CheckpointFault, STATE_BYTES_MAX};
+pub use copy::LogCopy;
 pub use data_directory::{DataDirectory, DataDirectoryFailure};
 pub use direct_log::{DirectLog, DirectLogOptions};
 pub use disk::{Access, DirectoryEntry, Disk, DiskFile, DiskRoom, LockAttempt, PIECES_MAX, RealDisk};

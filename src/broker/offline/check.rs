@@ -225,7 +225,7 @@ pub(super) fn shard_directory(path: &Path, shard: ShardId) -> PathBuf {
 }
 
 /// The shards that have a folder.
-fn shard_numbers(disk: &dyn Disk, path: &Path) -> Vec<ShardId> {
+pub(super) fn shard_numbers(disk: &dyn Disk, path: &Path) -> Vec<ShardId> {
     let entries = disk.list(path).unwrap_or_default();
     let numbers = entries.iter().filter(|entry| !entry.is_file).filter_map(|entry| {
         entry.name.to_str()?.strip_prefix(SHARD_DIRECTORY_PREFIX)?.parse().ok().map(ShardId)

@@ -1,5 +1,6 @@
 //! `leveret log`: what is in the files of a broker that does not run.
 
+mod backup;
 mod check;
 mod dump;
 mod progress;
@@ -9,6 +10,7 @@ mod words;
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
+pub(super) use backup::{BackupArguments, RestoreArguments, backup, restore};
 
 /// What was typed after `log`.
 #[derive(Debug, Args)]

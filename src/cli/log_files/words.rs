@@ -179,6 +179,11 @@ fn print_details(log: &LogReport) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How many of something.
+pub(crate) fn counted(count: u64, of: &str) -> String {
+    if count == 1 { format!("1 {of}") } else { format!("{count} {of}s") }
+}
+
 pub(crate) fn queue_in_words(number: u64, name: &Option<(String, String)>) -> String {
     match name {
         Some((vhost, name)) => format!("queue '{name}' in vhost '{vhost}'"),
