@@ -143,6 +143,7 @@ impl BodyReader {
             gaps_to: None,
         };
         let mut places = Places::default();
+        let mut is_behind_damage = false;
         while place.offset < segment.end {
             let window = Window::read(&*file, &place)?;
             loop {
@@ -154,23 +155,19 @@ impl BodyReader {
                         let mut scan =
                             Scan::new(Arc::clone(&file), &segment.path).map_err(ReadFailure::Disk)?;
                         let behind = scan.next_header(place.offset + 8, place.salt, LogIndex(0));
-                        place.offset = match behind.map_err(ReadFailure::Disk)? {
-                            Some((offset, header)) if header.kind.is_entry() => {
-                                places.note_behind_damage(
-                                    header.index.0.saturating_sub(segment.first_index.0),
-                                    offset,
-                                );
-                                offset
-                            }
-                            Some((offset, _)) => offset,
-                            None => segment.end,
-                        };
+                        place.offset =
+                            behind.map_err(ReadFailure::Disk)?.map_or(segment.end, |(offset, _)| offset);
+                        is_behind_damage = true;
                         break;
                     }
                     Err(failure) => return Err(failure),
                 };
                 if header.kind.is_entry() {
-                    places.note(header.index.0.saturating_sub(segment.first_index.0), place.offset);
+                    let index = header.index.0.saturating_sub(segment.first_index.0);
+                    match std::mem::take(&mut is_behind_damage) {
+                        true => places.note_behind_damage(index, place.offset),
+                        false => places.note(index, place.offset),
+                    }
                 }
                 place.offset += header.frame_bytes();
             }
