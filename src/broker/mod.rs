@@ -10,6 +10,7 @@ mod close_failure;
 mod hand_over;
 mod inspect;
 mod login;
+pub mod offline;
 mod open;
 mod platform;
 mod session;
@@ -26,7 +27,7 @@ pub use crate::shard::{
     Settlement, TagRange, Workers,
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
-pub use catalog::{DeclaredQueue, QueueDeclaration, UserChange};
+pub use catalog::{DeclaredQueue, LoggedChange, QueueDeclaration, UserChange};
 pub use close_failure::CloseFailure;
 pub use hand_over::Place;
 pub use inspect::{ConsumerListing, Page, QueueListing};

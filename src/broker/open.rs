@@ -28,7 +28,7 @@ use crate::storage::{
 /// Successful logins that are remembered.
 const LOGINS_MAX: usize = 10_000;
 /// Beginning of the names of the shards' folders in the data directory.
-const SHARD_DIRECTORY_PREFIX: &str = "shard-";
+pub(super) const SHARD_DIRECTORY_PREFIX: &str = "shard-";
 /// Room that each durable shard's log keeps for when the disk is full: what is on its way then, and settlements.
 const SHARD_RESERVE_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -317,7 +317,7 @@ fn tell(log: &str, told: &[String]) {
     told.iter().for_each(|what| tracing::warn!(log, "{what}"));
 }
 
-fn queues_on(catalog: &Catalog, shard: ShardId) -> Vec<(QueueId, QueueOptions)> {
+pub(super) fn queues_on(catalog: &Catalog, shard: ShardId) -> Vec<(QueueId, QueueOptions)> {
     let queues = catalog.vhosts.values().flat_map(|vhost| vhost.queues.values());
     queues
         .filter(|queue| queue.shard == shard)

@@ -1,8 +1,8 @@
 //! The `leveret` command: what was typed, what it means, run.
 //!
 //! Owns the names of commands and flags, what they print, and exit statuses: 0 if all that was asked was done, 2 if what
-//! was typed makes no sense, 1 otherwise. Must never know how a broker works inside: every command but `serve` is a
-//! client like any other, over [`crate::client`]. Start reading at `Command`, then pick the file of a command: its
+//! was typed makes no sense, 1 otherwise. Must never know how a broker works inside: every command but `serve`, and `log`,
+//! which looks at what a broker left, is a client like any other, over [`crate::client`]. Start reading at `Command`, then pick the file of a command: its
 //! arguments stand at the top, what it does below.
 
 mod bind;
@@ -22,6 +22,7 @@ mod interrupt;
 mod line_reader;
 mod list;
 mod log;
+mod log_files;
 mod message_output;
 mod number;
 mod open_files;
@@ -111,6 +112,12 @@ enum Command {
     Completions(shell::CompletionsArguments),
     /// Print the manual page, or write those of all commands
     Man(shell::ManArguments),
+    /// Copy a data directory, while a broker runs on it or not
+    Backup(log_files::BackupArguments),
+    /// Make a data directory of a backup
+    Restore(log_files::RestoreArguments),
+    /// Look into the files of a broker that does not run
+    Log(log_files::Arguments),
     /// Show the broker's configuration, or an example of one
     Config(config::Arguments),
 }
@@ -175,7 +182,14 @@ impl Command {
             Self::Perf(arguments) => &mut arguments.target,
             Self::Ping(arguments) => &mut arguments.target,
             Self::Status(arguments) => &mut arguments.target,
-            Self::Serve(_) | Self::Simulate(_) | Self::Config(_) | Self::Completions(_) | Self::Man(_) => {
+            Self::Serve(_)
+            | Self::Simulate(_)
+            | Self::Config(_)
+            | Self::Log(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Completions(_)
+            | Self::Man(_) => {
                 return None;
             }
         })
@@ -204,6 +218,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(arguments) => status::run(&arguments),
         Command::Completions(arguments) => shell::completions(&arguments, Arguments::command()),
         Command::Man(arguments) => shell::man(&arguments, Arguments::command()),
+        Command::Backup(arguments) => log_files::backup(&arguments),
+        Command::Restore(arguments) => log_files::restore(&arguments),
+        Command::Log(arguments) => log_files::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
     }
 }

@@ -8,18 +8,29 @@ use super::apply::Part;
 use super::batch::BatchBuilder;
 use super::fault::BatchFault;
 use super::housekeeping::{Housekeeping, check_needed};
-use super::operation::{self, Operation};
+use super::operation::{self, KeptRun, Operation};
 use super::read_back::{origin, publish_end};
 use super::shard::Shard;
 use super::slot::Slot;
 use crate::message::message_ends;
 use crate::model::{BodySequence, Durability, QueueId};
-use crate::queue::{Effect, Queue, QueueCommand, QueueOptions, SEQUENCE_MAX, SequenceRun};
+use crate::queue::{
+    CountRun, Effect, Queue, QueueCommand, QueueOptions, SEQUENCE_MAX, SequenceRun, SequenceRuns,
+};
 use crate::storage::{LogIndex, OpenFailure, RecoveredBatch, ShardLog};
 
 impl Shard {
     /// Applies one recovered batch, or says what is wrong with it; then the shard must not be used.
     pub(super) fn replay_batch(&mut self, batch: &RecoveredBatch) -> Result<(), BatchFault> {
+        self.replay_batch_with(batch, Before::Whole)
+    }
+
+    /// As [`replay_batch`](Self::replay_batch), of a log in which entries before this one may be missing.
+    pub(super) fn replay_batch_with(
+        &mut self,
+        batch: &RecoveredBatch,
+        before: Before,
+    ) -> Result<(), BatchFault> {
         let (messages, mut operations) = operation::split_payload(&batch.payload)?;
         let mut sequence = self.batch.next_body().0;
         if batch.bodies > 0 {
@@ -47,6 +58,10 @@ impl Shard {
                     offset = end;
                 }
                 Operation::Queue { queue, command } => {
+                    let command = match before {
+                        Before::Whole => command,
+                        Before::MayLack => known_part(command, sequence),
+                    };
                     check_sequences(&command, sequence)?;
                     self.expect_queue(queue);
                     self.apply_command(queue, &command);
@@ -54,6 +69,15 @@ impl Shard {
                 }
                 Operation::Declare { queue, options } => self.apply_declare(queue, options),
                 Operation::Delete { queue } => self.apply_delete(queue),
+                Operation::Kept { exchange, routing_key, bytes, runs } if before == Before::MayLack => {
+                    let end = publish_end(offset, bytes, messages)?;
+                    origin(exchange, routing_key)?;
+                    let ends = message_ends(&messages[offset..end]).ok_or(BatchFault::NoMessages)?;
+                    self.replay_kept(batch, &runs, &ends)?;
+                    offset = end;
+                    // A merge leaves out messages, and the batch says how many there were.
+                    sequence = first + u64::from(batch.bodies);
+                }
                 // Merged segments lie behind every checkpoint, and are not replayed.
                 Operation::Kept { .. } => return Err(BatchFault::LeftFromMerge),
             }
@@ -63,6 +87,27 @@ impl Shard {
             return Err(BatchFault::BatchMessages { holds, says });
         }
         self.batch = BatchBuilder::new(true, sequence).follows(batch.recorded_at);
+        Ok(())
+    }
+
+    /// Messages that a merge kept, to the queues that needed them then.
+    fn replay_kept(
+        &mut self,
+        batch: &RecoveredBatch,
+        runs: &[KeptRun],
+        ends: &[u32],
+    ) -> Result<(), BatchFault> {
+        let mut done = 0usize;
+        for run in runs {
+            let first = batch.first_body.0.checked_add(run.first).ok_or(BatchFault::KeptRun)?;
+            let count = usize::try_from(run.count).map_err(|_| BatchFault::KeptRun)?;
+            let here = done.checked_add(count).and_then(|end| ends.get(done..end));
+            let here = here.filter(|here| !here.is_empty()).ok_or(BatchFault::KeptRun)?;
+            let start = if done == 0 { 0 } else { ends[done - 1] };
+            let ends: Vec<u32> = here.iter().map(|end| end - start).collect();
+            self.replay_publish(first, batch.index, &ends, &[(run.count, run.queues.clone())])?;
+            done += count;
+        }
         Ok(())
     }
 
@@ -185,6 +230,39 @@ impl fmt::Display for NeverMade {
 }
 
 impl Error for NeverMade {}
+
+/// What there is of a log before an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Everything.
+    Whole,
+    /// Entries may be missing.
+    MayLack,
+}
+
+/// What of a command is about messages before `next`: others were in entries that are missing.
+fn known_part(command: QueueCommand, next: u64) -> QueueCommand {
+    let known = |run: SequenceRun| {
+        let count = run.count.min(next.saturating_sub(run.first.0));
+        (count > 0).then_some(SequenceRun { count, ..run })
+    };
+    let runs_of = |runs: SequenceRuns| {
+        let mut kept = SequenceRuns::default();
+        runs.runs().iter().filter_map(|run| known(*run)).for_each(|run| kept.push_run(run));
+        kept
+    };
+    match command {
+        QueueCommand::Settle(departure, runs) => QueueCommand::Settle(departure, runs_of(runs)),
+        QueueCommand::Requeue(runs) => QueueCommand::Requeue(runs_of(runs)),
+        QueueCommand::Counts(counts) => QueueCommand::Counts(
+            counts
+                .into_iter()
+                .filter_map(|counts| Some(CountRun { run: known(counts.run)?, ..counts }))
+                .collect(),
+        ),
+        QueueCommand::DeliveryMark(mark) => QueueCommand::DeliveryMark(mark),
+    }
+}
 
 /// What recovery makes a queue before the catalog says more.
 pub(super) const RECOVERED: QueueOptions = QueueOptions { logged: true, auto_delete: false };

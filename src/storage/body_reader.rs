@@ -143,11 +143,31 @@ impl BodyReader {
             gaps_to: None,
         };
         let mut places = Places::default();
+        let mut is_behind_damage = false;
         while place.offset < segment.end {
             let window = Window::read(&*file, &place)?;
-            while let Some((header, _)) = window.header(&place, place.offset)? {
+            loop {
+                let header = match window.header(&place, place.offset) {
+                    Ok(Some((header, _))) => header,
+                    Ok(None) => break,
+                    // Whoever needs what is damaged meets it. Others need what is behind it.
+                    Err(ReadFailure::Damaged { .. }) => {
+                        let mut scan =
+                            Scan::new(Arc::clone(&file), &segment.path).map_err(ReadFailure::Disk)?;
+                        let behind = scan.next_header(place.offset + 8, place.salt, LogIndex(0));
+                        place.offset =
+                            behind.map_err(ReadFailure::Disk)?.map_or(segment.end, |(offset, _)| offset);
+                        is_behind_damage = true;
+                        break;
+                    }
+                    Err(failure) => return Err(failure),
+                };
                 if header.kind.is_entry() {
-                    places.note(header.index.0.saturating_sub(segment.first_index.0), place.offset);
+                    let index = header.index.0.saturating_sub(segment.first_index.0);
+                    match std::mem::take(&mut is_behind_damage) {
+                        true => places.note_behind_damage(index, place.offset),
+                        false => places.note(index, place.offset),
+                    }
                 }
                 place.offset += header.frame_bytes();
             }

@@ -61,6 +61,26 @@ impl DataDirectory {
         Ok(Self { path: path.to_path_buf(), catalog, _lock: lock })
     }
 
+    /// What a data directory notes about the catalog's log, without locking the directory or making one; nothing is changed.
+    ///
+    /// # Errors
+    /// [`DataDirectoryFailure::Unmarked`] if it is none; else as [`open`](Self::open).
+    pub fn look(disk: &dyn Disk, path: &Path) -> Result<Option<KnownLog>, DataDirectoryFailure> {
+        let entries = disk.list(path).map_err(|error| DiskError::new(DiskAction::List, path, &error))?;
+        if !entries.iter().any(|entry| entry.name == FORMAT_FILE) {
+            return Err(DataDirectoryFailure::Unmarked { path: path.to_path_buf() });
+        }
+        read_mark(disk, path)
+    }
+
+    /// Makes a data directory of a folder that holds the logs of one already, with what is known of the catalog's.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn mark(disk: &dyn Disk, path: &Path, catalog: Option<KnownLog>) -> Result<(), DataDirectoryFailure> {
+        Ok(write_mark(disk, path, catalog)?)
+    }
+
     /// What was noted about the catalog's log; `None` if there never was one, or only under a version that did not note it.
     pub fn catalog(&self) -> Option<KnownLog> {
         self.catalog
@@ -178,6 +198,11 @@ pub enum DataDirectoryFailure {
         /// A file or folder in it that is not ours.
         path: PathBuf,
     },
+    /// It is no data directory.
+    Unmarked {
+        /// The folder.
+        path: PathBuf,
+    },
     /// It was written in another format.
     OtherFormat {
         /// The folder.
@@ -211,6 +236,13 @@ impl fmt::Display for DataDirectoryFailure {
                 "the folder is not a data directory of leveret, and not empty: it holds {}. Choose an empty folder",
                 path.display()
             ),
+            Self::Unmarked { path } => {
+                write!(
+                    f,
+                    "{} is not a data directory of leveret: it has no file {FORMAT_FILE}",
+                    path.display()
+                )
+            }
             Self::OtherFormat { path, found, known } if found > known => write!(
                 f,
                 "{} has data format {found}, and this version of leveret knows {known}: it was written by a newer \

@@ -39,6 +39,10 @@ pub trait Disk: Send + Sync {
     /// Takes the lock that the file `path` stands for, creating the file if needed, and writes `owner` into it.
     fn lock(&self, path: &Path, owner: &str) -> io::Result<LockAttempt>;
 
+    /// As [`lock`](Self::lock), and changes no byte: a file that is not there is not made, and then there is nothing to
+    /// take; what is in it stays.
+    fn lock_as_it_is(&self, path: &Path) -> io::Result<LockAttempt>;
+
     /// A number that nobody can guess and that is not used twice.
     fn salt(&self) -> io::Result<u64>;
 
@@ -222,19 +226,27 @@ impl Disk for RealDisk {
             .truncate(false)
             .mode(FILE_MODE)
             .open(path)?;
-        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut holder = Vec::new();
-                file.take(LOCK_OWNER_BYTES_MAX).read_to_end(&mut holder)?;
-                return Ok(LockAttempt::HeldBy(String::from_utf8_lossy(&holder).trim().to_owned()));
-            }
-            Err(error) => return Err(error.into()),
+        if let Some(holder) = holder_unless_taken(&file)? {
+            return Ok(LockAttempt::HeldBy(holder));
         }
         // Over the old name and cut afterwards: that needs no new block, so a full disk does not keep us from starting.
         file.write_all(owner.as_bytes())?;
         file.set_len(owner.len() as u64)?;
         Ok(LockAttempt::Taken(Box::new(file)))
+    }
+
+    fn lock_as_it_is(&self, path: &Path) -> io::Result<LockAttempt> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(LockAttempt::Taken(Box::new(())));
+            }
+            Err(error) => return Err(error),
+        };
+        match holder_unless_taken(&file)? {
+            Some(holder) => Ok(LockAttempt::HeldBy(holder)),
+            None => Ok(LockAttempt::Taken(Box::new(file))),
+        }
     }
 
     fn salt(&self) -> io::Result<u64> {
@@ -262,6 +274,19 @@ const FILE_MODE: u32 = 0o640;
 
 /// A holder's name is short; whatever else the file holds is not worth showing.
 const LOCK_OWNER_BYTES_MAX: u64 = 256;
+
+/// Takes the lock on an open file, or says who has it.
+fn holder_unless_taken(file: &File) -> io::Result<Option<String>> {
+    match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(None),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut holder = Vec::new();
+            file.take(LOCK_OWNER_BYTES_MAX).read_to_end(&mut holder)?;
+            Ok(Some(String::from_utf8_lossy(&holder).trim().to_owned()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
 
 fn write_zeros(mut file: &File, bytes: u64) -> io::Result<()> {
     io::copy(&mut io::repeat(0).take(bytes), &mut file)?;

@@ -32,9 +32,25 @@ impl DirectoryLock {
     /// # Errors
     /// As [`acquire`](Self::acquire).
     pub fn acquire_on(disk: &dyn Disk, directory: &Path) -> Result<Self, LockRefused> {
-        let path = directory.join(LOCK_FILE);
         let owner = format!("pid {}\n", std::process::id());
-        match disk.lock(&path, &owner) {
+        Self::of(directory, |path| disk.lock(path, &owner))
+    }
+
+    /// Locks a directory for somebody who only reads in it: no byte is changed, not even the name of the holder. A
+    /// directory that never was locked has nothing to lock.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_for_reading(disk: &dyn Disk, directory: &Path) -> Result<Self, LockRefused> {
+        Self::of(directory, |path| disk.lock_as_it_is(path))
+    }
+
+    fn of(
+        directory: &Path,
+        lock: impl FnOnce(&Path) -> io::Result<LockAttempt>,
+    ) -> Result<Self, LockRefused> {
+        let path = directory.join(LOCK_FILE);
+        match lock(&path) {
             Ok(LockAttempt::Taken(held)) => Ok(Self { path, _held: held }),
             Ok(LockAttempt::HeldBy(holder)) => Err(LockRefused::Held { path, holder }),
             Err(error) => {

@@ -56,6 +56,7 @@ impl Names {
                 NameOf::UnfinishedCheckpoint | NameOf::UnfinishedMerge if entry.is_file => {
                     names.unfinished_others.push(path);
                 }
+                NameOf::PutAside if entry.is_file => {}
                 NameOf::Nothing
                     if entry.is_file
                         && [LOCK_FILE, RESERVE_FILE, PROBE_FILE].iter().any(|name| entry.name == *name) => {}
@@ -65,6 +66,11 @@ impl Names {
         names.segments.sort_unstable();
         names.checkpoints.sort_unstable();
         Ok(names)
+    }
+
+    /// How many files there are whose writing was interrupted.
+    pub(super) fn unfinished_count(&self) -> usize {
+        self.unfinished.len() + self.unfinished_others.len()
     }
 
     /// Refuses files that are to be removed and yet hold more than the creation of a segment puts into one.

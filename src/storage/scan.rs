@@ -136,6 +136,39 @@ impl<'a> Scan<'a> {
         Ok(aftermath)
     }
 
+    /// Where the next header of this segment is, from `offset` on, that is whole and of an entry from `index` on.
+    pub(super) fn next_header(
+        &mut self,
+        offset: u64,
+        salt: u64,
+        index: LogIndex,
+    ) -> Result<Option<(u64, FrameHeader)>, DiskError> {
+        let mut at = offset.next_multiple_of(8);
+        while at + FRAME_HEADER_BYTES as u64 <= self.bytes {
+            let len = WINDOW_BYTES.min(self.bytes - at);
+            let bytes = self.get(at, len)?;
+            let last = bytes.len() - FRAME_HEADER_BYTES;
+            for start in (0..=last).step_by(8) {
+                let header = bytes[start..start + FRAME_HEADER_BYTES].first_chunk();
+                let Some(Ok((header, _))) = header.map(FrameHeader::decode) else { continue };
+                if header.salt == salt && header.index >= index {
+                    return Ok(Some((at + start as u64, header)));
+                }
+            }
+            at += (last as u64 / 8 + 1) * 8;
+        }
+        Ok(None)
+    }
+
+    /// The header at `offset` and its checksum, if it is whole.
+    pub(super) fn header_at(&mut self, offset: u64) -> Result<Option<(FrameHeader, u32)>, DiskError> {
+        if offset + FRAME_HEADER_BYTES as u64 > self.bytes {
+            return Ok(None);
+        }
+        let bytes = self.get(offset, FRAME_HEADER_BYTES as u64)?.first_chunk();
+        Ok(bytes.and_then(|bytes| FrameHeader::decode(bytes).ok()))
+    }
+
     /// [`Found::End`] if there are only zeros from `offset` on, else the fault.
     fn end_or(&mut self, offset: u64, fault: FrameFault) -> Result<Found, DiskError> {
         let mut at = offset;

@@ -26,6 +26,8 @@ pub const SEGMENT_VERSION: u32 = 1;
 const UNFINISHED: &str = ".new";
 /// A segment that is being made of others.
 const MERGING: &str = ".merging";
+/// A file that a repair has put aside.
+pub(super) const DAMAGED: &str = ".damaged";
 const SEGMENT_ENDING: &str = ".log";
 const CHECKPOINT_ENDING: &str = ".checkpoint";
 
@@ -173,12 +175,17 @@ pub(super) enum NameOf {
     UnfinishedMerge,
     Checkpoint(LogIndex),
     UnfinishedCheckpoint,
+    /// No log looks at it.
+    PutAside,
     Nothing,
 }
 
 impl NameOf {
     pub(super) fn read(name: &OsStr) -> Self {
         let Some(name) = name.to_str() else { return Self::Nothing };
+        if name.ends_with(DAMAGED) {
+            return Self::PutAside;
+        }
         if let Some(name) = name.strip_suffix(MERGING) {
             let is_segment = matches!(Self::read(name.as_ref()), Self::Segment(_));
             return if is_segment { Self::UnfinishedMerge } else { Self::Nothing };

@@ -104,6 +104,13 @@ struct Indexed {
 pub(super) struct Places(Vec<(u32, u32)>);
 
 impl Places {
+    /// Notes where an entry begins that cannot be found by walking on from the one before.
+    pub(super) fn note_behind_damage(&mut self, relative_index: u64, offset: u64) {
+        if self.0.last().is_none_or(|(index, _)| u64::from(*index) < relative_index) {
+            self.0.push((relative_index as u32, (offset / 8) as u32));
+        }
+    }
+
     /// Notes where an entry begins, unless the last one noted is near. Entries come in order.
     pub(super) fn note(&mut self, relative_index: u64, offset: u64) {
         let last = self.0.last().map(|(_, place)| u64::from(*place) * 8);

@@ -152,7 +152,8 @@ pub struct DiskError {
 }
 
 impl DiskError {
-    pub(super) fn new(action: DiskAction, path: &Path, error: &io::Error) -> Self {
+    /// Of a call that failed with `error`.
+    pub fn new(action: DiskAction, path: &Path, error: &io::Error) -> Self {
         Self {
             action,
             path: path.to_path_buf(),

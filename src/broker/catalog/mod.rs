@@ -16,14 +16,17 @@ mod open;
 mod queue_checks;
 mod record;
 mod request;
+mod salvage;
 mod task;
 
 pub(super) use catalog::{Catalog, FIRST_VOLATILE_SHARD, VOLATILE_SHARDS, no_such_vhost};
 pub(super) use checkpoint::CatalogKeeper;
 pub(super) use decide_queues::Surroundings;
 pub(super) use deletion::Sealings;
-pub(super) use open::{Incomplete, NewBroker, open_log};
+pub(super) use open::{CATALOG_DIRECTORY, Incomplete, NewBroker, open_log};
 pub(super) use queue_checks::check_owner;
 pub(super) use request::{Answer, Request};
 pub use request::{DeclaredQueue, QueueDeclaration, UserChange};
+pub use salvage::LoggedChange;
+pub(super) use salvage::logged_changes;
 pub(super) use task::{CatalogCommand, CatalogTask, Stopped};

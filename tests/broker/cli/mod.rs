@@ -10,6 +10,8 @@ mod explain;
 #[cfg(target_os = "linux")]
 mod full_disk;
 mod get;
+mod golden_data;
+mod log_files;
 mod mistakes;
 mod mixed_up;
 mod open_files;

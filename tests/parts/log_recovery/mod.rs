@@ -7,5 +7,6 @@ mod every_crash;
 mod failures;
 mod format;
 mod random_operations;
+mod repair;
 mod support;
 mod writer;

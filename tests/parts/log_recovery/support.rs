@@ -32,6 +32,12 @@ pub(crate) struct Replayed {
     pub(crate) batches: Vec<RecoveredBatch>,
 }
 
+impl Replayed {
+    pub(crate) fn state(&self) -> Option<&Bytes> {
+        self.state.as_ref()
+    }
+}
+
 impl Machine for Replayed {
     fn restore(&mut self, state: Bytes) -> Result<(), OwnerFault> {
         assert!(self.state.is_none() && self.batches.is_empty(), "the state comes once, and first");

@@ -91,6 +91,17 @@ const ARROWS: &[Exception] = &[
     Exception { place: "src/cli/serve.rs", allows: "protocol", reason: "it hands the limits to the server" },
     Exception { place: "src/cli/serve.rs", allows: "server", reason: "it starts the listener" },
     Exception { place: "src/cli/serve.rs", allows: "config", reason: "it reads what the broker is to do" },
+    Exception { place: "src/cli/log_files/", allows: "broker", reason: "it looks into the files of one" },
+    Exception {
+        place: "src/cli/log_files/",
+        allows: "storage",
+        reason: "it tells what was found in the files of a log, and hands in the disk that they are on",
+    },
+    Exception {
+        place: "src/cli/log_files/",
+        allows: "shard",
+        reason: "it tells what the operations of a log are",
+    },
     Exception { place: "src/cli/log.rs", allows: "config", reason: "it starts the log as it is configured" },
     Exception {
         place: "src/cli/did_you_mean.rs",

@@ -93,8 +93,16 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/OPERATIONS.md", "cargo install --locked cargo-deb", Not("it installs a package on the machine")),
     ("docs/OPERATIONS.md", "export LEVERET_PASSWORD", By("docker compose config --quiet")),
     ("docs/OPERATIONS.md", "sudo systemctl status", Not(SERVICE)),
-    ("docs/OPERATIONS.md", "sudo systemctl stop leveret", By("fn a_restored_copy_is_where_the_broker_was")),
-    ("docs/OPERATIONS.md", "sudo systemctl stop leveret", By("fn a_restored_copy_is_where_the_broker_was")),
+    (
+        "docs/OPERATIONS.md",
+        "sudo -u leveret leveret backup",
+        By("fn backups_that_are_made_under_load_hold_what_was_confirmed_and_nothing_that_was_settled"),
+    ),
+    (
+        "docs/OPERATIONS.md",
+        "sudo systemctl stop leveret",
+        By("fn backups_that_are_made_under_load_hold_what_was_confirmed_and_nothing_that_was_settled"),
+    ),
     ("docs/OPERATIONS.md", "sudo systemctl stop leveret", By("fn whoever_has_the_machine_gets_in_again()")),
     ("docs/OPERATIONS.md", "leveret serve --data COPY", By("fn a_restored_copy_is_where_the_broker_was")),
     ("docs/PROTOCOL.md", "mkdir -p generated", By("run_block docs/PROTOCOL.md")),

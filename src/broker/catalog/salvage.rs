@@ -1,0 +1,121 @@
+//! A catalog made of a log that has lost something, and what such a log says, for people.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::catalog::{Catalog, Changed};
+use super::entry::Entry;
+use super::fault::RecordFault;
+use super::record::Records;
+use crate::model::{QueueId, ShardId};
+use crate::routing::{Binding, Destination};
+use crate::storage::{KnownLog, OwnerFault};
+
+/// A change of the catalog as it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedChange {
+    /// What happened, such as `declare queue`.
+    pub what: &'static str,
+    /// The vhost that it was in; empty if in none.
+    pub vhost: String,
+    /// What it happened to; empty if that has no name.
+    pub name: String,
+    /// The rest, as names and values.
+    pub details: Vec<(&'static str, String)>,
+}
+
+/// The changes of a batch of the catalog's log, or of the state in a checkpoint. Hashes of passwords are not among them.
+///
+/// # Errors
+/// What is wrong with it.
+pub(in crate::broker) fn logged_changes(payload: Bytes) -> Result<Vec<LoggedChange>, OwnerFault> {
+    let records = Records::decode(payload).map_err(RecordFault::Malformed)?;
+    let entries = records.records.into_iter().map(Entry::of);
+    let told: Result<Vec<_>, RecordFault> = entries.map(|entry| entry.map(|entry| told(&entry))).collect();
+    Ok(told?)
+}
+
+fn told(entry: &Entry) -> LoggedChange {
+    let change = |what, vhost: &str, name: &str, details| LoggedChange {
+        what,
+        vhost: vhost.to_owned(),
+        name: name.to_owned(),
+        details,
+    };
+    match entry {
+        Entry::PutVhost(name) => change("make vhost", "", name, Vec::new()),
+        Entry::DeleteVhost(name) => change("delete vhost", "", name, Vec::new()),
+        Entry::PutUser(user) => {
+            let vhosts: Vec<&str> = user.vhosts.iter().map(|vhost| &**vhost).collect();
+            let details =
+                vec![("administrator", user.administrator.to_string()), ("vhosts", vhosts.join(", "))];
+            change("put user", "", &user.name, details)
+        }
+        Entry::DeleteUser(name) => change("delete user", "", name, Vec::new()),
+        Entry::PutExchange(vhost, definition) => {
+            let details = vec![
+                ("kind", definition.kind.as_str().to_owned()),
+                ("auto_delete", definition.auto_delete.to_string()),
+                ("internal", definition.internal.to_string()),
+            ];
+            change("declare exchange", vhost, &definition.name, details)
+        }
+        Entry::DeleteExchange { vhost, name, .. } => change("delete exchange", vhost, name, Vec::new()),
+        Entry::PutQueue(vhost, queue) => {
+            let details = vec![
+                ("number", queue.id.to_string()),
+                ("shard", queue.shard.to_string()),
+                ("auto_delete", queue.auto_delete.to_string()),
+            ];
+            change("declare queue", vhost, &queue.name, details)
+        }
+        Entry::DeleteQueue { vhost, name, .. } => change("delete queue", vhost, name, Vec::new()),
+        Entry::Bind { vhost, binding, .. } => change("bind", vhost, &binding.source, of_binding(binding)),
+        Entry::Unbind { vhost, binding, .. } => change("unbind", vhost, &binding.source, of_binding(binding)),
+        Entry::ExchangeUsed(vhost, name) => change("exchange was used", vhost, name, Vec::new()),
+        Entry::BodyBytesMax(bytes) => change("allow bodies", "", "", vec![("bytes", bytes.to_string())]),
+        Entry::Shards(count) => change("shards", "", "", vec![("count", count.to_string())]),
+        Entry::NextQueue(number) => change("queues numbered", "", "", vec![("up_to", number.to_string())]),
+        Entry::ShardLog(shard, KnownLog { id, end }) => {
+            let details =
+                vec![("shard", shard.to_string()), ("id", format!("{id:016x}")), ("end", end.to_string())];
+            change("log of a shard", "", "", details)
+        }
+    }
+}
+
+fn of_binding(binding: &Binding) -> Vec<(&'static str, String)> {
+    let to = match &binding.destination {
+        Destination::Queue(_) => "queue",
+        Destination::Exchange(_) => "exchange",
+    };
+    vec![(to, binding.destination.name().to_owned()), ("key", binding.key.to_string())]
+}
+
+impl Catalog {
+    /// Takes the records of a batch, where batches before it may be missing: what they say about a vhost of which nobody
+    /// told means nothing.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(in crate::broker) fn salvage(&mut self, records: Bytes) -> Result<(), OwnerFault> {
+        let records = Records::decode(records).map_err(RecordFault::Malformed)?;
+        for record in records.records {
+            self.apply(&Entry::of(record)?, &mut Changed::default());
+        }
+        Ok(())
+    }
+
+    /// Learns from the shards what its own log has lost: how many there are, their logs, and the highest number of a queue.
+    pub(in crate::broker) fn learn(&mut self, logs: &BTreeMap<ShardId, KnownLog>, highest: QueueId) {
+        if self.durable_shards == 0 {
+            self.durable_shards = logs.len() as u16;
+        }
+        for (shard, log) in logs {
+            self.shard_logs.entry(*shard).or_insert(*log);
+        }
+        self.next_queue = self.next_queue.max(highest.0);
+    }
+}
