@@ -12,8 +12,11 @@ mod inspect;
 mod login;
 mod open;
 mod platform;
+mod presence;
 mod session;
 mod shortage;
+mod subscribing;
+mod subscription;
 mod vhost;
 
 pub use crate::auth::{Password, parse_plain};
@@ -26,7 +29,7 @@ pub use crate::shard::{
     Settlement, TagRange, Workers,
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
-pub use catalog::{DeclaredQueue, QueueDeclaration, UserChange};
+pub use catalog::{DeclaredQueue, QueueDeclaration, SubscriptionDeclaration, UserChange};
 pub use close_failure::CloseFailure;
 pub use hand_over::Place;
 pub use inspect::{ConsumerListing, Page, QueueListing};
@@ -38,3 +41,5 @@ pub use session::{
     Publish, Returned, Session, SettleRequest, Word,
 };
 pub use shortage::Shortage;
+pub use subscribing::{SubscriberListing, SubscriptionListing};
+pub use subscription::{Sharing, Subscription, SubscriptionBinding};

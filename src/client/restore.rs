@@ -35,6 +35,7 @@ struct Plan {
     exchanges: Vec<pb::DeclareExchange>,
     queues: Vec<(String, pb::DeclareQueue)>,
     bindings: Vec<pb::Binding>,
+    subscriptions: Vec<pb::Subscribe>,
     publishers: Vec<Arc<PublisherShared>>,
 }
 
@@ -64,7 +65,8 @@ pub(super) async fn restore(core: &Arc<Core>, link: &mut Link) -> Result<u64, Co
     for answer in requests.ask(opens.collect()).await? {
         answer.map_err(ConnectError::Refused)?;
     }
-    if !(plan.exchanges.is_empty() && plan.queues.is_empty() && plan.bindings.is_empty()) {
+    let nothing = plan.exchanges.is_empty() && plan.queues.is_empty() && plan.bindings.is_empty();
+    if !(nothing && plan.subscriptions.is_empty()) {
         requests.declare(&plan, &mut restored).await?;
     }
     let opens = plan
@@ -91,6 +93,7 @@ impl Plan {
             exchanges: state.recorded.exchanges().cloned().collect(),
             queues: state.recorded.queues().map(|(name, queue)| (name.to_owned(), queue.clone())).collect(),
             bindings: state.recorded.bindings().cloned().collect(),
+            subscriptions: state.recorded.subscriptions().cloned().collect(),
             publishers: publishers.map(|(_, publisher)| publisher.clone()).collect(),
         }
     }
@@ -144,6 +147,12 @@ impl Requests<'_> {
         let answers = self.ask(asked.collect()).await?;
         for (binding, answer) in bindings.iter().zip(answers) {
             self.note("binding", &format!("{} -> {}", binding.source, binding.destination), answer);
+        }
+        let subscriptions = plan.subscriptions.iter();
+        let asked = subscriptions.map(|one| (channel, pb::frame::Body::Subscribe(one.clone())));
+        let answers = self.ask(asked.collect()).await?;
+        for (subscription, answer) in plan.subscriptions.iter().zip(answers) {
+            self.note("subscription", &subscription.name, answer);
         }
         if plan.channels.is_empty() {
             let close = pb::frame::Body::CloseChannel(pb::CloseChannel {});
