@@ -126,8 +126,9 @@ impl Recorded {
         self.queues.iter().map(|(name, queue)| (name.as_str(), queue))
     }
 
-    pub(super) fn subscriptions(&self) -> impl Iterator<Item = &pb::Subscribe> {
-        self.subscriptions.values()
+    /// Their queues, and what was asked for.
+    pub(super) fn subscriptions(&self) -> impl Iterator<Item = (&str, &pb::Subscribe)> {
+        self.subscriptions.iter().map(|(queue, subscribe)| (queue.as_str(), subscribe))
     }
 
     pub(super) fn bindings(&self) -> impl Iterator<Item = &pb::Binding> {

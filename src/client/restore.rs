@@ -88,12 +88,20 @@ impl Plan {
         let entries = state.channels.iter().filter(|(_, entry)| entry.stage != Stage::Opening);
         let publishers = entries.clone().flat_map(|(_, entry)| entry.publishers.values());
         let publishers = publishers.filter(|(stage, _)| *stage != Stage::Opening);
+        let consumers = entries.clone().flat_map(|(_, entry)| entry.consumers.values());
+        let consumed: HashSet<String> = consumers.map(|(_, consumer)| consumer.queue()).collect();
         Self {
             channels: entries.map(|(&number, _)| number).collect(),
             exchanges: state.recorded.exchanges().cloned().collect(),
             queues: state.recorded.queues().map(|(name, queue)| (name.to_owned(), queue.clone())).collect(),
             bindings: state.recorded.bindings().cloned().collect(),
-            subscriptions: state.recorded.subscriptions().cloned().collect(),
+            // The others are there, or somebody has taken them away.
+            subscriptions: state
+                .recorded
+                .subscriptions()
+                .filter(|(queue, _)| consumed.contains(*queue))
+                .map(|(_, subscribe)| subscribe.clone())
+                .collect(),
             publishers: publishers.map(|(_, publisher)| publisher.clone()).collect(),
         }
     }

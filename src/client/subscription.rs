@@ -208,15 +208,16 @@ pub struct Subscriber {
 impl Channel {
     /// A consumer of a subscription, which is made, or changed to what is said here, when the consumer starts. It outlives the
     /// connection: who comes back under its name gets first what came in the meantime. After a reconnect it is made again if
-    /// it is gone, and left as it is otherwise.
+    /// it is gone, as long as the consumer is there, and left as it is otherwise.
     pub fn subscribe(&self, subscription: Subscription) -> ConsumerBuilder {
         self.consume("").of_subscription(self.clone(), subscription)
     }
 
     /// Makes a subscription, or changes the one there is in one step, without consuming from it: what waits in its queues stays.
+    /// After a reconnect it is made again if it is gone and this connection consumes from it.
     ///
     /// # Cancel safety
-    /// Once it was polled it is carried out, and remembered for a reconnect, though nobody hears of it.
+    /// Once it was polled it is carried out, though nobody hears of it.
     pub async fn declare_subscription(&self, subscription: Subscription) -> Result<Subscribed, RequestError> {
         for binding in &subscription.bindings {
             check_names([&binding.exchange, &binding.routing_key])?;
