@@ -20,7 +20,7 @@ pub(super) struct Presence {
 #[derive(Debug, Clone, Copy)]
 struct Attendance {
     consumers: u32,
-    /// When the last one left, or somebody last said that one would come.
+    /// When the last one left, somebody last said that one would come, or took a single message.
     left: Timestamp,
     /// Until then somebody is expected, and it does not expire.
     expected_until: Timestamp,
@@ -38,6 +38,11 @@ impl Presence {
             attendance.expected_until = Timestamp(0);
         });
         Attending { presence: Arc::clone(self), queue }
+    }
+
+    /// Somebody takes a single message: until now it was not forgotten.
+    pub(super) fn note_use(&self, queue: QueueId) {
+        self.change(queue, |_| ());
     }
 
     /// A consumer is about to come.
@@ -140,6 +145,9 @@ mod tests {
         assert!(presence.is_expired(queue, 50), "nobody came");
         at(900);
         assert!(!presence.is_expired(queue, 50), "a clock that goes back expires nothing");
+        at(20_000);
+        presence.note_use(queue);
+        assert!(!presence.is_expired(queue, 50), "a single message was taken");
         presence.retain(&BTreeSet::new());
         assert_eq!(presence.dark_since(queue), Some(Timestamp(100)));
     }

@@ -1,5 +1,6 @@
 //! A durable named subscription: what it listens to, and the queues that hold it for those who take part.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -55,10 +56,23 @@ impl SubscriptionBinding {
     }
 }
 
+impl SubscriptionBinding {
+    /// Their order: exchange, key, arguments, which are equal as those of bindings are.
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
+        let of_keys = self.exchange.cmp(&other.exchange).then_with(|| self.key.cmp(&other.key));
+        of_keys.then_with(|| match self.arguments.is_empty() && other.arguments.is_empty() {
+            true => Ordering::Equal,
+            false => {
+                let nowhere = QueueName::default();
+                self.to_queue(&nowhere).compare(&other.to_queue(&nowhere))
+            }
+        })
+    }
+}
+
 impl PartialEq for SubscriptionBinding {
     fn eq(&self, other: &Self) -> bool {
-        let nowhere = QueueName::default();
-        self.to_queue(&nowhere) == other.to_queue(&nowhere)
+        self.compare(other).is_eq()
     }
 }
 
@@ -69,7 +83,7 @@ pub struct Subscription {
     pub name: SubscriptionName,
     /// Who gets what.
     pub sharing: Sharing,
-    /// What it listens to; exactly the bindings of each of its queues.
+    /// What it listens to, in order; exactly the bindings of each of its queues.
     pub bindings: Vec<SubscriptionBinding>,
     /// Milliseconds without a consumer after which a queue of it goes; 0: never.
     pub expires_after_ms: u64,
@@ -85,7 +99,10 @@ impl Subscription {
         if self.bindings == other.bindings {
             return Vec::new();
         }
-        self.bindings.iter().filter(|binding| !other.bindings.contains(binding)).collect()
+        let is_beyond = |binding: &&SubscriptionBinding| {
+            other.bindings.binary_search_by(|there| there.compare(binding)).is_err()
+        };
+        self.bindings.iter().filter(is_beyond).collect()
     }
 }
 

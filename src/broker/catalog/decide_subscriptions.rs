@@ -19,6 +19,8 @@ const NAME_BYTES_MAX: usize = 120;
 const BINDINGS_MAX: usize = 1_000;
 /// Members of a subscription.
 const MEMBERS_MAX: usize = 10_000;
+/// Bindings of all its queues together.
+const BOUND_MAX: usize = 100_000;
 /// Annotations of a subscription.
 const ANNOTATIONS_MAX: usize = 64;
 
@@ -56,6 +58,10 @@ impl Catalog {
                 joined.insert(member.clone(), Arc::new(definition));
             }
         }
+        let bound = next.bindings.len() * (next.members.len() + joined.len());
+        if bound > BOUND_MAX {
+            return Err(too_many("bindings of its queues together", BOUND_MAX, bound, &next.name));
+        }
         let is_as_it_was = current.is_some_and(|current| **current == next);
         if is_as_it_was && joined.is_empty() {
             return Ok((Vec::new(), queue));
@@ -66,6 +72,9 @@ impl Catalog {
         let entry = Entry::PutSubscription(vhost.clone(), Arc::clone(&next));
         let entries = with_unused(vhost, &state.table, entry, |table| {
             let queues: Vec<&QueueName> = members.values().map(|queue| &queue.name).collect();
+            if gone.is_empty() {
+                return None;
+            }
             // First what is new: an exchange that goes with its last binding stays if only the pattern changes.
             for queue in &queues {
                 for binding in &next.bindings {
@@ -182,21 +191,13 @@ fn new_subscription(wanted: &SubscriptionDeclaration, vhost: &VhostName) -> Resu
 /// What was asked for, where it was.
 fn change(next: &mut Subscription, wanted: &SubscriptionDeclaration) -> Result<(), Refusal> {
     if !wanted.bindings.is_empty() {
-        let mut bindings: Vec<SubscriptionBinding> = Vec::new();
-        for binding in &wanted.bindings {
-            if !bindings.contains(binding) {
-                bindings.push(binding.clone());
-            }
-            if bindings.len() > BINDINGS_MAX {
-                return Err(too_many("bindings", BINDINGS_MAX, wanted.bindings.len(), &next.name));
-            }
+        let mut bindings = wanted.bindings.clone();
+        bindings.sort_by(SubscriptionBinding::compare);
+        bindings.dedup();
+        if bindings.len() > BINDINGS_MAX {
+            return Err(too_many("bindings", BINDINGS_MAX, bindings.len(), &next.name));
         }
-        // Said in another order it is the same.
-        let is_same = bindings.len() == next.bindings.len()
-            && bindings.iter().all(|binding| next.bindings.contains(binding));
-        if !is_same {
-            next.bindings = bindings;
-        }
+        next.bindings = bindings;
     }
     next.expires_after_ms = wanted.expires_after_ms.unwrap_or(next.expires_after_ms);
     for (key, value) in &wanted.annotations {
@@ -388,6 +389,27 @@ mod tests {
             let queues: Vec<&str> = state.queues.keys().map(|name| &**name).collect();
             format!("{} {}", queues.join(" "), state.table.bindings_count())
         }
+    }
+
+    #[test]
+    fn many_bindings_of_many_members_are_bounded() {
+        let mut world = World::new();
+        world.exchange("news", false);
+        let keys: Vec<String> = (0..BINDINGS_MAX).map(|key| key.to_string()).collect();
+        let bindings: Vec<(&str, &str)> = keys.iter().map(|key| ("news", key.as_str())).collect();
+        let mut decide = |member: &str| {
+            let wanted = wanted("app", member, &bindings);
+            let decided = world.live.decide_subscribe(&Surroundings::default(), &world.vhost, &wanted);
+            let (entries, _) = decided?;
+            entries.iter().for_each(|entry| world.live.apply(entry, &mut Changed::default()));
+            Ok::<_, Refusal>(())
+        };
+        for member in 0..BOUND_MAX / BINDINGS_MAX {
+            decide(&member.to_string()).unwrap();
+        }
+        let refusal = decide("one more").unwrap_err();
+        assert_eq!(refusal.expected, "100000 at most");
+        assert_eq!(world.shape().split(' ').next_back(), Some("100000"));
     }
 
     fn wanted(name: &str, member: &str, bindings: &[(&str, &str)]) -> SubscriptionDeclaration {
