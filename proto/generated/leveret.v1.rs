@@ -115,6 +115,166 @@ pub struct Decimal {
     #[prost(sint64, tag = "2")]
     pub value: i64,
 }
+/// What a subscription listens to. All fields together are its identity.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubscriptionBinding {
+    /// Name of a durable exchange.
+    #[prost(string, tag = "1")]
+    pub exchange: ::prost::alloc::string::String,
+    /// Binding key. At most 255 bytes.
+    #[prost(string, tag = "2")]
+    pub routing_key: ::prost::alloc::string::String,
+    /// For headers exchanges: what to match, and "x-match".
+    #[prost(message, optional, tag = "3")]
+    pub arguments: ::core::option::Option<FieldTable>,
+}
+/// Makes a subscription, or changes the one that is there, in one step: what waits in its queues stays. Answered by
+/// Subscribed; then Consume from the queue that it names. At most 65,536 bytes, encoded.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Subscribe {
+    /// 1 to 120 bytes, without ":" and control characters.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// That of a subscription that is there cannot be changed (406).
+    #[prost(enumeration = "Sharing", tag = "2")]
+    pub sharing: i32,
+    /// Who joins, as `name`, if every member has its own queue. "": nobody joins, and no queue is made; of a shared
+    /// subscription always "".
+    #[prost(string, tag = "3")]
+    pub member: ::prost::alloc::string::String,
+    /// All that it is to listen to, 1,000 at most. Empty: what it listens to already (404 if there is no such subscription).
+    #[prost(message, repeated, tag = "4")]
+    pub bindings: ::prost::alloc::vec::Vec<SubscriptionBinding>,
+    /// Milliseconds without a consumer after which a queue of it goes, and the subscription with its last queue. Absent: as
+    /// it is; 0: never, as of a new one.
+    #[prost(uint64, optional, tag = "5")]
+    pub expires_after_ms: ::core::option::Option<u64>,
+    /// Notes for people and programs, at most 64 in all; those given are set, "" takes one away, the others stay.
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub annotations: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    /// If it is there, it stays as it is, and only the member joins: for clients that come back.
+    #[prost(bool, tag = "7")]
+    pub keep: bool,
+}
+/// The subscription is there.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Subscribed {
+    /// The queue to consume from; "" if nobody has joined.
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// Ready messages in it.
+    #[prost(uint64, tag = "2")]
+    pub message_count: u64,
+}
+/// Deletes a subscription with its queues and what waits in them; or one member with its queue. Answered by MessageCount,
+/// also if there is none.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unsubscribe {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// "": all of it.
+    #[prost(string, tag = "2")]
+    pub member: ::prost::alloc::string::String,
+}
+/// A subscription and one of its queues; one that has none yet has one entry, too.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubscriptionEntry {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(enumeration = "Sharing", tag = "2")]
+    pub sharing: i32,
+    #[prost(message, repeated, tag = "3")]
+    pub bindings: ::prost::alloc::vec::Vec<SubscriptionBinding>,
+    /// 0: never.
+    #[prost(uint64, tag = "4")]
+    pub expires_after_ms: u64,
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub annotations: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    /// Whose queue it is; "" if it is shared.
+    #[prost(string, tag = "6")]
+    pub member: ::prost::alloc::string::String,
+    /// "": it has none.
+    #[prost(string, tag = "7")]
+    pub queue: ::prost::alloc::string::String,
+    /// Who consumes from it, 100 at most.
+    #[prost(message, repeated, tag = "8")]
+    pub subscribers: ::prost::alloc::vec::Vec<Subscriber>,
+    /// Consumers in all.
+    #[prost(uint32, tag = "9")]
+    pub consumers: u32,
+    /// Since when nobody does, in milliseconds since 1970-01-01T00:00:00Z: since the start of the broker if nobody has since.
+    /// 0: somebody does.
+    #[prost(uint64, tag = "10")]
+    pub dark_since_ms: u64,
+    /// The lag: messages that wait, and those that consumers have not settled.
+    #[prost(uint64, tag = "11")]
+    pub messages_ready: u64,
+    #[prost(uint64, tag = "12")]
+    pub messages_unacknowledged: u64,
+    /// Messages that came in, went out and were accepted since the broker started.
+    #[prost(uint64, tag = "13")]
+    pub published_total: u64,
+    #[prost(uint64, tag = "14")]
+    pub delivered_total: u64,
+    #[prost(uint64, tag = "15")]
+    pub accepted_total: u64,
+    /// Why its queue hands out nothing; empty: it does.
+    #[prost(string, tag = "16")]
+    pub fault: ::prost::alloc::string::String,
+}
+/// A consumer of a subscription's queue.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Subscriber {
+    #[prost(uint64, tag = "1")]
+    pub connection_id: u64,
+    #[prost(uint32, tag = "2")]
+    pub channel: u32,
+    #[prost(string, tag = "3")]
+    pub tag: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub messages_unacknowledged: u64,
+    /// Told to administrators, and of the own user's connections to everybody.
+    #[prost(string, tag = "5")]
+    pub connection_name: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub user: ::prost::alloc::string::String,
+    /// Address and port.
+    #[prost(string, tag = "7")]
+    pub peer: ::prost::alloc::string::String,
+}
+/// Who gets what, if several take part in a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Sharing {
+    /// As it is; a new subscription is shared.
+    Unspecified = 0,
+    /// All consume from one queue: each message goes to one of them.
+    Shared = 1,
+    /// Every member has a queue of its own: each message goes to all members.
+    Each = 2,
+}
+impl Sharing {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SHARING_UNSPECIFIED",
+            Self::Shared => "SHARING_SHARED",
+            Self::Each => "SHARING_EACH",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SHARING_UNSPECIFIED" => Some(Self::Unspecified),
+            "SHARING_SHARED" => Some(Self::Shared),
+            "SHARING_EACH" => Some(Self::Each),
+            _ => None,
+        }
+    }
+}
 /// Makes an exchange, or checks that the one there is equal (error 406 if not). Answered by Done.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DeclareExchange {
@@ -271,7 +431,7 @@ impl DestinationKind {
 pub struct List {
     #[prost(enumeration = "ListKind", tag = "1")]
     pub kind: i32,
-    /// Only the entry with this name (exchanges, queues, users, vhosts); "": all.
+    /// Only the entry with this name (exchanges, queues, users, vhosts, subscriptions); "": all.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// Entries per page, 1 to 10,000; 0: 1,000.
@@ -298,6 +458,9 @@ pub struct Listing {
     pub users: ::prost::alloc::vec::Vec<UserEntry>,
     #[prost(message, repeated, tag = "7")]
     pub vhosts: ::prost::alloc::vec::Vec<VhostEntry>,
+    /// By name, then by member.
+    #[prost(message, repeated, tag = "8")]
+    pub subscriptions: ::prost::alloc::vec::Vec<SubscriptionEntry>,
     /// "": this was the last page.
     #[prost(string, tag = "15")]
     pub next_page_token: ::prost::alloc::string::String,
@@ -539,6 +702,7 @@ pub enum ListKind {
     /// Administrators only.
     Users = 6,
     Vhosts = 7,
+    Subscriptions = 8,
 }
 impl ListKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -555,6 +719,7 @@ impl ListKind {
             Self::Consumers => "LIST_KIND_CONSUMERS",
             Self::Users => "LIST_KIND_USERS",
             Self::Vhosts => "LIST_KIND_VHOSTS",
+            Self::Subscriptions => "LIST_KIND_SUBSCRIPTIONS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -568,6 +733,7 @@ impl ListKind {
             "LIST_KIND_CONSUMERS" => Some(Self::Consumers),
             "LIST_KIND_USERS" => Some(Self::Users),
             "LIST_KIND_VHOSTS" => Some(Self::Vhosts),
+            "LIST_KIND_SUBSCRIPTIONS" => Some(Self::Subscriptions),
             _ => None,
         }
     }
@@ -695,7 +861,7 @@ pub struct Error {
     #[prost(string, tag = "3")]
     pub text: ::prost::alloc::string::String,
     /// Kind of thing it is about: "connection", "channel", "frame", "exchange", "queue", "binding", "publisher",
-    /// "consumer", "message", "user", "vhost"; or empty.
+    /// "consumer", "message", "user", "vhost", "subscription"; or empty.
     #[prost(string, tag = "4")]
     pub entity_kind: ::prost::alloc::string::String,
     /// Its name.
@@ -1084,7 +1250,7 @@ pub struct Frame {
     /// Echoed in the answer. 0: no answer wanted.
     #[prost(uint64, tag = "2")]
     pub request: u64,
-    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57")]
+    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57")]
     pub body: ::core::option::Option<frame::Body>,
 }
 /// Nested message and enum types in `Frame`.
@@ -1157,6 +1323,12 @@ pub mod frame {
         PurgeQueue(super::PurgeQueue),
         #[prost(message, tag = "40")]
         MessageCount(super::MessageCount),
+        #[prost(message, tag = "41")]
+        Subscribe(super::Subscribe),
+        #[prost(message, tag = "42")]
+        Subscribed(super::Subscribed),
+        #[prost(message, tag = "43")]
+        Unsubscribe(super::Unsubscribe),
         /// Looking and administration.
         #[prost(message, tag = "48")]
         List(super::List),

@@ -16,6 +16,7 @@ use super::close_failure::CloseFailure;
 use super::hand_over::Places;
 use super::login::Identity;
 use super::platform::Platform;
+use super::presence::Presence;
 use super::vhost::{QueueDefinition, Vhost};
 use crate::auth::{LoginCache, Password, SALT_BYTES, User, hash_password, may_open};
 use crate::model::{
@@ -29,7 +30,7 @@ use crate::shard::{
 use crate::storage::{DataDirectory, KnownLog};
 
 /// How often a queue is declared that is deleted again before that is answered. One that goes with its last consumer takes three.
-const DECLARE_ATTEMPTS_MAX: u32 = 100;
+pub(super) const DECLARE_ATTEMPTS_MAX: u32 = 100;
 
 /// What a broker needs to know.
 #[derive(Debug, Clone)]
@@ -90,6 +91,7 @@ pub(super) struct Shared {
     pub(super) login_permits: Arc<Semaphore>,
     connections: Mutex<BTreeMap<ConnectionId, Arc<ConnectionDescription>>>,
     pub(super) places: Places,
+    pub(super) presence: Arc<Presence>,
     next_connection: AtomicU64,
     consumer_tags: Mutex<HashMap<ConsumerKey, Arc<str>>>,
     /// The largest body that was ever allowed here, in bytes.
@@ -180,6 +182,7 @@ impl Shared {
             login_permits: Arc::new(Semaphore::new(login_permits)),
             connections: Mutex::default(),
             places: Places::default(),
+            presence: Arc::new(Presence::new(Arc::clone(&platform.clock))),
             next_connection: AtomicU64::new(1),
             consumer_tags: Mutex::default(),
             stored_body_bytes_max: 0,
@@ -516,7 +519,7 @@ impl Broker {
         self.shared.vhosts().get(name).cloned().ok_or_else(|| no_such_vhost(name))
     }
 
-    async fn ask(&self, request: Request) -> Result<Answer, Refusal> {
+    pub(super) async fn ask(&self, request: Request) -> Result<Answer, Refusal> {
         let (reply, answer) = oneshot::channel();
         let command = CatalogCommand { request, reply: Some(reply) };
         self.shared.catalog.push(command).map_err(|_| stopping())?;
@@ -539,7 +542,7 @@ impl Broker {
 pub(super) const UNFINISHED: &str = "the broker failed over it, or stops";
 
 /// Nobody can log in again in this name, so a client need not try.
-fn declared(queue: &QueueDefinition, counts: &QueueCounts) -> DeclaredQueue {
+pub(super) fn declared(queue: &QueueDefinition, counts: &QueueCounts) -> DeclaredQueue {
     DeclaredQueue { name: queue.name.clone(), messages_ready: counts.ready, consumers: counts.consumers }
 }
 

@@ -221,7 +221,7 @@ impl Broker {
         page(entries, size, |(name, _, _): &(String, usize, usize)| name.clone())
     }
 
-    async fn states(&self, queues: &[Arc<QueueDefinition>]) -> HashMap<QueueId, QueueState> {
+    pub(super) async fn states(&self, queues: &[Arc<QueueDefinition>]) -> HashMap<QueueId, QueueState> {
         let mut by_shard: BTreeMap<ShardId, Vec<QueueId>> = BTreeMap::new();
         queues.iter().for_each(|queue| by_shard.entry(queue.shard).or_default().push(queue.id));
         let mut states = HashMap::new();
@@ -237,7 +237,7 @@ impl Broker {
 }
 
 /// Cuts a list that was read one entry too far into a page.
-fn page<T>(mut entries: Vec<T>, size: usize, token: impl Fn(&T) -> String) -> Page<T> {
+pub(super) fn page<T>(mut entries: Vec<T>, size: usize, token: impl Fn(&T) -> String) -> Page<T> {
     let more = entries.len() > size;
     entries.truncate(size);
     let next = if more { entries.last().map(token) } else { None };
@@ -258,7 +258,7 @@ fn consumer_place(token: &str) -> Option<(&str, (u64, u32, u32))> {
     numbers.next().is_none().then_some((queue, place))
 }
 
-fn bad_token(token: &str) -> Refusal {
+pub(super) fn bad_token(token: &str) -> Refusal {
     Refusal::new(ReplyCode::SyntaxError, "the page token is not one of this list").field(
         "page_token",
         "the token of the page before",

@@ -13,8 +13,11 @@ mod login;
 pub mod offline;
 mod open;
 mod platform;
+mod presence;
 mod session;
 mod shortage;
+mod subscribing;
+mod subscription;
 mod vhost;
 
 pub use crate::auth::{Password, parse_plain};
@@ -27,7 +30,7 @@ pub use crate::shard::{
     Settlement, TagRange, Workers,
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
-pub use catalog::{DeclaredQueue, LoggedChange, QueueDeclaration, UserChange};
+pub use catalog::{DeclaredQueue, LoggedChange, QueueDeclaration, SubscriptionDeclaration, UserChange};
 pub use close_failure::CloseFailure;
 pub use hand_over::Place;
 pub use inspect::{ConsumerListing, Page, QueueListing};
@@ -39,3 +42,5 @@ pub use session::{
     Publish, Returned, Session, SettleRequest, Word,
 };
 pub use shortage::Shortage;
+pub use subscribing::{SubscriberListing, SubscriptionListing};
+pub use subscription::{Sharing, Subscription, SubscriptionBinding};

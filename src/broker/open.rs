@@ -13,6 +13,7 @@ use super::catalog::{
 };
 use super::platform::{NoRandomness, OpenedLog, Platform};
 use super::shortage::watch_disk;
+use super::subscribing::watch_subscriptions;
 use super::vhost::Vhost;
 use crate::auth::{HashError, KEY_BYTES, LoginCache, SALT_BYTES, hash_password};
 use crate::model::{QueueId, Refusal, ShardId};
@@ -165,6 +166,7 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
         let gauge = Arc::downgrade(&shared.gauges.disk);
         tokio::spawn(watch_disk(platform, data, bytes_min, gauge));
     }
+    tokio::spawn(watch_subscriptions(Arc::downgrade(&shared)));
     Ok(Broker { shared })
 }
 
@@ -331,6 +333,9 @@ fn publish_catalog(shared: &Shared, catalog: &Catalog) {
         let vhost = Vhost::new(name.clone());
         vhost.publish_routing(state.table.clone());
         state.queues.values().for_each(|queue| vhost.insert_queue(Arc::clone(queue)));
+        for (name, subscription) in &state.subscriptions {
+            vhost.put_subscription(name, Some(Arc::clone(subscription)));
+        }
         vhosts.insert(name.clone(), Arc::new(vhost));
     }
     shared.replace_users(&catalog.users);

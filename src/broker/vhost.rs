@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use crate::model::{ConnectionId, FieldTable, QueueId, QueueName, ShardId, VhostName};
+use super::subscription::Subscription;
+use crate::model::{ConnectionId, FieldTable, QueueId, QueueName, ShardId, SubscriptionName, VhostName};
 use crate::routing::RoutingTable;
 
 /// A queue as it was declared.
@@ -26,6 +27,8 @@ pub struct QueueDefinition {
     pub arguments: FieldTable,
     /// Where it lives.
     pub shard: ShardId,
+    /// Whose it is, if it is a subscription's.
+    pub subscription: Option<SubscriptionName>,
 }
 
 /// A virtual host: what publishing and consuming read without asking anybody. The catalog alone changes it.
@@ -37,6 +40,7 @@ pub struct Vhost {
     /// Counts changes of `routing`; caches of routes are as old as the version they were made with.
     version: AtomicU64,
     queues: Mutex<BTreeMap<QueueName, Arc<QueueDefinition>>>,
+    subscriptions: Mutex<BTreeMap<SubscriptionName, Arc<Subscription>>>,
     deleted: AtomicBool,
 }
 
@@ -47,6 +51,7 @@ impl Vhost {
             name,
             version: AtomicU64::new(1),
             queues: Mutex::default(),
+            subscriptions: Mutex::default(),
             deleted: AtomicBool::new(false),
         }
     }
@@ -98,6 +103,29 @@ impl Vhost {
 
     pub(super) fn remove_queue(&self, name: &str) {
         self.queues().remove(name);
+    }
+
+    /// The subscription of this name.
+    pub fn subscription(&self, name: &str) -> Option<Arc<Subscription>> {
+        self.subscriptions().get(name).cloned()
+    }
+
+    /// Subscriptions in order of their names, from the given one on.
+    pub fn subscriptions_from(&self, first: &str, count: usize) -> Vec<Arc<Subscription>> {
+        use std::ops::Bound;
+        let range = (Bound::Included(first), Bound::Unbounded);
+        self.subscriptions().range::<str, _>(range).take(count).map(|(_, one)| Arc::clone(one)).collect()
+    }
+
+    pub(super) fn put_subscription(&self, name: &SubscriptionName, subscription: Option<Arc<Subscription>>) {
+        match subscription {
+            Some(subscription) => self.subscriptions().insert(name.clone(), subscription),
+            None => self.subscriptions().remove(name),
+        };
+    }
+
+    fn subscriptions(&self) -> MutexGuard<'_, BTreeMap<SubscriptionName, Arc<Subscription>>> {
+        self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn mark_deleted(&self) {

@@ -56,6 +56,9 @@ async fn meant(channel: &Channel, failure: &Failure) -> Option<String> {
         Entity::Exchange => {
             channel.list_exchanges().await.ok()?.into_iter().map(|entry| entry.name).collect()
         }
+        Entity::Subscription => {
+            channel.list_subscriptions().await.ok()?.into_iter().map(|entry| entry.name).collect()
+        }
         Entity::Vhost => channel.list_vhosts().await.ok()?.into_iter().map(|entry| entry.name).collect(),
         _ => return None,
     };

@@ -39,6 +39,7 @@ mod shell;
 mod simulate;
 mod status;
 mod subscribe;
+mod subscriptions;
 mod table;
 mod terminal;
 mod user;
@@ -90,8 +91,12 @@ enum Command {
     Publish(publish::Arguments),
     /// Take messages from a queue as they come
     Consume(consume::Arguments),
-    /// Take messages of an exchange as they come, for as long as the command runs
+    /// Take messages of an exchange as they come, for as long as the command runs, or over a durable subscription
     Subscribe(subscribe::Arguments),
+    /// Show durable subscriptions: who is there, who is dark since when, and what waits for them
+    Subscriptions(subscriptions::ListArguments),
+    /// Delete a durable subscription, or one member of it
+    Unsubscribe(subscriptions::UnsubscribeArguments),
     /// Take one message from a queue, if there is one
     Get(get::Arguments),
     /// Tell where a message would go, and why, without publishing it
@@ -175,6 +180,8 @@ impl Command {
             Self::Publish(arguments) => &mut arguments.link.target,
             Self::Consume(arguments) => &mut arguments.link.target,
             Self::Subscribe(arguments) => &mut arguments.link.target,
+            Self::Subscriptions(arguments) => &mut arguments.target,
+            Self::Unsubscribe(arguments) => &mut arguments.target,
             Self::Get(arguments) => &mut arguments.target,
             Self::Explain(arguments) => &mut arguments.target,
             Self::User(arguments) => &mut arguments.target,
@@ -208,6 +215,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Publish(arguments) => publish::run(&arguments),
         Command::Consume(arguments) => consume::run(&arguments),
         Command::Subscribe(arguments) => subscribe::run(&arguments),
+        Command::Subscriptions(arguments) => subscriptions::list(&arguments),
+        Command::Unsubscribe(arguments) => subscriptions::unsubscribe(&arguments),
         Command::Get(arguments) => get::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::User(arguments) => user::run(arguments),

@@ -44,7 +44,12 @@ impl Table {
 
     /// Adds a row with an entry for each column.
     pub(crate) fn row<const N: usize>(&mut self, entries: [String; N]) {
-        assert_eq!(N, self.headings.len(), "a row has an entry for each column");
+        self.row_of(entries.to_vec());
+    }
+
+    /// As [`row`](Self::row), where only now is known how many columns there are.
+    pub(crate) fn row_of(&mut self, entries: Vec<String>) {
+        assert_eq!(entries.len(), self.headings.len(), "a row has an entry for each column");
         self.rows.push(entries.iter().map(|entry| printable(entry)).collect());
     }
 

@@ -350,7 +350,7 @@ impl Channel {
         self.request(body, OnBreak::Repeat, Effect::Record(change)).await.and_then(done)
     }
 
-    async fn list<E: Entry>(&self, name: &str) -> Result<Vec<E>, RequestError> {
+    pub(super) async fn list<E: Entry>(&self, name: &str) -> Result<Vec<E>, RequestError> {
         let mut entries = Vec::new();
         let mut page_token = String::new();
         for _ in 0..PAGES_MAX {
@@ -375,7 +375,12 @@ impl Channel {
         self.request(body, on_break, Effect::None).await
     }
 
-    async fn request(&self, body: Body, on_break: OnBreak, effect: Effect) -> Result<Body, RequestError> {
+    pub(super) async fn request(
+        &self,
+        body: Body,
+        on_break: OnBreak,
+        effect: Effect,
+    ) -> Result<Body, RequestError> {
         self.0.core().request(self.0.number, &body, on_break, effect)?.body().await
     }
 }
@@ -402,7 +407,7 @@ impl Drop for Getting {
     }
 }
 
-fn check_names<const N: usize>(names: [&String; N]) -> Result<(), RequestError> {
+pub(super) fn check_names<const N: usize>(names: [&String; N]) -> Result<(), RequestError> {
     match names.into_iter().find(|name| name.len() > NAME_BYTES_MAX) {
         Some(name) => Err(NameTooLong { bytes: name.len() }.into()),
         None => Ok(()),
@@ -423,14 +428,14 @@ fn queue_declared(body: Body) -> Result<QueueDeclared, RequestError> {
     }
 }
 
-fn message_count(body: Body) -> Result<u64, RequestError> {
+pub(super) fn message_count(body: Body) -> Result<u64, RequestError> {
     match body {
         Body::MessageCount(count) => Ok(count.count),
         other => Err(unexpected(&other)),
     }
 }
 
-fn unexpected(body: &Body) -> RequestError {
+pub(super) fn unexpected(body: &Body) -> RequestError {
     RequestError::UnexpectedAnswer { got: kind_name(body) }
 }
 

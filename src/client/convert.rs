@@ -1,6 +1,7 @@
 //! Between the wire's types and the client's own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation,
@@ -9,6 +10,7 @@ use super::admin::{
 use super::connection::Shortage;
 use super::error::Returned;
 use super::message::{Message, Properties};
+use super::subscription::{Sharing, Subscriber, SubscriptionBinding, SubscriptionEntry};
 use super::topology::{Binding, Destination, Exchange, Queue, QueueDeclared};
 use crate::message::ItemFault;
 use crate::model::{FieldTable, Refusal, ReplyCode, Timestamp};
@@ -252,6 +254,48 @@ entry!(VhostEntry, Vhosts, vhosts, |from| Ok(Self {
     exchanges: from.exchanges,
 }));
 
+entry!(SubscriptionEntry, Subscriptions, subscriptions, |from| Ok(Self {
+    sharing: match from.sharing() {
+        pb::Sharing::Each => Sharing::Each,
+        pb::Sharing::Shared | pb::Sharing::Unspecified => Sharing::Shared,
+    },
+    bindings: from.bindings.into_iter().map(subscription_binding).collect::<Result<_, _>>()?,
+    name: from.name,
+    expires_after: Duration::from_millis(from.expires_after_ms),
+    annotations: from.annotations,
+    member: from.member,
+    queue: Some(from.queue).filter(|queue| !queue.is_empty()),
+    subscribers: from.subscribers.into_iter().map(subscriber).collect(),
+    consumers: from.consumers,
+    dark_since: Some(Timestamp(from.dark_since_ms)).filter(|since| since.0 > 0),
+    messages_ready: from.messages_ready,
+    messages_unacknowledged: from.messages_unacknowledged,
+    published_total: from.published_total,
+    delivered_total: from.delivered_total,
+    accepted_total: from.accepted_total,
+    fault: Some(from.fault).filter(|fault| !fault.is_empty()),
+}));
+
+fn subscription_binding(binding: pb::SubscriptionBinding) -> Result<SubscriptionBinding, ItemFault> {
+    Ok(SubscriptionBinding {
+        exchange: binding.exchange,
+        routing_key: binding.routing_key,
+        arguments: table_from_wire(binding.arguments)?,
+    })
+}
+
+fn subscriber(subscriber: pb::Subscriber) -> Subscriber {
+    Subscriber {
+        connection_id: subscriber.connection_id,
+        channel: subscriber.channel,
+        tag: subscriber.tag,
+        messages_unacknowledged: subscriber.messages_unacknowledged,
+        connection_name: subscriber.connection_name,
+        user: subscriber.user,
+        peer: subscriber.peer,
+    }
+}
+
 pub(super) fn explanation_from_wire(explanation: pb::Explanation) -> Result<Explanation, ItemFault> {
     let exchanges = explanation.exchanges.into_iter().map(explained_exchange);
     Ok(Explanation {
@@ -327,6 +371,9 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         DeleteQueue(_) => "DeleteQueue",
         PurgeQueue(_) => "PurgeQueue",
         MessageCount(_) => "MessageCount",
+        Subscribe(_) => "Subscribe",
+        Subscribed(_) => "Subscribed",
+        Unsubscribe(_) => "Unsubscribe",
         List(_) => "List",
         Listing(_) => "Listing",
         Explain(_) => "Explain",

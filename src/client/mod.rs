@@ -24,6 +24,7 @@ mod request;
 mod restore;
 mod session;
 mod state;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod topology;
@@ -47,6 +48,9 @@ pub use options::{Backoff, ConnectOptions, PORT, UrlError};
 pub use publisher::{
     BatchOutcome, Confirmed, MessageBatch, PendingBatch, PendingConfirm, PreparedProperties, Progress,
     Publisher, PublisherBuilder,
+};
+pub use subscription::{
+    Sharing, Subscribed, Subscriber, Subscription, SubscriptionBinding, SubscriptionEntry,
 };
 pub use topology::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueDeclared};
 

@@ -15,6 +15,8 @@ pub(super) enum Change {
     QueueDeleted(String),
     Bound(pb::Binding),
     Unbound(pb::Binding),
+    Subscribed(pb::Subscribe),
+    Unsubscribed(pb::Unsubscribe),
 }
 
 /// Exchanges, queues and bindings, as they were asked for. Grows with what the application declares and does not delete. What
@@ -27,6 +29,8 @@ pub(super) struct Recorded {
     queues: BTreeMap<String, pb::DeclareQueue>,
     /// By their encoding: all fields together are a binding's identity.
     bindings: BTreeMap<Vec<u8>, pb::Binding>,
+    /// By the queues that are consumed from.
+    subscriptions: BTreeMap<String, pb::Subscribe>,
 }
 
 impl Recorded {
@@ -50,12 +54,27 @@ impl Recorded {
                 self.bindings.remove(&binding.encode_to_vec());
                 self.forget_if_unbound(&binding.source);
             }
+            Change::Subscribed(subscribe) => {
+                if let pb::frame::Body::Subscribed(subscribed) = answer
+                    && !subscribed.queue.is_empty()
+                {
+                    // What others change in the meantime is not for this one to change back.
+                    let again = pb::Subscribe { keep: true, ..subscribe };
+                    self.subscriptions.insert(subscribed.queue.clone(), again);
+                }
+            }
+            Change::Unsubscribed(pb::Unsubscribe { name, member }) => {
+                let stays =
+                    |one: &pb::Subscribe| one.name != name || !(member.is_empty() || one.member == member);
+                self.subscriptions.retain(|_, one| stays(one));
+            }
         }
     }
 
     /// A queue is gone, and its bindings with it.
     pub(super) fn forget_queue(&mut self, name: &str) {
         self.queues.remove(name);
+        self.subscriptions.remove(name);
         self.remove_bindings(|binding| is_to(binding, pb::DestinationKind::Queue, name));
     }
 
@@ -105,6 +124,11 @@ impl Recorded {
     /// Names and what was asked for.
     pub(super) fn queues(&self) -> impl Iterator<Item = (&str, &pb::DeclareQueue)> {
         self.queues.iter().map(|(name, queue)| (name.as_str(), queue))
+    }
+
+    /// Their queues, and what was asked for.
+    pub(super) fn subscriptions(&self) -> impl Iterator<Item = (&str, &pb::Subscribe)> {
+        self.subscriptions.iter().map(|(queue, subscribe)| (queue.as_str(), subscribe))
     }
 
     pub(super) fn bindings(&self) -> impl Iterator<Item = &pb::Binding> {

@@ -35,6 +35,7 @@ struct Plan {
     exchanges: Vec<pb::DeclareExchange>,
     queues: Vec<(String, pb::DeclareQueue)>,
     bindings: Vec<pb::Binding>,
+    subscriptions: Vec<pb::Subscribe>,
     publishers: Vec<Arc<PublisherShared>>,
 }
 
@@ -64,7 +65,8 @@ pub(super) async fn restore(core: &Arc<Core>, link: &mut Link) -> Result<u64, Co
     for answer in requests.ask(opens.collect()).await? {
         answer.map_err(ConnectError::Refused)?;
     }
-    if !(plan.exchanges.is_empty() && plan.queues.is_empty() && plan.bindings.is_empty()) {
+    let nothing = plan.exchanges.is_empty() && plan.queues.is_empty() && plan.bindings.is_empty();
+    if !(nothing && plan.subscriptions.is_empty()) {
         requests.declare(&plan, &mut restored).await?;
     }
     let opens = plan
@@ -86,11 +88,20 @@ impl Plan {
         let entries = state.channels.iter().filter(|(_, entry)| entry.stage != Stage::Opening);
         let publishers = entries.clone().flat_map(|(_, entry)| entry.publishers.values());
         let publishers = publishers.filter(|(stage, _)| *stage != Stage::Opening);
+        let consumers = entries.clone().flat_map(|(_, entry)| entry.consumers.values());
+        let consumed: HashSet<String> = consumers.map(|(_, consumer)| consumer.queue()).collect();
         Self {
             channels: entries.map(|(&number, _)| number).collect(),
             exchanges: state.recorded.exchanges().cloned().collect(),
             queues: state.recorded.queues().map(|(name, queue)| (name.to_owned(), queue.clone())).collect(),
             bindings: state.recorded.bindings().cloned().collect(),
+            // The others are there, or somebody has taken them away.
+            subscriptions: state
+                .recorded
+                .subscriptions()
+                .filter(|(queue, _)| consumed.contains(*queue))
+                .map(|(_, subscribe)| subscribe.clone())
+                .collect(),
             publishers: publishers.map(|(_, publisher)| publisher.clone()).collect(),
         }
     }
@@ -144,6 +155,12 @@ impl Requests<'_> {
         let answers = self.ask(asked.collect()).await?;
         for (binding, answer) in bindings.iter().zip(answers) {
             self.note("binding", &format!("{} -> {}", binding.source, binding.destination), answer);
+        }
+        let subscriptions = plan.subscriptions.iter();
+        let asked = subscriptions.map(|one| (channel, pb::frame::Body::Subscribe(one.clone())));
+        let answers = self.ask(asked.collect()).await?;
+        for (subscription, answer) in plan.subscriptions.iter().zip(answers) {
+            self.note("subscription", &subscription.name, answer);
         }
         if plan.channels.is_empty() {
             let close = pb::frame::Body::CloseChannel(pb::CloseChannel {});

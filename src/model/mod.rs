@@ -24,7 +24,9 @@ pub use limits::{
     MESSAGE_BYTES_MAX, NAME_BYTES_MAX, frame_bytes_needed,
 };
 pub(crate) use line_end::without_line_end;
-pub use names::{ExchangeName, NameTooLong, QueueName, RoutingKey, UserName, VhostName};
+pub use names::{
+    ExchangeName, MemberName, NameTooLong, QueueName, RoutingKey, SubscriptionName, UserName, VhostName,
+};
 pub(crate) use os_words::in_words;
 #[cfg(test)]
 pub(crate) use planted::plant;

@@ -91,3 +91,11 @@ name! {
     /// The key a message is published with, or a binding's key.
     RoutingKey
 }
+name! {
+    /// Name of a subscription.
+    SubscriptionName
+}
+name! {
+    /// Name of a member of a subscription; "" if its members share one queue.
+    MemberName
+}

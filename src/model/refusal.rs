@@ -91,6 +91,8 @@ pub enum Entity {
     User,
     /// A virtual host.
     Vhost,
+    /// A subscription.
+    Subscription,
 }
 
 impl Entity {
@@ -108,6 +110,7 @@ impl Entity {
             Self::Message => "message",
             Self::User => "user",
             Self::Vhost => "vhost",
+            Self::Subscription => "subscription",
         }
     }
 }

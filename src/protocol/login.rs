@@ -23,6 +23,9 @@ pub(super) const BLOCKED: &str = "blocked";
 /// Capability: a client that says who it is takes the place of its earlier connection.
 pub(super) const CLIENT_ID: &str = "client_id";
 
+/// Capability: `Subscribe`, `Unsubscribe` and the list of subscriptions are known.
+pub(super) const SUBSCRIPTIONS: &str = "subscriptions";
+
 /// The vhost of those who name none.
 const DEFAULT_VHOST: &str = "/";
 

@@ -58,7 +58,7 @@ impl Binding {
     }
 
     /// The order of listings, and of identity: source, queues before exchanges, destination, key, arguments.
-    pub(super) fn compare(&self, other: &Self) -> Ordering {
+    pub(crate) fn compare(&self, other: &Self) -> Ordering {
         self.source
             .cmp(&other.source)
             .then_with(|| self.destination.cmp(&other.destination))

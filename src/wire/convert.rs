@@ -94,9 +94,22 @@ fn reply_code(number: u32) -> Option<ReplyCode> {
 
 fn entity(word: &str) -> Option<Entity> {
     use Entity::*;
-    [Connection, Channel, Frame, Exchange, Queue, Binding, Publisher, Consumer, Message, User, Vhost]
-        .into_iter()
-        .find(|entity| entity.as_str() == word)
+    [
+        Connection,
+        Channel,
+        Frame,
+        Exchange,
+        Queue,
+        Binding,
+        Publisher,
+        Consumer,
+        Message,
+        User,
+        Vhost,
+        Subscription,
+    ]
+    .into_iter()
+    .find(|entity| entity.as_str() == word)
 }
 
 impl From<Durability> for pb::DurabilityLevel {

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use super::entry::Entry;
 use crate::auth::User;
+use crate::broker::subscription::{Subscription, SubscriptionBinding};
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{
-    ConnectionId, Entity, ExchangeName, QueueId, QueueName, Refusal, ReplyCode, ShardId, UserName, VhostName,
+    ConnectionId, Entity, ExchangeName, QueueId, QueueName, Refusal, ReplyCode, ShardId, SubscriptionName,
+    UserName, VhostName,
 };
 use crate::routing::{QueueTarget, RoutingTable};
 use crate::storage::KnownLog;
@@ -43,6 +45,8 @@ pub(in crate::broker) struct VhostState {
     pub(in crate::broker) queues: BTreeMap<QueueName, Arc<QueueDefinition>>,
     /// Durable auto-delete exchanges that had bindings of which a restart would know nothing.
     pub(super) used: BTreeSet<ExchangeName>,
+    /// Their queues are among `queues`, their bindings in `table`.
+    pub(in crate::broker) subscriptions: BTreeMap<SubscriptionName, Arc<Subscription>>,
 }
 
 /// What entries changed, for those who look at it.
@@ -52,6 +56,8 @@ pub(super) struct Changed {
     pub(super) removed: Vec<(VhostName, Arc<QueueDefinition>)>,
     /// Vhosts whose routing table changed.
     pub(super) routed: BTreeSet<VhostName>,
+    /// Subscriptions that were made, changed or deleted.
+    pub(super) subscriptions: BTreeSet<(VhostName, SubscriptionName)>,
     /// Users were made, changed or deleted.
     pub(super) users: bool,
     /// Those that were deleted, even if there are others of their names now.
@@ -95,6 +101,7 @@ impl Catalog {
                 table.remove_exchange(name);
                 if let Some(state) = self.vhosts.get_mut(vhost) {
                     state.used.remove(name);
+                    state.end_listening(vhost, name, changed);
                 }
             }
             Entry::Bind { vhost, binding, .. } => {
@@ -104,6 +111,23 @@ impl Catalog {
             Entry::Unbind { vhost, binding, .. } => {
                 let Some(table) = self.changed_table(vhost, changed) else { return };
                 table.unbind(binding);
+            }
+            Entry::PutSubscription(vhost, subscription) => {
+                self.put_subscription(vhost, subscription, changed);
+            }
+            Entry::DeleteSubscription(vhost, name) => {
+                let Some(state) = self.vhosts.get_mut(vhost) else { return };
+                let Some(subscription) = state.subscriptions.remove(name) else { return };
+                changed.subscriptions.insert((vhost.clone(), name.clone()));
+                let queues = subscription.members.values();
+                queues.for_each(|queue| self.delete_queue(vhost, &queue.name, changed));
+            }
+            Entry::DeleteMember { vhost, subscription, member } => {
+                let Some(state) = self.vhosts.get_mut(vhost) else { return };
+                let Some(shown) = state.subscriptions.get_mut(subscription) else { return };
+                let Some(queue) = Arc::make_mut(shown).members.remove(member) else { return };
+                changed.subscriptions.insert((vhost.clone(), subscription.clone()));
+                self.delete_queue(vhost, &queue.name, changed);
             }
             Entry::ExchangeUsed(vhost, name) => {
                 let Some(state) = self.vhosts.get_mut(vhost) else { return };
@@ -130,6 +154,34 @@ impl Catalog {
         }
         changed.created.push((vhost.clone(), Arc::clone(queue)));
         changed.routed.insert(vhost.clone());
+    }
+
+    fn put_subscription(&mut self, vhost: &VhostName, put: &Arc<Subscription>, changed: &mut Changed) {
+        let Some(former) = self.vhosts.get(vhost).map(|state| state.subscriptions.get(&put.name).cloned())
+        else {
+            return;
+        };
+        for queue in put.members.values() {
+            self.put_queue(vhost, queue, changed);
+        }
+        let Some(state) = self.vhosts.get_mut(vhost) else { return };
+        for (queue, binding) in pairs(put, put.bindings.iter()) {
+            state.table.bind(binding.to_queue(&queue.name));
+        }
+        let mut subscription = Arc::clone(put);
+        if let Some(former) = former {
+            for (queue, binding) in pairs(&former, put.bindings_beyond(&former).into_iter()) {
+                state.table.bind(binding.to_queue(&queue.name));
+            }
+            for (queue, binding) in pairs(&former, former.bindings_beyond(put).into_iter()) {
+                state.table.unbind(&binding.to_queue(&queue.name));
+            }
+            let stay = former.members.iter().map(|(member, queue)| (member.clone(), Arc::clone(queue)));
+            Arc::make_mut(&mut subscription).members.extend(stay);
+        }
+        state.subscriptions.insert(put.name.clone(), subscription);
+        changed.routed.insert(vhost.clone());
+        changed.subscriptions.insert((vhost.clone(), put.name.clone()));
     }
 
     fn delete_queue(&mut self, vhost: &VhostName, name: &QueueName, changed: &mut Changed) {
@@ -184,8 +236,32 @@ impl Catalog {
 
 impl VhostState {
     fn new(name: &VhostName) -> Self {
-        Self { table: RoutingTable::new(name.clone()), queues: BTreeMap::new(), used: BTreeSet::new() }
+        Self {
+            table: RoutingTable::new(name.clone()),
+            queues: BTreeMap::new(),
+            used: BTreeSet::new(),
+            subscriptions: BTreeMap::new(),
+        }
     }
+
+    /// An exchange is gone, and with it the bindings that subscriptions had to it.
+    fn end_listening(&mut self, vhost: &VhostName, exchange: &ExchangeName, changed: &mut Changed) {
+        for (name, subscription) in &mut self.subscriptions {
+            if subscription.bindings.iter().any(|binding| binding.exchange == *exchange) {
+                Arc::make_mut(subscription).bindings.retain(|binding| binding.exchange != *exchange);
+                changed.subscriptions.insert((vhost.clone(), name.clone()));
+            }
+        }
+    }
+}
+
+/// Every queue of a subscription with every binding.
+fn pairs<'a>(
+    subscription: &'a Subscription,
+    bindings: impl Iterator<Item = &'a SubscriptionBinding> + Clone,
+) -> impl Iterator<Item = (&'a Arc<QueueDefinition>, &'a SubscriptionBinding)> {
+    let queues = subscription.members.values();
+    queues.flat_map(move |queue| bindings.clone().map(move |binding| (queue, binding)))
 }
 
 pub(in crate::broker) fn no_such_vhost(name: &str) -> Refusal {

@@ -60,12 +60,21 @@ impl VhostState {
                 .map(|definition| Entry::PutExchange(vhost.clone(), ExchangeDefinition::clone(definition))),
         );
         entries.extend(self.used.iter().map(|name| Entry::ExchangeUsed(vhost.clone(), name.clone())));
-        entries.extend(self.queues.values().map(|queue| Entry::PutQueue(vhost.clone(), Arc::clone(queue))));
-        entries.extend(self.table.bindings(None).map(|binding| Entry::Bind {
+        let own_queues = self.queues.values().filter(|queue| queue.subscription.is_none());
+        entries.extend(own_queues.map(|queue| Entry::PutQueue(vhost.clone(), Arc::clone(queue))));
+        let bindings = self.table.bindings(None).filter(|binding| !self.is_of_subscription(binding));
+        entries.extend(bindings.map(|binding| Entry::Bind {
             vhost: vhost.clone(),
             binding: Binding::clone(binding),
             durable: self.is_durable(binding),
         }));
+        let subscriptions = self.subscriptions.values().cloned();
+        entries.extend(subscriptions.map(|subscription| Entry::PutSubscription(vhost.clone(), subscription)));
+    }
+
+    fn is_of_subscription(&self, binding: &Binding) -> bool {
+        let Destination::Queue(name) = &binding.destination else { return false };
+        self.queues.get(name).is_some_and(|queue| queue.subscription.is_some())
     }
 
     /// A binding outlives the process if both its ends do.
@@ -176,6 +185,7 @@ mod tests {
             auto_delete: false,
             arguments: FieldTable::default(),
             shard: ShardId(0),
+            subscription: None,
         })
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::catalog::{Catalog, FIRST_VOLATILE_SHARD, VOLATILE_SHARDS};
 use super::decide_routes::with_unused;
+use super::decide_subscriptions::check_own_queue;
 use super::entry::Entry;
 use super::queue_checks::{check_owner, check_queue_arguments, check_same_queue};
 use super::request::QueueDeclaration;
@@ -62,12 +63,13 @@ impl Catalog {
             auto_delete: declaration.auto_delete,
             arguments: declaration.arguments.clone(),
             shard: self.place(durable, surroundings)?,
+            subscription: None,
         };
         Ok((vec![Entry::PutQueue(vhost.clone(), Arc::new(definition))], name))
     }
 
     /// The shard with the fewest queues, of those that work; of several the first.
-    fn place(&self, durable: bool, surroundings: &Surroundings) -> Result<ShardId, Refusal> {
+    pub(super) fn place(&self, durable: bool, surroundings: &Surroundings) -> Result<ShardId, Refusal> {
         let durable = durable && self.durable_shards > 0;
         let first = if durable { 0 } else { FIRST_VOLATILE_SHARD };
         let count = if durable { self.durable_shards } else { VOLATILE_SHARDS };
@@ -91,6 +93,7 @@ impl Catalog {
     ) -> Result<Option<Arc<QueueDefinition>>, Refusal> {
         let Some(queue) = self.vhost(vhost)?.queues.get(name) else { return Ok(None) };
         check_owner(queue, connection, vhost)?;
+        check_own_queue(queue, "alone deletes it")?;
         Ok(Some(Arc::clone(queue)))
     }
 
@@ -99,6 +102,9 @@ impl Catalog {
         let Some(state) = self.vhosts.get(vhost) else { return Vec::new() };
         if state.queues.get(&queue.name).is_none_or(|current| current.id != queue.id) {
             return Vec::new();
+        }
+        if let Some(subscription) = &queue.subscription {
+            return self.decide_expire(vhost, subscription, queue.id);
         }
         let entry =
             Entry::DeleteQueue { vhost: vhost.clone(), name: queue.name.clone(), durable: queue.durable };

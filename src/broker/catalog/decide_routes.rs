@@ -1,6 +1,7 @@
 //! Which exchanges and bindings may be.
 
 use super::catalog::{Catalog, Changed, VhostState};
+use super::decide_subscriptions::check_own_queue;
 use super::entry::Entry;
 use super::queue_checks::check_owner;
 use crate::model::{ConnectionId, Refusal, ReplyCode, VhostName};
@@ -55,6 +56,7 @@ impl Catalog {
         if state.table.has_binding(binding) {
             return Ok(Vec::new());
         }
+        state.check_not_subscribed(binding)?;
         let bind = Entry::Bind { vhost: vhost.clone(), binding: binding.clone(), durable };
         let source = state.table.exchange(&binding.source).map(|exchange| exchange.definition());
         let goes_unused = source.is_some_and(|source| source.durable && source.auto_delete);
@@ -100,12 +102,23 @@ impl Catalog {
         if !state.table.has_binding(binding) {
             return Ok(Vec::new());
         }
+        state.check_not_subscribed(binding)?;
         let entry = Entry::Unbind { vhost: vhost.clone(), binding: binding.clone(), durable };
         Ok(with_unused(vhost, &state.table, entry, |table| table.unbind(binding)))
     }
 }
 
 impl VhostState {
+    /// Refuses bindings of queues that only their subscriptions bind.
+    fn check_not_subscribed(&self, binding: &Binding) -> Result<(), Refusal> {
+        match &binding.destination {
+            Destination::Queue(name) => {
+                self.queues.get(name).map_or(Ok(()), |queue| check_own_queue(queue, "alone binds it"))
+            }
+            Destination::Exchange(_) => Ok(()),
+        }
+    }
+
     /// Checks both ends of a binding; tells whether it is durable: if both of them are.
     fn check_ends(
         &self,

@@ -26,6 +26,10 @@ struct Sealing {
 impl CatalogTask {
     /// The command, if it can be carried out by what the catalog knows. If not, its shard is asked.
     pub(super) fn without_condition(&mut self, command: CatalogCommand) -> Option<CatalogCommand> {
+        if let Request::Expire { queue } = command.request {
+            self.expire(queue);
+            return None;
+        }
         let Request::DeleteQueue { vhost, connection, name, conditions } = &command.request else {
             return Some(command);
         };
@@ -53,6 +57,20 @@ impl CatalogTask {
         }
     }
 
+    /// Nobody came for a queue of a subscription, as far as the clock can tell; its shard has the last word.
+    fn expire(&mut self, queue: QueueId) {
+        if let Some((vhost, queue)) = self.applied.find_queue(queue).filter(|found| self.is_expired(found)) {
+            self.seal(vhost, queue, SealConditions { if_unused: true, if_empty: false }, None);
+        }
+    }
+
+    fn is_expired(&self, (vhost, queue): &(VhostName, Arc<QueueDefinition>)) -> bool {
+        let state = self.applied.vhosts.get(vhost);
+        let subscription = queue.subscription.as_ref();
+        let subscription = state.zip(subscription).and_then(|(state, name)| state.subscriptions.get(name));
+        subscription.is_some_and(|wanted| self.shared.presence.is_expired(queue.id, wanted.expires_after_ms))
+    }
+
     fn seal(
         &mut self,
         vhost: VhostName,
@@ -75,6 +93,13 @@ impl CatalogTask {
     ) -> Option<CatalogCommand> {
         let Sealing { vhost, queue, reply } = self.sealings.open.remove(&number)?;
         match result {
+            // Somebody was there between the proposal and the shard's word.
+            Ok(())
+                if queue.subscription.is_some() && !self.is_expired(&(vhost.clone(), Arc::clone(&queue))) =>
+            {
+                self.unseal(&queue);
+                None
+            }
             Ok(()) => Some(CatalogCommand { request: Request::DeleteSealed { vhost, queue }, reply }),
             Err(why) => {
                 // Who asked may be gone.
@@ -103,12 +128,18 @@ fn refused(vhost: &VhostName, queue: &QueueDefinition, why: DeleteRefusal) -> Re
 }
 
 impl Answer {
-    /// How many ready messages went with a queue that was deleted; waits for its shard.
+    /// How many ready messages went with queues that were deleted; waits for their shards.
     pub(in crate::broker) async fn message_count(self) -> u64 {
         match self {
-            // A shard that has stopped holds no queue any more.
-            Self::Deleted(Some(count)) => count.await.unwrap_or(0),
-            Self::Deleted(None) | Self::Done | Self::Queue(_) => 0,
+            Self::Deleted(counts) => {
+                let mut sum = 0;
+                for count in counts {
+                    // A shard that has stopped holds no queue any more.
+                    sum += count.await.unwrap_or(0);
+                }
+                sum
+            }
+            Self::Done | Self::Queue(_) => 0,
         }
     }
 }

@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use super::fault::RecordFault;
 use super::record::{self, Change, Record, StoredBinding, StoredExchange, StoredLog, StoredName, StoredUser};
+use super::stored_subscription::{StoredMemberName, StoredSubscription};
 use crate::auth::{PasswordHash, User};
+use crate::broker::subscription::Subscription;
 use crate::broker::vhost::QueueDefinition;
-use crate::model::{Bug, ExchangeName, QueueName, ShardId, UserName, VhostName, planted};
+use crate::model::{
+    Bug, ExchangeName, MemberName, QueueName, ShardId, SubscriptionName, UserName, VhostName, planted,
+};
 use crate::routing::{Binding, ExchangeDefinition};
 use crate::storage::{KnownLog, LogIndex};
 
@@ -41,6 +45,16 @@ pub(super) enum Entry {
         vhost: VhostName,
         binding: Binding,
         durable: bool,
+    },
+    /// What a subscription is from now on, with its bindings; its members are those that join, the others stay.
+    PutSubscription(VhostName, Arc<Subscription>),
+    /// With its queues.
+    DeleteSubscription(VhostName, SubscriptionName),
+    /// With its queue.
+    DeleteMember {
+        vhost: VhostName,
+        subscription: SubscriptionName,
+        member: MemberName,
     },
     /// A durable auto-delete exchange has got a binding that a restart forgets, so that it goes with that restart unless
     /// it has others.
@@ -80,6 +94,15 @@ impl Entry {
             Self::Unbind { vhost, binding, durable: true } => {
                 Change::Unbind(StoredBinding::new(vhost, binding))
             }
+            Self::PutSubscription(vhost, subscription) => {
+                Change::PutSubscription(StoredSubscription::new(vhost, subscription))
+            }
+            Self::DeleteSubscription(vhost, name) => Change::DeleteSubscription(StoredName::new(vhost, name)),
+            Self::DeleteMember { vhost, subscription, member } => Change::DeleteMember(StoredMemberName {
+                vhost: vhost.to_string(),
+                subscription: subscription.to_string(),
+                member: member.to_string(),
+            }),
             Self::ExchangeUsed(vhost, name) => Change::ExchangeUsed(StoredName::new(vhost, name)),
             Self::BodyBytesMax(bytes) => Change::BodyBytesMax(*bytes),
             Self::Shards(count) => Change::Shards((*count).into()),
@@ -135,6 +158,19 @@ impl Entry {
                 let vhost = VhostName::new(&stored.vhost)?;
                 Self::Unbind { vhost, binding: stored.binding()?, durable: true }
             }
+            Change::PutSubscription(stored) => {
+                let vhost = VhostName::new(&stored.vhost)?;
+                Self::PutSubscription(vhost, Arc::new(stored.subscription()?))
+            }
+            Change::DeleteSubscription(stored) => {
+                let name = SubscriptionName::new(&stored.name)?;
+                Self::DeleteSubscription(VhostName::new(&stored.vhost)?, name)
+            }
+            Change::DeleteMember(stored) => Self::DeleteMember {
+                vhost: VhostName::new(&stored.vhost)?,
+                subscription: SubscriptionName::new(&stored.subscription)?,
+                member: MemberName::new(&stored.member)?,
+            },
             Change::ExchangeUsed(stored) => {
                 Self::ExchangeUsed(VhostName::new(&stored.vhost)?, ExchangeName::new(&stored.name)?)
             }
@@ -159,6 +195,9 @@ impl Entry {
             | Self::DeleteQueue { vhost, .. }
             | Self::Bind { vhost, .. }
             | Self::Unbind { vhost, .. }
+            | Self::PutSubscription(vhost, _)
+            | Self::DeleteSubscription(vhost, _)
+            | Self::DeleteMember { vhost, .. }
             | Self::ExchangeUsed(vhost, _) => Some(vhost),
             Self::PutVhost(_)
             | Self::DeleteVhost(_)

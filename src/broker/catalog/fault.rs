@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::auth::HashError;
-use crate::model::{NameTooLong, VhostName};
+use crate::model::{NameTooLong, SubscriptionName, VhostName};
 
 /// What is wrong with a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(super) enum RecordFault {
     Shards(u32),
     /// It is about something in a vhost that does not exist.
     NoVhost(VhostName),
+    /// A member of a subscription without a queue.
+    NoQueue(SubscriptionName),
 }
 
 impl fmt::Display for RecordFault {
@@ -43,6 +45,7 @@ impl fmt::Display for RecordFault {
             Self::Shard(number) => write!(f, "there is no shard {number}, and a record names it"),
             Self::Shards(count) => write!(f, "a record says that there are {count} shards"),
             Self::NoVhost(vhost) => write!(f, "a record for vhost '{vhost}', which does not exist"),
+            Self::NoQueue(name) => write!(f, "a member of subscription '{name}' has no queue"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The catalog: what exists, and the one task that changes it.
 //!
-//! Owns vhosts, users, exchanges, bindings, queues and where they live. A request is decided upon by looking alone
+//! Owns vhosts, users, exchanges, bindings, queues and where they live, and subscriptions. A request is decided upon by looking alone
 //! (`decide_*.rs`), its entries are recorded, and when the disk has them they are applied and shown. Must never show, route
 //! by or answer as done what a restart could forget, and never wait for a shard. Start reading at [`CatalogTask`].
 
@@ -9,6 +9,7 @@ mod checkpoint;
 mod decide_access;
 mod decide_queues;
 mod decide_routes;
+mod decide_subscriptions;
 mod deletion;
 mod entry;
 mod fault;
@@ -17,6 +18,7 @@ mod queue_checks;
 mod record;
 mod request;
 mod salvage;
+mod stored_subscription;
 mod task;
 
 pub(super) use catalog::{Catalog, FIRST_VOLATILE_SHARD, VOLATILE_SHARDS, no_such_vhost};
@@ -26,7 +28,7 @@ pub(super) use deletion::Sealings;
 pub(super) use open::{CATALOG_DIRECTORY, Incomplete, NewBroker, open_log};
 pub(super) use queue_checks::check_owner;
 pub(super) use request::{Answer, Request};
-pub use request::{DeclaredQueue, QueueDeclaration, UserChange};
+pub use request::{DeclaredQueue, QueueDeclaration, SubscriptionDeclaration, UserChange};
 pub use salvage::LoggedChange;
 pub(super) use salvage::logged_changes;
 pub(super) use task::{CatalogCommand, CatalogTask, Stopped};

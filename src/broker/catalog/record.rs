@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use prost::{Message, Oneof};
 
 use super::fault::RecordFault;
+use super::stored_subscription::{StoredMemberName, StoredSubscription};
 use crate::auth::User;
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{
@@ -21,7 +22,7 @@ pub(super) struct Records {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18")]
     pub(super) change: Option<Change>,
 }
 
@@ -62,6 +63,14 @@ pub(super) enum Change {
     /// Bodies of so many bytes have been allowed, so there may be messages of that size.
     #[prost(uint64, tag = "15")]
     BodyBytesMax(u64),
+    /// With the queues of those who join, and all bindings.
+    #[prost(message, tag = "16")]
+    PutSubscription(StoredSubscription),
+    /// With its queues.
+    #[prost(message, tag = "17")]
+    DeleteSubscription(StoredName),
+    #[prost(message, tag = "18")]
+    DeleteMember(StoredMemberName),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -255,6 +264,7 @@ impl StoredQueue {
             auto_delete: self.auto_delete,
             arguments: self.arguments.map(FieldTable::from).unwrap_or_default(),
             shard: ShardId(u16::try_from(self.shard).map_err(|_| RecordFault::Shard(self.shard))?),
+            subscription: None,
         })
     }
 }

@@ -1,12 +1,16 @@
 //! What front ends ask of the catalog, and its answers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use crate::auth::{Password, PasswordHash};
+use crate::broker::subscription::{Sharing, SubscriptionBinding};
 use crate::broker::vhost::QueueDefinition;
-use crate::model::{ConnectionId, FieldTable, QueueName, UserName, VhostName};
+use crate::model::{
+    ConnectionId, FieldTable, MemberName, QueueId, QueueName, SubscriptionName, UserName, VhostName,
+};
 use crate::routing::{Binding, ExchangeDefinition};
 use crate::shard::SealConditions;
 
@@ -34,6 +38,25 @@ pub struct DeclaredQueue {
     pub messages_ready: u64,
     /// Consumers.
     pub consumers: u32,
+}
+
+/// A subscription to be made or changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubscriptionDeclaration {
+    /// 1 to 120 bytes, without ":" and control characters.
+    pub name: SubscriptionName,
+    /// `None`: as it is; a new one is shared.
+    pub sharing: Option<Sharing>,
+    /// Who joins, if each has a queue; empty: nobody.
+    pub member: MemberName,
+    /// All that it is to listen to; none: what it listens to.
+    pub bindings: Vec<SubscriptionBinding>,
+    /// Milliseconds without a consumer after which a queue goes; 0: never. `None`: as it is.
+    pub expires_after_ms: Option<u64>,
+    /// Those to be set; an empty value takes one away.
+    pub annotations: BTreeMap<String, String>,
+    /// One that is there stays as it is.
+    pub keep: bool,
 }
 
 /// A user to be made or changed.
@@ -87,6 +110,20 @@ pub(in crate::broker) enum Request {
         vhost: VhostName,
         queue: Arc<QueueDefinition>,
     },
+    Subscribe {
+        vhost: VhostName,
+        declaration: SubscriptionDeclaration,
+    },
+    /// With the empty member all of it.
+    Unsubscribe {
+        vhost: VhostName,
+        name: String,
+        member: String,
+    },
+    /// The clock says that nobody came for this queue of a subscription for as long as it waits.
+    Expire {
+        queue: QueueId,
+    },
     CloseConnection {
         vhost: VhostName,
         connection: ConnectionId,
@@ -118,6 +155,7 @@ impl Request {
                 | Self::DeleteQueue { .. }
                 | Self::DeleteUser { .. }
                 | Self::DeleteVhost { .. }
+                | Self::Unsubscribe { .. }
         )
     }
 }
@@ -129,6 +167,6 @@ pub(in crate::broker) enum Answer {
     Done,
     /// A queue is there.
     Queue(QueueName),
-    /// A queue is gone; its shard tells how many ready messages went with it. `None`: there was no such queue.
-    Deleted(Option<oneshot::Receiver<u64>>),
+    /// Queues are gone; their shards tell how many ready messages went with each.
+    Deleted(Vec<oneshot::Receiver<u64>>),
 }

@@ -74,6 +74,19 @@ fn told(entry: &Entry) -> LoggedChange {
         Entry::DeleteQueue { vhost, name, .. } => change("delete queue", vhost, name, Vec::new()),
         Entry::Bind { vhost, binding, .. } => change("bind", vhost, &binding.source, of_binding(binding)),
         Entry::Unbind { vhost, binding, .. } => change("unbind", vhost, &binding.source, of_binding(binding)),
+        Entry::PutSubscription(vhost, subscription) => {
+            let listens =
+                subscription.bindings.iter().map(|binding| format!("{} {}", binding.exchange, binding.key));
+            let details = vec![
+                ("listens_to", listens.collect::<Vec<_>>().join(", ")),
+                ("expires_after_ms", subscription.expires_after_ms.to_string()),
+            ];
+            change("put subscription", vhost, &subscription.name, details)
+        }
+        Entry::DeleteSubscription(vhost, name) => change("delete subscription", vhost, name, Vec::new()),
+        Entry::DeleteMember { vhost, subscription, member } => {
+            change("delete member", vhost, subscription, vec![("member", member.to_string())])
+        }
         Entry::ExchangeUsed(vhost, name) => change("exchange was used", vhost, name, Vec::new()),
         Entry::BodyBytesMax(bytes) => change("allow bodies", "", "", vec![("bytes", bytes.to_string())]),
         Entry::Shards(count) => change("shards", "", "", vec![("count", count.to_string())]),

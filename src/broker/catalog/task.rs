@@ -67,8 +67,8 @@ pub(in crate::broker) struct Stopped(CatalogTask);
 enum Outcome {
     Done,
     Queue(QueueName),
-    /// This queue goes, if there was one.
-    Deleted(Option<QueueId>),
+    /// These queues go.
+    Deleted(Vec<QueueId>),
 }
 
 type Decision = Result<Outcome, Refusal>;
@@ -157,7 +157,9 @@ impl CatalogTask {
             let answer = decision.map(|outcome| match outcome {
                 Outcome::Done => Answer::Done,
                 Outcome::Queue(name) => Answer::Queue(name),
-                Outcome::Deleted(queue) => Answer::Deleted(queue.and_then(|queue| deleted.remove(&queue))),
+                Outcome::Deleted(queues) => {
+                    Answer::Deleted(queues.iter().filter_map(|queue| deleted.remove(queue)).collect())
+                }
             });
             // Who asked may be gone.
             let _ = reply.send(answer);
@@ -222,11 +224,21 @@ impl CatalogTask {
                 let queue = catalog.queue_to_delete(vhost, *connection, name)?;
                 let entries =
                     queue.as_ref().map_or(Vec::new(), |queue| catalog.decide_delete_queue(vhost, queue));
-                return Ok((entries, Outcome::Deleted(queue.map(|queue| queue.id))));
+                return Ok((entries, Outcome::Deleted(queue.iter().map(|queue| queue.id).collect())));
             }
             Request::DeleteSealed { vhost, queue } => {
-                return Ok((catalog.decide_delete_queue(vhost, queue), Outcome::Deleted(Some(queue.id))));
+                return Ok((catalog.decide_delete_queue(vhost, queue), Outcome::Deleted(vec![queue.id])));
             }
+            Request::Subscribe { vhost, declaration } => {
+                let (entries, queue) = catalog.decide_subscribe(&self.surroundings, vhost, declaration)?;
+                return Ok((entries, Outcome::Queue(queue)));
+            }
+            Request::Unsubscribe { vhost, name, member } => {
+                let (entries, queues) = catalog.decide_unsubscribe(vhost, name, member)?;
+                return Ok((entries, Outcome::Deleted(queues)));
+            }
+            // The queue's shard is asked first; what it has looked at comes as a deletion.
+            Request::Expire { .. } => Vec::new(),
             // One queue after the other, above.
             Request::CloseConnection { .. } => Vec::new(),
             Request::PutUser { name, password_hash, administrator, vhosts } => {
@@ -342,6 +354,12 @@ impl CatalogTask {
                 && self.is_applied(name, queue)
             {
                 vhost.insert_queue(Arc::clone(queue));
+            }
+        }
+        for (vhost, name) in &changed.subscriptions {
+            if let Some(shown) = vhosts.get(vhost) {
+                let state = self.applied.vhosts.get(vhost);
+                shown.put_subscription(name, state.and_then(|state| state.subscriptions.get(name)).cloned());
             }
         }
         drop(vhosts);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::presence::Attending;
 use super::session::{Session, Waiting};
 use super::word::{FrontEnd, Word};
 use crate::model::{Entity, QueueId, Refusal, ReplyCode};
@@ -16,6 +17,8 @@ pub(super) struct Consumer {
     pub(super) queue: QueueId,
     pub(super) shard: ShardHandle,
     stage: Stage,
+    /// The queue is a subscription's, which is not dark as long as this is here.
+    attending: Option<Attending>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,13 @@ enum Stage {
     Live,
     /// None will come, but what came may be settled.
     Ended,
+}
+
+impl Consumer {
+    fn end(&mut self) {
+        self.stage = Stage::Ended;
+        self.attending = None;
+    }
 }
 
 /// A consumer to be started.
@@ -87,7 +97,9 @@ impl<F: FrontEnd> Session<F> {
             window_bytes: share.max(WINDOW_BYTES_MIN),
         };
         self.broker.shared.consumer_tags().insert(key, Arc::clone(&tag));
-        let consumer = Consumer { queue: queue.id, shard: shard.clone(), stage: Stage::Starting };
+        let is_subscribed = queue.subscription.is_some();
+        let attending = is_subscribed.then(|| self.broker.shared.presence.attend(queue.id));
+        let consumer = Consumer { queue: queue.id, shard: shard.clone(), stage: Stage::Starting, attending };
         self.consumers.insert(place, consumer);
         shard.send(Command::Attach { queue: queue.id, key, limits, outlet: Arc::clone(&self.outlet) });
         self.waiting = Some(Waiting::Started { key, request: wanted.request, tag });
@@ -129,7 +141,7 @@ impl<F: FrontEnd> Session<F> {
         let awaited = |waiting: &mut Waiting<F>| matches!(waiting, Waiting::Cancelled { key: other, .. } if *other == key);
         let Some(Waiting::Cancelled { request, .. }) = self.waiting.take_if(awaited) else { return None };
         if let Some(consumer) = self.consumers.get_mut(&(key.channel, key.handle)) {
-            consumer.stage = Stage::Ended;
+            consumer.end();
         }
         self.broker.shared.consumer_tags().remove(&key);
         Some(Word::Cancelled { channel: key.channel, consumer: key.handle, request })
@@ -141,7 +153,7 @@ impl<F: FrontEnd> Session<F> {
         if consumer.queue != queue || consumer.stage != Stage::Live {
             return None;
         }
-        consumer.stage = Stage::Ended;
+        consumer.end();
         self.broker.shared.consumer_tags().remove(&key);
         // A cancel that was on its way has nothing left to end.
         let cancelled = self.cancelled(key);

@@ -20,11 +20,12 @@ pub use delivery::{Batch, Delivery, DeliveryView};
 pub(super) use settler::Settler;
 
 use self::inbox::{Inbox, Popped, Pushed};
-use super::channel::ChannelHandle;
+use super::channel::{Channel, ChannelHandle};
 use super::convert::{kind_name, table_to_wire};
 use super::core::{Core, lock};
 use super::error::{ConsumeError, RequestError};
 use super::state::Outgoing;
+use super::subscription::Subscription;
 use crate::model::{FieldTable, NAME_BYTES_MAX, NameTooLong};
 use crate::wire::{Deliver, pb};
 
@@ -41,12 +42,19 @@ pub struct ConsumerBuilder {
     channel: Arc<ChannelHandle>,
     request: pb::Consume,
     buffer_bytes: usize,
+    subscription: Option<Box<(Channel, Subscription)>>,
 }
 
 impl ConsumerBuilder {
     pub(super) fn new(channel: Arc<ChannelHandle>, queue: &str) -> Self {
         let request = pb::Consume { queue: queue.to_owned(), prefetch: PREFETCH, ..Default::default() };
-        Self { channel, request, buffer_bytes: BUFFER_BYTES }
+        Self { channel, request, buffer_bytes: BUFFER_BYTES, subscription: None }
+    }
+
+    /// Consumes from a subscription, which is made or changed first.
+    pub(super) fn of_subscription(mut self, channel: Channel, subscription: Subscription) -> Self {
+        self.subscription = Some(Box::new((channel, subscription)));
+        self
     }
 
     /// Unsettled deliveries at most; 0: no limit but the buffer. Default 250.
@@ -91,13 +99,19 @@ impl ConsumerBuilder {
     /// # Cancel safety
     /// The consumer is ended again when the server has started it, and what it was sent goes back to the queue (without
     /// acknowledgements it is lost).
-    pub async fn start(self) -> Result<Consumer, RequestError> {
+    pub async fn start(mut self) -> Result<Consumer, RequestError> {
+        if let Some(subscription) = self.subscription.take() {
+            let (channel, subscription) = *subscription;
+            let subscribed = channel.declare_subscription(subscription).await?;
+            let nobody = "a subscription of which each has a queue is consumed from as one of its members";
+            self.request.queue = subscribed.queue.ok_or_else(|| RequestError::Invalid(nobody.to_owned()))?;
+        }
         for name in [&self.request.queue, &self.request.tag] {
             if name.len() > NAME_BYTES_MAX {
                 return Err(NameTooLong { bytes: name.len() }.into());
             }
         }
-        let Self { channel, request, buffer_bytes } = self;
+        let Self { channel, request, buffer_bytes, .. } = self;
         let core = channel.core().clone();
         let number = channel.number();
         let is_on_credit = request.no_ack || request.prefetch == 0;

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use prost::Message as _;
 
+use super::subscriptions::subscription_entry;
 use crate::broker::{
     Binding, Broker, ConnectionDescription, ConsumerListing, Destination, ExchangeDefinition, Identity,
     QueueListing,
@@ -120,6 +121,11 @@ async fn part(
             part.vhosts = vhosts.collect();
             page.next
         }
+        pb::ListKind::Subscriptions => {
+            let page = broker.list_subscriptions(who, name, token, size).await?;
+            part.subscriptions = page.entries.iter().map(subscription_entry).collect();
+            page.next
+        }
         pb::ListKind::Unspecified => {
             return Err(Refusal::new(ReplyCode::SyntaxError, "there is no such list")
                 .about(Entity::Frame, "List")
@@ -131,7 +137,9 @@ async fn part(
 }
 
 fn count(part: &pb::Listing) -> usize {
-    let pb::Listing { exchanges, queues, bindings, connections, consumers, users, vhosts, .. } = part;
+    let pb::Listing {
+        exchanges, queues, bindings, connections, consumers, users, vhosts, subscriptions, ..
+    } = part;
     exchanges.len()
         + queues.len()
         + bindings.len()
@@ -139,6 +147,7 @@ fn count(part: &pb::Listing) -> usize {
         + consumers.len()
         + users.len()
         + vhosts.len()
+        + subscriptions.len()
 }
 
 fn append(page: &mut pb::Listing, part: pb::Listing) {
@@ -149,6 +158,7 @@ fn append(page: &mut pb::Listing, part: pb::Listing) {
     page.consumers.extend(part.consumers);
     page.users.extend(part.users);
     page.vhosts.extend(part.vhosts);
+    page.subscriptions.extend(part.subscriptions);
     page.next_page_token = part.next_page_token;
 }
 

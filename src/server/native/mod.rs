@@ -10,6 +10,7 @@ mod publication;
 mod requests;
 mod returns;
 mod server;
+mod subscriptions;
 mod translation;
 
 pub use server::{Server, ServerOptions};

@@ -2,6 +2,7 @@
 
 use super::explain::explain;
 use super::lists::list;
+use super::subscriptions::subscribe;
 use crate::broker::{
     Binding, Broker, Destination, ExchangeDefinition, ExchangeKind, Identity, Password, QueueDeclaration,
     SealConditions, UserChange,
@@ -13,8 +14,8 @@ use crate::model::{
 use crate::wire::pb;
 use crate::wire::pb::frame::Body;
 
-/// Arguments of a declaration or binding, encoded, in bytes.
-const ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
+/// Arguments of a declaration or binding, or a whole subscription, encoded, in bytes.
+pub(super) const ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
 
 /// Carries a request out; the answer is never an `Error`. Those that may be long have `answer_bytes_max` at most.
 pub(super) async fn carry_out(
@@ -45,6 +46,11 @@ pub(super) async fn carry_out(
         }
         Body::PurgeQueue(purge) => {
             let count = broker.purge_queue(who, &purge.name).await?;
+            Ok(Body::MessageCount(pb::MessageCount { count }))
+        }
+        Body::Subscribe(request) => subscribe(broker, who, request).await,
+        Body::Unsubscribe(pb::Unsubscribe { name, member }) => {
+            let count = broker.unsubscribe(who, name, member).await?;
             Ok(Body::MessageCount(pb::MessageCount { count }))
         }
         Body::List(request) => list(broker, who, request, answer_bytes_max).await.map(Body::Listing),
@@ -177,7 +183,11 @@ pub(super) fn arguments(table: Option<pb::FieldTable>) -> Result<FieldTable, Ref
     })
 }
 
-fn named<T>(field: &str, name: fn(&str) -> Result<T, NameTooLong>, text: &str) -> Result<T, Refusal> {
+pub(super) fn named<T>(
+    field: &str,
+    name: fn(&str) -> Result<T, NameTooLong>,
+    text: &str,
+) -> Result<T, Refusal> {
     name(text).map_err(|error| {
         Refusal::new(ReplyCode::SyntaxError, error.to_string()).field(
             field,

@@ -116,6 +116,7 @@ fn every_reply_code_and_entity_is_read_back() {
         Entity::Message,
         Entity::User,
         Entity::Vhost,
+        Entity::Subscription,
     ] {
         let error = pb::Error::from(&Refusal::new(ReplyCode::NotFound, "").about(entity, "name"));
         assert_eq!(Refusal::try_from(error).unwrap().entity, Some((entity, "name".to_owned())));

@@ -23,6 +23,7 @@ mod simulate;
 mod standalone;
 mod status;
 mod subscribe;
+mod subscriptions;
 mod topology;
 #[cfg(target_os = "linux")]
 mod unread_log;

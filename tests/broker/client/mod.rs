@@ -9,6 +9,7 @@ mod kills;
 mod publishing;
 mod reconnecting;
 mod rights;
+mod subscriptions;
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use leveret::client::{
     Binding, Channel, CloseReason, ConnectOptions, Connection, Consumer, Event, Exchange, ExchangeKind, Get,
-    NewUser, Publisher, Queue, ReplyCode, RequestError, Status,
+    NewUser, Publisher, Queue, ReplyCode, RequestError, Status, Subscription,
 };
 
 use super::{connect, soon};
@@ -103,6 +103,9 @@ impl Open {
         soon(self.channel.declare_queue(Queue::new("new"))).await.unwrap();
         soon(self.channel.declare_exchange(Exchange::new("e", ExchangeKind::Topic))).await.unwrap();
         soon(self.channel.bind(Binding::to_queue("e", "new", "#"))).await.unwrap();
+        soon(self.channel.declare_subscription(Subscription::new("s").listen("e", "#"))).await.unwrap();
+        assert_eq!(soon(self.channel.list_subscriptions()).await.unwrap().len(), 1);
+        soon(self.channel.unsubscribe("s")).await.unwrap();
         let administered = [
             soon(self.channel.list_users()).await.map(drop),
             soon(self.channel.put_vhost("hers")).await,
@@ -137,6 +140,9 @@ impl Open {
             soon(channel.declare_exchange(Exchange::new("e", ExchangeKind::Topic))).await,
             soon(channel.bind(Binding::to_queue("amq.topic", "q", "#"))).await,
             soon(channel.get("other", Get::default())).await.map(drop),
+            soon(channel.declare_subscription(Subscription::new("s").listen("e", "#"))).await.map(drop),
+            soon(channel.list_subscriptions()).await.map(drop),
+            soon(channel.unsubscribe("s")).await.map(drop),
             soon(channel.list_queues()).await.map(drop),
             soon(channel.list_users()).await.map(drop),
             soon(channel.put_user(ada(true, &[HOME]))).await,

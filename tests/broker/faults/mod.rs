@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
-use leveret::client::{Binding, Channel, DeleteQueue, Get, Message, Queue, RequestError};
+use leveret::client::{
+    Binding, Channel, DeleteQueue, Destination, Get, Message, Queue, RequestError, Subscription,
+};
 use leveret::storage::testing::{Fault, MemoryDisk, PowerLoss};
 use world::World;
 
@@ -19,9 +21,18 @@ struct Journal {
     bodies: BTreeMap<&'static str, Vec<(String, bool)>>,
     /// Queues that are bound for certain.
     bound: BTreeSet<&'static str>,
+    /// What the subscription listens to for certain, if it is there; and what it may listen to after a restart.
+    listens: Option<Keys>,
+    may_listen: Vec<Keys>,
     /// Something was refused.
     refused: bool,
 }
+
+/// Patterns of the subscription, in order.
+type Keys = Vec<&'static str>;
+
+/// The queue of the one subscription.
+const SUBSCRIBED: &str = "sub:app";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Knowledge {
@@ -53,6 +64,9 @@ async fn work(channel: &Channel, journal: &mut Journal) {
     bind(channel, journal, "first").await;
     publish(channel, journal, "first", 3).await;
     publish(channel, journal, "second", 3).await;
+    subscribe(channel, journal, vec!["a", "b"]).await;
+    publish(channel, journal, SUBSCRIBED, 2).await;
+    subscribe(channel, journal, vec!["b", "c", "d"]).await;
     delete(channel, journal, "second").await;
     // It would take the number of the one before, if numbers were used twice.
     declare(channel, journal, "third").await;
@@ -80,6 +94,35 @@ async fn delete(channel: &Channel, journal: &mut Journal, name: &'static str) {
     let known = journal.hear(deleted, Knowledge::Gone, Knowledge::DeletionRefused);
     journal.queues.insert(name, known);
     check_seen(channel, journal).await;
+}
+
+/// All of it, or nothing: queue and patterns.
+async fn subscribe(channel: &Channel, journal: &mut Journal, keys: Keys) {
+    let listen = |app: Subscription, key: &&'static str| app.listen("amq.topic", *key);
+    let declared = channel.declare_subscription(keys.iter().fold(Subscription::new("app"), listen)).await;
+    let before = *journal.queues.get(SUBSCRIBED).unwrap_or(&Knowledge::Refused);
+    let is_done = declared.is_ok();
+    let known = journal.hear(declared, Knowledge::There, before);
+    journal.queues.insert(SUBSCRIBED, known);
+    match is_done {
+        true => (journal.listens, journal.may_listen) = (Some(keys), Vec::new()),
+        false => journal.may_listen.push(keys),
+    }
+    check_seen(channel, journal).await;
+}
+
+/// What the subscription says that it listens to; that is what its queue is bound with.
+async fn listens(channel: &Channel) -> Option<Vec<String>> {
+    let is_its = |binding: &Binding| binding.destination == Destination::Queue(SUBSCRIBED.to_owned());
+    let bindings = channel.list_bindings().await.unwrap().into_iter().filter(is_its);
+    let mut bound: Vec<String> = bindings.map(|binding| binding.routing_key).collect();
+    bound.sort();
+    let found = channel.find_subscription("app").await.unwrap().pop()?;
+    let mut said: Vec<String> = found.bindings.into_iter().map(|binding| binding.routing_key).collect();
+    said.sort();
+    assert_eq!(said, bound, "what it says and what is bound");
+    assert_eq!(found.queue.as_deref(), Some(SUBSCRIBED));
+    Some(said)
 }
 
 /// Asks twice if need be: that something was refused does not make it done the second time.
@@ -116,6 +159,8 @@ async fn check_seen(channel: &Channel, journal: &Journal) {
         assert_eq!(seen.contains(*name), there, "{name} is {knowledge:?} and listed are {seen:?}");
         assert_eq!(channel.check_queue(name).await.is_ok(), there, "{name} is {knowledge:?}");
     }
+    let certain = journal.listens.as_ref();
+    assert_eq!(listens(channel).await, certain.map(|keys| keys.iter().map(ToString::to_string).collect()));
 }
 
 /// After a restart nothing that was confirmed is missing, nothing is where it does not belong.
@@ -133,6 +178,13 @@ async fn check_kept(channel: &Channel, journal: &Journal) {
         }
     }
     assert!(there.iter().all(|name| journal.queues.contains_key(&**name)), "{there:?}");
+    let listened = listens(channel).await;
+    let is_listened = |keys: &Keys| listened.as_ref().is_some_and(|listened| listened == keys);
+    let is_right = listened.is_none() && journal.listens.is_none();
+    assert!(
+        is_right || journal.listens.iter().chain(&journal.may_listen).any(is_listened),
+        "it listens to {listened:?}: {journal:?}"
+    );
     let bindings = channel.list_bindings().await.unwrap();
     for queue in &journal.bound {
         let bound = bindings.contains(&Binding::to_queue("amq.topic", *queue, "all.#"));
@@ -268,6 +320,9 @@ async fn digest(channel: &Channel) -> u64 {
             got.push(message);
         }
     }
+    shown.extend(channel.list_subscriptions().await.unwrap().iter().map(|entry| {
+        format!("{} {:?} {:?} {:?}", entry.name, entry.queue, entry.bindings, entry.annotations)
+    }));
     shown.extend(channel.list_exchanges().await.unwrap().iter().map(|exchange| format!("{exchange:?}")));
     shown.extend(channel.list_bindings().await.unwrap().iter().map(|binding| format!("{binding:?}")));
     let mut hasher = DefaultHasher::new();

@@ -111,6 +111,21 @@ const BLOCKS: &[(&str, &str, How)] = &[
         "leveret simulate --seeds 1000 ",
         By("target/release/leveret simulate --seeds 1000 --steps 10000"),
     ),
+    (
+        "docs/SUBSCRIPTIONS.md",
+        "$ leveret subscribe billing",
+        By("fn a_till_that_was_dark_gets_what_it_missed_though_the_broker_was_killed"),
+    ),
+    (
+        "docs/SUBSCRIPTIONS.md",
+        "$ leveret subscriptions",
+        By("fn a_till_that_was_dark_gets_what_it_missed_though_the_broker_was_killed"),
+    ),
+    (
+        "docs/SUBSCRIPTIONS.md",
+        "leveret subscribe tills",
+        By("fn patterns_notes_and_members_are_changed_by_saying_them_again"),
+    ),
     ("examples/python/README.md", "cd examples/python", By("-m grpc_tools.protoc -I proto")),
 ];
 

@@ -1,0 +1,115 @@
+//! A durable named subscription: what it listens to, and the queues that hold it for those who take part.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::vhost::QueueDefinition;
+use crate::model::{ExchangeName, FieldTable, MemberName, QueueName, RoutingKey, SubscriptionName};
+use crate::routing::{Binding, Destination};
+
+/// What the names of all its queues begin with.
+const QUEUE_PREFIX: &str = "sub";
+
+/// Parts of a queue's name stand between these; no name of a subscription or of a member has one.
+pub(super) const SEPARATOR: char = ':';
+
+/// Who gets what, if several take part in a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// All consume from one queue: each message goes to one of them.
+    Shared,
+    /// Every member has a queue of its own: each message goes to all members.
+    Each,
+}
+
+impl Sharing {
+    /// The word for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Each => "each",
+        }
+    }
+}
+
+/// A binding of a subscription: it leads to all its queues.
+#[derive(Debug, Clone)]
+pub struct SubscriptionBinding {
+    /// Name of the exchange.
+    pub exchange: ExchangeName,
+    /// Key or pattern.
+    pub key: RoutingKey,
+    /// For headers exchanges: what to match.
+    pub arguments: FieldTable,
+}
+
+impl SubscriptionBinding {
+    /// As one of its queues has it.
+    pub(super) fn to_queue(&self, queue: &QueueName) -> Binding {
+        Binding {
+            source: self.exchange.clone(),
+            destination: Destination::Queue(queue.clone()),
+            key: self.key.clone(),
+            arguments: self.arguments.clone(),
+        }
+    }
+}
+
+impl SubscriptionBinding {
+    /// Their order: exchange, key, arguments, which are equal as those of bindings are.
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
+        let of_keys = self.exchange.cmp(&other.exchange).then_with(|| self.key.cmp(&other.key));
+        of_keys.then_with(|| match self.arguments.is_empty() && other.arguments.is_empty() {
+            true => Ordering::Equal,
+            false => {
+                let nowhere = QueueName::default();
+                self.to_queue(&nowhere).compare(&other.to_queue(&nowhere))
+            }
+        })
+    }
+}
+
+impl PartialEq for SubscriptionBinding {
+    fn eq(&self, other: &Self) -> bool {
+        self.compare(other).is_eq()
+    }
+}
+
+/// A subscription.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subscription {
+    /// Unique in its vhost.
+    pub name: SubscriptionName,
+    /// Who gets what.
+    pub sharing: Sharing,
+    /// What it listens to, in order; exactly the bindings of each of its queues.
+    pub bindings: Vec<SubscriptionBinding>,
+    /// Milliseconds without a consumer after which a queue of it goes; 0: never.
+    pub expires_after_ms: u64,
+    /// Notes for people and programs.
+    pub annotations: BTreeMap<String, String>,
+    /// Its queues, by member; a shared one has one, under the empty name.
+    pub members: BTreeMap<MemberName, Arc<QueueDefinition>>,
+}
+
+impl Subscription {
+    /// Those of its bindings that `other` has not.
+    pub(super) fn bindings_beyond(&self, other: &Self) -> Vec<&SubscriptionBinding> {
+        if self.bindings == other.bindings {
+            return Vec::new();
+        }
+        let is_beyond = |binding: &&SubscriptionBinding| {
+            other.bindings.binary_search_by(|there| there.compare(binding)).is_err()
+        };
+        self.bindings.iter().filter(is_beyond).collect()
+    }
+}
+
+/// The name of a subscription's queue: "sub:NAME", or "sub:NAME:MEMBER".
+pub(super) fn queue_name(subscription: &SubscriptionName, member: &MemberName) -> String {
+    match member.as_str() {
+        "" => format!("{QUEUE_PREFIX}{SEPARATOR}{subscription}"),
+        member => format!("{QUEUE_PREFIX}{SEPARATOR}{subscription}{SEPARATOR}{member}"),
+    }
+}

@@ -1,0 +1,125 @@
+//! Durable subscriptions from the command line.
+
+use std::io::{BufRead, BufReader};
+
+use serde_json::{Value, json};
+
+use crate::support::{Broker, finish, interrupt};
+
+fn broker() -> Broker {
+    let broker = Broker::start();
+    broker.run(&["declare", "exchange", "orders", "--type", "topic"]).ok();
+    broker
+}
+
+#[track_caller]
+fn listed(broker: &Broker, name: &str) -> Value {
+    broker.run(&["subscriptions", name, "--json"]).json()[0].take()
+}
+
+#[test]
+fn a_till_that_was_dark_gets_what_it_missed_though_the_broker_was_killed() {
+    let mut broker = broker();
+    let told =
+        broker.run(&["subscribe", "billing", "--exchange", "orders", "--key", "*.paid", "--declare-only"]);
+    assert_eq!(told.ok(), "subscription 'billing': queue 'sub:billing', messages that wait: 0\n");
+    broker.run(&["publish", "--exchange", "orders", "--key", "eu.paid", "first"]).ok();
+    let come = ["subscribe", "billing", "--durable", "--raw", "--name", "till 3"];
+    let mut child = broker.leveret(&come).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "first");
+    let there = listed(&broker, "billing");
+    assert_eq!((&there["connected"], &there["dark_since_ms"]), (&json!(true), &Value::Null));
+    assert_eq!(there["subscribers"][0]["connection_name"], "till 3");
+    let table = broker.run(&["subscriptions"]).ok();
+    assert!(table.contains("connected") && table.contains("127.0.0.1:"), "{table}");
+    interrupt(&child);
+    finish(child).ok();
+
+    for body in ["second", "third"] {
+        broker.run(&["publish", "--exchange", "orders", "--key", "us.paid", body]).ok();
+    }
+    broker.kill_and_restart();
+    let dark = listed(&broker, "billing");
+    assert_eq!((&dark["connected"], &dark["messages_ready"]), (&json!(false), &json!(2)), "{dark}");
+    assert!(dark["dark_since_ms"].as_u64().is_some_and(|since| since > 0), "{dark}");
+    let table = broker.run(&["subscriptions"]).ok();
+    let heading = "NAME     MEMBER    STATE         LAG  UNACKED  CLIENT  LISTENS TO\n";
+    assert!(table.starts_with(heading) && table.contains("dark for "), "{table}");
+    assert!(table.ends_with("orders *.paid\n"), "{table}");
+    let back = broker.run(&["subscribe", "billing", "--durable", "--raw", "--count", "2"]);
+    assert_eq!(back.ok(), "second\nthird\n");
+    let told = broker.run(&["unsubscribe", "billing", "--json"]).json();
+    assert_eq!(told, json!({ "name": "billing", "member": null, "messages_ready": 0 }));
+    assert_eq!(broker.run(&["list", "queues", "--json"]).json(), json!([]));
+}
+
+#[test]
+fn patterns_notes_and_members_are_changed_by_saying_them_again() {
+    let broker = broker();
+    let declare = |arguments: &[&str]| {
+        broker.run(&[&["subscribe", "tills", "--declare-only"], arguments].concat()).ok()
+    };
+    let first = ["--exchange", "orders", "--each", "--expires-after", "60.5", "--annotate", "owner=ann"];
+    assert_eq!(declare(&first), "subscription 'tills': nobody has joined\n");
+    let empty = listed(&broker, "tills");
+    assert_eq!((&empty["queue"], &empty["bindings"][0]["routing_key"]), (&Value::Null, &json!("#")));
+    assert!(broker.run(&["subscriptions"]).ok().contains("(nobody)"));
+    for member in ["1", "2"] {
+        declare(&["--durable", "--each", "--member", member]);
+    }
+    broker.run(&["publish", "--exchange", "orders", "--key", "a", "x"]).ok();
+    declare(&[
+        "--exchange",
+        "orders",
+        "--exchange",
+        "amq.topic",
+        "--key",
+        "a",
+        "--key",
+        "b",
+        "--annotate",
+        "owner=",
+    ]);
+    let all = broker.run(&["subscriptions", "--json"]).json();
+    let seen = |entry: &Value| (entry["member"].clone(), entry["messages_ready"].clone());
+    assert_eq!(
+        all.as_array().unwrap().iter().map(seen).collect::<Vec<_>>(),
+        [(json!("1"), json!(1)), (json!("2"), json!(1))]
+    );
+    assert_eq!(all[0]["bindings"].as_array().unwrap().len(), 4);
+    assert_eq!((&all[0]["expires_after_ms"], &all[0]["annotations"]), (&json!(60500), &json!({})));
+    let rates = broker.run(&["subscriptions", "tills", "--rate", "--json"]).json();
+    assert_eq!(
+        (&rates[0]["published_per_second"], &rates[1]["delivered_per_second"]),
+        (&json!(0), &json!(0))
+    );
+    broker.run(&["unsubscribe", "tills", "--member", "1"]).ok();
+    assert_eq!(broker.run(&["subscriptions", "--json"]).json()[0]["member"], "2");
+    let told = broker.run(&["unsubscribe", "tills"]).ok();
+    assert_eq!(told, "there is no subscription 'tills' any more (ready messages gone with it: 1)\n");
+}
+
+#[test]
+fn what_is_mistyped_is_told() {
+    let broker = broker();
+    broker.run(&["subscribe", "billing", "--exchange", "orders", "--declare-only"]).ok();
+    broker.run(&["subscribe", "billing"]).fails(1, &["no exchange 'billing'", "--durable comes back to it"]);
+    broker.run(&["subscribe", "biling", "--durable"]).fails(1, &["404", "did you mean 'billing'?"]);
+    broker.run(&["subscriptions", "biling"]).fails(1, &["did you mean 'billing'?"]);
+    broker.run(&["unsubscribe", "biling"]).fails(1, &["no subscription 'biling'", "did you mean 'billing'?"]);
+    broker.run(&["unsubscribe", "biling", "--if-exists"]).ok();
+    broker.run(&["unsubscribe", "billing", "--member", "x"]).fails(1, &["no member 'x' of subscription"]);
+    broker.run(&["subscribe", "x", "--exchange", "oders"]).fails(1, &["did you mean 'orders'?"]);
+    broker.run(&["subscribe", "x", "--exchange", "amq.direct"]).fails(2, &["needs a --key"]);
+    broker.run(&["subscribe", "billing", "--durable", "--key", "a"]).fails(2, &["need an --exchange"]);
+    broker.run(&["subscribe", "billing", "--durable", "--each"]).fails(2, &["--member NAME"]);
+    broker.run(&["subscribe", "orders", "--each"]).fails(2, &["--exchange"]);
+    broker.run(&["subscribe", "orders", "--expires-after", "5"]).fails(2, &["--exchange"]);
+    broker.run(&["subscribe", "x", "--durable", "--annotate", "note"]).fails(2, &["expected KEY=VALUE"]);
+    broker.run(&["subscribe", "a:b", "--exchange", "orders"]).fails(1, &["cannot be called 'a:b'"]);
+    broker
+        .run(&["delete", "queue", "sub:billing"])
+        .fails(1, &["belongs to subscription 'billing'", "unsubscribe"]);
+    assert_eq!(broker.run(&["subscriptions", "--json"]).json().as_array().unwrap().len(), 1);
+}
