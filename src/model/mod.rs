@@ -11,6 +11,7 @@ mod limits;
 mod line_end;
 mod names;
 mod os_words;
+#[cfg(feature = "broker")]
 mod planted;
 mod refusal;
 mod timestamp;
@@ -30,6 +31,7 @@ pub use names::{
 pub(crate) use os_words::in_words;
 #[cfg(test)]
 pub(crate) use planted::plant;
+#[cfg(feature = "broker")]
 pub(crate) use planted::{Bug, planted};
 pub use refusal::{Entity, Refusal, ReplyCode};
 pub use timestamp::{Clock, Timestamp};
