@@ -53,7 +53,9 @@ pub struct Shard {
     pub(super) log: Option<Box<dyn ShardLog>>,
     /// The log keeps what it is given: operations are written, messages can be read back.
     pub(super) logged: bool,
-    pub(super) queues: HashMap<QueueId, Slot, foldhash::fast::RandomState>,
+    /// By numbers that the broker gives out, so that nobody chooses where they fall: what is done to all of them is done in
+    /// the same order each time.
+    pub(super) queues: HashMap<QueueId, Slot, foldhash::fast::FixedState>,
     pub(super) bodies: Bodies,
     pub(super) reading: Reading,
     pub(super) batch: BatchBuilder,

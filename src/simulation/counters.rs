@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::logs::Housekeeping;
+
 /// Whether a run tried what it is for: a simulation in which nothing happens finds nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
@@ -37,13 +39,45 @@ pub struct Counters {
     pub faults: u64,
     /// Times that the disk was full.
     pub full_disks: u64,
+    /// Calls of the disk that were to fail while reading.
+    pub read_faults: u64,
+    /// Times that the disk was full while settlements were on their way.
+    pub full_disks_with_settlements: u64,
+    /// Bytes that rotted.
+    pub rotten: u64,
     /// Pieces of work off the tasks: checkpoints, merges, reads.
     pub work: u64,
+    /// Checkpoints that were written.
+    pub checkpoints: u64,
+    /// Checkpoints that came to nothing: the power went, or the disk failed.
+    pub checkpoints_cut: u64,
+    /// Merges of segments.
+    pub merges: u64,
+    /// Merges that came to nothing.
+    pub merges_cut: u64,
+    /// Times that segments were removed.
+    pub removals: u64,
+    /// Reads of messages that were not in memory.
+    pub cold_reads: u64,
+    /// Those that came to nothing.
+    pub cold_reads_cut: u64,
     /// Queues that were emptied to the last message and held against the books.
     pub audits: u64,
 }
 
 impl Counters {
+    /// Adds what was asked of logs.
+    pub(super) fn note(&mut self, counts: Housekeeping) {
+        let Housekeeping { checkpoints, merges, purges, reads } = counts;
+        self.checkpoints += checkpoints.done;
+        self.checkpoints_cut += checkpoints.failed;
+        self.merges += merges.done;
+        self.merges_cut += merges.failed;
+        self.removals += purges.done;
+        self.cold_reads += reads.done;
+        self.cold_reads_cut += reads.failed;
+    }
+
     /// Adds those of another run.
     pub fn add(&mut self, other: &Self) {
         let Self {
@@ -74,7 +108,17 @@ impl Counters {
         self.crashes_while_starting += other.crashes_while_starting;
         self.faults += other.faults;
         self.full_disks += other.full_disks;
+        self.read_faults += other.read_faults;
+        self.full_disks_with_settlements += other.full_disks_with_settlements;
+        self.rotten += other.rotten;
         self.work += other.work;
+        self.checkpoints += other.checkpoints;
+        self.checkpoints_cut += other.checkpoints_cut;
+        self.merges += other.merges;
+        self.merges_cut += other.merges_cut;
+        self.removals += other.removals;
+        self.cold_reads += other.cold_reads;
+        self.cold_reads_cut += other.cold_reads_cut;
         self.audits += other.audits;
     }
 }

@@ -133,7 +133,15 @@ impl Run {
     }
 
     fn step(&mut self) -> Result<(), Finding> {
-        match self.random.below(100) {
+        if self.random.one_in(50) {
+            self.rarely()?;
+        }
+        self.quiet_step()
+    }
+
+    /// A step in which nothing ends and nothing fails, if that is not ordered already.
+    pub(super) fn quiet_step(&mut self) -> Result<(), Finding> {
+        match self.random.below(98) {
             0..=24 => self.publish(),
             25..=39 => self.settle(),
             40..=46 => self.consume(),
@@ -144,12 +152,12 @@ impl Run {
             59..=72 => drop(self.world.workers.step_log(&mut self.random)),
             73..=82 => self.work(),
             83..=86 => self.pass_time(),
-            87..=97 => self.world.tick(1 + self.random.below(4)),
-            _ => self.rarely()?,
+            _ => self.world.tick(1 + self.random.below(4)),
         }
         if self.random.one_in(2) {
             self.world.tick(1);
         }
+        self.counters.note(self.world.workers.take_counts());
         if self.disk.is_powered_off() {
             return self.crash();
         }
@@ -161,7 +169,8 @@ impl Run {
         self.restart_if_troubled()?;
         self.audit()?;
         self.stop()?;
-        self.audit()
+        self.audit()?;
+        if self.options.faults { self.rot() } else { Ok(()) }
     }
 
     fn rarely(&mut self) -> Result<(), Finding> {

@@ -51,7 +51,7 @@ const BUGS: [Bug; 11] = [
 ];
 
 /// Seeds of 3,000 steps within which each of them is found.
-const SEEDS_MAX: u64 = 5;
+const SEEDS_MAX: u64 = 10;
 
 #[test]
 fn bugs_that_are_made_are_found() {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::books::Finding;
+use super::client::Pending;
 use super::run::Run;
 use super::world::World;
 use crate::storage::Disk as _;
@@ -19,7 +20,7 @@ impl Run {
     /// Orders something for the disk.
     pub(super) fn trouble(&mut self) {
         let call = self.disk.changes() + self.random.below(SOON) as u64;
-        let (fault, name) = match self.random.below(6) {
+        let (fault, name) = match self.random.below(7) {
             0..=1 => {
                 self.disk.cut_power_at(call);
                 return self.trace.note(format_args!("the power is to go at call {call}"));
@@ -27,6 +28,9 @@ impl Run {
             2 => {
                 self.is_full = !self.is_full;
                 self.counters.full_disks += u64::from(self.is_full);
+                let settle = |pending: &Pending| matches!(pending, Pending::Settle { .. });
+                let is_settling = self.clients.iter().any(|client| client.pending.values().any(settle));
+                self.counters.full_disks_with_settlements += u64::from(self.is_full && is_settling);
                 let used = self.used_bytes();
                 let room = self.random.below(LAST_BYTES);
                 self.disk.set_capacity(self.is_full.then_some(used + room));
@@ -34,6 +38,13 @@ impl Run {
             }
             3 => (Fault::Full, "no room"),
             4 => (Fault::OutOfFiles, "no file"),
+            5 => {
+                let calls = 1 + self.random.below(8) as u64;
+                self.counters.read_faults += calls;
+                self.is_troubled = true;
+                self.disk.fail_reads(calls);
+                return self.trace.note(format_args!("{calls} reads of the disk are to fail"));
+            }
             _ => (Fault::Io, "an error"),
         };
         self.counters.faults += 1;

@@ -1,21 +1,18 @@
 //! What runs beside the tasks of a broker, done when the simulation says so.
 
 use std::future::Future;
-use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::logs::{Housekeeping, SharedLog};
 use super::random::Random;
-use crate::broker::{OpenLog, OpenedLog, Workers};
+use crate::broker::Workers;
 use crate::model::Timestamp;
+use crate::storage::ShardLog as _;
 use crate::storage::testing::SteppedLog;
-use crate::storage::{
-    Batch, BodyRead, DirectLogOptions, Disk, KnownLog, LogFailure, LogIndex, LogKeeper, LogPosition, Machine,
-    OnProgress, OpenFailure, Progress, ShardLog,
-};
 
 /// Work, time and logs that wait until they are told to go on.
 #[derive(Default)]
@@ -27,7 +24,8 @@ struct State {
     work: Vec<Box<dyn FnOnce() + Send>>,
     /// Who sleeps, and until when.
     sleepers: Vec<(u64, oneshot::Sender<()>)>,
-    logs: Vec<Arc<Mutex<SteppedLog>>>,
+    logs: Vec<SharedLog>,
+    counts: Housekeeping,
 }
 
 impl SteppedWorkers {
@@ -38,6 +36,19 @@ impl SteppedWorkers {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add_log(&self, log: SharedLog) {
+        self.state().logs.push(log);
+    }
+
+    pub(super) fn count<T>(&self, note: impl FnOnce(&mut Housekeeping) -> T) -> T {
+        note(&mut self.state().counts)
+    }
+
+    /// What was asked of the logs since this was last asked.
+    pub(super) fn take_counts(&self) -> Housekeeping {
+        std::mem::take(&mut self.state().counts)
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -105,7 +116,7 @@ impl SteppedWorkers {
     /// Bytes of all segments.
     pub(super) fn segments_bytes(&self) -> u64 {
         let logs = self.state().logs.clone();
-        let bytes = |log: &Arc<Mutex<SteppedLog>>| -> u64 {
+        let bytes = |log: &SharedLog| -> u64 {
             let log = log.lock().unwrap_or_else(PoisonError::into_inner);
             log.segments().iter().map(|segment| segment.bytes).sum()
         };
@@ -141,71 +152,5 @@ impl Workers for SteppedWorkers {
             // With the broker that it sleeps for.
             let _ = woken.await;
         })
-    }
-}
-
-/// Opens logs that `workers` step.
-pub(super) fn open_log(workers: &Arc<SteppedWorkers>) -> OpenLog {
-    let workers = Arc::clone(workers);
-    Arc::new(
-        move |disk: Arc<dyn Disk>,
-              directory: &Path,
-              options: DirectLogOptions,
-              on_progress: OnProgress,
-              machine: &mut dyn Machine|
-              -> Result<OpenedLog, OpenFailure> {
-            let log = SteppedLog::open_telling(disk, directory, &options, on_progress, machine)?;
-            let told = log.recovery().told();
-            let log = Arc::new(Mutex::new(log));
-            workers.state().logs.push(Arc::clone(&log));
-            Ok(OpenedLog { log: Box::new(Shared(log)), told })
-        },
-    )
-}
-
-/// The owner's hold on a log that is stepped by somebody else.
-struct Shared(Arc<Mutex<SteppedLog>>);
-
-impl Shared {
-    fn log(&self) -> MutexGuard<'_, SteppedLog> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ShardLog for Shared {
-    fn next_index(&self) -> LogIndex {
-        self.log().next_index()
-    }
-
-    fn propose(&mut self, batch: Batch) -> Result<LogIndex, LogFailure> {
-        self.log().propose(batch)
-    }
-
-    fn progress(&self) -> Progress {
-        self.log().progress()
-    }
-
-    fn idle(&self) -> bool {
-        self.log().idle()
-    }
-
-    fn pending_bytes(&self) -> usize {
-        self.log().pending_bytes()
-    }
-
-    fn reader(&self) -> Arc<dyn BodyRead> {
-        self.log().reader()
-    }
-
-    fn position(&self) -> LogPosition {
-        self.log().position()
-    }
-
-    fn known(&self) -> Option<KnownLog> {
-        self.log().known()
-    }
-
-    fn keeper(&self) -> Option<Arc<dyn LogKeeper>> {
-        self.log().keeper()
     }
 }

@@ -10,8 +10,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
 use super::books::Finding;
+use super::logs::open_log;
 use super::random::Random;
-use super::workers::{SteppedWorkers, open_log};
+use super::workers::SteppedWorkers;
 use crate::broker::{
     Broker, BrokerOptions, CloseFailure, Identity, OpenFailure, Password, Platform, QueueListing, open_on,
 };

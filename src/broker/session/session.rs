@@ -271,8 +271,9 @@ impl<F: FrontEnd> Session<F> {
         for settling in self.settling.values_mut().filter(|settling| settling.channel == Some(channel)) {
             settling.channel = None;
         }
-        let places: Vec<(u32, u32)> =
+        let mut places: Vec<(u32, u32)> =
             self.consumers.keys().filter(|place| place.0 == channel).copied().collect();
+        places.sort_unstable();
         places.into_iter().for_each(|place| self.drop_consumer(place));
         self.close_gets(channel);
     }
@@ -280,7 +281,8 @@ impl<F: FrontEnd> Session<F> {
     /// The connection is gone: lists show it no more, everything it held goes back, queues that were its own are deleted.
     pub fn close(mut self) {
         self.broker.deregister(self.who.connection);
-        let places: Vec<(u32, u32)> = self.consumers.keys().copied().collect();
+        let mut places: Vec<(u32, u32)> = self.consumers.keys().copied().collect();
+        places.sort_unstable();
         places.into_iter().for_each(|place| self.drop_consumer(place));
         let channels: Vec<u32> = self.gets.keys().copied().collect();
         channels.into_iter().for_each(|channel| self.close_gets(channel));

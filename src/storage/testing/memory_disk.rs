@@ -40,6 +40,8 @@ struct State {
     changes: u64,
     cut_power_at: Option<u64>,
     fail_at: BTreeMap<u64, Fault>,
+    /// Reads that fail from now on.
+    failing_reads: u64,
     capacity_bytes: Option<usize>,
     short_writes: Option<Seeded>,
     syncs_held: bool,
@@ -147,6 +149,7 @@ impl MemoryDisk {
         state.powered_off = false;
         state.cut_power_at = None;
         state.fail_at.clear();
+        state.failing_reads = 0;
         state.syncs_held = false;
         self.shared.syncs_released.notify_all();
     }
@@ -164,6 +167,21 @@ impl MemoryDisk {
         let mut state = self.state();
         state.cut_power_at = None;
         state.fail_at.clear();
+        state.failing_reads = 0;
+    }
+
+    /// Lets the next so many reads of files fail.
+    pub fn fail_reads(&self, calls: u64) {
+        self.state().failing_reads = calls;
+    }
+
+    /// All files, with their lengths.
+    pub fn files(&self) -> Vec<(PathBuf, usize)> {
+        let state = self.state();
+        let files = state.directories.iter().flat_map(|(directory, names)| {
+            names.shown.iter().map(|(name, file)| (directory.join(name), state.files[*file].cached.len()))
+        });
+        files.collect()
     }
 
     /// Lets change number `change`, counted from 0, fail.
@@ -544,7 +562,11 @@ impl DiskFile for MemoryHandle {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.state()?;
+        let mut state = self.state()?;
+        if state.failing_reads > 0 {
+            state.failing_reads -= 1;
+            return Err(Fault::Io.error());
+        }
         let content = &state.files[self.file].cached;
         let from = content.len().min(offset as usize);
         let len = buffer.len().min(content.len() - from);

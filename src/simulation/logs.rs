@@ -1,0 +1,164 @@
+//! Logs that are written when the simulation says so, and that count what is asked of them.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::workers::SteppedWorkers;
+use crate::broker::{OpenLog, OpenedLog};
+use crate::storage::testing::SteppedLog;
+use crate::storage::{
+    Batch, BodyRead, DirectLogOptions, Disk, KeepFailure, KnownLog, LogFailure, LogIndex, LogKeeper,
+    LogPosition, Machine, Merged, OnProgress, OpenFailure, Progress, ReadFailure, RecoveredBatch, Segment,
+    Selection, ShardLog, Snapshot,
+};
+
+/// What was asked of logs beside writing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Housekeeping {
+    /// Checkpoints that were written, and those that were not.
+    pub(super) checkpoints: Tries,
+    /// Merges of segments.
+    pub(super) merges: Tries,
+    /// Times that segments were removed.
+    pub(super) purges: Tries,
+    /// Reads of messages that were not in memory.
+    pub(super) reads: Tries,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tries {
+    pub(super) done: u64,
+    pub(super) failed: u64,
+}
+
+impl Tries {
+    fn note<T, E>(&mut self, result: Result<T, E>) -> Result<T, E> {
+        match &result {
+            Ok(_) => self.done += 1,
+            Err(_) => self.failed += 1,
+        }
+        result
+    }
+}
+
+pub(super) type SharedLog = Arc<Mutex<SteppedLog>>;
+
+/// Opens logs that `workers` step.
+pub(super) fn open_log(workers: &Arc<SteppedWorkers>) -> OpenLog {
+    let workers = Arc::clone(workers);
+    Arc::new(
+        move |disk: Arc<dyn Disk>,
+              directory: &Path,
+              options: DirectLogOptions,
+              on_progress: OnProgress,
+              machine: &mut dyn Machine|
+              -> Result<OpenedLog, OpenFailure> {
+            let log = SteppedLog::open_telling(disk, directory, &options, on_progress, machine)?;
+            let told = log.recovery().told();
+            let log = Arc::new(Mutex::new(log));
+            workers.add_log(Arc::clone(&log));
+            Ok(OpenedLog { log: Box::new(Owned { log, workers: Arc::clone(&workers) }), told })
+        },
+    )
+}
+
+/// The owner's hold on a log that is stepped by somebody else.
+struct Owned {
+    log: SharedLog,
+    workers: Arc<SteppedWorkers>,
+}
+
+impl Owned {
+    fn log(&self) -> MutexGuard<'_, SteppedLog> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ShardLog for Owned {
+    fn next_index(&self) -> LogIndex {
+        self.log().next_index()
+    }
+
+    fn propose(&mut self, batch: Batch) -> Result<LogIndex, LogFailure> {
+        self.log().propose(batch)
+    }
+
+    fn progress(&self) -> Progress {
+        self.log().progress()
+    }
+
+    fn idle(&self) -> bool {
+        self.log().idle()
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.log().pending_bytes()
+    }
+
+    fn reader(&self) -> Arc<dyn BodyRead> {
+        Arc::new(CountedReader { reader: self.log().reader(), workers: Arc::clone(&self.workers) })
+    }
+
+    fn position(&self) -> LogPosition {
+        self.log().position()
+    }
+
+    fn known(&self) -> Option<KnownLog> {
+        self.log().known()
+    }
+
+    fn keeper(&self) -> Option<Arc<dyn LogKeeper>> {
+        let keeper = self.log().keeper()?;
+        Some(Arc::new(CountedKeeper { keeper, workers: Arc::clone(&self.workers) }))
+    }
+}
+
+struct CountedReader {
+    reader: Arc<dyn BodyRead>,
+    workers: Arc<SteppedWorkers>,
+}
+
+impl BodyRead for CountedReader {
+    fn read(&self, first: LogIndex, end: LogIndex) -> Result<Vec<RecoveredBatch>, ReadFailure> {
+        let read = self.reader.read(first, end);
+        self.workers.count(|counts| counts.reads.note(read))
+    }
+}
+
+struct CountedKeeper {
+    keeper: Arc<dyn LogKeeper>,
+    workers: Arc<SteppedWorkers>,
+}
+
+impl LogKeeper for CountedKeeper {
+    fn checkpoint(&self, snapshot: Snapshot) -> Result<(), KeepFailure> {
+        let written = self.keeper.checkpoint(snapshot);
+        self.workers.count(|counts| counts.checkpoints.note(written))
+    }
+
+    fn newest_checkpoint(&self) -> Option<LogIndex> {
+        self.keeper.newest_checkpoint()
+    }
+
+    fn segments(&self) -> Vec<Segment> {
+        self.keeper.segments()
+    }
+
+    fn removable_below(&self) -> Option<LogIndex> {
+        self.keeper.removable_below()
+    }
+
+    fn purge(&self, first_indices: &[LogIndex]) -> Result<u64, KeepFailure> {
+        let removed = self.keeper.purge(first_indices);
+        self.workers.count(|counts| counts.purges.note(removed))
+    }
+
+    fn merge_segments(
+        &self,
+        first_indices: &[LogIndex],
+        selection: &mut dyn Selection,
+    ) -> Result<Merged, KeepFailure> {
+        let merged = self.keeper.merge_segments(first_indices, selection);
+        self.workers.count(|counts| counts.merges.note(merged))
+    }
+}
