@@ -8,7 +8,11 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Seeded, memory_file::MemoryFile};
+use super::{
+    Seeded,
+    memory_file::MemoryFile,
+    memory_names::{NameChange, Names},
+};
 use crate::storage::{Access, DirectoryEntry, Disk, DiskFile, DiskRoom, LockAttempt};
 
 /// A disk in memory. Clones share it.
@@ -48,21 +52,6 @@ struct State {
     syncs: u64,
     writes: u64,
     salts: u64,
-}
-
-/// The names of a directory as shown and as stored, and what happened in between.
-#[derive(Clone, Default)]
-struct Names {
-    shown: BTreeMap<OsString, usize>,
-    stored: BTreeMap<OsString, usize>,
-    unsynced: Vec<NameChange>,
-}
-
-#[derive(Clone)]
-enum NameChange {
-    Added(OsString, usize),
-    Removed(OsString),
-    Renamed(OsString, OsString, usize),
 }
 
 /// What becomes of un-synced writes and names when the power goes.
@@ -350,42 +339,6 @@ impl Fault {
             Self::Full => io::ErrorKind::StorageFull.into(),
             Self::OutOfFiles => io::Error::from_raw_os_error(OUT_OF_FILES),
         }
-    }
-}
-
-impl Names {
-    fn apply(names: &mut BTreeMap<OsString, usize>, change: NameChange) {
-        match change {
-            NameChange::Added(name, file) => {
-                names.insert(name, file);
-            }
-            NameChange::Removed(name) => {
-                names.remove(&name);
-            }
-            NameChange::Renamed(from, to, file) => {
-                names.remove(&from);
-                names.insert(to, file);
-            }
-        }
-    }
-
-    fn sync(&mut self) {
-        self.unsynced.clear();
-        self.stored.clone_from(&self.shown);
-    }
-
-    fn lose_power(&mut self, loss: PowerLoss, random: &mut Seeded) {
-        for change in std::mem::take(&mut self.unsynced) {
-            let kept = match loss {
-                PowerLoss::KeepsAll => true,
-                PowerLoss::LosesAll => false,
-                PowerLoss::Tears => random.one_in(2),
-            };
-            if kept {
-                Self::apply(&mut self.stored, change);
-            }
-        }
-        self.shown.clone_from(&self.stored);
     }
 }
 
