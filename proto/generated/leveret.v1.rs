@@ -482,6 +482,9 @@ pub struct ExchangeEntry {
     /// Bindings with this exchange as their source.
     #[prost(uint64, tag = "7")]
     pub bindings: u64,
+    /// Messages that were published to it under a key that its "x-allowed-keys" does not allow, since the broker was started.
+    #[prost(uint64, tag = "8")]
+    pub refused_total: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueueEntry {
@@ -677,6 +680,9 @@ pub struct ExplainedExchange {
     /// Whether the alternate exchange was used, or why not, in a sentence.
     #[prost(string, tag = "7")]
     pub alternate_note: ::prost::alloc::string::String,
+    /// Why this exchange does not take the message at all, in a sentence; "": it takes it.
+    #[prost(string, tag = "8")]
+    pub refused: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainedBinding {

@@ -25,6 +25,17 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+/// An exchange with its numbers.
+#[derive(Debug, Clone)]
+pub struct ExchangeListing {
+    /// As it was declared.
+    pub definition: Arc<ExchangeDefinition>,
+    /// Number of bindings with it as their source.
+    pub bindings: usize,
+    /// Messages refused for their keys since it was declared or the broker was started.
+    pub refused: u64,
+}
+
 /// A queue with its numbers.
 #[derive(Debug, Clone)]
 pub struct QueueListing {
@@ -52,24 +63,27 @@ pub struct ConsumerListing {
 }
 
 impl Broker {
-    /// Exchanges and the number of their bindings.
+    /// Exchanges.
     pub fn list_exchanges(
         &self,
         who: &Identity,
         name: &str,
         token: &str,
         size: usize,
-    ) -> Page<(Arc<ExchangeDefinition>, usize)> {
+    ) -> Page<ExchangeListing> {
         let table = who.vhost.routing();
-        let entry =
-            |entry: &crate::routing::ExchangeEntry| (Arc::clone(entry.definition()), entry.bindings_count());
+        let entry = |entry: &crate::routing::ExchangeEntry| ExchangeListing {
+            definition: Arc::clone(entry.definition()),
+            bindings: entry.bindings_count(),
+            refused: entry.allowed_keys().map_or(0, |allowed| allowed.refused()),
+        };
         if !name.is_empty() {
             return Page { entries: table.exchange(name).map(entry).into_iter().collect(), next: None };
         }
         // The default exchange has the empty name, so "after nothing" and "after it" need two tokens.
         let after = token.strip_prefix('>');
         let entries: Vec<_> = table.exchanges(after).take(size + 1).map(entry).collect();
-        page(entries, size, |(definition, _)| format!(">{}", definition.name))
+        page(entries, size, |listing| format!(">{}", listing.definition.name))
     }
 
     /// Queues and their numbers.

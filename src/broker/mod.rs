@@ -33,7 +33,7 @@ pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
 pub use catalog::{DeclaredQueue, LoggedChange, QueueDeclaration, SubscriptionDeclaration, UserChange};
 pub use close_failure::CloseFailure;
 pub use hand_over::Place;
-pub use inspect::{ConsumerListing, Page, QueueListing};
+pub use inspect::{ConsumerListing, ExchangeListing, Page, QueueListing};
 pub use login::Identity;
 pub use open::{OpenFailure, open, open_on};
 pub use platform::{NoRandomness, OpenLog, OpenedLog, Platform, Randomness};

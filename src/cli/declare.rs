@@ -9,7 +9,7 @@ use super::field::{self, FIELD_HELP};
 use super::output;
 use super::session::{Target, note, once};
 use crate::client::{Exchange, Queue};
-use crate::model::FieldValue;
+use crate::model::{ALLOWED_KEYS, FieldValue};
 
 /// What was typed after `declare`.
 #[derive(Debug, Args)]
@@ -49,6 +49,9 @@ struct ExchangeArguments {
     /// Where messages go that no binding matches
     #[arg(long, value_name = "EXCHANGE")]
     alternate_exchange: Option<String>,
+    /// Pattern of keys that may be published to it, all others are refused; may be given more than once
+    #[arg(long = "allow", value_name = "PATTERN")]
+    allowed: Vec<String>,
     /// Further argument; may be given more than once
     #[arg(long = "argument", value_name = "NAME[:TYPE]=VALUE", value_parser = field::parse)]
     arguments: Vec<(String, FieldValue)>,
@@ -86,6 +89,12 @@ fn declare_exchange(target: &Target, typed: ExchangeArguments) -> Result<(), Fai
     let mut arguments = field::table(&typed.arguments)?;
     if let Some(alternate) = typed.alternate_exchange {
         arguments.0.insert("alternate-exchange".to_owned(), FieldValue::Text(alternate));
+    }
+    if !typed.allowed.is_empty() {
+        let patterns = FieldValue::List(typed.allowed.into_iter().map(FieldValue::Text).collect());
+        if arguments.0.insert(ALLOWED_KEYS.to_owned(), patterns).is_some() {
+            return Err(Failure::usage(format!("--allow and --argument {ALLOWED_KEYS}: which one counts?")));
+        }
     }
     did_you_mean::check_arguments(&arguments)?;
     let exchange = Exchange {

@@ -7,8 +7,7 @@ use tokio::time::timeout;
 use super::failure::Failure;
 use super::session::note;
 use crate::client::{Channel, ConnectOptions, Connection, Entity};
-use crate::config::nearest;
-use crate::model::{ARGUMENTS, FieldTable};
+use crate::model::{ARGUMENTS, FieldTable, nearest};
 
 /// Refuses arguments that look like slips of the finger, and tells of those that nobody knows: a broker keeps them, and they
 /// do nothing.

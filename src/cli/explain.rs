@@ -50,7 +50,10 @@ fn drawn(explanation: &Explanation, key: &str, terminal: Terminal) -> String {
     if let Some(first) = explanation.exchanges.first() {
         let key = terminal.paint(Colour::Bold, &format!("'{}'", printable(key)));
         tree.out.push_str(&format!("{key} to {}\n", exchange_words(first)));
-        tree.branches(first, "");
+        match &first.refused {
+            Some(why) => tree.refused(why),
+            None => tree.branches(first, ""),
+        }
     }
     tree.conclusion();
     tree.out
@@ -148,6 +151,11 @@ impl<'a> Tree<'a> {
         }
     }
 
+    fn refused(&mut self, why: &str) {
+        let mark = self.terminal.paint(Colour::Red, "✗");
+        self.out.push_str(&format!("└── {mark} refused: {}\n", printable(why)));
+    }
+
     fn leaf(&mut self, indent: &str, note: &str) {
         let note = self.terminal.paint(Colour::Faint, note);
         self.out.push_str(&format!("{indent}└── {note}\n"));
@@ -169,7 +177,11 @@ impl<'a> Tree<'a> {
         if explanation.queues_omitted > 0 {
             queues.push("...".to_owned());
         }
+        let refused = explanation.exchanges.first().is_some_and(|first| first.refused.is_some());
         let line = match queues.as_slice() {
+            [] if refused => {
+                self.terminal.paint(Colour::Red, "reaches no queue: the publisher is told that it is refused")
+            }
             [] => self
                 .terminal
                 .paint(Colour::Red, "reaches no queue: the message would be lost, or returned if mandatory"),
@@ -207,6 +219,7 @@ fn to_json(explanation: &Explanation) -> Value {
             "bindings": exchange.bindings.iter().map(binding).collect::<Vec<_>>(),
             "alternate_exchange": exchange.alternate_exchange,
             "alternate_note": exchange.alternate_note,
+            "refused": exchange.refused,
         })
     };
     json!({
@@ -236,6 +249,7 @@ mod tests {
             bindings: Vec::new(),
             alternate_exchange: None,
             alternate_note: String::new(),
+            refused: None,
         }
     }
 

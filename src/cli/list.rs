@@ -78,13 +78,19 @@ async fn listing(channel: &Channel, what: What) -> Result<Listing, Failure> {
 }
 
 fn exchanges(entries: &[ExchangeEntry]) -> Listing {
-    let mut table =
-        Table::new().text("NAME").text("TYPE").number("BINDINGS").text("FEATURES").text("ARGUMENTS");
+    let mut table = Table::new()
+        .text("NAME")
+        .text("TYPE")
+        .number("BINDINGS")
+        .number("REFUSED")
+        .text("FEATURES")
+        .text("ARGUMENTS");
     for entry in entries {
         table.row([
             name_or(&entry.name, "(default)"),
             entry.kind.clone(),
             entry.bindings.to_string(),
+            entry.refused_total.to_string(),
             features([
                 (!entry.durable, "transient"),
                 (entry.auto_delete, "auto-delete"),
@@ -102,6 +108,7 @@ fn exchanges(entries: &[ExchangeEntry]) -> Listing {
             "internal": entry.internal,
             "arguments": field::table_to_json(&entry.arguments),
             "bindings": entry.bindings,
+            "refused_total": entry.refused_total,
         })
     };
     Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }

@@ -22,6 +22,8 @@ pub struct ExchangeEntry {
     pub arguments: FieldTable,
     /// Bindings with this exchange as their source.
     pub bindings: u64,
+    /// Messages refused for a key that it does not allow, since the broker was started.
+    pub refused_total: u64,
 }
 
 /// A queue, as listed.
@@ -191,6 +193,8 @@ pub struct ExplainedExchange {
     pub alternate_exchange: Option<String>,
     /// Whether the alternate exchange was used, or why not, in a sentence.
     pub alternate_note: String,
+    /// Why it does not take the message at all, in a sentence; `None` if it does.
+    pub refused: Option<String>,
 }
 
 /// One binding, and why it matched or not.

@@ -192,6 +192,7 @@ entry!(ExchangeEntry, Exchanges, exchanges, |from| Ok(Self {
     internal: from.internal,
     arguments: table_from_wire(from.arguments)?,
     bindings: from.bindings,
+    refused_total: from.refused_total,
 }));
 
 entry!(QueueEntry, Queues, queues, |from| Ok(Self {
@@ -324,6 +325,7 @@ fn explained_exchange(explained: pb::ExplainedExchange) -> Result<ExplainedExcha
         bindings: bindings.collect::<Result<_, _>>()?,
         alternate_exchange: name(explained.alternate_exchange),
         alternate_note: explained.alternate_note,
+        refused: name(explained.refused),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::model::{FieldTable, FieldValue};
+use crate::model::{ALLOWED_KEYS, FieldTable, FieldValue};
 
 /// How an exchange routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,6 +86,18 @@ impl Exchange {
     /// Where messages go that no binding matches.
     pub fn alternate_exchange(self, name: &str) -> Self {
         self.argument("alternate-exchange", name)
+    }
+
+    /// Takes messages under keys of this pattern (`*` is one word, `#` any number of words) and of those allowed
+    /// already. An exchange for which nothing is allowed takes every key.
+    pub fn allow(mut self, pattern: &str) -> Self {
+        let allowed = self.arguments.0.entry(ALLOWED_KEYS.to_owned());
+        match allowed.or_insert_with(|| FieldValue::List(Vec::new())) {
+            FieldValue::List(patterns) => patterns.push(pattern.into()),
+            // Somebody gave another value as an argument: the later word counts.
+            other => *other = FieldValue::List(vec![pattern.into()]),
+        }
+        self
     }
 
     /// Adds an argument, or replaces the one of that name.

@@ -6,9 +6,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::Problem;
 use super::key::{KEYS, Key};
-use super::nearest::nearest;
 use super::settings::{GivenBy, Settings};
 use super::value::Input;
+use crate::model::nearest;
 
 /// Puts a file's values into the settings; what is wrong is added to `problems`.
 pub(crate) fn apply(settings: &mut Settings, file: &Path, text: &str, problems: &mut Vec<Problem>) {

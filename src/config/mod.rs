@@ -12,7 +12,6 @@ mod example;
 mod file;
 mod key;
 mod machine;
-mod nearest;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -25,6 +24,5 @@ pub use error::{ConfigError, Problem};
 pub use example::example;
 pub use key::{Allowed, GROUPS, Group, KEYS, Key};
 pub use machine::Machine;
-pub(crate) use nearest::nearest;
 pub use settings::{FILES, GivenBy, Setting, Settings, Sources};
 pub use value::Value;

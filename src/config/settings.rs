@@ -9,9 +9,9 @@ use super::error::{ConfigError, Problem};
 use super::file;
 use super::key::{KEYS, Key};
 use super::machine::Machine;
-use super::nearest::nearest;
 use super::value::{Input, Value};
 use crate::model::frame_bytes_needed;
+use crate::model::nearest;
 
 /// Files that are read if they are there and none was named; the first one counts.
 pub const FILES: [&str; 2] = ["./leveret.toml", "/etc/leveret/leveret.toml"];

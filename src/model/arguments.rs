@@ -11,11 +11,15 @@ pub enum ArgumentUse {
     ToCome,
 }
 
+/// Argument of an exchange: patterns of the routing keys that may be published to it, a list of texts.
+pub const ALLOWED_KEYS: &str = "x-allowed-keys";
+
 /// All of them, by name. Arguments that are not here are applications' own.
-pub const ARGUMENTS: [(&str, ArgumentUse); 24] = {
+pub const ARGUMENTS: [(&str, ArgumentUse); 25] = {
     use ArgumentUse::{Heeded, Kept, ToCome};
     [
         ("alternate-exchange", Heeded),
+        (ALLOWED_KEYS, Heeded),
         ("x-consumer-timeout", ToCome),
         ("x-dead-letter-exchange", ToCome),
         ("x-dead-letter-routing-key", ToCome),

@@ -10,13 +10,15 @@ mod ids;
 mod limits;
 mod line_end;
 mod names;
+#[cfg(feature = "broker")]
+mod nearest;
 mod os_words;
 #[cfg(feature = "broker")]
 mod planted;
 mod refusal;
 mod timestamp;
 
-pub use arguments::{ARGUMENTS, ArgumentUse};
+pub use arguments::{ALLOWED_KEYS, ARGUMENTS, ArgumentUse};
 pub use durability::Durability;
 pub use fields::{FieldTable, FieldValue};
 pub use ids::{BodySequence, CLIENT_ID_BYTES, ClientId, ConnectionId, DeliveryTag, QueueId, ShardId};
@@ -28,6 +30,8 @@ pub(crate) use line_end::without_line_end;
 pub use names::{
     ExchangeName, MemberName, NameTooLong, QueueName, RoutingKey, SubscriptionName, UserName, VhostName,
 };
+#[cfg(feature = "broker")]
+pub(crate) use nearest::nearest;
 pub(crate) use os_words::in_words;
 #[cfg(test)]
 pub(crate) use planted::plant;

@@ -1,15 +1,16 @@
 //! What may be declared, deleted and bound: pure checks that answer in RabbitMQ's words.
 
-use crate::model::{Entity, FieldValue, NAME_BYTES_MAX, Refusal, ReplyCode, VhostName};
+use crate::model::{ALLOWED_KEYS, Entity, FieldValue, NAME_BYTES_MAX, Refusal, ReplyCode, VhostName};
 
 use super::values::{self, ShownText};
-use super::{ALTERNATE_EXCHANGE, Binding, ExchangeDefinition, ExchangeKind, kind};
+use super::{ALTERNATE_EXCHANGE, AllowedKeys, Binding, ExchangeDefinition, ExchangeKind, kind};
 
 /// Names that begin with this belong to the server.
 const RESERVED_PREFIX: &str = "amq.";
 
 /// Whether an exchange that does not exist yet may be made: not the default exchange (403), not a reserved name
-/// `amq.*` (403), `alternate-exchange` is the name of an exchange (406), whether or not there is one.
+/// `amq.*` (403), `alternate-exchange` is the name of an exchange, whether or not there is one (406), `x-allowed-keys`
+/// is a list of patterns, and clients may publish to the exchange that has it (406).
 pub fn check_declare(definition: &ExchangeDefinition, vhost: &VhostName) -> Result<(), Refusal> {
     check_not_default(&definition.name)?;
     if definition.name.starts_with(RESERVED_PREFIX) {
@@ -20,7 +21,28 @@ pub fn check_declare(definition: &ExchangeDefinition, vhost: &VhostName) -> Resu
         .about(Entity::Exchange, &*definition.name)
         .field("name", "a name that does not begin with \"amq.\"", &*definition.name));
     }
-    check_alternate(definition, vhost)
+    check_alternate(definition, vhost)?;
+    check_allowed_keys(definition, vhost)
+}
+
+fn check_allowed_keys(definition: &ExchangeDefinition, vhost: &VhostName) -> Result<(), Refusal> {
+    let refusal = |text: &str| {
+        let exchange = named(&definition.name, vhost);
+        let text = format!("invalid arg '{ALLOWED_KEYS}' for {exchange}: {text}");
+        Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Exchange, &*definition.name)
+    };
+    match AllowedKeys::of(&definition.arguments) {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) if definition.internal => {
+            Err(refusal("no client publishes to an internal exchange, so the list would do nothing")
+                .field(ALLOWED_KEYS, "absent", "present")
+                .hint("give the list to the exchange that clients publish to"))
+        }
+        Ok(Some(_)) => Ok(()),
+        Err(fault) => Err(refusal(&format!("the list {}", fault.text))
+            .field(ALLOWED_KEYS, fault.expected, fault.got)
+            .hint("patterns are words with dots between them; '*' stands for one word, '#' for any number of words")),
+    }
 }
 
 fn check_alternate(definition: &ExchangeDefinition, vhost: &VhostName) -> Result<(), Refusal> {
@@ -51,7 +73,7 @@ fn check_alternate(definition: &ExchangeDefinition, vhost: &VhostName) -> Result
 }
 
 /// Whether a declare request agrees with the exchange that is there: type, durable, auto_delete, internal and the
-/// argument `alternate-exchange`; the first difference is refused with 406. Also refuses the default exchange (403).
+/// arguments `alternate-exchange` and `x-allowed-keys` (in any order); the first difference is refused with 406. Also refuses the default exchange (403).
 pub fn check_equivalent(
     current: &ExchangeDefinition,
     requested: &ExchangeDefinition,
@@ -86,7 +108,18 @@ pub fn check_equivalent(
                 received,
             ))
         }
+    }?;
+    let (is, received) = (AllowedKeys::of(&current.arguments), AllowedKeys::of(&requested.arguments));
+    if is == received {
+        return Ok(());
     }
+    let words = |keys: Result<Option<AllowedKeys>, _>| match keys {
+        Ok(None) => "none".to_owned(),
+        Ok(Some(keys)) => keys.to_string(),
+        Err(_) => "what is no list of patterns".to_owned(),
+    };
+    let (is, received) = (words(is), words(received));
+    Err(inequivalent(current, vhost, ALLOWED_KEYS, &received, &is).field(ALLOWED_KEYS, is, received))
 }
 
 fn inequivalent(
@@ -301,6 +334,47 @@ mod tests {
             ReplyCode::PreconditionFailed,
             &text("durable", "'false'", "'true'"),
         );
+    }
+
+    fn with_allowed(patterns: &[&str]) -> ExchangeDefinition {
+        let patterns = patterns.iter().map(|pattern| FieldValue::from(*pattern)).collect();
+        let arguments = FieldTable::from([(ALLOWED_KEYS, FieldValue::List(patterns))]);
+        ExchangeDefinition { arguments, ..definition("x") }
+    }
+
+    #[test]
+    fn a_list_of_keys_makes_sense_or_is_refused() {
+        assert_eq!(check_declare(&with_allowed(&["order.*", "chore.#"]), &vhost()), Ok(()));
+        check(
+            check_declare(&with_allowed(&["#.#.#"]), &vhost()),
+            ReplyCode::PreconditionFailed,
+            "invalid arg 'x-allowed-keys' for exchange 'x' in vhost 'shop': the list has the pattern '#.#.#' with too many '#'",
+        );
+        let internal = ExchangeDefinition { internal: true, ..with_allowed(&["a"]) };
+        assert_eq!(check_declare(&internal, &vhost()).unwrap_err().field, ALLOWED_KEYS);
+        check(
+            check_declare(
+                &ExchangeDefinition { name: ExchangeName::default(), ..with_allowed(&["a"]) },
+                &vhost(),
+            ),
+            ReplyCode::AccessRefused,
+            "operation not permitted on the default exchange",
+        );
+    }
+
+    #[test]
+    fn a_redeclare_has_the_same_list_of_keys_in_any_order() {
+        let current = with_allowed(&["a", "b"]);
+        assert_eq!(check_equivalent(&current, &with_allowed(&["b", "a"]), &vhost()), Ok(()));
+        for (other, received) in [(with_allowed(&["a"]), "'a'"), (definition("x"), "none")] {
+            let refusal = check_equivalent(&current, &other, &vhost()).unwrap_err();
+            assert_eq!((refusal.code, &*refusal.field), (ReplyCode::PreconditionFailed, ALLOWED_KEYS));
+            assert!(
+                refusal.text.ends_with(&format!("received {received} but current is 'a' or 'b'")),
+                "{}",
+                refusal.text
+            );
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::model::{ExchangeName, FieldTable, FieldValue, Refusal, ReplyCode};
 
 use super::values::ShownText;
 
-/// The one exchange argument that routing acts on: where a message goes that this exchange sends nowhere.
+/// An exchange argument: where a message goes that this exchange sends nowhere.
 pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 
 /// How an exchange chooses among its bindings.
@@ -68,7 +68,7 @@ pub struct ExchangeDefinition {
     pub auto_delete: bool,
     /// Takes messages from other exchanges only.
     pub internal: bool,
-    /// Known: [`ALTERNATE_EXCHANGE`] (text). Others are kept and have no effect.
+    /// Known: [`ALTERNATE_EXCHANGE`] (text) and [`ALLOWED_KEYS`](crate::model::ALLOWED_KEYS) (list of texts). Others are kept and have no effect.
     pub arguments: FieldTable,
 }
 

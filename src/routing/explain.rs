@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{ExchangeName, FieldTable, QueueName, RoutingKey};
+use crate::model::{ExchangeName, FieldTable, QueueName, Refusal, RoutingKey};
 
 use super::kind::Verdict;
 use super::table::ExchangeEntry;
 use super::values::ShownText;
-use super::{Binding, Destination, ExchangeKind, RouteError, RoutingTable};
+use super::{Binding, Destination, ExchangeKind, RouteError, Routed, RoutingTable};
 
 /// Bindings that one explanation shows at most; matching ones come before others.
 pub const EXPLAINED_BINDINGS_MAX: usize = 10_000;
@@ -51,6 +51,8 @@ pub struct ExplainedExchange {
     pub alternate_exchange: Option<ExchangeName>,
     /// Whether the alternate exchange was used, or why not, in a sentence.
     pub alternate_note: String,
+    /// Why the exchange does not take the message at all, in a sentence.
+    pub refused: Option<String>,
 }
 
 /// One binding that was considered.
@@ -81,6 +83,11 @@ impl RoutingTable {
         let first = self.exchange(exchange).ok_or(RouteError::NoSuchExchange)?;
         if exchange.is_empty() {
             return Ok(self.explain_default(first, routing_key));
+        }
+        let internal = first.definition().internal;
+        let not_allowed = self.key_not_allowed(first, key, &mut Routed::default());
+        if let Some(not_allowed) = not_allowed.filter(|_| !internal) {
+            return Ok(explain_refused(first, not_allowed.refusal()));
         }
         let no_headers = FieldTable::default();
         let message = Message { key, headers: headers.unwrap_or(&no_headers) };
@@ -116,10 +123,29 @@ impl RoutingTable {
             bindings: bindings.collect(),
             alternate_exchange: None,
             alternate_note,
+            refused: None,
             name,
         };
         Explanation { exchanges: vec![explained], queues: queue.into_iter().collect(), bindings_omitted: 0 }
     }
+}
+
+/// Neither its bindings nor its alternate exchange are asked.
+fn explain_refused(exchange: &ExchangeEntry, refusal: &Refusal) -> Explanation {
+    let definition = exchange.definition();
+    let explained = ExplainedExchange {
+        name: definition.name.clone(),
+        kind: definition.kind,
+        reached_by: ReachedBy::Publish,
+        bindings: Vec::new(),
+        alternate_exchange: exchange.alternate_exchange().cloned(),
+        alternate_note: "not used: the message is refused".to_owned(),
+        refused: Some(format!(
+            "key '{}' is not allowed, only {}; {}",
+            refusal.got, refusal.expected, refusal.hint
+        )),
+    };
+    Explanation { exchanges: vec![explained], queues: Vec::new(), bindings_omitted: 0 }
 }
 
 struct Message<'a> {
@@ -274,6 +300,7 @@ impl<'a> Journey<'a> {
                 bindings,
                 alternate_exchange: visit.exchange.alternate_exchange().cloned(),
                 alternate_note: visit.alternate.to_string(),
+                refused: None,
             });
         }
         explanation.queues = self.queues.into_iter().collect();

@@ -5,6 +5,7 @@
 //! [`RoutingTable::route`]; each exchange kind has its own file under `kind/`, and `sorted.rs` and `trie.rs` are the
 //! two data structures underneath.
 
+mod allowed;
 mod binding;
 mod check;
 mod exchange;
@@ -23,6 +24,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use allowed::{AllowedKeys, KeyNotAllowed};
 pub use binding::{Binding, BindingPosition, Destination, InvalidPosition};
 pub use check::{
     check_binding, check_declare, check_delete, check_equivalent, check_not_default, exchange_in_use,

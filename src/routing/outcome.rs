@@ -1,11 +1,13 @@
 //! What goes into routing a message beside its key, and what comes out.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::model::{
     Entity, ExchangeName, FieldTable, NAME_BYTES_MAX, QueueId, Refusal, ReplyCode, ShardId, VhostName,
 };
 
+use super::KeyNotAllowed;
 use super::check::{named, no_such_exchange};
 use super::target::Target;
 use super::trie::KeyWords;
@@ -163,12 +165,14 @@ pub enum RouteError {
     Internal,
     /// The routing key has more than 255 bytes.
     KeyTooLong,
+    /// The exchange has a list of keys, and this is none of them.
+    KeyNotAllowed(Arc<KeyNotAllowed>),
     /// The message's headers cannot be read.
     Headers(Box<Refusal>),
 }
 
 impl RouteError {
-    /// The same in RabbitMQ's words: 404, 403, 502 or the reason why the headers cannot be read.
+    /// The same in RabbitMQ's words: 404, 403, 406, 502 or the reason why the headers cannot be read.
     pub fn refusal(self, exchange: &str, vhost: &VhostName) -> Refusal {
         match self {
             Self::NoSuchExchange => no_such_exchange(exchange, vhost),
@@ -184,6 +188,7 @@ impl RouteError {
             )
             .about(Entity::Exchange, exchange)
             .field("routing_key", format!("{NAME_BYTES_MAX} bytes at most"), "more"),
+            Self::KeyNotAllowed(not_allowed) => not_allowed.refusal().clone(),
             Self::Headers(refusal) => *refusal,
         }
     }

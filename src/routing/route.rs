@@ -1,16 +1,18 @@
 //! The way of a message from exchange to exchange.
 
 use std::iter;
+use std::sync::Arc;
 
 use crate::model::NAME_BYTES_MAX;
 
-use super::{MessageHeaders, RouteError, Routed, RoutingTable};
+use super::{ExchangeEntry, KeyNotAllowed, MessageHeaders, RouteError, Routed, RoutingTable};
 
 impl RoutingTable {
     /// Finds the queues for a message published by a client. `out` is overwritten; after an error it is of no use.
     ///
     /// Each exchange is visited once at most, so rings of exchanges end. An exchange none of whose own bindings
-    /// matched passes the message to its alternate exchange, and that one likewise.
+    /// matched passes the message to its alternate exchange, and that one likewise. Of the exchanges on the way only
+    /// the first is asked whether it allows the key.
     ///
     /// # Errors
     /// See [`RouteError`]; reaching no queue is none.
@@ -35,6 +37,9 @@ impl RoutingTable {
         if first.definition().internal {
             return Err(RouteError::Internal);
         }
+        if let Some(not_allowed) = self.key_not_allowed(first, key, out) {
+            return Err(RouteError::KeyNotAllowed(Arc::new(not_allowed)));
+        }
         let mut next = Some(first);
         while let Some(entry) = next {
             entry.index.route(key, headers, out).map_err(RouteError::Headers)?;
@@ -49,5 +54,18 @@ impl RoutingTable {
         }
         out.finish();
         Ok(())
+    }
+
+    /// Why a client may not publish a key to an exchange, if it may not.
+    pub(super) fn key_not_allowed(
+        &self,
+        exchange: &ExchangeEntry,
+        key: &str,
+        scratch: &mut Routed,
+    ) -> Option<KeyNotAllowed> {
+        let allowed = exchange.allowed_keys()?;
+        let mut is_allowed = false;
+        scratch.with_words(key, |words, _| is_allowed = allowed.allows(key, words));
+        (!is_allowed).then(|| allowed.refuse(key, &exchange.definition().name, self.vhost()))
     }
 }

@@ -11,7 +11,9 @@ use crate::model::{ExchangeName, FieldTable, QueueName, VhostName};
 use super::kind::Index;
 use super::sorted::SortedMap;
 use super::target::Target;
-use super::{Binding, BindingPosition, Destination, ExchangeDefinition, ExchangeKind, QueueTarget};
+use super::{
+    AllowedKeys, Binding, BindingPosition, Destination, ExchangeDefinition, ExchangeKind, QueueTarget,
+};
 
 /// Exchanges that every virtual host has, beside the default exchange.
 const PREDECLARED: [(&str, ExchangeKind); 5] = [
@@ -43,6 +45,7 @@ pub struct RoutingTable {
 pub struct ExchangeEntry {
     definition: Arc<ExchangeDefinition>,
     alternate: Option<ExchangeName>,
+    allowed: Option<Arc<AllowedKeys>>,
     bindings: usize,
     pub(super) index: Index,
 }
@@ -51,6 +54,8 @@ impl ExchangeEntry {
     fn new(definition: ExchangeDefinition) -> Self {
         Self {
             alternate: definition.alternate_exchange(),
+            // A list that makes no sense is refused by check_declare.
+            allowed: AllowedKeys::of(&definition.arguments).ok().flatten().map(Arc::new),
             bindings: 0,
             index: Index::new(definition.kind),
             definition: Arc::new(definition),
@@ -65,6 +70,11 @@ impl ExchangeEntry {
     /// Where a message goes that matches none of its bindings.
     pub fn alternate_exchange(&self) -> Option<&ExchangeName> {
         self.alternate.as_ref()
+    }
+
+    /// The keys that clients may publish to it; `None`: all.
+    pub fn allowed_keys(&self) -> Option<&Arc<AllowedKeys>> {
+        self.allowed.as_ref()
     }
 
     /// Number of bindings with this exchange as their source.

@@ -4,8 +4,8 @@
 
 use super::*;
 use crate::model::{
-    ExchangeName, FieldTable, FieldValue, QueueId, QueueName, Refusal, ReplyCode, RoutingKey, ShardId,
-    VhostName,
+    ALLOWED_KEYS, ExchangeName, FieldTable, FieldValue, QueueId, QueueName, Refusal, ReplyCode, RoutingKey,
+    ShardId, VhostName,
 };
 
 /// A table that is written and read in names. The queue `q7` has the id 7.
@@ -405,4 +405,49 @@ fn a_table_can_be_read_from_any_thread() {
     fn shareable<T: Send + Sync + 'static>(_: &T) {}
     let scenario = Scenario::new();
     shareable(&scenario.table);
+}
+
+fn only(patterns: &[&str]) -> FieldTable {
+    let patterns = patterns.iter().map(|pattern| FieldValue::from(*pattern)).collect();
+    FieldTable::from([(ALLOWED_KEYS, FieldValue::List(patterns))])
+}
+
+#[test]
+fn only_the_exchange_published_to_is_asked_for_the_key() {
+    let guarded =
+        ExchangeDefinition { arguments: only(&["order.*"]), ..definition("events", ExchangeKind::Fanout) };
+    let mut scenario = Scenario::new()
+        .exchange("open", ExchangeKind::Fanout)
+        .defined(guarded)
+        .bound("open", "", "events")
+        .bound("events", "", "q1");
+    scenario.check("events", "order.created", &[1]);
+    scenario.check("open", "whatever", &[1]);
+    let refused = scenario.error("events", "ordr.created");
+    let RouteError::KeyNotAllowed(not_allowed) = &refused else { panic!("{refused:?}") };
+    not_allowed.count(3);
+    // A table with other bindings counts on.
+    let scenario = scenario.bound("events", "", "q2");
+    assert_eq!(scenario.table.exchange("events").unwrap().allowed_keys().unwrap().refused(), 3);
+    let refusal = refused.refusal("events", &VhostName::new("/").unwrap());
+    assert_eq!((refusal.code, &*refusal.field), (ReplyCode::PreconditionFailed, "routing_key"));
+    assert_eq!(refusal.text, "routing key 'ordr.created' is not allowed on exchange 'events' in vhost '/'");
+    assert_eq!((&*refusal.expected, &*refusal.got), ("a key that matches 'order.*'", "ordr.created"));
+    assert_eq!(refusal.hint, "did you mean 'order.created', which 'order.*' allows?");
+}
+
+#[test]
+fn what_is_refused_is_explained_and_goes_nowhere() {
+    let arguments = FieldTable(only(&["a"]).0.into_iter().chain(alternate("rest").0).collect());
+    let mut scenario = Scenario::new()
+        .defined(ExchangeDefinition { arguments, ..definition("events", ExchangeKind::Fanout) })
+        .exchange("rest", ExchangeKind::Fanout)
+        .bound("rest", "", "q1");
+    scenario.check("events", "a", &[1]);
+    let refused = explain(&scenario, "events", "bcd");
+    assert!(refused.queues.is_empty(), "the alternate exchange gets none of it");
+    let why = "key 'bcd' is not allowed, only a key that matches 'a'; \
+               publish under a key that the exchange takes, or declare it with another list";
+    assert_eq!(refused.exchanges[0].refused.as_deref(), Some(why));
+    assert_eq!(explain(&scenario, "events", "a").exchanges[0].refused, None);
 }

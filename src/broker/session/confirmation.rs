@@ -58,6 +58,13 @@ impl Pending {
         let mut first = self.first_sequence;
         let runs = self.fates.into_iter().map(|(count, fate)| {
             let last = first + u64::from(count) - 1;
+            let refused = |refusal| ConfirmedRun {
+                first,
+                last,
+                durability: Durability::Memory,
+                queues: 0,
+                refusal: Some(refusal),
+            };
             let run = match fate {
                 Fate::Routed(route) => ConfirmedRun {
                     first,
@@ -66,13 +73,8 @@ impl Pending {
                     queues: route.queues,
                     refusal: self.refusal.clone().filter(|_| route.queues > 0),
                 },
-                Fate::Refused(refusal) => ConfirmedRun {
-                    first,
-                    last,
-                    durability: Durability::Memory,
-                    queues: 0,
-                    refusal: Some(*refusal),
-                },
+                Fate::Refused(refusal) => refused(*refusal),
+                Fate::NotAllowed(not_allowed) => refused(not_allowed.refusal().clone()),
             };
             first = last + 1;
             run

@@ -208,6 +208,12 @@ impl<F: FrontEnd> Session<F> {
                 }
                 Fate::Refused(refusal) if first_sequence == 0 => refused = Some(refusal.clone()),
                 Fate::Refused(_) => {}
+                Fate::NotAllowed(not_allowed) => {
+                    not_allowed.count(*count);
+                    if first_sequence == 0 {
+                        refused = Some(Box::new(not_allowed.refusal().clone()));
+                    }
+                }
             }
             first += count;
         }

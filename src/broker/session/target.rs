@@ -7,7 +7,7 @@ use super::super::catalog::FIRST_VOLATILE_SHARD;
 use super::super::vhost::Vhost;
 use crate::message::MessageRun;
 use crate::model::{Entity, ExchangeName, FieldTable, QueueId, Refusal, ReplyCode, RoutingKey, ShardId};
-use crate::routing::{LazyHeaders, RouteError, Routed};
+use crate::routing::{KeyNotAllowed, LazyHeaders, RouteError, Routed};
 use crate::shard::{Origin, Segment};
 
 /// Bytes that surround a body in its message at most: properties, headers, a routing key. With this a message fits
@@ -59,6 +59,8 @@ pub(super) struct Target {
     version: u64,
     route: Option<Arc<Route>>,
     by_key: HashMap<Box<str>, Arc<Route>, foldhash::fast::RandomState>,
+    /// The last one, since words about a key take longer than its route.
+    not_allowed: Option<Arc<KeyNotAllowed>>,
 }
 
 /// Queues by shard.
@@ -80,6 +82,7 @@ pub(super) struct Router {
 pub(super) enum Fate {
     Routed(Arc<Route>),
     Refused(Box<Refusal>),
+    NotAllowed(Arc<KeyNotAllowed>),
 }
 
 impl Fate {
@@ -87,7 +90,7 @@ impl Fate {
     pub(super) fn reaches_disk(&self) -> bool {
         match self {
             Self::Routed(route) => route.shards.iter().any(|(shard, _)| shard.0 < FIRST_VOLATILE_SHARD),
-            Self::Refused(_) => false,
+            Self::Refused(_) | Self::NotAllowed(_) => false,
         }
     }
 
@@ -95,6 +98,7 @@ impl Fate {
         match (self, other) {
             (Self::Routed(one), Self::Routed(other)) => Arc::ptr_eq(one, other),
             (Self::Refused(one), Self::Refused(other)) => one == other,
+            (Self::NotAllowed(one), Self::NotAllowed(other)) => Arc::ptr_eq(one, other),
             _ => false,
         }
     }
@@ -111,6 +115,7 @@ impl Target {
             version: 0,
             route: None,
             by_key: HashMap::default(),
+            not_allowed: None,
         }
     }
 
@@ -142,6 +147,7 @@ impl Target {
         if version != self.version {
             self.version = version;
             self.route = None;
+            self.not_allowed = None;
             self.forget_keys(router);
         }
         let count = publication.run().len();
@@ -156,6 +162,7 @@ impl Target {
                 Err(refusal) => Fate::Refused(Box::new(refusal)),
                 Ok(()) => match self.route(vhost, publication, index, router) {
                     Ok(route) => Fate::Routed(route),
+                    Err(RouteError::KeyNotAllowed(not_allowed)) => Fate::NotAllowed(not_allowed),
                     Err(error) => Fate::Refused(Box::new(error.refusal(&self.origin.exchange, &vhost.name))),
                 },
             };
@@ -183,8 +190,15 @@ impl Target {
             return Ok(Arc::clone(route));
         }
         let key = own_key.unwrap_or(&self.origin.routing_key);
+        if let Some(last) = self.not_allowed.as_ref().filter(|last| last.key() == key) {
+            return Err(RouteError::KeyNotAllowed(Arc::clone(last)));
+        }
         let mut headers = LazyHeaders::new(|| publication.headers(index));
-        vhost.routing().route(&self.origin.exchange, key, &mut headers, &mut router.routed)?;
+        let routed = vhost.routing().route(&self.origin.exchange, key, &mut headers, &mut router.routed);
+        if let Err(RouteError::KeyNotAllowed(not_allowed)) = &routed {
+            self.not_allowed = Some(Arc::clone(not_allowed));
+        }
+        routed?;
         let route = Arc::new(Route::of(&router.routed));
         if router.routed.is_keyed() {
             match own_key {

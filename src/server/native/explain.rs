@@ -83,6 +83,7 @@ fn exchange_entry(exchange: ExplainedExchange) -> (pb::ExplainedExchange, Vec<Ex
         bindings: Vec::new(),
         alternate_exchange: exchange.alternate_exchange.map(|name| name.to_string()).unwrap_or_default(),
         alternate_note: exchange.alternate_note,
+        refused: exchange.refused.unwrap_or_default(),
     };
     (entry, exchange.bindings)
 }

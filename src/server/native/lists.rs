@@ -6,7 +6,7 @@ use prost::Message as _;
 
 use super::subscriptions::subscription_entry;
 use crate::broker::{
-    Binding, Broker, ConnectionDescription, ConsumerListing, Destination, ExchangeDefinition, Identity,
+    Binding, Broker, ConnectionDescription, ConsumerListing, Destination, ExchangeListing, Identity,
     QueueListing,
 };
 use crate::model::{Entity, Refusal, ReplyCode};
@@ -77,8 +77,7 @@ async fn part(
     let next = match kind {
         pb::ListKind::Exchanges => {
             let page = broker.list_exchanges(who, name, token, size);
-            part.exchanges =
-                page.entries.iter().map(|(exchange, bindings)| exchange_entry(exchange, *bindings)).collect();
+            part.exchanges = page.entries.iter().map(exchange_entry).collect();
             page.next
         }
         pb::ListKind::Queues => {
@@ -162,7 +161,8 @@ fn append(page: &mut pb::Listing, part: pb::Listing) {
     page.next_page_token = part.next_page_token;
 }
 
-fn exchange_entry(exchange: &ExchangeDefinition, bindings: usize) -> pb::ExchangeEntry {
+fn exchange_entry(listing: &ExchangeListing) -> pb::ExchangeEntry {
+    let ExchangeListing { definition: exchange, bindings, refused } = listing;
     pb::ExchangeEntry {
         name: exchange.name.to_string(),
         r#type: exchange.kind.as_str().to_owned(),
@@ -170,7 +170,8 @@ fn exchange_entry(exchange: &ExchangeDefinition, bindings: usize) -> pb::Exchang
         auto_delete: exchange.auto_delete,
         internal: exchange.internal,
         arguments: Some((&exchange.arguments).into()),
-        bindings: bindings as u64,
+        bindings: *bindings as u64,
+        refused_total: *refused,
     }
 }
 

@@ -182,3 +182,52 @@ fn an_auto_delete_exchange_goes_with_a_restart_that_takes_its_last_binding() {
         }
     }
 }
+
+#[test]
+fn an_exchange_with_a_list_of_keys_refuses_others_and_says_what_was_meant() {
+    let broker = Broker::start();
+    let declare =
+        ["declare", "exchange", "events", "--type", "topic", "--allow", "order.*", "--allow", "chore.#"];
+    assert_eq!(broker.run(&declare).ok(), "exchange 'events' is there (topic)\n");
+    broker.queue("all");
+    broker.run(&["bind", "events", "all", "--key", "#"]).ok();
+    broker.run(&["publish", "--exchange", "events", "--key", "order.created", "first"]).ok();
+    broker.run(&["publish", "--exchange", "events", "--key", "ordr.created", "second"]).fails(
+        1,
+        &["406", "events", "ordr.created", "did you mean 'order.created', which 'order.*' allows?"],
+    );
+    assert_eq!(broker.messages("all"), (1, 0));
+
+    let tree = broker.run(&["explain", "--exchange", "events", "--key", "ordr.created"]).ok();
+    let expect = "'ordr.created' to exchange 'events' (topic)\n\
+                  └── ✗ refused: key 'ordr.created' is not allowed, only a key that matches 'chore.#' or 'order.*'; \
+                  did you mean 'order.created', which 'order.*' allows?\n\
+                  reaches no queue: the publisher is told that it is refused\n";
+    assert_eq!(tree, expect);
+    let json = broker.run(&["explain", "--exchange", "events", "--key", "ordr.created", "--json"]).json();
+    assert!(json["exchanges"][0]["refused"].as_str().unwrap().contains("did you mean"), "{json}");
+
+    let table = broker.run(&["list", "exchanges"]).ok();
+    let line = table.lines().find(|line| line.starts_with("events")).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[..4], ["events", "topic", "1", "1"], "{table}");
+    assert!(line.ends_with(r#"x-allowed-keys:json=["order.*","chore.#"]"#), "{table}");
+    let exchanges = broker.run(&["list", "exchanges", "--json"]).json();
+    assert_eq!(entry(&exchanges, "events")["refused_total"], 1);
+}
+
+#[test]
+fn lists_of_keys_that_make_no_sense_are_refused() {
+    let broker = Broker::start();
+    let declare =
+        |more: &[&str]| broker.run(&[&["declare", "exchange", "events", "--type", "topic"], more].concat());
+    declare(&["--allow", "#.#.#"]).fails(1, &["406", "x-allowed-keys", "'#.#.#'", "2 '#' at most"]);
+    declare(&["--argument", "x-allowed-keys=order.*"]).fails(1, &["406", "is one value", "hint"]);
+    declare(&["--argument", "x-allowed-keys:json=[]"]).fails(1, &["406", "would refuse every message"]);
+    declare(&["--internal", "--allow", "a"]).fails(1, &["406", "internal exchange"]);
+    declare(&["--argument", "x-alowed-keys:json=[]"]).fails(2, &["did you mean 'x-allowed-keys'?"]);
+    let both = ["--allow", "a", "--argument", r#"x-allowed-keys:json=["b"]"#];
+    declare(&both).fails(2, &["which one counts?"]);
+    let exchanges = broker.run(&["list", "exchanges", "--json"]).json();
+    assert!(exchanges.as_array().unwrap().iter().all(|exchange| exchange["name"] != "events"), "{exchanges}");
+}

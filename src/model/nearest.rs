@@ -39,7 +39,7 @@ fn distance(from: &str, to: &str) -> usize {
     last[to.len()]
 }
 
-/// No key is longer; what is typed may be anything.
+/// Letters that are compared; what is typed may be anything.
 const LETTERS_MAX: usize = 64;
 
 #[cfg(test)]
