@@ -102,6 +102,16 @@ impl AllowedKeys {
         KeyNotAllowed { key: Box::from(key), refusal, allowed: Arc::clone(self) }
     }
 
+    /// Its patterns in a sentence about another list: those that only this one has come first.
+    pub(super) fn beside(&self, other: &Self) -> String {
+        let (common, own): (Vec<&str>, Vec<&str>) = self
+            .patterns
+            .iter()
+            .map(String::as_str)
+            .partition(|pattern| other.patterns.iter().any(|known| known == pattern));
+        shown(own.into_iter().chain(common))
+    }
+
     /// The allowed key that differs least from one that is not.
     fn meant(&self, key: &str) -> Option<Meant<'_>> {
         let candidates: Vec<(String, &str)> =
@@ -121,14 +131,7 @@ impl PartialEq for AllowedKeys {
 
 impl fmt::Display for AllowedKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, pattern) in self.patterns.iter().take(SHOWN_PATTERNS_MAX).enumerate() {
-            let joint = if index == 0 { "" } else { " or " };
-            write!(f, "{joint}'{}'", ShownText(pattern))?;
-        }
-        match self.patterns.len().saturating_sub(SHOWN_PATTERNS_MAX) {
-            0 => Ok(()),
-            more => write!(f, " or one of {more} more patterns"),
-        }
+        f.write_str(&shown(self.patterns.iter().map(String::as_str)))
     }
 }
 
@@ -176,6 +179,17 @@ impl fmt::Display for Meant<'_> {
             write!(f, ", which '{}' allows", ShownText(self.pattern))?;
         }
         f.write_str("?")
+    }
+}
+
+/// Patterns in a sentence, not more than people read.
+fn shown<'a>(patterns: impl Iterator<Item = &'a str>) -> String {
+    let quoted: Vec<String> = patterns.map(|pattern| format!("'{}'", ShownText(pattern))).collect();
+    match quoted.split_at_checked(SHOWN_PATTERNS_MAX) {
+        Some((first, more)) if !more.is_empty() => {
+            format!("{} or one of {} more patterns", first.join(" or "), more.len())
+        }
+        _ => quoted.join(" or "),
     }
 }
 
@@ -287,6 +301,9 @@ mod tests {
         let many: Vec<String> = (10..30).map(|number| format!("k{number}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(allowed(&many).to_string().ends_with("'k17' or one of 12 more patterns"));
+        let (less, all) = (allowed(&many[..19]), allowed(&many));
+        assert!(all.beside(&less).starts_with("'k29' or 'k10'"), "what differs comes first");
+        assert!(less.beside(&all).starts_with("'k10'"));
     }
 
     #[test]

@@ -103,11 +103,6 @@ const ARROWS: &[Exception] = &[
         reason: "it tells what the operations of a log are",
     },
     Exception { place: "src/cli/log.rs", allows: "config", reason: "it starts the log as it is configured" },
-    Exception {
-        place: "src/cli/did_you_mean.rs",
-        allows: "config",
-        reason: "what was meant by a name is guessed as for a key",
-    },
     Exception { place: "src/cli/config.rs", allows: "config", reason: "the command shows the configuration" },
     Exception {
         place: "src/cli/config_flags.rs",

@@ -126,6 +126,9 @@ const BLOCKS: &[(&str, &str, How)] = &[
         "leveret subscribe tills",
         By("fn patterns_notes_and_members_are_changed_by_saying_them_again"),
     ),
+    ("docs/VALID_EVENTS.md", "$ leveret declare exchange events", Typed(&[])),
+    ("docs/VALID_EVENTS.md", "$ leveret explain --exchange events", Typed(&[])),
+    ("docs/VALID_EVENTS.md", "$ leveret list exchanges", Typed(&[])),
     ("examples/python/README.md", "cd examples/python", By("-m grpc_tools.protoc -I proto")),
 ];
 
