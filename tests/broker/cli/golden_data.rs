@@ -20,7 +20,17 @@ fn broker_on(name: &str) -> Broker {
 
 #[test]
 fn a_data_directory_of_format_1_opens_with_everything_in_it() {
-    let mut broker = broker_on("format-1");
+    everything_is_in("format-1");
+}
+
+/// Written before there were checkpoints: its catalog does not know its shards' logs, and they declare no queues.
+#[test]
+fn a_data_directory_from_before_there_were_checkpoints_opens_with_everything_in_it() {
+    everything_is_in("format-1-before-checkpoints");
+}
+
+fn everything_is_in(packed: &str) {
+    let mut broker = broker_on(packed);
     let data = broker.data();
     run(leveret(&["log", "check", data.to_str().unwrap()])).ok();
     broker.restart();
