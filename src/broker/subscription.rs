@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::vhost::QueueDefinition;
+pub use crate::model::Sharing;
 use crate::model::{ExchangeName, FieldTable, MemberName, QueueName, RoutingKey, SubscriptionName};
 use crate::routing::{Binding, Destination};
 
@@ -13,25 +14,6 @@ const QUEUE_PREFIX: &str = "sub";
 
 /// Parts of a queue's name stand between these; no name of a subscription or of a member has one.
 pub(super) const SEPARATOR: char = ':';
-
-/// Who gets what, if several take part in a subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sharing {
-    /// All consume from one queue: each message goes to one of them.
-    Shared,
-    /// Every member has a queue of its own: each message goes to all members.
-    Each,
-}
-
-impl Sharing {
-    /// The word for people.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Shared => "shared",
-            Self::Each => "each",
-        }
-    }
-}
 
 /// A binding of a subscription: it leads to all its queues.
 #[derive(Debug, Clone)]

@@ -9,27 +9,9 @@ use super::convert::table_to_wire;
 use super::error::RequestError;
 use super::recorded::Change;
 use super::request::{Effect, OnBreak};
+pub use crate::model::Sharing;
 use crate::model::{FieldTable, Timestamp};
 use crate::wire::pb::{self, frame::Body};
-
-/// Who gets what, if several take part in a subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sharing {
-    /// All consume from one queue: each message goes to one of them.
-    Shared,
-    /// Every member has a queue of its own: each message goes to all members.
-    Each,
-}
-
-impl Sharing {
-    /// The word for people.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Shared => "shared",
-            Self::Each => "each",
-        }
-    }
-}
 
 /// What a subscription listens to.
 #[derive(Debug, Clone, PartialEq)]

@@ -16,6 +16,7 @@ mod os_words;
 #[cfg(feature = "broker")]
 mod planted;
 mod refusal;
+mod sharing;
 mod timestamp;
 
 pub use arguments::{ALLOWED_KEYS, ARGUMENTS, ArgumentUse};
@@ -38,4 +39,5 @@ pub(crate) use planted::plant;
 #[cfg(feature = "broker")]
 pub(crate) use planted::{Bug, planted};
 pub use refusal::{Entity, Refusal, ReplyCode};
+pub use sharing::Sharing;
 pub use timestamp::{Clock, Timestamp};
