@@ -1,6 +1,10 @@
 //! Runs of a few seeds.
 
+use std::sync::Arc;
+
+use super::world::{World, fresh_disk};
 use super::*;
+use crate::broker::Workers as _;
 use crate::model::{Bug, plant};
 
 fn options(seed: u64, steps: u64) -> SimulationOptions {
@@ -19,6 +23,17 @@ fn a_broker_is_what_its_clients_know_and_everything_was_tried() {
     for (what, count) in counts {
         assert!(count.as_u64() > Some(0), "{what} never happened: {all:?}");
     }
+}
+
+/// Work that waits holds logs, and those hold who is to do it.
+#[test]
+fn nothing_is_left_of_a_broker_that_is_gone() {
+    let world = World::open(&fresh_disk(), 1).unwrap();
+    let held = Arc::clone(&world.workers);
+    world.workers.run(Box::new(move || drop(held)));
+    let workers = Arc::downgrade(&world.workers);
+    drop(world);
+    assert!(workers.upgrade().is_none());
 }
 
 #[test]

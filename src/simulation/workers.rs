@@ -38,6 +38,15 @@ impl SteppedWorkers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Drops what waits: work holds logs, and logs hold these workers.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        let now_ms = state.now_ms;
+        let waiting = std::mem::replace(&mut *state, State { now_ms, ..State::default() });
+        drop(state);
+        drop(waiting);
+    }
+
     pub(super) fn add_log(&self, log: SharedLog) {
         self.state().logs.push(log);
     }

@@ -149,12 +149,19 @@ impl World {
     /// Ends it where it is: no task goes on.
     pub(super) fn halt(&mut self) {
         self.runtime = None;
+        self.workers.end();
     }
 
     /// Stops as asked. The inner error: what could not be put on disk.
     pub(super) fn close(&self, random: &mut Random) -> Result<Result<(), Vec<CloseFailure>>, Finding> {
         let broker = self.broker.clone();
         self.until(async move { broker.close().await }, random)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.halt();
     }
 }
 
