@@ -244,7 +244,9 @@ impl Backlog {
     /// The live message with this sequence.
     pub(super) fn get(&mut self, sequence: u64) -> Option<MessageRef> {
         let place = self.seek(sequence)?;
-        let message = self.chunks[(place.chunk - self.first_chunk) as usize].open()[place.offset];
+        let chunk = self.chunks.get((place.chunk - self.first_chunk) as usize)?;
+        // An empty one has nothing at any place.
+        let message = *chunk.open().get(place.offset)?;
         (!message.is_dead() && message.sequence() == sequence).then_some(message)
     }
 

@@ -199,7 +199,7 @@ impl Books {
         self.messages[id as usize].places.iter_mut().for_each(|place| place.is_sure = false);
     }
 
-    /// A client got a message from a queue. `may_be_gone`: it was under way when it was settled elsewhere.
+    /// A client got a message from a queue.
     pub(super) fn delivered(
         &mut self,
         id: MessageId,

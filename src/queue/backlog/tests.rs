@@ -30,6 +30,16 @@ fn take(backlog: &mut Backlog) -> Option<u64> {
 }
 
 #[test]
+fn a_sequence_that_no_message_has_is_not_there() {
+    let mut backlog = filled(1);
+    assert!(remove(&mut backlog, 1));
+    for sequence in 0..3 {
+        assert_eq!(backlog.get(sequence), None, "{sequence}");
+        assert!(!remove(&mut backlog, sequence), "{sequence}");
+    }
+}
+
+#[test]
 fn hands_out_in_order_across_chunks() {
     let mut backlog = filled(10_000);
     for sequence in 1..=10_000 {
