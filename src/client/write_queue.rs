@@ -15,6 +15,9 @@ const BYTES_FULL: usize = 512 * 1024;
 /// Pieces of at least this size (bytes) are not copied.
 const LARGE_BYTES: usize = 4 * 1024;
 
+/// Room for small frames that is kept when they are written.
+const TAIL_BYTES_KEPT_MAX: usize = 64 * 1024;
+
 /// Pieces gathered into one write.
 const PIECES_MAX: usize = 64;
 
@@ -71,25 +74,15 @@ impl WriteQueue {
         socket: &mut S,
     ) -> Poll<io::Result<bool>> {
         let mut is_written = false;
-        self.finish_tail();
         loop {
             self.tell_marks();
-            if self.pieces.is_empty() {
+            if self.is_empty() {
+                if self.tail.capacity() > TAIL_BYTES_KEPT_MAX {
+                    self.tail = BytesMut::new();
+                }
                 return Poll::Ready(Ok(is_written));
             }
-            let mut slices = [IoSlice::new(&[]); PIECES_MAX];
-            let mut count = 0;
-            for piece in &self.pieces {
-                if let Piece::Bytes(bytes) = piece
-                    && let Some(slice) = slices.get_mut(count)
-                {
-                    *slice = IoSlice::new(bytes);
-                    count += 1;
-                } else {
-                    break;
-                }
-            }
-            match Pin::new(&mut *socket).poll_write_vectored(context, &slices[..count])? {
+            match self.poll_write_once(context, socket)? {
                 Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(written) => {
                     self.advance(written);
@@ -101,6 +94,32 @@ impl WriteQueue {
         }
     }
 
+    /// Small frames alone leave from where they were encoded; a gathered write costs more than a plain one.
+    fn poll_write_once<S: AsyncWrite + Unpin>(
+        &mut self,
+        context: &mut Context<'_>,
+        socket: &mut S,
+    ) -> Poll<io::Result<usize>> {
+        let socket = Pin::new(socket);
+        if self.pieces.is_empty() {
+            return socket.poll_write(context, &self.tail);
+        }
+        self.finish_tail();
+        let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+        let mut count = 0;
+        for piece in &self.pieces {
+            if let Piece::Bytes(bytes) = piece
+                && let Some(slice) = slices.get_mut(count)
+            {
+                *slice = IoSlice::new(bytes);
+                count += 1;
+            } else {
+                break;
+            }
+        }
+        socket.poll_write_vectored(context, &slices[..count])
+    }
+
     fn finish_tail(&mut self) {
         if !self.tail.is_empty() {
             self.pieces.push_back(Piece::Bytes(self.tail.split().freeze()));
@@ -109,6 +128,9 @@ impl WriteQueue {
 
     fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
+        if self.pieces.is_empty() {
+            return self.tail.advance(written);
+        }
         while written > 0
             && let Some(Piece::Bytes(bytes)) = self.pieces.front_mut()
         {

@@ -5,6 +5,7 @@
 //! never spend on a message what can be spent on a batch. Start reading at [`Arguments`], then `plan.rs` (what was typed,
 //! checked), `run.rs` (the course of a run), `producer.rs` and `consumer.rs`.
 
+mod confirm_times;
 mod consumer;
 mod meter;
 mod pace;

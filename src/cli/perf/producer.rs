@@ -1,17 +1,19 @@
 //! One producer: fills batches with stamped messages and sends them, as fast as it can or as its schedule says.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::confirm_times::ConfirmTimes;
 use super::pace::{Alarm, Schedule};
 use super::plan::Plan;
-use super::scoreboard::{Scoreboard, lock};
+use super::scoreboard::Scoreboard;
 use super::stamp::{Clock, STAMP_BYTES, Stamp, StreamId};
 use super::topology::{Route, Topology};
 use crate::cli::failure::Failure;
-use crate::client::{Channel, CloseReason, ConfirmError, MessageBatch, Publisher};
+use crate::client::{Channel, MessageBatch, Publisher};
 use crate::model::Durability;
 
 /// Bytes that confirm windows may take at least, whatever the size of messages.
@@ -45,11 +47,11 @@ pub(super) struct Producer {
     batch_bytes: u64,
     /// Messages it may send in all.
     quota: u64,
-    has_confirms: bool,
+    /// There if it asks for confirms.
+    confirms: Option<ConfirmTimes>,
     pace: Option<Pace>,
     clock: Clock,
     board: Arc<Scoreboard>,
-    sent: Arc<SentTimes>,
     stop: watch::Receiver<bool>,
     /// Messages that the client has taken.
     published: u64,
@@ -96,18 +98,21 @@ impl Producer {
             None => builder.without_confirms(),
         };
         let batch_messages = plan.batch_messages();
+        let publisher = builder.open().await?;
+        let confirms = plan
+            .confirm_window
+            .map(|_| ConfirmTimes::new(publisher.clone(), shared.clock, shared.board.clone()));
         Ok(Self {
-            publisher: builder.open().await?,
+            publisher,
             letters,
             batch: MessageBatch::new(),
             batch_messages,
             batch_bytes: batch_messages * (plan.size_bytes as u64 + ENVELOPE_BYTES_MAX),
             quota,
-            has_confirms: plan.confirm_window.is_some(),
+            confirms,
             pace: None,
             clock: shared.clock,
             board: shared.board.clone(),
-            sent: Arc::default(),
             stop: shared.stop.clone(),
             published: 0,
         })
@@ -121,30 +126,21 @@ impl Producer {
     /// Publishes until it is told to stop or has sent its share, then waits for what is under way. Errors are on the
     /// scoreboard.
     pub(super) async fn run(mut self) -> Outcome {
-        let watcher = self.has_confirms.then(|| {
-            let watch = ConfirmWatch {
-                publisher: self.publisher.clone(),
-                sent: self.sent.clone(),
-                clock: self.clock,
-                board: self.board.clone(),
-            };
-            tokio::spawn(watch.run())
-        });
         if let Err(failure) = self.publish().await {
             self.board.add_fatal(failure.text());
         }
         let published = self.published;
-        let settled = self.publisher.wait_for_all().await;
+        let settled = noting(&mut self.confirms, self.publisher.wait_for_all()).await;
+        if let Some(confirms) = &mut self.confirms {
+            confirms.catch_up();
+        }
         let progress = self.publisher.progress();
         let failed = progress.refused + progress.returned;
         if let Err(error) = settled {
             self.board.add_errors(failed.max(1), Failure::from(error).text());
         }
-        // Closing ends the watcher, after it has seen everything.
+        // What it could tell has been told.
         drop(self.publisher.close().await);
-        if let Some(watcher) = watcher {
-            watcher.await.expect("the watcher does not panic");
-        }
         Outcome { published, failed, level: progress.level }
     }
 
@@ -183,12 +179,17 @@ impl Producer {
                 return Ok(Some(due.min(left).min(self.batch_messages)));
             }
             let next_ns = pace.due_ns(written);
-            tokio::select! {
-                biased;
-                _ = self.stop.wait_for(|stop| *stop) => return Ok(None),
-                rung = pace.alarm.sleep_until(next_ns) => {
-                    rung.map_err(|error| Failure::io("the timer failed", &error))?;
+            let due = async {
+                tokio::select! {
+                    biased;
+                    _ = self.stop.wait_for(|stop| *stop) => Ok(false),
+                    rung = pace.alarm.sleep_until(next_ns) => rung.map(|()| true),
                 }
+            };
+            match noting(&mut self.confirms, due).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(error) => return Err(Failure::io("the timer failed", &error)),
             }
         }
     }
@@ -197,11 +198,14 @@ impl Producer {
     /// filled, so that its stamps are those of the sending.
     async fn room_for(&mut self, messages: u64) -> Result<bool, Failure> {
         let bytes = self.batch_bytes / self.batch_messages * messages;
-        tokio::select! {
-            biased;
-            room = self.publisher.wait_for_room(messages, bytes) => room.map(|()| true).map_err(Failure::from),
-            _ = self.stop.wait_for(|stop| *stop) => Ok(false),
-        }
+        let room = async {
+            tokio::select! {
+                biased;
+                room = self.publisher.wait_for_room(messages, bytes) => room.map(|()| true).map_err(Failure::from),
+                _ = self.stop.wait_for(|stop| *stop) => Ok(false),
+            }
+        };
+        noting(&mut self.confirms, room).await
     }
 
     fn fill(&mut self, messages: u64, now_ns: u64) -> Result<(), Failure> {
@@ -209,15 +213,32 @@ impl Producer {
         for index in first..first + messages {
             let at_ns = self.pace.as_ref().map_or(now_ns, |pace| pace.due_ns(index));
             self.letters.write(at_ns, &mut self.batch)?;
-            if self.has_confirms && self.pace.is_some() {
-                self.sent.push(index + 1, at_ns);
+            if let Some(confirms) = self.confirms.as_mut().filter(|_| self.pace.is_some()) {
+                confirms.push(index + 1, at_ns);
             }
         }
-        if self.has_confirms && self.pace.is_none() {
-            self.sent.push(self.letters.written, now_ns);
+        if let Some(confirms) = self.confirms.as_mut().filter(|_| self.pace.is_none()) {
+            confirms.push(self.letters.written, now_ns);
         }
         Ok(())
     }
+}
+
+/// Waits for something, and notes the confirms that come meanwhile. One task does both, so that a confirm that makes room for the
+/// next message wakes one task.
+async fn noting<T>(confirms: &mut Option<ConfirmTimes>, wanted: impl Future<Output = T>) -> T {
+    let mut wanted = pin!(wanted);
+    while let Some(times) = confirms {
+        let has_more = tokio::select! {
+            biased;
+            has_more = times.note_next() => has_more,
+            there = &mut wanted => return there,
+        };
+        if !has_more {
+            *confirms = None;
+        }
+    }
+    wanted.await
 }
 
 impl Pace {
@@ -273,82 +294,5 @@ impl Letters {
         batch.push_prepared(own_key, &route.properties, &self.body)?;
         self.written += 1;
         Ok(())
-    }
-}
-
-/// When messages without a confirm were sent: entries of the last message with a time, and the time.
-#[derive(Debug, Default)]
-struct SentTimes(Mutex<VecDeque<(u64, u64)>>);
-
-impl SentTimes {
-    fn push(&self, last: u64, at_ns: u64) {
-        lock(&self.0).push_back((last, at_ns));
-    }
-
-    /// Takes messages `seen + 1 ..= through` out, as ages at `now_ns` and how many had them.
-    fn take(&self, seen: u64, through: u64, now_ns: u64, out: &mut Vec<(u64, u64)>) {
-        let mut sent = lock(&self.0);
-        let mut from = seen;
-        while from < through
-            && let Some(&(last, at_ns)) = sent.front()
-        {
-            let to = last.min(through);
-            out.push((now_ns.saturating_sub(at_ns), to - from));
-            from = to;
-            if last == to {
-                sent.pop_front();
-            }
-        }
-    }
-}
-
-/// Measures how long confirms take.
-struct ConfirmWatch {
-    publisher: Publisher,
-    sent: Arc<SentTimes>,
-    clock: Clock,
-    board: Arc<Scoreboard>,
-}
-
-impl ConfirmWatch {
-    async fn run(self) {
-        let (mut seen, mut confirmed) = (0, 0);
-        let mut latencies = Vec::new();
-        loop {
-            match self.publisher.settled_beyond(seen).await {
-                Ok(progress) => {
-                    let now_ns = self.clock.now_ns();
-                    latencies.clear();
-                    self.sent.take(seen, progress.settled_through, now_ns, &mut latencies);
-                    let good = progress.settled - progress.refused - progress.returned;
-                    self.board.add_confirmed(now_ns, good - confirmed, &latencies);
-                    (seen, confirmed) = (progress.settled_through, good);
-                }
-                Err(ConfirmError::Closed(CloseReason::ByClient)) => return,
-                Err(error) => return self.board.add_fatal(Failure::from(error).text()),
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_are_those_of_the_batches_that_were_confirmed() {
-        let sent = SentTimes::default();
-        sent.push(10, 100);
-        sent.push(30, 200);
-        let mut ages = Vec::new();
-        sent.take(0, 4, 1_000, &mut ages);
-        assert_eq!(ages, [(900, 4)]);
-        ages.clear();
-        sent.take(4, 25, 1_000, &mut ages);
-        assert_eq!(ages, [(900, 6), (800, 15)]);
-        ages.clear();
-        sent.take(25, 30, 1_200, &mut ages);
-        assert_eq!(ages, [(1_000, 5)]);
-        assert!(lock(&sent.0).is_empty());
     }
 }

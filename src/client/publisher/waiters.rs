@@ -1,12 +1,12 @@
 //! Tasks that wait for the same thing. Each has a ticket, and leaves with it when it stops waiting: a program that gives up over
 //! and over while a broker takes nothing leaves nothing behind.
 
-use std::collections::BTreeMap;
 use std::task::Waker;
 
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
-    wakers: BTreeMap<u64, Waker>,
+    /// By ticket.
+    wakers: Vec<(u64, Waker)>,
     last_ticket: u64,
 }
 
@@ -17,24 +17,27 @@ impl Waiters {
             self.last_ticket += 1;
             self.last_ticket
         });
-        match self.wakers.get_mut(&ticket) {
-            Some(known) => known.clone_from(waker),
-            None => {
-                self.wakers.insert(ticket, waker.clone());
-            }
+        match self.place(ticket) {
+            Ok(place) => self.wakers[place].1.clone_from(waker),
+            Err(place) => self.wakers.insert(place, (ticket, waker.clone())),
         }
     }
 
     /// Waits no more.
     pub(super) fn leave(&mut self, ticket: u64) {
-        self.wakers.remove(&ticket);
+        if let Ok(place) = self.place(ticket) {
+            self.wakers.remove(place);
+        }
     }
 
     /// Everybody is to look again.
     pub(super) fn take(&mut self, wake: &mut Vec<Waker>) {
-        if !self.wakers.is_empty() {
-            wake.extend(std::mem::take(&mut self.wakers).into_values());
-        }
+        wake.extend(self.wakers.drain(..).map(|(_, waker)| waker));
+    }
+
+    /// Where the one with this ticket is, or would be.
+    fn place(&self, ticket: u64) -> Result<usize, usize> {
+        self.wakers.binary_search_by_key(&ticket, |&(ticket, _)| ticket)
     }
 }
 
