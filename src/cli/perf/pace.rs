@@ -1,15 +1,16 @@
-//! When each message of a paced run is due, and an alarm that wakes a producer when its next one is.
+//! When each message of a paced run is due, and a metronome that wakes a producer when its next one is.
 //!
 //! The timers of the asynchronous runtime count in milliseconds, which is longer than a message takes. On Linux an alarm
 //! is a timer of the kernel that the runtime polls as it polls sockets, so that it rings in the very thread that sends,
 //! to within some ten microseconds. What it rings late counts as latency, since messages are stamped with the time at
-//! which they were due.
+//! which they were due. One alarm serves all producers: a timer for each would cost more than what many small clients send.
 
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use tokio::sync::Notify;
 
 use super::plan::Plan;
 use super::scoreboard::{lock, new_histogram};
@@ -67,21 +68,61 @@ impl Lateness {
     }
 }
 
+/// Wakes producers whose messages are due.
+#[derive(Debug)]
+pub(super) struct Metronome {
+    schedule: Schedule,
+    clock: Clock,
+    alarm: Alarm,
+    /// One for each producer.
+    beats: Vec<Arc<Notify>>,
+}
+
+impl Metronome {
+    pub(super) fn new(schedule: Schedule, clock: Clock, lateness: Lateness) -> io::Result<Self> {
+        let beats = (0..schedule.producers).map(|_| Arc::default()).collect();
+        Ok(Self { schedule, clock, alarm: Alarm::new(clock, lateness)?, beats })
+    }
+
+    /// What tells a producer that something of its is due since it looked last.
+    pub(super) fn beat(&self, producer: usize) -> Arc<Notify> {
+        Arc::clone(&self.beats[producer])
+    }
+
+    /// Beats until it is dropped, or a timer fails.
+    pub(super) async fn run(mut self) -> io::Error {
+        let producers = self.schedule.producers;
+        let mut told = 0;
+        loop {
+            let due = self.schedule.due_count(self.clock.now_ns()).max(told);
+            // However late it is, it tells each once.
+            for message in told.max(due.saturating_sub(producers))..due {
+                self.beats[(message % producers) as usize].notify_one();
+            }
+            told = due;
+            let next_ns = self.schedule.due_ns((due % producers) as usize, due / producers);
+            if let Err(error) = self.alarm.sleep_until(next_ns).await {
+                return error;
+            }
+        }
+    }
+}
+
 /// Rings when a message is due.
 #[derive(Debug)]
-pub(super) struct Alarm {
+struct Alarm {
     timer: Timer,
     clock: Clock,
     lateness: Lateness,
 }
 
 impl Alarm {
-    pub(super) fn new(clock: Clock, lateness: Lateness) -> io::Result<Self> {
+    fn new(clock: Clock, lateness: Lateness) -> io::Result<Self> {
         Ok(Self { timer: Timer::new()?, clock, lateness })
     }
 
     /// Returns at `due_ns`, or [`PAUSE_NS_MIN`] from now if that is later. It may be dropped before.
-    pub(super) async fn sleep_until(&mut self, due_ns: u64) -> io::Result<()> {
+    async fn sleep_until(&mut self, due_ns: u64) -> io::Result<()> {
         let mut now_ns = self.clock.now_ns();
         let ring_ns = due_ns.max(now_ns + PAUSE_NS_MIN);
         while now_ns < ring_ns {
@@ -186,6 +227,23 @@ mod tests {
         assert_eq!(schedule.due_count(1_000 + 1_000_000_000), 2);
         assert_eq!(schedule.due_ns(1, 0), 1_000_001_000);
         assert_eq!(schedule.due_ns(0, 1), 2_000_001_000);
+    }
+
+    #[tokio::test]
+    async fn a_metronome_beats_for_each_producer_when_its_message_is_due_and_not_before() {
+        let clock = Clock::start();
+        let schedule = Schedule { start_ns: clock.now_ns(), rate: 1_000, producers: 3 };
+        let metronome = Metronome::new(schedule, clock, Lateness::new()).expect("a timer");
+        let beats: Vec<_> = (0..3).map(|producer| metronome.beat(producer)).collect();
+        let beating = tokio::spawn(metronome.run());
+        for message in 0..10 {
+            let producer = message % 3;
+            while schedule.due_count_of(producer, clock.now_ns()) as usize <= message / 3 {
+                beats[producer].notified().await;
+            }
+            assert!(clock.now_ns() >= schedule.due_ns(producer, message as u64 / 3));
+        }
+        beating.abort();
     }
 
     #[tokio::test]

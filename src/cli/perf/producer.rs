@@ -4,10 +4,10 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::confirm_times::ConfirmTimes;
-use super::pace::{Alarm, Schedule};
+use super::pace::Schedule;
 use super::plan::Plan;
 use super::scoreboard::Scoreboard;
 use super::stamp::{Clock, STAMP_BYTES, Stamp, StreamId};
@@ -61,7 +61,8 @@ pub(super) struct Producer {
 #[derive(Debug)]
 pub(super) struct Pace {
     pub(super) schedule: Schedule,
-    pub(super) alarm: Alarm,
+    /// Told when something is due.
+    pub(super) beat: Arc<Notify>,
     pub(super) producer: usize,
 }
 
@@ -178,18 +179,15 @@ impl Producer {
             if due > 0 {
                 return Ok(Some(due.min(left).min(self.batch_messages)));
             }
-            let next_ns = pace.due_ns(written);
-            let due = async {
+            let beat = async {
                 tokio::select! {
                     biased;
-                    _ = self.stop.wait_for(|stop| *stop) => Ok(false),
-                    rung = pace.alarm.sleep_until(next_ns) => rung.map(|()| true),
+                    _ = self.stop.wait_for(|stop| *stop) => false,
+                    () = pace.beat.notified() => true,
                 }
             };
-            match noting(&mut self.confirms, due).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(None),
-                Err(error) => return Err(Failure::io("the timer failed", &error)),
+            if !noting(&mut self.confirms, beat).await {
+                return Ok(None);
             }
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::consumer::Taker;
 use super::meter::{Meter, Phase};
-use super::pace::{Alarm, Lateness, Schedule};
+use super::pace::{Lateness, Metronome, Schedule};
 use super::plan::{End, Plan};
 use super::producer::{Outcome, Pace, Producer, Shared};
 use super::report::Results;
@@ -45,10 +45,9 @@ pub(super) fn run(plan: &Plan, target: &Target) -> Result<Results, Failure> {
     runtime.block_on(run_on_broker(plan, options))
 }
 
-/// Many systems allow 1,024 files unless a process asks for more, and every connection and every timer is one.
+/// Many systems allow 1,024 files unless a process asks for more, and every connection is one.
 fn check_open_files(plan: &Plan) -> Result<(), Failure> {
-    let timers = if plan.rate.is_some() { plan.producers } else { 0 };
-    let needed = (plan.connections_in_all() + timers) as u64 + FILES_BESIDE;
+    let needed = plan.connections_in_all() as u64 + FILES_BESIDE;
     let allowed = allow_open_files(needed)
         .map_err(|error| Failure::io("cannot raise the limit of open files", &error))?;
     if allowed < needed {
@@ -162,7 +161,9 @@ impl Course<'_> {
 
         let (phase_sender, phase) = watch::channel(Phase::Measuring);
         let meter = Meter::start(self.plan, shared.board.clone(), shared.clock, phase);
-        let lateness = self.pace(&mut producers, shared.clock)?;
+        // Ends when it is dropped, after the producers.
+        let mut pacing = JoinSet::new();
+        let lateness = self.pace(&mut producers, &shared, &mut pacing)?;
         // What is drained comes as soon as there are consumers.
         let started = match self.plan.is_drain() {
             true => empty,
@@ -242,15 +243,26 @@ impl Course<'_> {
         Ok(connected)
     }
 
-    fn pace(&self, producers: &mut [Producer], clock: Clock) -> Result<Option<Lateness>, Failure> {
+    /// Has producers send when their messages are due, told by a task among `tasks`.
+    fn pace(
+        &self,
+        producers: &mut [Producer],
+        shared: &Shared,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Option<Lateness>, Failure> {
         let Some(rate) = self.plan.rate else { return Ok(None) };
-        let schedule = Schedule::new(self.plan, rate, clock.now_ns());
+        let schedule = Schedule::new(self.plan, rate, shared.clock.now_ns());
         let lateness = Lateness::new();
+        let metronome = Metronome::new(schedule, shared.clock, lateness.clone())
+            .map_err(|error| Failure::io("cannot make a timer", &error))?;
         for (index, producer) in producers.iter_mut().enumerate() {
-            let alarm = Alarm::new(clock, lateness.clone())
-                .map_err(|error| Failure::io("cannot make a timer", &error))?;
-            producer.pace(Pace { schedule, alarm, producer: index });
+            producer.pace(Pace { schedule, beat: metronome.beat(index), producer: index });
         }
+        let board = shared.board.clone();
+        tasks.spawn(async move {
+            let error = metronome.run().await;
+            board.add_fatal(Failure::io("the timer failed", &error).text());
+        });
         Ok(Some(lateness))
     }
 
