@@ -9,6 +9,7 @@
 //! | 0 | [`model`] | names, ids, field tables, refusals, limits |
 //! | 0 | [`pb`] | the protocol's messages, generated |
 //! | 1 | [`message`] | a message as bytes: its layout, runs of messages, what is read of it |
+//! | 1 | [`schema`] | whether what a message carries fits what was agreed about it |
 //! | 2 | [`wire`] | bytes to frames and back |
 //! | 2 | [`routing`] | exchanges and bindings: which queues get a message |
 //! | 2 | [`queue`] | one queue as a state machine |
@@ -49,6 +50,8 @@ pub mod protocol;
 pub mod queue;
 #[cfg(feature = "broker")]
 pub mod routing;
+#[cfg(feature = "broker")]
+pub mod schema;
 #[cfg(feature = "broker")]
 pub mod server;
 #[cfg(feature = "broker")]

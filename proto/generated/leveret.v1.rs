@@ -485,6 +485,9 @@ pub struct ExchangeEntry {
     /// Messages that were published to it under a key that its "x-allowed-keys" does not allow, since the broker was started.
     #[prost(uint64, tag = "8")]
     pub refused_total: u64,
+    /// Messages since then that did not fit the schema that its "x-schemas" has for their key.
+    #[prost(uint64, tag = "9")]
+    pub unfit_total: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueueEntry {
@@ -639,6 +642,12 @@ pub struct Explain {
     pub routing_key: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
     pub headers: ::core::option::Option<FieldTable>,
+    /// The body that it would have; absent: it is not held against a schema. The request fits into a frame of 1 MiB.
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    pub body: ::core::option::Option<::prost::bytes::Bytes>,
+    /// The content encoding that it would have.
+    #[prost(string, tag = "5")]
+    pub content_encoding: ::prost::alloc::string::String,
 }
 /// The whole way of a message through the exchanges.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -683,6 +692,9 @@ pub struct ExplainedExchange {
     /// Why this exchange does not take the message at all, in a sentence; "": it takes it.
     #[prost(string, tag = "8")]
     pub refused: ::prost::alloc::string::String,
+    /// Which schema of this exchange the message has to fit, and whether it does, in a sentence; "": it has no schemas.
+    #[prost(string, tag = "9")]
+    pub schema: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainedBinding {

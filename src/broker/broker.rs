@@ -22,7 +22,7 @@ use crate::auth::{LoginCache, Password, SALT_BYTES, User, hash_password, may_ope
 use crate::model::{
     ConnectionId, Durability, Entity, FieldTable, Refusal, ReplyCode, ShardId, UserName, VhostName,
 };
-use crate::routing::{Binding, ExchangeDefinition, Explanation, RouteError, no_such_queue};
+use crate::routing::{Binding, ExchangeDefinition, Explanation, Payload, RouteError, no_such_queue};
 use crate::shard::{
     Command, ConsumerKey, DiskGauge, Mailbox, MemoryGauge, QueueCounts, QueueState, SealConditions,
     ShardHandle, out_of_service, run_blocking,
@@ -391,15 +391,16 @@ impl Broker {
         purged.await.map_err(|_| stopping())?.map_err(|refusal| *refusal)
     }
 
-    /// Where a message would go, and why.
+    /// Where a message would go, and why. Without a payload it is taken to fit its schema.
     pub fn explain(
         &self,
         who: &Identity,
         exchange: &str,
         key: &str,
         headers: Option<&FieldTable>,
+        payload: Option<Payload<'_>>,
     ) -> Result<Explanation, Refusal> {
-        let explained = who.vhost.routing().explain(exchange, key, headers);
+        let explained = who.vhost.routing().explain(exchange, key, headers, payload);
         explained.map_err(|error: RouteError| error.refusal(exchange, &who.vhost.name))
     }
 

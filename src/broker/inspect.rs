@@ -34,6 +34,8 @@ pub struct ExchangeListing {
     pub bindings: usize,
     /// Messages refused for their keys since it was declared or the broker was started.
     pub refused: u64,
+    /// Messages refused since then that did not fit their schemas.
+    pub unfit: u64,
 }
 
 /// A queue with its numbers.
@@ -76,6 +78,7 @@ impl Broker {
             definition: Arc::clone(entry.definition()),
             bindings: entry.bindings_count(),
             refused: entry.allowed_keys().map_or(0, |allowed| allowed.refused()),
+            unfit: entry.schemas().map_or(0, |schemas| schemas.refused()),
         };
         if !name.is_empty() {
             return Page { entries: table.exchange(name).map(entry).into_iter().collect(), next: None };

@@ -23,7 +23,7 @@ mod vhost;
 pub use crate::auth::{Password, parse_plain};
 pub use crate::routing::{
     Binding, Destination, ExchangeDefinition, ExchangeKind, ExplainedBinding, ExplainedExchange, Explanation,
-    ReachedBy, Routed,
+    Payload, ReachedBy, Routed,
 };
 pub use crate::shard::{
     ConsumerKey, ConsumerLimits, Delivery, Origin, Outcome, Piece, RuntimeWorkers, SealConditions,

@@ -7,9 +7,10 @@ use super::did_you_mean;
 use super::failure::Failure;
 use super::field::{self, FIELD_HELP};
 use super::output;
+use super::schema::{self, SchemaFile};
 use super::session::{Target, note, once};
 use crate::client::{Exchange, Queue};
-use crate::model::{ALLOWED_KEYS, FieldValue};
+use crate::model::{ALLOWED_KEYS, FieldValue, QUARANTINE_QUEUE, SCHEMAS};
 
 /// What was typed after `declare`.
 #[derive(Debug, Args)]
@@ -52,6 +53,13 @@ struct ExchangeArguments {
     /// Pattern of keys that may be published to it, all others are refused; may be given more than once
     #[arg(long = "allow", value_name = "PATTERN")]
     allowed: Vec<String>,
+    /// What messages under keys of a pattern have to fit: a file with a JSON Schema, or with a descriptor of protobuf and the
+    /// message in it; may be given more than once, the first that matches holds
+    #[arg(long = "schema", value_name = "PATTERN=FILE[:MESSAGE]", value_parser = schema::parse)]
+    schemas: Vec<SchemaFile>,
+    /// Queue that keeps what is refused for its key or its body, with the reason in the headers
+    #[arg(long = "quarantine", value_name = "QUEUE")]
+    quarantine: Option<String>,
     /// Further argument; may be given more than once
     #[arg(long = "argument", value_name = "NAME[:TYPE]=VALUE", value_parser = field::parse)]
     arguments: Vec<(String, FieldValue)>,
@@ -96,8 +104,18 @@ fn declare_exchange(target: &Target, typed: ExchangeArguments) -> Result<(), Fai
             return Err(Failure::usage(format!("--allow and --argument {ALLOWED_KEYS}: which one counts?")));
         }
     }
+    if !typed.schemas.is_empty() && arguments.value(SCHEMAS).is_some() {
+        return Err(Failure::usage(format!("--schema and --argument {SCHEMAS}: which one counts?")));
+    }
+    if let Some(queue) = typed.quarantine
+        && arguments.0.insert(QUARANTINE_QUEUE.to_owned(), FieldValue::Text(queue)).is_some()
+    {
+        return Err(Failure::usage(format!(
+            "--quarantine and --argument {QUARANTINE_QUEUE}: which one counts?"
+        )));
+    }
     did_you_mean::check_arguments(&arguments)?;
-    let exchange = Exchange {
+    let mut exchange = Exchange {
         name: typed.name,
         kind: typed.kind,
         durable: typed.durable,
@@ -105,6 +123,9 @@ fn declare_exchange(target: &Target, typed: ExchangeArguments) -> Result<(), Fai
         internal: typed.internal,
         arguments,
     };
+    for file in &typed.schemas {
+        exchange = exchange.schema(&file.pattern, file.read()?);
+    }
     let told = format!("exchange '{}' is there ({})", exchange.name, exchange.kind);
     once(target, async |channel| Ok(channel.declare_exchange(exchange).await?))?;
     output::line(&told)

@@ -1,6 +1,9 @@
 //! `leveret explain`: where a message would go, and why, drawn as a tree.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -27,6 +30,9 @@ pub(super) struct Arguments {
     /// Header it would have; may be given more than once
     #[arg(long = "header", value_name = "NAME[:TYPE]=VALUE", value_parser = field::parse)]
     headers: Vec<(String, FieldValue)>,
+    /// File with the body it would have, to hold it against the schema of the exchange; - is standard input
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
     /// Print the whole explanation as JSON
     #[arg(long)]
     json: bool,
@@ -36,8 +42,13 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let headers = field::table(&arguments.headers)?;
+    let body = arguments.body.as_deref().map(read).transpose()?;
     let explanation = once(&arguments.target, async |channel| {
-        Ok(channel.explain(&arguments.exchange, &arguments.key, &headers).await?)
+        let Arguments { exchange, key, .. } = arguments;
+        Ok(match body {
+            Some(body) => channel.explain_body(exchange, key, &headers, body).await?,
+            None => channel.explain(exchange, key, &headers).await?,
+        })
     })?;
     if arguments.json {
         return output::json_line(&to_json(&explanation));
@@ -45,11 +56,30 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     output::text(&drawn(&explanation, &arguments.key, Terminal::of_stdout()))
 }
 
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    let read = match path.to_str() {
+        Some("-") => io::stdin().take(BODY_BYTES_MAX + 1).read_to_end(&mut body),
+        _ => File::open(path).and_then(|file| file.take(BODY_BYTES_MAX + 1).read_to_end(&mut body)),
+    };
+    match read {
+        Err(error) => Err(Failure::usage(format!("--body: cannot read '{}': {error}", path.display()))),
+        Ok(_) if body.len() as u64 > BODY_BYTES_MAX => Err(Failure::usage(format!(
+            "--body: '{}' has more than the {BODY_BYTES_MAX} bytes that can be asked about",
+            path.display()
+        ))),
+        Ok(_) => Ok(body),
+    }
+}
+
 fn drawn(explanation: &Explanation, key: &str, terminal: Terminal) -> String {
     let mut tree = Tree { explanation, terminal, drawn: HashSet::new(), depth: 0, out: String::new() };
     if let Some(first) = explanation.exchanges.first() {
         let key = terminal.paint(Colour::Bold, &format!("'{}'", printable(key)));
-        tree.out.push_str(&format!("{key} to {}\n", exchange_words(first)));
+        let schema =
+            first.schema.as_deref().map_or(String::new(), |schema| format!(", {}", printable(schema)));
+        let schema = if first.refused.is_some() { String::new() } else { schema };
+        tree.out.push_str(&format!("{key} to {}{schema}\n", exchange_words(first)));
         match &first.refused {
             Some(why) => tree.refused(why),
             None => tree.branches(first, ""),
@@ -59,6 +89,8 @@ fn drawn(explanation: &Explanation, key: &str, terminal: Terminal) -> String {
     tree.out
 }
 
+/// Largest body that can be asked about, in bytes: the request has to fit into a frame of 1 MiB.
+const BODY_BYTES_MAX: u64 = 900 * 1024;
 /// Deepest exchange that is drawn.
 const DEPTH_MAX: usize = 32;
 
@@ -220,6 +252,7 @@ fn to_json(explanation: &Explanation) -> Value {
             "alternate_exchange": exchange.alternate_exchange,
             "alternate_note": exchange.alternate_note,
             "refused": exchange.refused,
+            "schema": exchange.schema,
         })
     };
     json!({
@@ -250,6 +283,7 @@ mod tests {
             alternate_exchange: None,
             alternate_note: String::new(),
             refused: None,
+            schema: None,
         }
     }
 

@@ -15,6 +15,7 @@ use crate::client::{
     Binding, Channel, ConnectionEntry, ConsumerEntry, Destination, ExchangeEntry, QueueEntry, UserEntry,
     VhostEntry,
 };
+use crate::model::{FieldTable, FieldValue, SCHEMAS, schema_fields};
 
 /// What was typed after `list`.
 #[derive(Debug, Args)]
@@ -83,6 +84,7 @@ fn exchanges(entries: &[ExchangeEntry]) -> Listing {
         .text("TYPE")
         .number("BINDINGS")
         .number("REFUSED")
+        .number("UNFIT")
         .text("FEATURES")
         .text("ARGUMENTS");
     for entry in entries {
@@ -91,12 +93,13 @@ fn exchanges(entries: &[ExchangeEntry]) -> Listing {
             entry.kind.clone(),
             entry.bindings.to_string(),
             entry.refused_total.to_string(),
+            entry.unfit_total.to_string(),
             features([
                 (!entry.durable, "transient"),
                 (entry.auto_delete, "auto-delete"),
                 (entry.internal, "internal"),
             ]),
-            field::notation(&entry.arguments),
+            field::notation(&shortened(&entry.arguments)),
         ]);
     }
     let json = |entry: &ExchangeEntry| {
@@ -109,9 +112,24 @@ fn exchanges(entries: &[ExchangeEntry]) -> Listing {
             "arguments": field::table_to_json(&entry.arguments),
             "bindings": entry.bindings,
             "refused_total": entry.refused_total,
+            "unfit_total": entry.unfit_total,
         })
     };
     Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
+}
+
+/// Arguments of which schemas show their patterns alone: they are pages long.
+fn shortened(arguments: &FieldTable) -> FieldTable {
+    let mut arguments = arguments.clone();
+    if let Some(FieldValue::List(schemas)) = arguments.0.get_mut(SCHEMAS) {
+        for schema in schemas {
+            let FieldValue::Table(fields) = schema else { continue };
+            let word = |name: &str| fields.text(name).unwrap_or("?").to_owned();
+            *schema =
+                format!("{} ({})", word(schema_fields::PATTERN), word(schema_fields::KIND)).as_str().into();
+        }
+    }
+    arguments
 }
 
 fn queues(entries: &[QueueEntry]) -> Listing {

@@ -32,6 +32,7 @@ mod perf;
 mod ping;
 mod properties;
 mod publish;
+mod schema;
 mod serve;
 mod service_manager;
 mod session;

@@ -24,6 +24,8 @@ pub struct ExchangeEntry {
     pub bindings: u64,
     /// Messages refused for a key that it does not allow, since the broker was started.
     pub refused_total: u64,
+    /// Messages since then that did not fit the schema that it has for their key.
+    pub unfit_total: u64,
 }
 
 /// A queue, as listed.
@@ -195,6 +197,8 @@ pub struct ExplainedExchange {
     pub alternate_note: String,
     /// Why it does not take the message at all, in a sentence; `None` if it does.
     pub refused: Option<String>,
+    /// Which of its schemas the message has to fit, and whether it does, in a sentence; `None` if it has none.
+    pub schema: Option<String>,
 }
 
 /// One binding, and why it matched or not.

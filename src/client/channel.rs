@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, Explanation, NewUser, QueueEntry, UserEntry, VhostEntry,
 };
@@ -288,7 +290,34 @@ impl Channel {
             exchange: exchange.to_owned(),
             routing_key: routing_key.to_owned(),
             headers: table_to_wire(headers),
+            ..pb::Explain::default()
         };
+        self.ask_to_explain(explain).await
+    }
+
+    /// Where would this message go, and does its body fit the schema of the exchange? Nothing is published. Bodies of nearly
+    /// 1 MiB can be asked about.
+    ///
+    /// # Cancel safety
+    /// The answer is thrown away.
+    pub async fn explain_body(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        headers: &FieldTable,
+        body: impl Into<Bytes>,
+    ) -> Result<Explanation, RequestError> {
+        let explain = pb::Explain {
+            exchange: exchange.to_owned(),
+            routing_key: routing_key.to_owned(),
+            headers: table_to_wire(headers),
+            body: Some(body.into()),
+            ..pb::Explain::default()
+        };
+        self.ask_to_explain(explain).await
+    }
+
+    async fn ask_to_explain(&self, explain: pb::Explain) -> Result<Explanation, RequestError> {
         match self.ask(Body::Explain(explain), OnBreak::Repeat).await? {
             Body::Explanation(explanation) => explanation_from_wire(explanation)
                 .map_err(|fault| RequestError::Invalid(format!("the server's answer: {fault}"))),

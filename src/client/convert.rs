@@ -193,6 +193,7 @@ entry!(ExchangeEntry, Exchanges, exchanges, |from| Ok(Self {
     arguments: table_from_wire(from.arguments)?,
     bindings: from.bindings,
     refused_total: from.refused_total,
+    unfit_total: from.unfit_total,
 }));
 
 entry!(QueueEntry, Queues, queues, |from| Ok(Self {
@@ -326,6 +327,7 @@ fn explained_exchange(explained: pb::ExplainedExchange) -> Result<ExplainedExcha
         alternate_exchange: name(explained.alternate_exchange),
         alternate_note: explained.alternate_note,
         refused: name(explained.refused),
+        schema: name(explained.schema),
     })
 }
 

@@ -22,6 +22,7 @@ mod publisher;
 mod recorded;
 mod request;
 mod restore;
+mod schema;
 mod session;
 mod state;
 mod subscription;
@@ -49,6 +50,7 @@ pub use publisher::{
     BatchOutcome, Confirmed, MessageBatch, PendingBatch, PendingConfirm, PreparedProperties, Progress,
     Publisher, PublisherBuilder,
 };
+pub use schema::MessageSchema;
 pub use subscription::{
     Sharing, Subscribed, Subscriber, Subscription, SubscriptionBinding, SubscriptionEntry,
 };

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::model::{ALLOWED_KEYS, FieldTable, FieldValue};
+use super::schema::MessageSchema;
+use crate::model::{ALLOWED_KEYS, FieldTable, FieldValue, QUARANTINE_QUEUE, SCHEMAS};
 
 /// How an exchange routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,6 +99,24 @@ impl Exchange {
             other => *other = FieldValue::List(vec![pattern.into()]),
         }
         self
+    }
+
+    /// Messages under keys of this pattern have to fit this schema. Of schemas whose patterns match a key, the one that was
+    /// given first holds; keys that none matches take any body.
+    pub fn schema(mut self, pattern: &str, schema: MessageSchema) -> Self {
+        let schemas = self.arguments.0.entry(SCHEMAS.to_owned());
+        let entry = FieldValue::Table(schema.entry(pattern));
+        match schemas.or_insert_with(|| FieldValue::List(Vec::new())) {
+            FieldValue::List(entries) => entries.push(entry),
+            // Somebody gave another value as an argument: the later word counts.
+            other => *other = FieldValue::List(vec![entry]),
+        }
+        self
+    }
+
+    /// The queue that is given what the list of keys and the schemas refuse, with the reason in its headers.
+    pub fn quarantine_queue(self, name: &str) -> Self {
+        self.argument(QUARANTINE_QUEUE, name)
     }
 
     /// Adds an argument, or replaces the one of that name.

@@ -174,6 +174,29 @@ pub fn headers_of(item: &[u8]) -> Result<Option<FieldTable>, ItemFault> {
     }
 }
 
+/// The body of a stored item, and how it is encoded; "" if the item does not say.
+pub fn body_and_encoding_of(item: &[u8]) -> Result<(&[u8], &str), ItemFault> {
+    let parts = regular_parts(item)?;
+    let encoding = parts.properties.map_or(Ok(""), |properties| encoding_in(&item[properties]))?;
+    Ok((&item[parts.body], encoding))
+}
+
+fn encoding_in(properties: &[u8]) -> Result<&str, ItemFault> {
+    let mut encoding = "";
+    let mut reader = Reader::new(properties);
+    while !reader.is_done() {
+        match reader.key()? {
+            properties::CONTENT_ENCODING => {
+                let field = "content_encoding";
+                encoding = std::str::from_utf8(&properties[reader.range()?])
+                    .map_err(|_| ItemFault::NotUtf8 { field })?;
+            }
+            key => reader.skip(key)?,
+        }
+    }
+    Ok(encoding)
+}
+
 /// The message in a stored item, decoded. Its body shares the item's memory.
 pub fn message_of(item: &Bytes) -> Result<pb::Message, ItemFault> {
     let message = regular_parts(item)?.message;

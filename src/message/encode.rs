@@ -1,11 +1,14 @@
 //! Writing one message, and what it is made of.
 
 use bytes::{BufMut, BytesMut};
+use prost::Message as _;
 
 use super::delivered::regular_parts;
 use super::fault::ItemFault;
 use super::item;
 use super::varint::{Scratch, put_varint, varint_len};
+use crate::model::FieldTable;
+use crate::pb;
 
 /// Bytes that [`encode_item`] appends.
 #[inline]
@@ -87,6 +90,35 @@ pub fn encode_resent_item(item: &[u8], out: &mut BytesMut) -> Result<(), ItemFau
     put_varint((kept.len() + 2) as u64, out);
     out.put_slice(kept);
     out.put_slice(&[item::RESENT, 1]);
+    Ok(())
+}
+
+/// Encoded properties that are these headers alone.
+pub fn encode_headers(headers: &FieldTable) -> Vec<u8> {
+    pb::Properties { headers: Some(headers.into()), ..pb::Properties::default() }.encode_to_vec()
+}
+
+/// Appends a published item with further properties, encoded: headers of names that it has already are replaced, all others
+/// stay.
+pub fn encode_annotated_item(
+    item: &[u8],
+    properties_encoded: &[u8],
+    out: &mut BytesMut,
+) -> Result<(), ItemFault> {
+    let parts = regular_parts(item)?;
+    let own = parts.properties.clone().unwrap_or(parts.message.start..parts.message.start);
+    let properties = own.len() + properties_encoded.len();
+    let message = bytes_field_len(properties) + (parts.message.end - own.end);
+    let around = &item[parts.message.end..parts.delivery];
+    let mut head = Scratch::new();
+    head.put(item::ITEMS, bytes_field_len(message) + around.len());
+    head.put(item::MESSAGE, message);
+    head.put(item::PROPERTIES, properties);
+    out.put_slice(head.as_slice());
+    out.put_slice(&item[own.clone()]);
+    out.put_slice(properties_encoded);
+    out.put_slice(&item[own.end..parts.message.end]);
+    out.put_slice(around);
     Ok(())
 }
 

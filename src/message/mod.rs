@@ -19,8 +19,10 @@ mod run_scan;
 mod text;
 mod varint;
 
-pub use delivered::{DeliveredItem, DeliveredView, headers_of, message_of};
-pub use encode::{encode_item, encode_redelivered_item, encode_resent_item, item_len};
+pub use delivered::{DeliveredItem, DeliveredView, body_and_encoding_of, headers_of, message_of};
+pub use encode::{
+    encode_annotated_item, encode_headers, encode_item, encode_redelivered_item, encode_resent_item, item_len,
+};
 pub use fault::ItemFault;
 pub use items::Items;
 pub use properties::FIELD_DEPTH_MAX;

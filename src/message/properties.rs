@@ -41,6 +41,7 @@ const RULES: [Option<(&str, Rule)>; 14] = [
     Some(("delivery_mode", Rule::Number { max: 2 })),
 ];
 
+pub(crate) const CONTENT_ENCODING: u32 = key(2, LENGTH);
 pub(crate) const HEADERS: u32 = key(3, LENGTH);
 
 /// Checks the properties that lie in `range` of `bytes`. Unknown fields need only be well-formed.

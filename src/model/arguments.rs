@@ -14,8 +14,26 @@ pub enum ArgumentUse {
 /// Argument of an exchange: patterns of the routing keys that may be published to it, a list of texts.
 pub const ALLOWED_KEYS: &str = "x-allowed-keys";
 
+/// Argument of an exchange: schemas of the messages that may be published to it, by pattern of their keys; a list of tables.
+pub const SCHEMAS: &str = "x-schemas";
+
+/// Argument of an exchange: the queue that is given what its list and its schemas refuse, a text.
+pub const QUARANTINE_QUEUE: &str = "x-quarantine-queue";
+
+/// Names of the fields of an entry of [`SCHEMAS`].
+pub mod schema_fields {
+    /// Which keys it is for: a pattern, a text.
+    pub const PATTERN: &str = "pattern";
+    /// Its language: "json" or "protobuf".
+    pub const KIND: &str = "kind";
+    /// The schema itself, a text or bytes.
+    pub const SCHEMA: &str = "schema";
+    /// Of a descriptor of protobuf: the full name of the message, a text.
+    pub const MESSAGE: &str = "message";
+}
+
 /// All of them, by name. Arguments that are not here are applications' own.
-pub const ARGUMENTS: [(&str, ArgumentUse); 25] = {
+pub const ARGUMENTS: [(&str, ArgumentUse); 27] = {
     use ArgumentUse::{Heeded, Kept, ToCome};
     [
         ("alternate-exchange", Heeded),
@@ -36,10 +54,12 @@ pub const ARGUMENTS: [(&str, ArgumentUse); 25] = {
         ("x-max-priority", ToCome),
         ("x-message-ttl", ToCome),
         ("x-overflow", ToCome),
+        (QUARANTINE_QUEUE, Heeded),
         ("x-queue-leader-locator", Kept),
         ("x-queue-mode", Kept),
         ("x-queue-type", Heeded),
         ("x-quorum-initial-group-size", ToCome),
+        (SCHEMAS, Heeded),
         ("x-single-active-consumer", ToCome),
         ("x-stream-filter-size-bytes", ToCome),
         ("x-stream-max-segment-size-bytes", ToCome),

@@ -19,7 +19,7 @@ mod refusal;
 mod sharing;
 mod timestamp;
 
-pub use arguments::{ALLOWED_KEYS, ARGUMENTS, ArgumentUse};
+pub use arguments::{ALLOWED_KEYS, ARGUMENTS, ArgumentUse, QUARANTINE_QUEUE, SCHEMAS, schema_fields};
 pub use durability::Durability;
 pub use fields::{FieldTable, FieldValue};
 pub use ids::{BodySequence, CLIENT_ID_BYTES, ClientId, ConnectionId, DeliveryTag, QueueId, ShardId};

@@ -161,7 +161,7 @@ impl PartialEq for KeyNotAllowed {
 impl Eq for KeyNotAllowed {}
 
 impl ListFault {
-    fn new(text: impl Into<String>, expected: impl Into<String>, got: String) -> Self {
+    pub(super) fn new(text: impl Into<String>, expected: impl Into<String>, got: String) -> Self {
         Self { text: text.into(), expected: expected.into(), got }
     }
 }

@@ -1,16 +1,21 @@
 //! What may be declared, deleted and bound: pure checks that answer in RabbitMQ's words.
 
-use crate::model::{ALLOWED_KEYS, Entity, FieldValue, NAME_BYTES_MAX, Refusal, ReplyCode, VhostName};
+use crate::model::{
+    ALLOWED_KEYS, Entity, FieldValue, NAME_BYTES_MAX, QUARANTINE_QUEUE, QueueName, Refusal, ReplyCode,
+    SCHEMAS, VhostName,
+};
 
 use super::values::{self, ShownText};
-use super::{ALTERNATE_EXCHANGE, AllowedKeys, Binding, ExchangeDefinition, ExchangeKind, kind};
+use super::{
+    ALTERNATE_EXCHANGE, AllowedKeys, Binding, ExchangeDefinition, ExchangeKind, Schemas, kind, schemas,
+};
 
 /// Names that begin with this belong to the server.
 const RESERVED_PREFIX: &str = "amq.";
 
 /// Whether an exchange that does not exist yet may be made: not the default exchange (403), not a reserved name
 /// `amq.*` (403), `alternate-exchange` is the name of an exchange, whether or not there is one (406), `x-allowed-keys`
-/// is a list of patterns, and clients may publish to the exchange that has it (406).
+/// is a list of patterns, `x-schemas` one of schemas that compile, and clients may publish to the exchange that has them (406).
 pub fn check_declare(definition: &ExchangeDefinition, vhost: &VhostName) -> Result<(), Refusal> {
     check_not_default(&definition.name)?;
     if definition.name.starts_with(RESERVED_PREFIX) {
@@ -22,7 +27,49 @@ pub fn check_declare(definition: &ExchangeDefinition, vhost: &VhostName) -> Resu
         .field("name", "a name that does not begin with \"amq.\"", &*definition.name));
     }
     check_alternate(definition, vhost)?;
-    check_allowed_keys(definition, vhost)
+    check_allowed_keys(definition, vhost)?;
+    check_schemas(definition, vhost)?;
+    check_quarantine(definition, vhost)
+}
+
+/// The name of a queue, whether or not there is one yet.
+fn check_quarantine(definition: &ExchangeDefinition, vhost: &VhostName) -> Result<(), Refusal> {
+    let got = match definition.arguments.value(QUARANTINE_QUEUE) {
+        None => return Ok(()),
+        Some(FieldValue::Text(name)) if (1..=NAME_BYTES_MAX).contains(&name.len()) => return Ok(()),
+        Some(FieldValue::Text(name)) => format!("{} bytes", name.len()),
+        Some(value) => values::type_name(value).to_owned(),
+    };
+    let exchange = named(&definition.name, vhost);
+    let text = format!("invalid arg '{QUARANTINE_QUEUE}' for {exchange}: it is no name of a queue");
+    Err(Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Exchange, &*definition.name).field(
+        QUARANTINE_QUEUE,
+        format!("the name of a queue, 1 to {NAME_BYTES_MAX} bytes"),
+        got,
+    ))
+}
+
+fn check_schemas(definition: &ExchangeDefinition, vhost: &VhostName) -> Result<(), Refusal> {
+    let refusal = |text: &str| {
+        let exchange = named(&definition.name, vhost);
+        let text = format!("invalid arg '{SCHEMAS}' for {exchange}: {text}");
+        Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Exchange, &*definition.name)
+    };
+    let fault = match Schemas::of(&definition.arguments) {
+        Ok(None) => return Ok(()),
+        Ok(Some(_)) if definition.internal => {
+            let text = "no client publishes to an internal exchange, so the schemas would do nothing";
+            return Err(refusal(text)
+                .field(SCHEMAS, "absent", "present")
+                .hint("give the schemas to the exchange that clients publish to"));
+        }
+        Ok(Some(schemas)) => schemas.fault(),
+        Err(fault) => Some(fault),
+    };
+    let Some(fault) = fault else { return Ok(()) };
+    Err(refusal(&format!("the list {}", fault.text))
+        .field(SCHEMAS, fault.expected, fault.got)
+        .hint("each entry is a table of pattern, kind (json or protobuf), schema, and for protobuf message"))
 }
 
 fn check_allowed_keys(definition: &ExchangeDefinition, vhost: &VhostName) -> Result<(), Refusal> {
@@ -73,7 +120,7 @@ fn check_alternate(definition: &ExchangeDefinition, vhost: &VhostName) -> Result
 }
 
 /// Whether a declare request agrees with the exchange that is there: type, durable, auto_delete, internal and the
-/// arguments `alternate-exchange` and `x-allowed-keys` (in any order); the first difference is refused with 406. Also refuses the default exchange (403).
+/// arguments `alternate-exchange`, `x-allowed-keys` (in any order), `x-quarantine-queue` and `x-schemas`; the first difference is refused with 406. Also refuses the default exchange (403).
 pub fn check_equivalent(
     current: &ExchangeDefinition,
     requested: &ExchangeDefinition,
@@ -111,7 +158,7 @@ pub fn check_equivalent(
     }?;
     let (is, received) = (AllowedKeys::of(&current.arguments), AllowedKeys::of(&requested.arguments));
     if is == received {
-        return Ok(());
+        return check_same_schemas(current, requested, vhost);
     }
     let words =
         |keys: &Result<Option<AllowedKeys>, _>, other: &Result<Option<AllowedKeys>, _>| match (keys, other) {
@@ -122,6 +169,29 @@ pub fn check_equivalent(
         };
     let (is, received) = (words(&is, &received), words(&received, &is));
     Err(inequivalent(current, vhost, ALLOWED_KEYS, &received, &is).field(ALLOWED_KEYS, is, received))
+}
+
+/// Also that what is refused goes to the same queue.
+fn check_same_schemas(
+    current: &ExchangeDefinition,
+    requested: &ExchangeDefinition,
+    vhost: &VhostName,
+) -> Result<(), Refusal> {
+    let (is, received) = (current.quarantine_queue(), requested.quarantine_queue());
+    if is != received {
+        let words = |queue: Option<QueueName>| queue.map_or("none".to_owned(), |queue| format!("'{queue}'"));
+        let (is, received) = (words(is), words(received));
+        return Err(inequivalent(current, vhost, QUARANTINE_QUEUE, &received, &is).field(
+            QUARANTINE_QUEUE,
+            is,
+            received,
+        ));
+    }
+    if schemas::same(&current.arguments, &requested.arguments) {
+        return Ok(());
+    }
+    let (is, received) = (schemas::described(&current.arguments), schemas::described(&requested.arguments));
+    Err(inequivalent(current, vhost, SCHEMAS, &received, &is).field(SCHEMAS, is, received))
 }
 
 fn inequivalent(

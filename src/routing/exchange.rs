@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::model::{ExchangeName, FieldTable, FieldValue, Refusal, ReplyCode};
+use crate::model::{ExchangeName, FieldTable, FieldValue, QUARANTINE_QUEUE, QueueName, Refusal, ReplyCode};
 
 use super::values::ShownText;
 
@@ -68,7 +68,8 @@ pub struct ExchangeDefinition {
     pub auto_delete: bool,
     /// Takes messages from other exchanges only.
     pub internal: bool,
-    /// Known: [`ALTERNATE_EXCHANGE`] (text) and [`ALLOWED_KEYS`](crate::model::ALLOWED_KEYS) (list of texts). Others are kept and have no effect.
+    /// Known: [`ALTERNATE_EXCHANGE`] (text), [`ALLOWED_KEYS`](crate::model::ALLOWED_KEYS) (list of texts),
+    /// [`SCHEMAS`](crate::model::SCHEMAS) (list of tables) and [`QUARANTINE_QUEUE`] (text). Others are kept and have no effect.
     pub arguments: FieldTable,
 }
 
@@ -79,6 +80,15 @@ impl ExchangeDefinition {
         match self.arguments.value(ALTERNATE_EXCHANGE) {
             // A name that is too long names no exchange; check_declare refuses it.
             Some(FieldValue::Text(name)) if !name.is_empty() => ExchangeName::new(name).ok(),
+            _ => None,
+        }
+    }
+
+    /// The queue that keeps what the list of keys and the schemas refuse, whether or not there is one.
+    pub fn quarantine_queue(&self) -> Option<QueueName> {
+        match self.arguments.value(QUARANTINE_QUEUE) {
+            // A name that is too long names no queue; check_declare refuses it.
+            Some(FieldValue::Text(name)) if !name.is_empty() => QueueName::new(name).ok(),
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use crate::model::{ExchangeName, FieldTable, QueueName, Refusal, RoutingKey};
 use super::kind::Verdict;
 use super::table::ExchangeEntry;
 use super::values::ShownText;
-use super::{Binding, Destination, ExchangeKind, RouteError, Routed, RoutingTable};
+use super::{Binding, Destination, ExchangeKind, Payload, RouteError, Routed, RoutingTable, Unfit};
 
 /// Bindings that one explanation shows at most; matching ones come before others.
 pub const EXPLAINED_BINDINGS_MAX: usize = 10_000;
@@ -53,6 +53,8 @@ pub struct ExplainedExchange {
     pub alternate_note: String,
     /// Why the exchange does not take the message at all, in a sentence.
     pub refused: Option<String>,
+    /// Which of its schemas the message has to fit, and whether it does, in a sentence.
+    pub schema: Option<String>,
 }
 
 /// One binding that was considered.
@@ -69,7 +71,8 @@ pub struct ExplainedBinding {
 impl RoutingTable {
     /// Tells the way of a message, without any effect. Looks at each binding by itself, so it costs time in
     /// proportion to the bindings of the exchanges on the way and does not belong on a hot path. Internal exchanges
-    /// are explained as if another exchange had passed the message on.
+    /// are explained as if another exchange had passed the message on. A message without a payload is explained as one that
+    /// fits its schema.
     ///
     /// # Errors
     /// [`RouteError::NoSuchExchange`], [`RouteError::KeyTooLong`].
@@ -78,6 +81,7 @@ impl RoutingTable {
         exchange: &str,
         key: &str,
         headers: Option<&FieldTable>,
+        payload: Option<Payload<'_>>,
     ) -> Result<Explanation, RouteError> {
         let routing_key = RoutingKey::new(key).map_err(|_| RouteError::KeyTooLong)?;
         let first = self.exchange(exchange).ok_or(RouteError::NoSuchExchange)?;
@@ -89,11 +93,42 @@ impl RoutingTable {
         if let Some(not_allowed) = not_allowed.filter(|_| !internal) {
             return Ok(explain_refused(first, not_allowed.refusal()));
         }
+        let (schema, unfit) = self.explain_schema(first, key, payload);
+        if let Some(unfit) = unfit {
+            return Ok(explain_unfit(first, unfit.refusal(), schema));
+        }
         let no_headers = FieldTable::default();
         let message = Message { key, headers: headers.unwrap_or(&no_headers) };
         let mut journey = Journey::new(self, message);
         journey.travel(first);
-        Ok(journey.describe())
+        let mut explanation = journey.describe();
+        if let Some(first) = explanation.exchanges.first_mut() {
+            first.schema = schema;
+        }
+        Ok(explanation)
+    }
+
+    fn explain_schema(
+        &self,
+        exchange: &ExchangeEntry,
+        key: &str,
+        payload: Option<Payload<'_>>,
+    ) -> (Option<String>, Option<Unfit>) {
+        let Some(schemas) = exchange.schemas().filter(|_| !exchange.definition().internal) else {
+            return (None, None);
+        };
+        let mut schema = None;
+        Routed::default().with_words(key, |words, _| schema = schemas.for_key(key, words));
+        let Some(schema) = schema else {
+            return (Some("no schema is for this key: any body is taken".to_owned()), None);
+        };
+        let checked =
+            payload.map(|payload| schema.check(payload, key, &exchange.definition().name, self.vhost()));
+        match checked {
+            None => (Some(format!("has to fit {schema}; no body was given to try")), None),
+            Some(Ok(())) => (Some(format!("fits {schema}")), None),
+            Some(Err(unfit)) => (Some(format!("does not fit {schema}")), Some(unfit)),
+        }
     }
 
     fn explain_default(&self, exchange: &ExchangeEntry, key: RoutingKey) -> Explanation {
@@ -124,6 +159,7 @@ impl RoutingTable {
             alternate_exchange: None,
             alternate_note,
             refused: None,
+            schema: None,
             name,
         };
         Explanation { exchanges: vec![explained], queues: queue.into_iter().collect(), bindings_omitted: 0 }
@@ -132,6 +168,17 @@ impl RoutingTable {
 
 /// Neither its bindings nor its alternate exchange are asked.
 fn explain_refused(exchange: &ExchangeEntry, refusal: &Refusal) -> Explanation {
+    let why = format!("key '{}' is not allowed, only {}; {}", refusal.got, refusal.expected, refusal.hint);
+    refused(exchange, why, None)
+}
+
+fn explain_unfit(exchange: &ExchangeEntry, refusal: &Refusal, schema: Option<String>) -> Explanation {
+    let Refusal { field, expected, got, .. } = refusal;
+    let schema = schema.unwrap_or_default();
+    refused(exchange, format!("{schema}: {field}: expected {expected}, got {got}"), Some(schema.clone()))
+}
+
+fn refused(exchange: &ExchangeEntry, why: String, schema: Option<String>) -> Explanation {
     let definition = exchange.definition();
     let explained = ExplainedExchange {
         name: definition.name.clone(),
@@ -140,10 +187,8 @@ fn explain_refused(exchange: &ExchangeEntry, refusal: &Refusal) -> Explanation {
         bindings: Vec::new(),
         alternate_exchange: exchange.alternate_exchange().cloned(),
         alternate_note: "not used: the message is refused".to_owned(),
-        refused: Some(format!(
-            "key '{}' is not allowed, only {}; {}",
-            refusal.got, refusal.expected, refusal.hint
-        )),
+        refused: Some(why),
+        schema,
     };
     Explanation { exchanges: vec![explained], queues: Vec::new(), bindings_omitted: 0 }
 }
@@ -301,6 +346,7 @@ impl<'a> Journey<'a> {
                 alternate_exchange: visit.exchange.alternate_exchange().cloned(),
                 alternate_note: visit.alternate.to_string(),
                 refused: None,
+                schema: None,
             });
         }
         explanation.queues = self.queues.into_iter().collect();

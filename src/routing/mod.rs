@@ -1,7 +1,7 @@
 //! Which queues get this message: exchanges, bindings and the matching of keys and headers.
 //!
 //! Owns [`RoutingTable`], the routing state of one virtual host, as an immutable value with cheap clones. Must never
-//! look at a message's body, decide about permissions, or touch a clock, socket, file or thread. Start reading at
+//! decide about permissions, or touch a clock, socket, file or thread. Start reading at
 //! [`RoutingTable::route`]; each exchange kind has its own file under `kind/`, and `sorted.rs` and `trie.rs` are the
 //! two data structures underneath.
 
@@ -14,6 +14,7 @@ mod kind;
 mod outcome;
 mod places;
 mod route;
+mod schemas;
 mod short;
 mod sorted;
 mod table;
@@ -33,4 +34,5 @@ pub use check::{
 pub use exchange::{ALTERNATE_EXCHANGE, ExchangeDefinition, ExchangeKind};
 pub use explain::{EXPLAINED_BINDINGS_MAX, ExplainedBinding, ExplainedExchange, Explanation, ReachedBy};
 pub use outcome::{LazyHeaders, MessageHeaders, QueueTarget, RouteError, Routed};
+pub use schemas::{Payload, SchemaRule, Schemas, Unfit};
 pub use table::{Bound, ExchangeEntry, Removed, RoutingTable};

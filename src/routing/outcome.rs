@@ -7,10 +7,10 @@ use crate::model::{
     Entity, ExchangeName, FieldTable, NAME_BYTES_MAX, QueueId, Refusal, ReplyCode, ShardId, VhostName,
 };
 
-use super::KeyNotAllowed;
 use super::check::{named, no_such_exchange};
 use super::target::Target;
 use super::trie::KeyWords;
+use super::{KeyNotAllowed, SchemaRule};
 
 /// A queue that gets a message, and the shard that owns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +27,7 @@ pub struct QueueTarget {
 pub struct Routed {
     queues: Vec<QueueTarget>,
     by_headers: bool,
+    schema: Option<Arc<SchemaRule>>,
     /// Whether the exchange at hand let the message through at all.
     matched: bool,
     /// Exchanges that the message reached, in turn, with repetitions; those before `next` are done.
@@ -50,8 +51,18 @@ impl Routed {
         !self.by_headers
     }
 
+    /// What the message has to fit, if the exchange it was published to says so for its key.
+    pub fn schema(&self) -> Option<&Arc<SchemaRule>> {
+        self.schema.as_ref()
+    }
+
+    pub(super) fn take_schema(&mut self, schema: Option<&Arc<SchemaRule>>) {
+        self.schema = schema.cloned();
+    }
+
     pub(super) fn clear(&mut self) {
         self.queues.clear();
+        self.schema = None;
         self.by_headers = false;
         self.matched = false;
         self.reached.clear();

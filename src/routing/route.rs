@@ -40,6 +40,9 @@ impl RoutingTable {
         if let Some(not_allowed) = self.key_not_allowed(first, key, out) {
             return Err(RouteError::KeyNotAllowed(Arc::new(not_allowed)));
         }
+        if let Some(schemas) = first.schemas() {
+            out.with_words(key, |words, out| out.take_schema(schemas.for_key(key, words)));
+        }
         let mut next = Some(first);
         while let Some(entry) = next {
             entry.index.route(key, headers, out).map_err(RouteError::Headers)?;

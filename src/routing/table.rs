@@ -13,6 +13,7 @@ use super::sorted::SortedMap;
 use super::target::Target;
 use super::{
     AllowedKeys, Binding, BindingPosition, Destination, ExchangeDefinition, ExchangeKind, QueueTarget,
+    Schemas,
 };
 
 /// Exchanges that every virtual host has, beside the default exchange.
@@ -46,6 +47,8 @@ pub struct ExchangeEntry {
     definition: Arc<ExchangeDefinition>,
     alternate: Option<ExchangeName>,
     allowed: Option<Arc<AllowedKeys>>,
+    schemas: Option<Arc<Schemas>>,
+    quarantine: Option<QueueName>,
     bindings: usize,
     pub(super) index: Index,
 }
@@ -56,6 +59,10 @@ impl ExchangeEntry {
             alternate: definition.alternate_exchange(),
             // A list that makes no sense is refused by check_declare.
             allowed: AllowedKeys::of(&definition.arguments).ok().flatten().map(Arc::new),
+            schemas: Schemas::of(&definition.arguments)
+                .unwrap_or_else(|fault| Some(Schemas::unreadable(fault)))
+                .map(Arc::new),
+            quarantine: definition.quarantine_queue(),
             bindings: 0,
             index: Index::new(definition.kind),
             definition: Arc::new(definition),
@@ -75,6 +82,16 @@ impl ExchangeEntry {
     /// The keys that clients may publish to it; `None`: all.
     pub fn allowed_keys(&self) -> Option<&Arc<AllowedKeys>> {
         self.allowed.as_ref()
+    }
+
+    /// What the messages that clients publish to it have to fit; `None`: anything.
+    pub fn schemas(&self) -> Option<&Arc<Schemas>> {
+        self.schemas.as_ref()
+    }
+
+    /// The queue that keeps what its list and its schemas refuse.
+    pub fn quarantine_queue(&self) -> Option<&QueueName> {
+        self.quarantine.as_ref()
     }
 
     /// Number of bindings with this exchange as their source.

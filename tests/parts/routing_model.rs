@@ -391,7 +391,7 @@ impl Pair {
         headers: Option<&FieldTable>,
         routed: Result<Vec<QueueTarget>, RouteError>,
     ) {
-        let explanation = match (self.table.explain(exchange, key, headers), routed) {
+        let explanation = match (self.table.explain(exchange, key, headers, None), routed) {
             (Ok(_), Err(RouteError::Internal)) => return,
             (Ok(explanation), Ok(routed)) => {
                 let queues: BTreeSet<_> =

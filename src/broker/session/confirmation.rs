@@ -1,5 +1,6 @@
 //! What became of the messages of a frame, once all shards that got any have answered.
 
+use super::quarantine::Notes;
 use super::target::Fate;
 use crate::model::{Durability, Refusal};
 
@@ -42,6 +43,29 @@ pub(super) struct Pending {
     pub(super) fates: Vec<(u32, Fate)>,
     pub(super) bytes: usize,
     pub(super) refusal: Option<Refusal>,
+    pub(super) part: Part,
+}
+
+/// Which of a frame's messages are answered for together. Where what is refused is kept in quarantine, it is answered for by
+/// itself, so that others do not wait for it or fail with it.
+#[derive(Debug)]
+pub(super) enum Part {
+    All,
+    /// All but those that the exchange refuses.
+    Others,
+    /// Those that the exchange refuses, and what becomes of them.
+    Barred(Notes),
+}
+
+impl Part {
+    /// What a refused message's publisher is told, if this is its part.
+    fn refusal(&self, refusal: &Refusal, number: usize, failure: Option<&Refusal>) -> Option<Refusal> {
+        match self {
+            Self::All => Some(refusal.clone()),
+            Self::Others => None,
+            Self::Barred(notes) => Some(notes.add_to(refusal, number, failure)),
+        }
+    }
 }
 
 impl Pending {
@@ -56,7 +80,9 @@ impl Pending {
     pub(super) fn confirmation(self) -> Option<Confirmation> {
         let channel = self.channel.filter(|_| self.first_sequence != 0)?;
         let mut first = self.first_sequence;
-        let runs = self.fates.into_iter().map(|(count, fate)| {
+        let mut barred = 0;
+        let mut runs = Vec::with_capacity(self.fates.len());
+        for (count, fate) in self.fates {
             let last = first + u64::from(count) - 1;
             let refused = |refusal| ConfirmedRun {
                 first,
@@ -66,19 +92,26 @@ impl Pending {
                 refusal: Some(refusal),
             };
             let run = match fate {
-                Fate::Routed(route) => ConfirmedRun {
+                Fate::NotAllowed(_) | Fate::Unfit(_) => {
+                    let refusal = fate
+                        .barred()
+                        .and_then(|refusal| self.part.refusal(refusal, barred, self.refusal.as_ref()));
+                    barred += 1;
+                    refusal.map(refused)
+                }
+                _ if matches!(self.part, Part::Barred(_)) => None,
+                Fate::Routed(route) => Some(ConfirmedRun {
                     first,
                     last,
                     durability: if route.queues == 0 { Durability::Memory } else { self.durability },
                     queues: route.queues,
                     refusal: self.refusal.clone().filter(|_| route.queues > 0),
-                },
-                Fate::Refused(refusal) => refused(*refusal),
-                Fate::NotAllowed(not_allowed) => refused(not_allowed.refusal().clone()),
+                }),
+                Fate::Refused(refusal) => Some(refused(*refusal)),
             };
             first = last + 1;
-            run
-        });
-        Some(Confirmation { channel, publisher: self.publisher, runs: runs.collect() })
+            runs.extend(run);
+        }
+        (!runs.is_empty()).then_some(Confirmation { channel, publisher: self.publisher, runs })
     }
 }

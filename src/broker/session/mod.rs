@@ -7,6 +7,7 @@ mod confirmation;
 mod consuming;
 mod gets;
 mod publishing;
+mod quarantine;
 mod returning;
 mod session;
 mod settling;

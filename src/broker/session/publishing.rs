@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::task::Context;
 
 use super::super::shortage::Shortage;
-use super::confirmation::{Confirmation, ConfirmedRun, Pending};
+use super::confirmation::{Confirmation, ConfirmedRun, Part, Pending};
+use super::quarantine::{self, Quarantined};
 use super::returning::Returning;
 use super::session::Session;
 use super::target::{Address, Fate, Publication, Router, Target};
@@ -177,7 +178,10 @@ impl<F: FrontEnd> Session<F> {
             return self.park(parcel, Shortage::Memory);
         }
         let fates = target.fates(&self.who.vhost, &publish.messages, message_bytes_max, router);
-        if gauges.disk.is_short() && fates.iter().any(|(_, fate)| fate.reaches_disk()) {
+        if gauges.disk.is_short()
+            && (fates.iter().any(|(_, fate)| fate.reaches_disk())
+                || quarantine::reaches_disk(&self.who.vhost, &target.origin.exchange, &fates))
+        {
             publish.address.get_or_insert_with(|| target.address());
             return self.park(parcel, Shortage::Disk);
         }
@@ -198,6 +202,7 @@ impl<F: FrontEnd> Session<F> {
         let mut refused = None;
         let mut shards: Vec<(ShardId, Vec<Segment>)> = Vec::new();
         let mut first = 0u32;
+        let mut barred = false;
         for (count, fate) in &fates {
             match fate {
                 Fate::Routed(route) => {
@@ -209,14 +214,29 @@ impl<F: FrontEnd> Session<F> {
                 Fate::Refused(refusal) if first_sequence == 0 => refused = Some(refusal.clone()),
                 Fate::Refused(_) => {}
                 Fate::NotAllowed(not_allowed) => {
+                    barred = true;
                     not_allowed.count(*count);
                     if first_sequence == 0 {
                         refused = Some(Box::new(not_allowed.refusal().clone()));
                     }
                 }
+                Fate::Unfit(unfit) => {
+                    barred = true;
+                    unfit.count();
+                    if first_sequence == 0 {
+                        refused = Some(Box::new(unfit.refusal().clone()));
+                    }
+                }
             }
             first += count;
         }
+        let quarantined = match barred {
+            true => quarantine::quarantine(&self.who.vhost, &origin, &messages, &fates),
+            false => None,
+        };
+        let part = if quarantined.is_some() { Part::Others } else { Part::All };
+        let origin_of_copies = Arc::clone(&origin);
+        let apart = quarantined.map(|quarantined| (quarantined, fates.clone()));
         let bytes = messages.run().bytes().len();
         let pending = Pending {
             channel,
@@ -227,6 +247,7 @@ impl<F: FrontEnd> Session<F> {
             fates,
             bytes,
             refusal: None,
+            part,
         };
         let mut confirmation = None;
         if shards.is_empty() {
@@ -264,6 +285,58 @@ impl<F: FrontEnd> Session<F> {
             }
         }
         self.publishing.confirm(confirmation, &mut self.said);
+        if let Some((quarantined, fates)) = apart {
+            let sender = Sender { channel, publisher, first_sequence };
+            self.hand_to_quarantine(sender, quarantined, fates, &origin_of_copies);
+        }
+    }
+
+    /// Gives a queue copies of what was refused; who published it is told when they are stored.
+    fn hand_to_quarantine(
+        &mut self,
+        sender: Sender,
+        quarantined: Quarantined,
+        fates: Vec<(u32, Fate)>,
+        origin: &Arc<Origin>,
+    ) {
+        let Quarantined { copies, notes } = quarantined;
+        let mut refusal = None;
+        let copies = copies.and_then(|(shard, run, segments)| {
+            let handle = self.broker.shared.shard(shard).cloned();
+            if handle.is_none() {
+                let text = format!("its shard {shard} is not running");
+                refusal = Some(Refusal::new(ReplyCode::InternalError, text));
+            }
+            Some((handle?, run, segments))
+        });
+        let bytes = copies.as_ref().map_or(0, |(_, run, _)| run.bytes().len());
+        let Sender { channel, publisher, first_sequence } = sender;
+        let pending = Pending {
+            channel,
+            publisher,
+            first_sequence,
+            shards: usize::from(copies.is_some()),
+            durability: self.broker.durability(),
+            fates,
+            bytes,
+            refusal,
+            part: Part::Barred(notes),
+        };
+        let Some((shard, run, segments)) = copies else {
+            return self.publishing.confirm(pending.confirmation(), &mut self.said);
+        };
+        self.publishing.bytes += bytes;
+        self.publishing.untaken_bytes += bytes;
+        let ticket = self.publishing.pending.insert(pending);
+        shard.send(Command::Publish(PublishBatch {
+            origin: Arc::clone(origin),
+            run,
+            segments,
+            ticket,
+            outlet: Arc::clone(&self.outlet),
+            wait_durable: true,
+            wake_when_taken: self.publishing.untaken_bytes >= UNTAKEN_BYTES_MAX / 2,
+        }));
     }
 
     /// Nobody knows where these go.
@@ -380,6 +453,14 @@ impl<F: FrontEnd> Session<F> {
             stays
         });
     }
+}
+
+/// Who published a frame.
+#[derive(Debug, Clone, Copy)]
+struct Sender {
+    channel: Option<u32>,
+    publisher: u32,
+    first_sequence: u64,
 }
 
 /// What a publisher wants, besides that its messages arrive.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::super::catalog::FIRST_VOLATILE_SHARD;
 use super::super::vhost::Vhost;
-use crate::message::MessageRun;
+use crate::message::{MessageRun, body_and_encoding_of};
 use crate::model::{Entity, ExchangeName, FieldTable, QueueId, Refusal, ReplyCode, RoutingKey, ShardId};
-use crate::routing::{KeyNotAllowed, LazyHeaders, RouteError, Routed};
+use crate::routing::{KeyNotAllowed, LazyHeaders, Payload, RouteError, Routed, SchemaRule, Unfit};
 use crate::shard::{Origin, Segment};
 
 /// Bytes that surround a body in its message at most: properties, headers, a routing key. With this a message fits
@@ -68,6 +68,8 @@ pub(super) struct Target {
 pub(super) struct Route {
     shards: Vec<(ShardId, Arc<[QueueId]>)>,
     pub(super) queues: u32,
+    /// What a message has to fit that takes it.
+    schema: Option<Arc<SchemaRule>>,
 }
 
 /// What finding routes needs, and the number of routes by key that all targets of a connection remember.
@@ -83,6 +85,7 @@ pub(super) enum Fate {
     Routed(Arc<Route>),
     Refused(Box<Refusal>),
     NotAllowed(Arc<KeyNotAllowed>),
+    Unfit(Box<Unfit>),
 }
 
 impl Fate {
@@ -90,7 +93,16 @@ impl Fate {
     pub(super) fn reaches_disk(&self) -> bool {
         match self {
             Self::Routed(route) => route.shards.iter().any(|(shard, _)| shard.0 < FIRST_VOLATILE_SHARD),
-            Self::Refused(_) | Self::NotAllowed(_) => false,
+            Self::Refused(_) | Self::NotAllowed(_) | Self::Unfit(_) => false,
+        }
+    }
+
+    /// Why the exchange's list or schema does not let it through, if so.
+    pub(super) fn barred(&self) -> Option<&Refusal> {
+        match self {
+            Self::NotAllowed(not_allowed) => Some(not_allowed.refusal()),
+            Self::Unfit(unfit) => Some(unfit.refusal()),
+            Self::Routed(_) | Self::Refused(_) => None,
         }
     }
 
@@ -153,7 +165,10 @@ impl Target {
         let count = publication.run().len();
         let small = publication.body_bytes_max().max(publication.run().bytes().len()) <= message_bytes_max;
         let plain = small && !publication.has_keys();
-        if plain && let Some(route) = &self.route {
+        if plain
+            && let Some(route) = &self.route
+            && route.schema.is_none()
+        {
             return vec![(count as u32, Fate::Routed(Arc::clone(route)))];
         }
         let mut fates: Vec<(u32, Fate)> = Vec::new();
@@ -161,6 +176,7 @@ impl Target {
             let fate = match check_size(publication, index, message_bytes_max) {
                 Err(refusal) => Fate::Refused(Box::new(refusal)),
                 Ok(()) => match self.route(vhost, publication, index, router) {
+                    Ok(route) if route.schema.is_some() => self.checked(vhost, publication, index, route),
                     Ok(route) => Fate::Routed(route),
                     Err(RouteError::KeyNotAllowed(not_allowed)) => Fate::NotAllowed(not_allowed),
                     Err(error) => Fate::Refused(Box::new(error.refusal(&self.origin.exchange, &vhost.name))),
@@ -172,6 +188,27 @@ impl Target {
             }
         }
         fates
+    }
+
+    /// Holds a message against the schema of its route.
+    fn checked(
+        &self,
+        vhost: &Vhost,
+        publication: &impl Publication,
+        index: usize,
+        route: Arc<Route>,
+    ) -> Fate {
+        let Some(schema) = &route.schema else { return Fate::Routed(route) };
+        let (body, content_encoding) = match body_and_encoding_of(publication.run().item(index)) {
+            Ok(read) => read,
+            Err(fault) => return Fate::Refused(Box::new(fault.refusal())),
+        };
+        let key = publication.key(index).unwrap_or(&self.origin.routing_key);
+        let payload = Payload { body, content_encoding };
+        match schema.check(payload, key, &self.origin.exchange, &vhost.name) {
+            Ok(()) => Fate::Routed(route),
+            Err(unfit) => Fate::Unfit(Box::new(unfit)),
+        }
     }
 
     fn route(
@@ -238,6 +275,7 @@ impl Route {
         Self {
             shards: shards.into_iter().map(|(shard, queues)| (shard, Arc::from(queues))).collect(),
             queues: routed.queues().len() as u32,
+            schema: routed.schema().cloned(),
         }
     }
 }

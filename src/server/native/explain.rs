@@ -4,7 +4,7 @@ use prost::Message as _;
 
 use super::lists::binding_entry;
 use super::requests::arguments;
-use crate::broker::{Broker, ExplainedBinding, ExplainedExchange, Explanation, Identity, ReachedBy};
+use crate::broker::{Broker, ExplainedBinding, ExplainedExchange, Explanation, Identity, Payload, ReachedBy};
 use crate::model::Refusal;
 use crate::wire::pb;
 
@@ -24,7 +24,10 @@ pub(super) fn explain(
         Some(headers) => Some(arguments(Some(headers))?),
         None => None,
     };
-    let explanation = broker.explain(who, &request.exchange, &request.routing_key, headers.as_ref())?;
+    let content_encoding = &*request.content_encoding;
+    let payload = request.body.as_deref().map(|body| Payload { body, content_encoding });
+    let explanation =
+        broker.explain(who, &request.exchange, &request.routing_key, headers.as_ref(), payload)?;
     Ok(explained(explanation, bytes_max.min(EXPLANATION_BYTES)))
 }
 
@@ -84,6 +87,7 @@ fn exchange_entry(exchange: ExplainedExchange) -> (pb::ExplainedExchange, Vec<Ex
         alternate_exchange: exchange.alternate_exchange.map(|name| name.to_string()).unwrap_or_default(),
         alternate_note: exchange.alternate_note,
         refused: exchange.refused.unwrap_or_default(),
+        schema: exchange.schema.unwrap_or_default(),
     };
     (entry, exchange.bindings)
 }

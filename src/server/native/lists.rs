@@ -162,7 +162,7 @@ fn append(page: &mut pb::Listing, part: pb::Listing) {
 }
 
 fn exchange_entry(listing: &ExchangeListing) -> pb::ExchangeEntry {
-    let ExchangeListing { definition: exchange, bindings, refused } = listing;
+    let ExchangeListing { definition: exchange, bindings, refused, unfit } = listing;
     pb::ExchangeEntry {
         name: exchange.name.to_string(),
         r#type: exchange.kind.as_str().to_owned(),
@@ -172,6 +172,7 @@ fn exchange_entry(listing: &ExchangeListing) -> pb::ExchangeEntry {
         arguments: Some((&exchange.arguments).into()),
         bindings: *bindings as u64,
         refused_total: *refused,
+        unfit_total: *unfit,
     }
 }
 

@@ -10,6 +10,7 @@ mod kills;
 mod publishing;
 mod reconnecting;
 mod rights;
+mod schemas;
 mod subscriptions;
 
 use std::time::Duration;

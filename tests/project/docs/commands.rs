@@ -129,6 +129,9 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/VALID_EVENTS.md", "$ leveret declare exchange events", Typed(&[])),
     ("docs/VALID_EVENTS.md", "$ leveret explain --exchange events", Typed(&[])),
     ("docs/VALID_EVENTS.md", "$ leveret list exchanges", Typed(&[])),
+    ("docs/VALID_EVENTS.md", "$ cat order.schema.json", Typed(&[])),
+    ("docs/VALID_EVENTS.md", "$ leveret explain --exchange orders", Typed(&[])),
+    ("docs/VALID_EVENTS.md", "$ leveret get odd-orders", Typed(&[])),
     ("examples/python/README.md", "cd examples/python", By("-m grpc_tools.protoc -I proto")),
 ];
 
