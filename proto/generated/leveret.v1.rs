@@ -293,7 +293,7 @@ pub struct DeclareExchange {
     /// Takes messages from other exchanges only.
     #[prost(bool, tag = "5")]
     pub internal: bool,
-    /// Known: "alternate-exchange" (text).
+    /// Known: "alternate-exchange" (text), "x-allowed-keys" (list of texts), "x-schemas" (list of tables), "x-quarantine-queue" (text).
     #[prost(message, optional, tag = "6")]
     pub arguments: ::core::option::Option<FieldTable>,
     /// Only check that it exists (error 404 if not).
@@ -308,6 +308,19 @@ pub struct DeleteExchange {
     /// Refuse (406) if it has bindings as a source.
     #[prost(bool, tag = "2")]
     pub if_unused: bool,
+}
+/// Replaces what an exchange takes, in one step: its "x-allowed-keys", "x-schemas" and "x-quarantine-queue". Its bindings and all else
+/// stay. Answered by Done.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AlterExchange {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Arguments as they are to be, of those three (406 for others). Those that are not named here stay.
+    #[prost(message, optional, tag = "2")]
+    pub arguments: ::core::option::Option<FieldTable>,
+    /// Names of arguments, of those three, that it is not to have any more.
+    #[prost(string, repeated, tag = "3")]
+    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A binding: source, destination, key and arguments are its identity.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1268,7 +1281,7 @@ pub struct Frame {
     /// Echoed in the answer. 0: no answer wanted.
     #[prost(uint64, tag = "2")]
     pub request: u64,
-    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57")]
+    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57")]
     pub body: ::core::option::Option<frame::Body>,
 }
 /// Nested message and enum types in `Frame`.
@@ -1347,6 +1360,8 @@ pub mod frame {
         Subscribed(super::Subscribed),
         #[prost(message, tag = "43")]
         Unsubscribe(super::Unsubscribe),
+        #[prost(message, tag = "44")]
+        AlterExchange(super::AlterExchange),
         /// Looking and administration.
         #[prost(message, tag = "48")]
         List(super::List),

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use tokio::sync::{Semaphore, oneshot};
 
 use super::catalog::{
-    Answer, CatalogCommand, DeclaredQueue, FIRST_VOLATILE_SHARD, QueueDeclaration, Request, Stopped,
-    UserChange, check_owner, no_such_vhost,
+    Alteration, Answer, CatalogCommand, DeclaredQueue, FIRST_VOLATILE_SHARD, QueueDeclaration, Request,
+    Stopped, UserChange, check_owner, no_such_vhost,
 };
 use super::close_failure::CloseFailure;
 use super::hand_over::Places;
@@ -300,6 +300,11 @@ impl Broker {
         definition: ExchangeDefinition,
     ) -> Result<(), Refusal> {
         self.done(Request::DeclareExchange { vhost: who.vhost_name(), definition }).await
+    }
+
+    /// Replaces what an exchange takes: its list of keys, its schemas and its quarantine queue.
+    pub async fn alter_exchange(&self, who: &Identity, alteration: Alteration) -> Result<(), Refusal> {
+        self.done(Request::AlterExchange { vhost: who.vhost_name(), alteration }).await
     }
 
     /// Checks that an exchange exists.

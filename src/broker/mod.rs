@@ -30,7 +30,9 @@ pub use crate::shard::{
     Settlement, TagRange, Workers,
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
-pub use catalog::{DeclaredQueue, LoggedChange, QueueDeclaration, SubscriptionDeclaration, UserChange};
+pub use catalog::{
+    Alteration, DeclaredQueue, LoggedChange, QueueDeclaration, SubscriptionDeclaration, UserChange,
+};
 pub use close_failure::CloseFailure;
 pub use hand_over::Place;
 pub use inspect::{ConsumerListing, ExchangeListing, Page, QueueListing};

@@ -5,6 +5,7 @@
 //! which looks at what a broker left, is a client like any other, over [`crate::client`]. Start reading at `Command`, then pick the file of a command: its
 //! arguments stand at the top, what it does below.
 
+mod alter;
 mod bind;
 mod clock;
 mod config;
@@ -82,6 +83,8 @@ enum Command {
     Bind(bind::Arguments),
     /// Take a binding away
     Unbind(bind::UnbindArguments),
+    /// Replace what an exchange takes: keys, schemas, quarantine
+    Alter(alter::Arguments),
     /// Delete an exchange or a queue
     Delete(delete::DeleteArguments),
     /// Drop the ready messages of a queue
@@ -175,6 +178,7 @@ impl Command {
             Self::Declare(arguments) => &mut arguments.target,
             Self::Bind(arguments) => &mut arguments.target,
             Self::Unbind(arguments) => &mut arguments.binding.target,
+            Self::Alter(arguments) => &mut arguments.target,
             Self::Delete(arguments) => &mut arguments.target,
             Self::Purge(arguments) => &mut arguments.target,
             Self::List(arguments) => &mut arguments.target,
@@ -210,6 +214,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Declare(arguments) => declare::run(arguments),
         Command::Bind(arguments) => bind::bind(arguments),
         Command::Unbind(arguments) => bind::unbind(arguments),
+        Command::Alter(arguments) => alter::run(arguments),
         Command::Delete(arguments) => delete::delete(arguments),
         Command::Purge(arguments) => delete::purge(&arguments),
         Command::List(arguments) => list::run(&arguments),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, Explanation, NewUser, QueueEntry, UserEntry, VhostEntry,
 };
+use super::alteration::Alteration;
 use super::connection::ConnectionHandle;
 use super::consumer::{ConsumerBuilder, Got, Settler};
 use super::convert::{
@@ -97,6 +98,18 @@ impl Channel {
         let declare = exchange_to_wire(&exchange);
         let change = Change::ExchangeDeclared(declare.clone());
         self.change(Body::DeclareExchange(declare), change).await
+    }
+
+    /// Replaces what an exchange takes: of its list of keys, its schemas and its quarantine queue those that `alteration` names. Its
+    /// bindings stay, and publishers are asked by the new ones from now on. Messages that wait in queues are not looked at.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, and remembered for a reconnect, though nobody hears of it.
+    pub async fn alter_exchange(&self, name: &str, alteration: Alteration) -> Result<(), RequestError> {
+        check_names([&name.to_owned()])?;
+        let alter = alteration.to_wire(name);
+        let change = Change::ExchangeAltered(alter.clone());
+        self.change(Body::AlterExchange(alter), change).await
     }
 
     /// Checks that an exchange exists.

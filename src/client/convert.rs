@@ -378,6 +378,7 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         Subscribe(_) => "Subscribe",
         Subscribed(_) => "Subscribed",
         Unsubscribe(_) => "Unsubscribe",
+        AlterExchange(_) => "AlterExchange",
         List(_) => "List",
         Listing(_) => "Listing",
         Explain(_) => "Explain",

@@ -5,6 +5,7 @@
 //! Start reading at [`Connection`], then [`Channel`], [`Publisher`] and [`Consumer`]; `docs/CLIENT.md` is a tour.
 
 mod admin;
+mod alteration;
 mod backoff;
 mod channel;
 mod connection;
@@ -38,6 +39,7 @@ pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
     QueueEntry, UserEntry, VhostEntry,
 };
+pub use alteration::Alteration;
 pub use channel::{Channel, DeleteExchange, DeleteQueue, Get};
 pub use connection::{Blocked, Connection, Event, Events, ServerOffer, Shortage, Status};
 pub use consumer::{Batch, Consumer, ConsumerBuilder, Delivery, DeliveryView, Got};

@@ -10,6 +10,7 @@ use crate::wire::pb;
 #[derive(Debug)]
 pub(super) enum Change {
     ExchangeDeclared(pb::DeclareExchange),
+    ExchangeAltered(pb::AlterExchange),
     ExchangeDeleted(String),
     QueueDeclared(pb::DeclareQueue),
     QueueDeleted(String),
@@ -39,6 +40,13 @@ impl Recorded {
         match change {
             Change::ExchangeDeclared(exchange) => {
                 self.exchanges.insert(exchange.name.clone(), exchange);
+            }
+            // One that was declared over this connection is declared again as it is now.
+            Change::ExchangeAltered(pb::AlterExchange { name, arguments, remove }) => {
+                let Some(exchange) = self.exchanges.get_mut(&name) else { return };
+                let fields = &mut exchange.arguments.get_or_insert_default().fields;
+                fields.retain(|name, _| !remove.contains(name));
+                fields.extend(arguments.unwrap_or_default().fields);
             }
             Change::ExchangeDeleted(name) => self.forget_exchange(&name),
             Change::QueueDeclared(queue) => {

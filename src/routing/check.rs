@@ -1,8 +1,8 @@
 //! What may be declared, deleted and bound: pure checks that answer in RabbitMQ's words.
 
 use crate::model::{
-    ALLOWED_KEYS, Entity, FieldValue, NAME_BYTES_MAX, QUARANTINE_QUEUE, QueueName, Refusal, ReplyCode,
-    SCHEMAS, VhostName,
+    ALLOWED_KEYS, Entity, FieldTable, FieldValue, NAME_BYTES_MAX, QUARANTINE_QUEUE, QueueName, Refusal,
+    ReplyCode, SCHEMAS, VhostName,
 };
 
 use super::values::{self, ShownText};
@@ -47,6 +47,35 @@ fn check_quarantine(definition: &ExchangeDefinition, vhost: &VhostName) -> Resul
         format!("the name of a queue, 1 to {NAME_BYTES_MAX} bytes"),
         got,
     ))
+}
+
+/// Arguments of an exchange that can be replaced.
+const ALTERABLE: [&str; 3] = [ALLOWED_KEYS, SCHEMAS, QUARANTINE_QUEUE];
+
+/// An exchange with other arguments of those that say what it takes: 406 for one that says something else.
+pub fn altered(
+    current: &ExchangeDefinition,
+    set: &FieldTable,
+    remove: &[String],
+    vhost: &VhostName,
+) -> Result<ExchangeDefinition, Refusal> {
+    check_not_default(&current.name)?;
+    let mut named_ones = set.iter().map(|(name, _)| name).chain(remove.iter().map(String::as_str));
+    if let Some(other) = named_ones.find(|name| !ALTERABLE.contains(name)) {
+        let text = format!("arg '{}' of {} cannot be altered", ShownText(other), named(&current.name, vhost));
+        return Err(Refusal::new(ReplyCode::PreconditionFailed, text)
+            .about(Entity::Exchange, &*current.name)
+            .field("arguments", ALTERABLE.join(", "), ShownText(other).to_string())
+            .hint("delete the exchange, and declare it as it should be"));
+    }
+    let mut definition = current.clone();
+    for name in remove {
+        definition.arguments.0.remove(name);
+    }
+    for (name, value) in set.iter() {
+        definition.arguments.0.insert(name.to_owned(), value.clone());
+    }
+    Ok(definition)
 }
 
 fn check_schemas(definition: &ExchangeDefinition, vhost: &VhostName) -> Result<(), Refusal> {

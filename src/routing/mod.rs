@@ -28,8 +28,8 @@ mod tests;
 pub use allowed::{AllowedKeys, KeyNotAllowed};
 pub use binding::{Binding, BindingPosition, Destination, InvalidPosition};
 pub use check::{
-    check_binding, check_declare, check_delete, check_equivalent, check_not_default, exchange_in_use,
-    no_such_exchange, no_such_queue,
+    altered, check_binding, check_declare, check_delete, check_equivalent, check_not_default,
+    exchange_in_use, no_such_exchange, no_such_queue,
 };
 pub use exchange::{ALTERNATE_EXCHANGE, ExchangeDefinition, ExchangeKind};
 pub use explain::{EXPLAINED_BINDINGS_MAX, ExplainedBinding, ExplainedExchange, Explanation, ReachedBy};

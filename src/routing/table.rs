@@ -161,6 +161,20 @@ impl RoutingTable {
         true
     }
 
+    /// Replaces what is known of an exchange besides its bindings; its kind stays. False, and nothing changed, if there is none.
+    pub fn alter_exchange(&mut self, definition: ExchangeDefinition) -> bool {
+        let name = definition.name.clone();
+        if self.exchange(&name).is_none_or(|entry| entry.definition.kind != definition.kind) {
+            return false;
+        }
+        let Some((_, entry)) = self.exchanges.find_mut(|stored| (**stored).cmp(&*name)) else { return false };
+        let entry = Arc::make_mut(entry);
+        let ExchangeEntry { alternate, allowed, schemas, quarantine, definition, .. } =
+            ExchangeEntry::new(definition);
+        *entry = ExchangeEntry { alternate, allowed, schemas, quarantine, definition, ..entry.clone() };
+        true
+    }
+
     /// Removes an exchange and its bindings on both sides. `None` if there is none, or if it is the default exchange.
     pub fn remove_exchange(&mut self, name: &str) -> Option<Removed> {
         if name.is_empty() {

@@ -80,6 +80,7 @@ pub(super) fn kind(number: u32) -> Option<Kind> {
         41 => ("Subscribe", Client),
         42 => ("Subscribed", Server),
         43 => ("Unsubscribe", Client),
+        44 => ("AlterExchange", Client),
         48 => ("List", Client),
         49 => ("Listing", Server),
         50 => ("Explain", Client),

@@ -95,6 +95,10 @@ impl Catalog {
                 let Some(table) = self.changed_table(vhost, changed) else { return };
                 table.insert_exchange(definition.clone());
             }
+            Entry::AlterExchange(vhost, definition) => {
+                let Some(table) = self.changed_table(vhost, changed) else { return };
+                table.alter_exchange(definition.clone());
+            }
             // What becomes unused by this is removed by entries of its own.
             Entry::DeleteExchange { vhost, name, .. } => {
                 let Some(table) = self.changed_table(vhost, changed) else { return };

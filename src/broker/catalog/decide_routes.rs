@@ -4,9 +4,10 @@ use super::catalog::{Catalog, Changed, VhostState};
 use super::decide_subscriptions::check_own_queue;
 use super::entry::Entry;
 use super::queue_checks::check_owner;
+use super::request::Alteration;
 use crate::model::{ConnectionId, Refusal, ReplyCode, VhostName};
 use crate::routing::{
-    Binding, Destination, ExchangeDefinition, Removed, RoutingTable, check_binding, check_declare,
+    Binding, Destination, ExchangeDefinition, Removed, RoutingTable, altered, check_binding, check_declare,
     check_delete, check_equivalent, exchange_in_use, no_such_exchange, no_such_queue,
 };
 
@@ -22,6 +23,23 @@ impl Catalog {
         }
         check_declare(definition, vhost)?;
         Ok(vec![Entry::PutExchange(vhost.clone(), definition.clone())])
+    }
+
+    /// Its bindings and all that publishers and consumers have open stay; who publishes is asked by the new list and schemas.
+    pub(super) fn decide_alter_exchange(
+        &self,
+        vhost: &VhostName,
+        alteration: &Alteration,
+    ) -> Result<Vec<Entry>, Refusal> {
+        let Alteration { name, set, remove } = alteration;
+        let state = self.vhost(vhost)?;
+        let current = state.table.exchange(name).ok_or_else(|| no_such_exchange(name, vhost))?;
+        let definition = altered(current.definition(), set, remove, vhost)?;
+        check_declare(&definition, vhost)?;
+        match check_equivalent(current.definition(), &definition, vhost) {
+            Ok(()) => Ok(Vec::new()),
+            Err(_) => Ok(vec![Entry::AlterExchange(vhost.clone(), definition)]),
+        }
     }
 
     pub(super) fn decide_delete_exchange(

@@ -23,6 +23,8 @@ pub(super) enum Entry {
     PutUser(Arc<User>),
     DeleteUser(UserName),
     PutExchange(VhostName, ExchangeDefinition),
+    /// What the exchange of this name is from now on; its bindings stay.
+    AlterExchange(VhostName, ExchangeDefinition),
     /// With its bindings.
     DeleteExchange {
         vhost: VhostName,
@@ -81,6 +83,9 @@ impl Entry {
             Self::PutExchange(vhost, definition) if definition.durable => {
                 Change::PutExchange(StoredExchange::new(vhost, definition))
             }
+            Self::AlterExchange(vhost, definition) if definition.durable => {
+                Change::AlterExchange(StoredExchange::new(vhost, definition))
+            }
             Self::DeleteExchange { vhost, name, durable: true } => {
                 Change::DeleteExchange(StoredName::new(vhost, name))
             }
@@ -111,6 +116,7 @@ impl Entry {
                 Change::ShardLog(StoredLog { shard: shard.0.into(), log_id: log.id, end: log.end.0 })
             }
             Self::PutExchange(..)
+            | Self::AlterExchange(..)
             | Self::PutQueue(..)
             | Self::DeleteExchange { .. }
             | Self::DeleteQueue { .. }
@@ -135,6 +141,9 @@ impl Entry {
             Change::DeleteUser(stored) => Self::DeleteUser(UserName::new(&stored.name)?),
             Change::PutExchange(stored) => {
                 Self::PutExchange(VhostName::new(&stored.vhost)?, stored.definition()?)
+            }
+            Change::AlterExchange(stored) => {
+                Self::AlterExchange(VhostName::new(&stored.vhost)?, stored.definition()?)
             }
             Change::DeleteExchange(stored) => Self::DeleteExchange {
                 vhost: VhostName::new(&stored.vhost)?,
@@ -190,6 +199,7 @@ impl Entry {
     pub(super) fn needs_vhost(&self) -> Option<&VhostName> {
         match self {
             Self::PutExchange(vhost, _)
+            | Self::AlterExchange(vhost, _)
             | Self::DeleteExchange { vhost, .. }
             | Self::PutQueue(vhost, _)
             | Self::DeleteQueue { vhost, .. }

@@ -22,7 +22,7 @@ pub(super) struct Records {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18")]
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
     pub(super) change: Option<Change>,
 }
 
@@ -71,6 +71,9 @@ pub(super) enum Change {
     DeleteSubscription(StoredName),
     #[prost(message, tag = "18")]
     DeleteMember(StoredMemberName),
+    /// What an exchange is from then on; its bindings stay.
+    #[prost(message, tag = "19")]
+    AlterExchange(StoredExchange),
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -40,6 +40,18 @@ pub struct DeclaredQueue {
     pub consumers: u32,
 }
 
+/// What an exchange is to take from now on. Of its arguments, those about that can be changed: the list of keys, the schemas, the
+/// quarantine queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alteration {
+    /// The exchange.
+    pub name: String,
+    /// Arguments as they are to be; the others stay.
+    pub set: FieldTable,
+    /// Names of arguments that it is to have no more.
+    pub remove: Vec<String>,
+}
+
 /// A subscription to be made or changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SubscriptionDeclaration {
@@ -78,6 +90,10 @@ pub(in crate::broker) enum Request {
     DeclareExchange {
         vhost: VhostName,
         definition: ExchangeDefinition,
+    },
+    AlterExchange {
+        vhost: VhostName,
+        alteration: Alteration,
     },
     DeleteExchange {
         vhost: VhostName,

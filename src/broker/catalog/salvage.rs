@@ -62,6 +62,11 @@ fn told(entry: &Entry) -> LoggedChange {
             ];
             change("declare exchange", vhost, &definition.name, details)
         }
+        Entry::AlterExchange(vhost, definition) => {
+            let arguments: Vec<&str> = definition.arguments.iter().map(|(name, _)| name).collect();
+            let details = vec![("arguments", arguments.join(", "))];
+            change("alter exchange", vhost, &definition.name, details)
+        }
         Entry::DeleteExchange { vhost, name, .. } => change("delete exchange", vhost, name, Vec::new()),
         Entry::PutQueue(vhost, queue) => {
             let details = vec![

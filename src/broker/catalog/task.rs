@@ -206,6 +206,9 @@ impl CatalogTask {
             Request::DeclareExchange { vhost, definition } => {
                 catalog.decide_declare_exchange(vhost, definition)?
             }
+            Request::AlterExchange { vhost, alteration } => {
+                catalog.decide_alter_exchange(vhost, alteration)?
+            }
             Request::DeleteExchange { vhost, name, if_unused } => {
                 catalog.decide_delete_exchange(vhost, name, *if_unused)?
             }

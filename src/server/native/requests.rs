@@ -4,8 +4,8 @@ use super::explain::explain;
 use super::lists::list;
 use super::subscriptions::subscribe;
 use crate::broker::{
-    Binding, Broker, Destination, ExchangeDefinition, ExchangeKind, Identity, Password, QueueDeclaration,
-    SealConditions, UserChange,
+    Alteration, Binding, Broker, Destination, ExchangeDefinition, ExchangeKind, Identity, Password,
+    QueueDeclaration, SealConditions, UserChange,
 };
 use crate::model::{
     Entity, ExchangeName, FieldTable, NameTooLong, QueueName, Refusal, ReplyCode, RoutingKey, UserName,
@@ -26,6 +26,11 @@ pub(super) async fn carry_out(
 ) -> Result<Body, Refusal> {
     match body {
         Body::DeclareExchange(declare) => declare_exchange(broker, who, declare).await,
+        Body::AlterExchange(alter) => {
+            let set = arguments(alter.arguments)?;
+            broker.alter_exchange(who, Alteration { name: alter.name, set, remove: alter.remove }).await?;
+            Ok(DONE)
+        }
         Body::DeleteExchange(delete) => {
             broker.delete_exchange(who, delete.name, delete.if_unused).await?;
             Ok(DONE)

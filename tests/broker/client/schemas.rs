@@ -1,8 +1,9 @@
 //! An exchange with schemas takes messages that fit them, and keeps the others in quarantine if it has one.
 
 use leveret::client::{
-    Binding, Channel, ConfirmError, Durability, Entity, Exchange, ExchangeKind, FieldValue, Get, Message,
-    MessageBatch, MessageSchema, Properties, Queue, Refusal, ReplyCode, RequestError,
+    Alteration, Binding, Channel, ConfirmError, Durability, Entity, Event, Exchange, ExchangeKind,
+    FieldValue, Get, Message, MessageBatch, MessageSchema, Properties, Queue, Refusal, ReplyCode,
+    RequestError,
 };
 use prost::Message as _;
 
@@ -218,4 +219,70 @@ async fn a_quarantine_in_memory_takes_nothing_from_what_is_on_disk() {
     assert_eq!(soon(good).await.unwrap().level, Durability::Synced);
     assert!(soon(odd).await.is_err());
     assert_eq!((broker.messages("all"), broker.messages("odd")), ((1, 0), (1, 0)));
+}
+
+#[tokio::test]
+async fn what_an_exchange_takes_is_replaced_in_one_step_and_its_bindings_stay() {
+    let mut broker = Broker::start();
+    let (_connection, channel) = connect(&broker).await;
+    declare(&channel, events().allow("order.*").quarantine_queue("odd")).await;
+    soon(channel.declare_queue(Queue::new("odd"))).await.unwrap();
+    let open = soon(channel.publisher("events", "order.created").open()).await.unwrap();
+    assert!(soon(open.publish("{}").await.unwrap()).await.is_err());
+    let any = Alteration::new().schema("order.*", MessageSchema::json("true")).without_quarantine();
+    soon(channel.alter_exchange("events", any)).await.unwrap();
+    assert!(soon(open.publish("{}").await.unwrap()).await.is_ok(), "who is open is asked by the new schema");
+    let refused = refusal(&channel, "ordr.created", "{}").await.unwrap();
+    assert!(!refused.text.contains("kept"), "the list stays, the quarantine is gone: {}", refused.text);
+
+    broker.kill_and_restart();
+    let (_connection, channel) = connect(&broker).await;
+    assert_eq!(refusal(&channel, "order.created", "{}").await, None, "the new schema is still there");
+    soon(channel.alter_exchange("events", Alteration::new().without_allowed_keys())).await.unwrap();
+    assert_eq!(refusal(&channel, "ordr.created", "x").await, None);
+    assert_eq!((broker.messages("all"), broker.messages("odd")), ((3, 0), (1, 0)));
+}
+
+#[tokio::test]
+async fn an_alteration_that_makes_no_sense_changes_nothing() {
+    let broker = Broker::start();
+    let (_connection, channel) = connect(&broker).await;
+    declare(&channel, events()).await;
+    let none = MessageSchema::json("{");
+    for (exchange, alteration, code) in [
+        ("absent", Alteration::new().allow("a"), ReplyCode::NotFound),
+        ("", Alteration::new().allow("a"), ReplyCode::AccessRefused),
+        ("amq.topic", Alteration::new().allow("a"), ReplyCode::AccessRefused),
+        (
+            "events",
+            Alteration::new().schema("order.*", none).without_allowed_keys(),
+            ReplyCode::PreconditionFailed,
+        ),
+    ] {
+        let Err(RequestError::Refused(refused)) = soon(channel.alter_exchange(exchange, alteration)).await
+        else {
+            panic!("{exchange}: not refused")
+        };
+        assert_eq!(refused.code, code, "{exchange}: {}", refused.text);
+    }
+    assert!(refusal(&channel, "order.created", "{}").await.is_some(), "the old schema holds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_altered_what_it_declared_declares_it_again_as_it_is() {
+    let mut broker = Broker::start();
+    let (connection, channel) = connect(&broker).await;
+    let mut told = connection.events();
+    declare(&channel, events().allow("order.*")).await;
+    let alteration = Alteration::new().without_schemas().allow("#");
+    soon(channel.alter_exchange("events", alteration)).await.unwrap();
+    broker.kill_and_restart();
+    loop {
+        match soon(told.next()).await.unwrap() {
+            Event::NotRestored { what, refusal } => panic!("{what}: {refusal}"),
+            Event::Reconnected { .. } => break,
+            _ => {}
+        }
+    }
+    assert_eq!(refusal(&channel, "else", "{}").await, None);
 }

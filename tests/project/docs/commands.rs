@@ -132,6 +132,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/VALID_EVENTS.md", "$ cat order.schema.json", Typed(&[])),
     ("docs/VALID_EVENTS.md", "$ leveret explain --exchange orders", Typed(&[])),
     ("docs/VALID_EVENTS.md", "$ leveret get odd-orders", Typed(&[])),
+    ("docs/VALID_EVENTS.md", "$ leveret alter exchange events", Typed(&[])),
     ("examples/python/README.md", "cd examples/python", By("-m grpc_tools.protoc -I proto")),
 ];
 
