@@ -39,6 +39,8 @@ pub struct BrokerOptions {
     pub data: Option<PathBuf>,
     /// Durable shards of a new data directory. One that exists keeps its number.
     pub shards: u16,
+    /// Whether that number was asked for: then one is told where a data directory has another.
+    pub shards_are_chosen: bool,
     /// Length in bytes at which a durable shard's log begins a new file.
     pub segment_bytes: u64,
     /// Bytes that go into a durable shard's log between two checkpoints: a start reads little more.

@@ -178,7 +178,8 @@ fn complete(
     log: &mut dyn ShardLog,
 ) -> Result<(), OpenFailure> {
     let options = world.options;
-    if options.data.is_some() && ![0, options.shards].contains(&catalog.durable_shards) {
+    let has_another_number = ![0, options.shards].contains(&catalog.durable_shards);
+    if options.data.is_some() && options.shards_are_chosen && has_another_number {
         tracing::warn!(
             configured = options.shards,
             used = catalog.durable_shards,

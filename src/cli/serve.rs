@@ -62,7 +62,8 @@ impl Arguments {
 }
 
 fn serve(config: Config, recovered: Recovered, log: &Log) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let workers = config.network.worker_threads;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("cannot start threads", &error))?;
     runtime.spawn(log.tell_what_is_left_out());
     runtime.block_on(run_broker(config, recovered))
@@ -144,6 +145,7 @@ fn broker_options(config: Config) -> BrokerOptions {
             Place::Directory(directory) => Some(directory),
         },
         shards: config.storage.shards,
+        shards_are_chosen: config.storage.shards_are_chosen,
         segment_bytes: config.storage.segment_bytes,
         checkpoint_bytes: config.storage.checkpoint_bytes,
         disk_free_bytes_min: config.storage.disk_free_bytes_min,

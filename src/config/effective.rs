@@ -30,6 +30,8 @@ pub struct Network {
     pub listen: SocketAddr,
     /// Client connections at a time, 1 to 1,000,000.
     pub connections_max: usize,
+    /// Threads that serve connections and queues, 1 to 1,024.
+    pub worker_threads: usize,
 }
 
 /// What each connection may do.
@@ -58,6 +60,8 @@ pub struct Storage {
     pub place: Place,
     /// Logs that queues are spread over, 1 to 64.
     pub shards: u16,
+    /// Whether that number was asked for.
+    pub shards_are_chosen: bool,
     /// Length in bytes at which a shard's log begins a new file, 1 MiB to 128 MiB.
     pub segment_bytes: u64,
     /// Bytes that go into a shard's log between two checkpoints, 1 MiB to 16 GiB.
@@ -135,6 +139,7 @@ impl Config {
             network: Network {
                 listen: read.address("listen"),
                 connections_max: read.number("connections_max"),
+                worker_threads: read.number("worker_threads"),
             },
             connection: ConnectionLimits {
                 channel_max: read.number("channel_max"),
@@ -148,6 +153,7 @@ impl Config {
             storage: Storage {
                 place: read.place(),
                 shards: read.number("shards"),
+                shards_are_chosen: read.0.shards_are_chosen,
                 segment_bytes: read.number("segment_bytes"),
                 checkpoint_bytes: read.number("checkpoint_bytes"),
                 disk_free_bytes_min: read.number("disk_free_bytes_min"),

@@ -122,7 +122,7 @@ const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 
 /// Everything that can be configured, in the order of listings.
-pub static KEYS: [Key; 21] = [
+pub static KEYS: [Key; 22] = [
     Key {
         name: "listen",
         variable: "LEVERET_LISTEN",
@@ -189,6 +189,19 @@ pub static KEYS: [Key; 21] = [
         allowed: Allowed::Bytes { min: 1088 * KIB, max: GIB, zero: Some("message_bytes_max and 64 KiB") },
     },
     Key {
+        name: "worker_threads",
+        variable: "LEVERET_WORKER_THREADS",
+        flag: Some("worker-threads"),
+        group: Group::Network,
+        meaning: "Threads that serve connections and queues. The logs have threads of their own besides.",
+        default: "0",
+        allowed: Allowed::Count {
+            min: 1,
+            max: 1024,
+            zero: Some("one fewer than there are cores, and at least 1"),
+        },
+    },
+    Key {
         name: "data",
         variable: "LEVERET_DATA",
         flag: Some("data"),
@@ -214,7 +227,7 @@ pub static KEYS: [Key; 21] = [
         group: Group::Storage,
         meaning: "Logs that queues are spread over, each with a thread of its own.",
         default: "0",
-        allowed: Allowed::Count { min: 1, max: 64, zero: Some("one a core, 8 at most") },
+        allowed: Allowed::Count { min: 1, max: 64, zero: Some("one a worker thread, 8 at most") },
     },
     Key {
         name: "segment_bytes",

@@ -96,6 +96,8 @@ pub struct Settings {
     all: Vec<Setting>,
     /// The file that was read, if there was one.
     file: Option<PathBuf>,
+    /// Somebody has said how many shards there are to be.
+    pub(super) shards_are_chosen: bool,
 }
 
 impl Settings {
@@ -183,7 +185,7 @@ impl Settings {
             value: Value::read(&key.allowed, Input::Text(key.default)).expect("a default is allowed"),
             origin: GivenBy::Default,
         };
-        Self { all: KEYS.iter().map(default).collect(), file: None }
+        Self { all: KEYS.iter().map(default).collect(), file: None, shards_are_chosen: false }
     }
 
     fn apply_environment(&mut self, environment: &[(String, String)], problems: &mut Vec<Problem>) {
@@ -219,8 +221,16 @@ impl Settings {
             Value::Bytes(message) => Value::Bytes(frame_bytes_needed(message)),
             _ => unreachable!("message_bytes_max is a size"),
         };
+        // The logs' threads and the system want a core, too: with a worker on each, all of them wake and wait more.
+        let workers = match self.named("worker_threads").value {
+            Value::Count(0) => machine.cores.saturating_sub(1).clamp(1, WORKERS_AUTOMATIC_MAX),
+            Value::Count(given) => given,
+            _ => unreachable!("worker_threads is a number"),
+        };
+        self.shards_are_chosen = self.named("shards").value != Value::Count(0);
         let stand_ins = [
-            ("shards", Value::Count(machine.cores.clamp(1, SHARDS_AUTOMATIC_MAX))),
+            ("worker_threads", Value::Count(workers)),
+            ("shards", Value::Count(workers.min(SHARDS_AUTOMATIC_MAX))),
             ("frame_bytes_max", frame),
             ("memory_bytes_max", Value::Bytes(memory_share(machine))),
         ];
@@ -270,7 +280,10 @@ fn memory_share(machine: Machine) -> u64 {
     (machine.memory_bytes / 10 * 4 / MIB).max(16) * MIB
 }
 
-/// Shards at most when their number follows the cores.
+/// Worker threads at most when their number follows the cores.
+const WORKERS_AUTOMATIC_MAX: u64 = 1024;
+
+/// Shards at most when their number follows the worker threads.
 const SHARDS_AUTOMATIC_MAX: u64 = 8;
 
 /// Variables with our prefix that are no settings of the broker: the client commands' URL, and what Kubernetes sets

@@ -81,8 +81,10 @@ fn each_layer_goes_before_the_one_below() {
 
 #[test]
 fn zero_is_replaced_by_what_it_stands_for_and_keeps_its_origin() {
-    file("").check("shards", "4", "default");
-    file("shards = 0").check("shards", "4", "FILE:1");
+    file("").check("worker_threads", "3", "default");
+    file("").check("shards", "3", "default");
+    file("worker_threads = 5").check("shards", "5", "default");
+    file("shards = 0").check("shards", "3", "FILE:1");
     file("shards = 12").check("shards", "12", "FILE:1");
     file("").check("memory_bytes_max", "3814 MiB", "default");
     file("").check("frame_bytes_max", "16448 KiB", "default");
@@ -91,6 +93,10 @@ fn zero_is_replaced_by_what_it_stands_for_and_keeps_its_origin() {
     let many_cores = Machine { cores: 96, memory_bytes: 1 << 30 };
     let settings = Settings::read(Sources::default(), many_cores).unwrap();
     assert_eq!(settings.config().storage.shards, 8);
+    assert_eq!(settings.config().network.worker_threads, 95);
+    let one_core = Machine { cores: 1, memory_bytes: 1 << 30 };
+    let settings = Settings::read(Sources::default(), one_core).unwrap();
+    assert_eq!((settings.config().storage.shards, settings.config().network.worker_threads), (1, 1));
 }
 
 #[test]
@@ -125,10 +131,10 @@ fn an_unknown_key_is_named_with_its_line_and_what_it_is_most_like() {
 #[test]
 fn a_bad_value_is_told_with_key_origin_what_was_there_and_what_may_be() {
     file("shards = 65").check_refused(
-        "FILE:1: shards = 65 is not allowed: expected a number from 1 to 64, or 0: one a core, 8 at most",
+        "FILE:1: shards = 65 is not allowed: expected a number from 1 to 64, or 0: one a worker thread, 8 at most",
     );
     file("shards = 'two'").check_refused(
-        "FILE:1: shards = \"two\" is not allowed: expected a number from 1 to 64, or 0: one a core, 8 at most",
+        "FILE:1: shards = \"two\" is not allowed: expected a number from 1 to 64, or 0: one a worker thread, 8 at most",
     );
     file("memory = 1").check_refused("FILE:1: memory = 1 is not allowed: expected true or false");
     file("log_level = ['info']").check_refused(
@@ -238,7 +244,7 @@ fn variables_of_others_are_left_alone() {
         .variable("LEVERET_PORT_7672_TCP_ADDR", "10.0.0.1")
         .variable("LEVERET_SERVICE_HOST", "10.0.0.1")
         .variable("PATH", "/bin")
-        .check("shards", "4", "default");
+        .check("shards", "3", "default");
 }
 
 #[test]

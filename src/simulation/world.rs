@@ -169,6 +169,7 @@ fn options() -> BrokerOptions {
     BrokerOptions {
         data: Some(PathBuf::from("/data")),
         shards: 2,
+        shards_are_chosen: true,
         segment_bytes: SEGMENT_BYTES,
         checkpoint_bytes: 2 * SEGMENT_BYTES,
         disk_free_bytes_min: 0,

@@ -104,6 +104,7 @@ fn options() -> BrokerOptions {
     BrokerOptions {
         data: Some(PathBuf::from("/data")),
         shards: 2,
+        shards_are_chosen: true,
         segment_bytes: 64 * 1024,
         checkpoint_bytes: 1024 * 1024,
         disk_free_bytes_min: 0,

@@ -121,6 +121,7 @@ pub(crate) fn broker_options(settings: &Settings) -> BrokerOptions {
     BrokerOptions {
         data: settings.data.clone(),
         shards: 1,
+        shards_are_chosen: true,
         segment_bytes: 64 * 1024 * 1024,
         checkpoint_bytes: 256 * 1024 * 1024,
         disk_free_bytes_min: 0,
