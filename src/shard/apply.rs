@@ -25,7 +25,7 @@ impl Machine for Shard {
 
     /// Everything that it knows must have been handed to the log.
     fn snapshot(&self) -> Vec<Bytes> {
-        debug_assert!(self.batch.is_empty(), "what no batch says is in no snapshot");
+        debug_assert!(self.commits.batch.is_empty(), "what no batch says is in no snapshot");
         self.state()
     }
 }

@@ -33,7 +33,7 @@ impl Shard {
     /// What the shard is, without its consumers. Everything it knows must have been handed to the log.
     pub(super) fn state(&self) -> Vec<Bytes> {
         let mut out = vec![VERSION];
-        encode_varint(self.batch.next_body().0, &mut out);
+        encode_varint(self.commits.batch.next_body().0, &mut out);
         self.bodies.encode(&mut out);
         let mut queues: Vec<QueueId> = self.queues.keys().copied().collect();
         queues.sort_unstable();
@@ -94,7 +94,7 @@ impl Shard {
         }
         bodies.counted();
         self.bodies = bodies;
-        self.batch = BatchBuilder::new(true, next_body);
+        self.commits.batch = BatchBuilder::new(true, next_body);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::command::{Event, Outlet, SettleReply, Settlement};
-use super::durability::Waiting;
+use super::commit_queue::Waiting;
 use super::queues::queue_deleted;
 use super::shard::Shard;
 use crate::model::{DeliveryTag, Entity, QueueId, Refusal, ReplyCode};
@@ -31,7 +31,7 @@ impl Shard {
             slot.attached.unused = false;
             self.mark_dirty(queue);
         }
-        self.send(&outlet, Event::Attached { key, result: result.map_err(Box::new) });
+        self.outlets.send(&outlet, Event::Attached { key, result: result.map_err(Box::new) });
     }
 
     pub(super) fn settle(
@@ -56,10 +56,10 @@ impl Shard {
         match (unknown, outlet, request) {
             (Some(UnknownTag(tag)), Some(outlet), request) => {
                 let refusal = Box::new(unknown_tag(tag, key));
-                self.send(&outlet, Event::SettleRefused { key, request, refusal });
+                self.outlets.send(&outlet, Event::SettleRefused { key, request, refusal });
             }
             (None, Some(outlet), Some(request)) => {
-                self.waiting.push(Waiting::Settle { outlet, key, request })
+                self.commits.wait(Waiting::Settle { outlet, key, request })
             }
             (_, None, _) | (None, _, None) => {}
         }
@@ -69,7 +69,7 @@ impl Shard {
         let refusal = self.refuses_consumers(queue);
         let Some(slot) = self.queues.get_mut(&queue).filter(|_| refusal.is_none()) else {
             let message = Err(Box::new(refusal.unwrap_or_else(queue_deleted)));
-            return self.send(&outlet, Event::Got { key, message, ready: 0 });
+            return self.outlets.send(&outlet, Event::Got { key, message, ready: 0 });
         };
         if !slot.attached.outlets.iter().any(|(other, _)| *other == key) {
             let limits = ConsumerLimits {
@@ -102,7 +102,7 @@ impl Shard {
             }
             self.run_effects(queue);
             if !taken {
-                self.send(&outlet, Event::Got { key, message: Ok(None), ready });
+                self.outlets.send(&outlet, Event::Got { key, message: Ok(None), ready });
             }
         }
     }
@@ -128,7 +128,7 @@ impl Shard {
         }
         self.run_effects(queue);
         if !stalled {
-            self.send(&outlet, Event::Cancelled { key });
+            self.outlets.send(&outlet, Event::Cancelled { key });
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::bodies::{ColdExtent, Missing};
 use super::command::{Delivery, Event, Notice, Outlet, Piece};
-use super::durability::Waiting;
+use super::commit_queue::Waiting;
 use super::halt::Halt;
 use super::job::{Job, Work};
 use super::read_back::{Loaded, NotRead};
@@ -36,7 +36,7 @@ impl Shard {
     }
 
     pub(super) fn freeze(&mut self) {
-        if let Some((chunk, block, offset)) = self.batch.freeze() {
+        if let Some((chunk, block, offset)) = self.commits.batch.freeze() {
             self.bodies.freeze(&chunk, block, offset);
         }
     }
@@ -70,10 +70,10 @@ impl Shard {
     }
 
     pub(super) fn append(&mut self, queue: QueueId, command: &QueueCommand) {
-        self.batch.begin(self.now);
-        self.batch.command(queue, command);
+        self.commits.batch.begin(self.now);
+        self.commits.batch.command(queue, command);
         if let QueueCommand::DeliveryMark(mark) = command {
-            self.waiting.push(Waiting::Mark { queue, mark: *mark });
+            self.commits.wait(Waiting::Mark { queue, mark: *mark });
         }
         self.apply_command(queue, command);
     }
@@ -239,44 +239,18 @@ impl Shard {
         }
         let cancelled = self.queues.get_mut(&queue).map(|slot| std::mem::take(&mut slot.attached.cancelled));
         for (key, outlet) in cancelled.into_iter().flatten() {
-            self.send(&outlet, Event::Cancelled { key });
+            self.outlets.send(&outlet, Event::Cancelled { key });
         }
         self.mark_dirty(queue);
     }
 
     pub(super) fn send_delivery(&mut self, outlet: &Outlet, delivery: Delivery) {
         let key = delivery.consumer;
-        if !key.is_consumer() {
-            let ready = self.queues.get(&delivery.queue).map_or(0, |slot| slot.queue.counts().ready);
-            return self.send(outlet, Event::Got { key, message: Ok(Some(delivery)), ready });
+        if key.is_consumer() {
+            return self.outlets.deliver(outlet, delivery);
         }
-        outlet.update(|events| match events.last_mut() {
-            Some(Event::Delivery(last)) if last.continues_with(&delivery) => last.join(delivery),
-            _ => events.push(Event::Delivery(delivery)),
-        });
-        self.touch(outlet);
-    }
-
-    /// Tells that messages were taken. Without `wake` the connection reads it when it is woken for something else.
-    pub(super) fn send_taken(&mut self, outlet: &Outlet, more: usize, wake: bool) {
-        outlet.update(|events| match events.last_mut() {
-            Some(Event::Taken { bytes }) => *bytes += more,
-            _ => events.push(Event::Taken { bytes: more }),
-        });
-        if wake {
-            self.touch(outlet);
-        }
-    }
-
-    pub(super) fn send(&mut self, outlet: &Outlet, event: Event) {
-        outlet.update(|events| events.push(event));
-        self.touch(outlet);
-    }
-
-    pub(super) fn touch(&mut self, outlet: &Outlet) {
-        if !self.touched.last().is_some_and(|last| Arc::ptr_eq(last, outlet)) {
-            self.touched.push(Arc::clone(outlet));
-        }
+        let ready = self.queues.get(&delivery.queue).map_or(0, |slot| slot.queue.counts().ready);
+        self.outlets.send(outlet, Event::Got { key, message: Ok(Some(delivery)), ready });
     }
 
     pub(super) fn outlet(&self, queue: QueueId, key: ConsumerKey) -> Option<Outlet> {
@@ -291,21 +265,5 @@ impl Shard {
             slot.dirty = true;
             self.dirty.push(queue);
         }
-    }
-}
-
-impl Delivery {
-    fn continues_with(&self, next: &Self) -> bool {
-        self.consumer == next.consumer
-            && self.queue == next.queue
-            && self.first_tag.0 + self.count == next.first_tag.0
-            && (self.redelivered, self.delivery_count) == (next.redelivered, next.delivery_count)
-            && (Arc::ptr_eq(&self.origin, &next.origin) || self.origin == next.origin)
-    }
-
-    fn join(&mut self, next: Self) {
-        self.count += next.count;
-        self.window_bytes += next.window_bytes;
-        self.pieces.extend(next.pieces);
     }
 }

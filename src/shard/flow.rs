@@ -84,7 +84,7 @@ impl Shard {
         for queue in free {
             let publishers = self.flow.waiting.remove(&queue).map(|waiting| waiting.publishers);
             for (outlet, bytes) in publishers.into_iter().flatten() {
-                self.send_taken(&outlet, bytes, true);
+                self.outlets.tell_taken(&outlet, bytes, true);
             }
         }
     }

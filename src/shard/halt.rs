@@ -5,7 +5,7 @@
 //! do not notice.
 
 use super::command::{Event, Outlet};
-use super::durability::log_failed;
+use super::progress::log_failed;
 use super::read_back::NotRead;
 use super::shard::Shard;
 use crate::model::{Entity, QueueId, Refusal, ReplyCode};
@@ -38,7 +38,7 @@ impl Shard {
             *halted = None;
         }
         let refusal = self.queues.get(&queue)?.attached.halted.as_ref().map(|halt| self.why(halt));
-        refusal.or_else(|| self.failed.as_ref().map(|failure| log_failed(self.options.id, failure)))
+        refusal.or_else(|| self.commits.failure().map(|failure| log_failed(self.options.id, failure)))
     }
 
     fn halt(&mut self, queue: QueueId, halt: Halt) {
@@ -64,13 +64,13 @@ impl Shard {
         gets.extend(slot.attached.gets.drain(..));
         for (key, outlet) in gets {
             let message = Err(Box::new(refusal.clone()));
-            self.send(&outlet, Event::Got { key, message, ready });
+            self.outlets.send(&outlet, Event::Got { key, message, ready });
         }
         for (key, outlet) in ended {
-            self.send(&outlet, Event::ConsumerEnded { queue, key, reason: refusal.text.clone() });
+            self.outlets.send(&outlet, Event::ConsumerEnded { queue, key, reason: refusal.text.clone() });
         }
         for (key, outlet) in cancelled {
-            self.send(&outlet, Event::Cancelled { key });
+            self.outlets.send(&outlet, Event::Cancelled { key });
         }
     }
 

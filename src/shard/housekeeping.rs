@@ -133,7 +133,7 @@ impl Shard {
         let Some(keeper) = self.keeper.clone() else { return };
         let look_millis = self.look_millis();
         let house = &mut self.housekeeping;
-        if self.failed.is_some() {
+        if self.commits.failure().is_some() {
             house.under_way &= house.waiting.take().is_none();
             return;
         }
@@ -155,7 +155,7 @@ impl Shard {
     /// Has the waiting checkpoint made, if all that it stands for is durable.
     fn start_waiting(&mut self) {
         if let Some(job) =
-            self.housekeeping.waiting.take_if(|job| job.snapshot.position.index <= self.durable)
+            self.housekeeping.waiting.take_if(|job| job.snapshot.position.index <= self.commits.durable())
         {
             tracing::debug!(shard = %self.options.id, index = %job.snapshot.position.index, "making a checkpoint");
             self.jobs.push(Job(Work::Checkpoint(job)));
@@ -166,7 +166,7 @@ impl Shard {
     pub(super) fn keeps_house_in(&self) -> Option<u64> {
         let house = &self.housekeeping;
         let nothing = house.looked && house.dead.is_empty();
-        if self.keeper.is_none() || self.failed.is_some() || house.under_way || nothing {
+        if self.keeper.is_none() || self.commits.failure().is_some() || house.under_way || nothing {
             return None;
         }
         let look_at = house.looked_at.0 + self.look_millis();
@@ -179,11 +179,11 @@ impl Shard {
 
     fn begin_checkpoint(&mut self, keeper: &dyn LogKeeper) {
         self.hand_all_over();
-        if self.log().position().index <= self.housekeeping.newest {
+        if self.commits.log().position().index <= self.housekeeping.newest {
             // Nothing happened since the last one, and segments wait for another.
             self.hand_over_batch();
         }
-        if self.failed.is_none() {
+        if self.commits.failure().is_none() {
             let job = self.checkpoint(keeper);
             self.housekeeping.waiting = Some(job);
             self.housekeeping.under_way = true;
@@ -193,9 +193,9 @@ impl Shard {
 
     /// The last checkpoint, so that the next start has nothing to read; none if not everything is durable.
     pub(super) fn closing_checkpoint(&mut self) -> Option<Job> {
-        let whole = self.failed.is_none() && self.is_settled() && !self.housekeeping.under_way;
+        let whole = self.commits.failure().is_none() && self.is_settled() && !self.housekeeping.under_way;
         let keeper = self.keeper.clone().filter(|_| whole)?;
-        if self.log().position().index <= self.housekeeping.newest {
+        if self.commits.log().position().index <= self.housekeeping.newest {
             return None;
         }
         self.housekeeping.under_way = true;
@@ -214,7 +214,7 @@ impl Shard {
         let run = self.merge_run(&segments, below).to_vec();
         let merge = self.plan_merge(&run);
         self.housekeeping.bytes_since = 0;
-        let snapshot = Snapshot { position: self.log().position(), state: self.snapshot() };
+        let snapshot = Snapshot { position: self.commits.log().position(), state: self.snapshot() };
         CheckpointJob { snapshot, dead, remove, merge }
     }
 

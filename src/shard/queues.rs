@@ -3,7 +3,8 @@
 use tokio::sync::oneshot;
 
 use super::command::{DeleteRefusal, Event, QueueState, SealConditions};
-use super::durability::{Waiting, log_failed};
+use super::commit_queue::Waiting;
+use super::progress::log_failed;
 use super::shard::Shard;
 use super::slot::Slot;
 use crate::model::{Entity, QueueId, Refusal, ReplyCode};
@@ -12,18 +13,18 @@ use crate::queue::{ConsumerKey, Effect, QueueOptions};
 impl Shard {
     /// Nothing is recorded of a queue that is there and is this already.
     pub(super) fn create(&mut self, queue: QueueId, options: QueueOptions) {
-        let options = QueueOptions { logged: self.logged, ..options };
+        let options = QueueOptions { logged: self.commits.is_logged(), ..options };
         if self.queues.get(&queue).is_some_and(|slot| slot.queue.options() == options && slot.declared) {
             return;
         }
-        self.batch.begin(self.now);
-        self.batch.declare(queue, options);
+        self.commits.batch.begin(self.now);
+        self.commits.batch.declare(queue, options);
         self.apply_declare(queue, options);
     }
 
     /// Answered when it is durable: what was said to be gone does not come back.
     pub(super) fn purge(&mut self, queue: QueueId, reply: oneshot::Sender<Result<u64, Box<Refusal>>>) {
-        if let Some(failure) = &self.failed {
+        if let Some(failure) = self.commits.failure() {
             // Whoever asked may be gone.
             let _ = reply.send(Err(Box::new(log_failed(self.options.id, failure))));
             return;
@@ -37,7 +38,7 @@ impl Shard {
             None => 0,
         };
         self.run_effects(queue);
-        self.waiting.push(Waiting::Purge { reply, count });
+        self.commits.wait(Waiting::Purge { reply, count });
     }
 
     /// A queue that is gone already can be deleted, too.
@@ -68,14 +69,14 @@ impl Shard {
             if let Some(outlet) = self.outlet(queue, key)
                 && key.is_consumer()
             {
-                self.send(
+                self.outlets.send(
                     &outlet,
                     Event::ConsumerEnded { queue, key, reason: "its queue was deleted".to_owned() },
                 );
             }
         }
-        self.batch.begin(self.now);
-        self.batch.delete(queue);
+        self.commits.batch.begin(self.now);
+        self.commits.batch.delete(queue);
         self.apply_delete(queue);
         ready
     }
@@ -93,10 +94,10 @@ impl Shard {
             }
         }
         for (key, outlet) in slot.attached.gets {
-            self.send(&outlet, Event::Got { key, message: Err(Box::new(queue_deleted())), ready: 0 });
+            self.outlets.send(&outlet, Event::Got { key, message: Err(Box::new(queue_deleted())), ready: 0 });
         }
         for (key, outlet) in slot.attached.cancelled {
-            self.send(&outlet, Event::Cancelled { key });
+            self.outlets.send(&outlet, Event::Cancelled { key });
         }
     }
 

@@ -43,15 +43,16 @@ impl Recounts {
 impl Shard {
     /// Adds to the batch how often messages came back, if there is a batch or it is time for one.
     pub(super) fn record_counts(&mut self) {
-        if self.recounts.queues.is_empty() || (self.batch.is_empty() && self.now < self.recounts.due) {
+        if self.recounts.queues.is_empty() || (self.commits.batch.is_empty() && self.now < self.recounts.due)
+        {
             return;
         }
         for queue in std::mem::take(&mut self.recounts.queues) {
             if let Some(slot) = self.queues.get_mut(&queue)
                 && let Some(counts) = slot.queue.counts_to_record()
             {
-                self.batch.begin(self.now);
-                self.batch.command(queue, &counts);
+                self.commits.batch.begin(self.now);
+                self.commits.batch.command(queue, &counts);
             }
         }
     }

@@ -13,7 +13,7 @@ use super::read_back::{origin, publish_end};
 use super::shard::Shard;
 use super::slot::Slot;
 use crate::message::message_ends;
-use crate::model::{BodySequence, Durability, QueueId};
+use crate::model::{BodySequence, QueueId};
 use crate::queue::{
     CountRun, Effect, Queue, QueueCommand, QueueOptions, SEQUENCE_MAX, SequenceRun, SequenceRuns,
 };
@@ -32,7 +32,7 @@ impl Shard {
         before: Before,
     ) -> Result<(), BatchFault> {
         let (messages, mut operations) = operation::split_payload(&batch.payload)?;
-        let mut sequence = self.batch.next_body().0;
+        let mut sequence = self.commits.batch.next_body().0;
         if batch.bodies > 0 {
             let end = batch.first_body.0.checked_add(u64::from(batch.bodies));
             if batch.first_body.0 < sequence || end.is_none_or(|end| end > SEQUENCE_MAX) {
@@ -86,7 +86,7 @@ impl Shard {
         if holds != says {
             return Err(BatchFault::BatchMessages { holds, says });
         }
-        self.batch = BatchBuilder::new(true, sequence).follows(batch.recorded_at);
+        self.commits.batch = BatchBuilder::new(true, sequence).follows(batch.recorded_at);
         Ok(())
     }
 
@@ -166,14 +166,9 @@ impl Shard {
         queues: &[(QueueId, QueueOptions)],
         last_numbered: QueueId,
     ) -> Result<(), OpenFailure> {
-        self.logged = log.progress().durability != Durability::Memory;
-        if !self.logged {
-            self.batch = BatchBuilder::new(false, 1);
-        }
-        self.durable = log.progress().durable;
         self.keeper = log.keeper();
         self.housekeeping = Housekeeping::new(self.keeper.as_deref());
-        self.log = Some(log);
+        self.commits.start(log);
         let known: HashMap<QueueId, QueueOptions> = queues.iter().copied().collect();
         let orphans: Vec<QueueId> =
             self.queues.keys().filter(|id| !known.contains_key(id)).copied().collect();
@@ -181,7 +176,7 @@ impl Shard {
             let messages = self.queues.get(&queue).map_or(0, |slot| slot.queue.counts().ready);
             if messages > 0 && queue > last_numbered {
                 let why = NeverMade { queue, messages, last_numbered }.into();
-                return Err(OpenFailure::Replay { index: self.durable, why });
+                return Err(OpenFailure::Replay { index: self.commits.durable(), why });
             }
             if messages > 0 {
                 tracing::warn!(
@@ -189,13 +184,13 @@ impl Shard {
                     "dropping the messages of a queue that was deleted before the broker stopped"
                 );
             }
-            self.batch.delete(queue);
+            self.commits.batch.delete(queue);
             self.apply_delete(queue);
         }
         for (queue, options) in queues {
             self.create(*queue, *options);
         }
-        let next = self.batch.next_body();
+        let next = self.commits.batch.next_body();
         self.queues.values_mut().for_each(|slot| slot.queue.recovered(next));
         let segments = self.keeper.as_ref().map(|keeper| keeper.segments());
         segments.map_or(Ok(()), |segments| check_needed(&segments, self.bodies.needed()))

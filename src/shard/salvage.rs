@@ -85,7 +85,7 @@ impl Shard {
 
     /// Lowest sequence that the next message may have.
     pub fn next_sequence(&self) -> BodySequence {
-        self.batch.next_body()
+        self.commits.batch.next_body()
     }
 
     /// A batch in which nothing happens.

@@ -1,28 +1,29 @@
 //! The shard: commands in, events out, everything in log order.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::apply::Part;
-use super::batch::BatchBuilder;
 use super::bodies::Bodies;
 use super::close_failure::CloseFailure;
-use super::command::{Command, Event, Notice, Origin, Outlet, PublishBatch, Segment};
+use super::command::{Command, Event, Notice, Origin, PublishBatch, Segment};
+use super::commit_queue::{BATCH_BYTES_MAX, CommitQueue, Waiting};
 use super::disk_gauge::DiskGauge;
-use super::durability::{BATCH_BYTES_MAX, Waiting, log_failed};
 use super::flow::Flow;
 use super::halt::Halt;
 use super::housekeeping::Housekeeping;
 use super::job::{Done, Job, Outcome as JobOutcome};
 use super::mailbox::Mailbox;
 use super::memory::MemoryGauge;
+use super::outlets::Outlets;
+use super::progress::log_failed;
 use super::reading::Reading;
 use super::recounts::Recounts;
 use super::slot::Slot;
 use crate::message::MessageRun;
 use crate::model::{Durability, Entity, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
 use crate::queue::{ConsumerKey, Effect, Effects};
-use crate::storage::{LogFailure, LogIndex, LogKeeper, LogRoom, ShardLog};
+use crate::storage::{LogFailure, LogKeeper, LogRoom, ShardLog};
 
 /// Messages that need not be durable wait for the disk after all while so much is on its way to it.
 pub(super) const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -50,25 +51,16 @@ pub struct ShardOptions {
 /// Owner of one log and its queues.
 pub struct Shard {
     pub(super) options: ShardOptions,
-    pub(super) log: Option<Box<dyn ShardLog>>,
-    /// The log keeps what it is given: operations are written, messages can be read back.
-    pub(super) logged: bool,
     /// By numbers that the broker gives out, so that nobody chooses where they fall: what is done to all of them is done in
     /// the same order each time.
     pub(super) queues: HashMap<QueueId, Slot, foldhash::fast::FixedState>,
     pub(super) bodies: Bodies,
     pub(super) reading: Reading,
-    pub(super) batch: BatchBuilder,
+    pub(super) commits: CommitQueue,
     /// Where it tells how much it holds, and what it told last.
     pub(super) gauge: Option<(Arc<MemoryGauge>, usize)>,
-    /// Where it tells whether its log has room, and what it told last.
+    /// Where it tells whether its log has room.
     pub(super) disk: Arc<DiskGauge>,
-    pub(super) room: LogRoom,
-    /// Who waits for the batch under construction, and for those handed over.
-    pub(super) waiting: Vec<Waiting>,
-    pub(super) handed_over: VecDeque<(LogIndex, Vec<Waiting>)>,
-    pub(super) durable: LogIndex,
-    pub(super) failed: Option<LogFailure>,
     pub(super) flow: Flow,
     /// Counts of messages that came back and are not recorded.
     pub(super) recounts: Recounts,
@@ -76,8 +68,7 @@ pub struct Shard {
     pub(super) halts: Vec<(QueueId, Halt)>,
     /// Queues that may have something to deliver.
     pub(super) dirty: Vec<QueueId>,
-    /// Connections with new events, to be woken when the turn ends.
-    pub(super) touched: Vec<Outlet>,
+    pub(super) outlets: Outlets,
     pub(super) effects: Effects,
     pub(super) now: Timestamp,
     /// Work that blocks, to be done elsewhere.
@@ -94,24 +85,17 @@ impl Shard {
     pub fn new(options: ShardOptions, notices: Arc<Mailbox<Notice>>) -> Self {
         Self {
             options,
-            log: None,
-            logged: true,
             queues: HashMap::default(),
             bodies: Bodies::default(),
             reading: Reading::default(),
+            commits: CommitQueue::new(),
             gauge: None,
             disk: Arc::default(),
-            room: LogRoom::Enough,
-            batch: BatchBuilder::new(true, 1),
-            waiting: Vec::new(),
-            handed_over: VecDeque::new(),
-            durable: LogIndex(0),
-            failed: None,
             flow: Flow::default(),
             recounts: Recounts::default(),
             halts: Vec::new(),
             dirty: Vec::new(),
-            touched: Vec::new(),
+            outlets: Outlets::default(),
             effects: Vec::new(),
             now: Timestamp::default(),
             jobs: Vec::new(),
@@ -157,17 +141,15 @@ impl Shard {
         self.let_publishers_go_on();
         self.begin_reads();
         self.bodies.compact();
-        if self.logged {
-            self.bodies.evict(self.options.resident_bytes_max, self.durable);
+        if self.commits.is_logged() {
+            self.bodies.evict(self.options.resident_bytes_max, self.commits.durable());
             self.keep_house();
         }
         if let Some((gauge, told)) = &mut self.gauge {
             let bytes = self.bodies.memory_bytes();
             gauge.change(std::mem::replace(told, bytes), bytes);
         }
-        for outlet in self.touched.drain(..) {
-            outlet.wake();
-        }
+        self.outlets.wake();
     }
 
     /// Whether there is more to do at once.
@@ -192,12 +174,12 @@ impl Shard {
     }
 
     pub(super) fn log(&self) -> &dyn ShardLog {
-        self.log.as_deref().expect("the log was given at the start")
+        self.commits.log()
     }
 
     /// Everything that was taken in is durable, or never will be.
     pub(super) fn is_settled(&self) -> bool {
-        self.failed.is_some() || (self.batch.is_empty() && self.handed_over.is_empty() && self.log().idle())
+        self.commits.is_settled()
     }
 
     /// A checkpoint is to be made, or being made.
@@ -206,13 +188,13 @@ impl Shard {
     }
 
     pub(super) fn failure(&self) -> Option<&LogFailure> {
-        self.failed.as_ref()
+        self.commits.failure()
     }
 
     /// What it cannot put on a disk that is full; `None` if nothing waits for room.
     pub(super) fn stuck(&self) -> Option<CloseFailure> {
-        let LogRoom::None(error) = &self.room else { return None };
-        Some(CloseFailure::NoRoom { bytes: self.log().pending_bytes(), error: error.clone() })
+        let LogRoom::None(error) = self.commits.room() else { return None };
+        Some(CloseFailure::NoRoom { bytes: self.commits.log().pending_bytes(), error: error.clone() })
     }
 
     /// Ends all consumers and logs exactly what was delivered, so that the next start knows it.
@@ -287,33 +269,40 @@ impl Shard {
     pub(super) fn publish(&mut self, publish: PublishBatch) {
         let PublishBatch { origin, run, segments, ticket, outlet, wait_durable, wake_when_taken } = publish;
         let taken_bytes = run.bytes().len();
-        if let Some(failure) = &self.failed {
+        if let Some(failure) = self.commits.failure() {
             let refusal = Box::new(log_failed(self.options.id, failure));
-            return self.send(&outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
+            return self.outlets.send(&outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
         }
-        let behind = self.log().pending_bytes() + self.batch.len() + run.bytes().len();
-        let behind_max = if self.room.is_enough() { BEHIND_BYTES_MAX } else { BEHIND_BYTES_MAX_WITHOUT_ROOM };
-        if self.logged && behind > behind_max {
-            let refusal = Box::new(match self.room.is_enough() {
+        let behind = self.commits.bytes_behind() + run.bytes().len();
+        let behind_max =
+            if self.commits.room().is_enough() { BEHIND_BYTES_MAX } else { BEHIND_BYTES_MAX_WITHOUT_ROOM };
+        if self.commits.is_logged() && behind > behind_max {
+            let refusal = Box::new(match self.commits.room().is_enough() {
                 true => too_far_behind(self.options.id),
                 false => no_room(self.options.id, &self.disk),
             });
-            return self.send(&outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
+            return self.outlets.send(&outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
         }
         let segments = self.without_missing_queues(segments);
         if !segments.is_empty() {
             self.take_in(&origin, &run, &segments);
         }
-        if self.logged && (wait_durable || self.log().pending_bytes() > PENDING_BYTES_MAX) {
-            self.send_taken(&outlet, taken_bytes, wake_when_taken);
-            self.waiting.push(Waiting::Publish { outlet, ticket });
+        if self.commits.is_logged()
+            && (wait_durable || self.commits.log().pending_bytes() > PENDING_BYTES_MAX)
+        {
+            self.outlets.tell_taken(&outlet, taken_bytes, wake_when_taken);
+            self.commits.wait(Waiting::Publish { outlet, ticket });
         } else {
-            let durability = if self.logged { Durability::Memory } else { self.log().progress().durability };
-            let is_held_up = !self.logged && self.holds_up(&segments, &outlet, taken_bytes);
+            let durability = if self.commits.is_logged() {
+                Durability::Memory
+            } else {
+                self.commits.log().progress().durability
+            };
+            let is_held_up = !self.commits.is_logged() && self.holds_up(&segments, &outlet, taken_bytes);
             let taken_bytes = if is_held_up { 0 } else { taken_bytes };
-            self.send(&outlet, Event::Published { ticket, durability, taken_bytes });
+            self.outlets.send(&outlet, Event::Published { ticket, durability, taken_bytes });
         }
-        if self.batch.len() >= BATCH_BYTES_MAX {
+        if self.commits.batch.len() >= BATCH_BYTES_MAX {
             self.hand_over();
         }
     }
@@ -324,10 +313,10 @@ impl Shard {
             ends: &run.ends()[segment.first as usize..segment.end as usize],
             queues: &segment.queues,
         });
-        self.batch.begin(self.now);
-        let (first, offset) = self.batch.publish(origin, run, segments);
+        self.commits.batch.begin(self.now);
+        let (first, offset) = self.commits.batch.publish(origin, run, segments);
         let live = self.apply_publish(first, parts.clone());
-        let index = self.log().next_index();
+        let index = self.commits.log().next_index();
         self.bodies.note(first, origin, index, offset, ends_of(parts), live);
     }
 

@@ -298,7 +298,7 @@ impl Driver {
         let mut queues: Vec<_> =
             self.shard.queues.iter().map(|(id, slot)| (*id, slot.queue.digest())).collect();
         queues.sort_unstable();
-        foldhash::fast::FixedState::default().hash_one((self.shard.batch.next_body(), queues))
+        foldhash::fast::FixedState::default().hash_one((self.shard.commits.batch.next_body(), queues))
     }
 
     pub(super) fn inspect(&mut self, queue: QueueId) -> QueueState {
