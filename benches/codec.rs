@@ -165,8 +165,14 @@ fn settle_and_confirm(criterion: &mut Criterion) {
     group.bench_function("settle/decode by generated code", |bencher| {
         bencher.iter(|| pb::Frame::decode(black_box(frame.clone())));
     });
-    let confirmed =
-        [pb::ConfirmRange { first: 1_000_000, last: 1_000_099, level: 3, queues: 1, refusal: None }];
+    let confirmed = [pb::ConfirmRange {
+        first: 1_000_000,
+        last: 1_000_099,
+        level: 3,
+        queues: 1,
+        refusal: None,
+        first_journey: 0,
+    }];
     group.bench_function("confirm/encode", |bencher| {
         bencher.iter(|| {
             out.clear();

@@ -38,6 +38,8 @@ pub mod cli;
 pub mod client;
 #[cfg(feature = "broker")]
 pub mod config;
+#[cfg(feature = "broker")]
+pub mod journey;
 #[cfg(feature = "client")]
 pub mod message;
 #[cfg(feature = "client")]

@@ -19,10 +19,13 @@ use super::platform::Platform;
 use super::presence::Presence;
 use super::vhost::{QueueDefinition, Vhost};
 use crate::auth::{LoginCache, Password, SALT_BYTES, User, hash_password, may_open};
+use crate::journey::Journeys;
 use crate::model::{
     ConnectionId, Durability, Entity, FieldTable, Refusal, ReplyCode, ShardId, UserName, VhostName,
 };
-use crate::routing::{Binding, ExchangeDefinition, Explanation, Payload, RouteError, no_such_queue};
+use crate::routing::{
+    Binding, ExchangeDefinition, ExplainedBody, Explanation, Payload, RouteError, no_such_queue,
+};
 use crate::shard::{
     Command, ConsumerKey, DiskGauge, Mailbox, MemoryGauge, QueueCounts, QueueState, SealConditions,
     ShardHandle, out_of_service, run_blocking,
@@ -58,6 +61,8 @@ pub struct BrokerOptions {
     pub disk_free_bytes_min: u64,
     /// Bytes of deliveries that may wait for one connection's socket.
     pub deliver_bytes_max: usize,
+    /// Bytes that journeys of messages may take.
+    pub journey_bytes_max: usize,
     /// The administrator that a broker without users begins with.
     pub first_user: Option<(UserName, Password)>,
 }
@@ -68,13 +73,15 @@ pub struct Broker {
     pub(super) shared: Arc<Shared>,
 }
 
-/// What says whether there is room for messages.
+/// What shards tell all others: whether there is room for messages, and what becomes of some.
 #[derive(Debug)]
 pub(super) struct Gauges {
     /// What volatile shards hold.
     pub(super) memory: Arc<MemoryGauge>,
     /// Whether the disk has room.
     pub(super) disk: Arc<DiskGauge>,
+    /// Journeys of messages.
+    pub(super) journeys: Arc<Journeys>,
 }
 
 /// What all parts of the broker share.
@@ -407,7 +414,8 @@ impl Broker {
         headers: Option<&FieldTable>,
         payload: Option<Payload<'_>>,
     ) -> Result<Explanation, Refusal> {
-        let explained = who.vhost.routing().explain(exchange, key, headers, payload);
+        let body = payload.map_or(ExplainedBody::Absent, ExplainedBody::Given);
+        let explained = who.vhost.routing().explain(exchange, key, headers, body);
         explained.map_err(|error: RouteError| error.refusal(exchange, &who.vhost.name))
     }
 

@@ -9,6 +9,7 @@ mod catalog;
 mod close_failure;
 mod hand_over;
 mod inspect;
+mod journeys;
 mod login;
 pub mod offline;
 mod open;
@@ -21,6 +22,11 @@ mod subscription;
 mod vhost;
 
 pub use crate::auth::{Password, parse_plain};
+pub use crate::journey::{
+    Event, Filter, Party, Publication as Published, QueueLabel, Receipt, Rule, SAMPLE_ALL, Scope,
+    State as ReceiptState, Story, Taker, Way, What,
+};
+pub use crate::queue::{Departure, Return};
 pub use crate::routing::{
     Binding, Destination, ExchangeDefinition, ExchangeKind, ExplainedBinding, ExplainedExchange, Explanation,
     Payload, ReachedBy, Routed,
@@ -36,6 +42,7 @@ pub use catalog::{
 pub use close_failure::CloseFailure;
 pub use hand_over::Place;
 pub use inspect::{ConsumerListing, ExchangeListing, Page, QueueListing};
+pub use journeys::Told;
 pub use login::Identity;
 pub use open::{OpenFailure, open, open_on};
 pub use platform::{NoRandomness, OpenLog, OpenedLog, Platform, Randomness};

@@ -16,7 +16,8 @@ use super::shortage::watch_disk;
 use super::subscribing::watch_subscriptions;
 use super::vhost::Vhost;
 use crate::auth::{HashError, KEY_BYTES, LoginCache, SALT_BYTES, hash_password};
-use crate::model::{QueueId, Refusal, ShardId};
+use crate::journey::Journeys;
+use crate::model::{JourneyNumber, QueueId, Refusal, ShardId};
 use crate::shard::{
     Command, DiskGauge, Mailbox, MemoryGauge, Notice, QueueOptions, Shard, ShardHandle, ShardOptions, spawn,
     spawn_out_of_service,
@@ -112,9 +113,11 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
         failed_shards: BTreeMap::new(),
     };
     let notices = Arc::new(Mailbox::default());
+    let first_number = JourneyNumber::first_at((platform.clock)());
     let gauges = Gauges {
         memory: Arc::new(MemoryGauge::new(options.memory_bytes_max)),
         disk: Arc::new(DiskGauge::default()),
+        journeys: Arc::new(Journeys::new(options.journey_bytes_max, first_number)),
     };
     let world = World { options: &options, platform: &platform, notices: &notices, gauges: &gauges };
     let mut started = match &directory {
@@ -215,7 +218,8 @@ struct World<'a> {
 }
 
 impl World<'_> {
-    fn spawn(&self, shard: Shard, mailbox: Arc<Mailbox<Command>>) -> ShardHandle {
+    fn spawn(&self, mut shard: Shard, mailbox: Arc<Mailbox<Command>>) -> ShardHandle {
+        shard.tell_journeys(Arc::clone(&self.gauges.journeys));
         spawn(shard, mailbox, Arc::clone(&self.platform.clock), Arc::clone(&self.platform.workers))
     }
 }
@@ -337,6 +341,7 @@ fn publish_catalog(shared: &Shared, catalog: &Catalog) {
         for (name, subscription) in &state.subscriptions {
             vhost.put_subscription(name, Some(Arc::clone(subscription)));
         }
+        vhost.put_journey_rules(state.journey_rules());
         vhosts.insert(name.clone(), Arc::new(vhost));
     }
     shared.replace_users(&catalog.users);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::subscription::Subscription;
+use crate::journey::Rules;
 use crate::model::{ConnectionId, FieldTable, QueueId, QueueName, ShardId, SubscriptionName, VhostName};
 use crate::routing::RoutingTable;
 
@@ -42,6 +43,9 @@ pub struct Vhost {
     queues: Mutex<BTreeMap<QueueName, Arc<QueueDefinition>>>,
     subscriptions: Mutex<BTreeMap<SubscriptionName, Arc<Subscription>>>,
     deleted: AtomicBool,
+    /// Whether there are any of the rules below: the one thing that publishing looks at while there are none.
+    keeps_journeys: AtomicBool,
+    journey_rules: ArcSwap<Rules>,
 }
 
 impl Vhost {
@@ -53,6 +57,8 @@ impl Vhost {
             queues: Mutex::default(),
             subscriptions: Mutex::default(),
             deleted: AtomicBool::new(false),
+            keeps_journeys: AtomicBool::new(false),
+            journey_rules: ArcSwap::default(),
         }
     }
 
@@ -103,6 +109,24 @@ impl Vhost {
 
     pub(super) fn remove_queue(&self, name: &str) {
         self.queues().remove(name);
+    }
+
+    /// Whether journeys of any messages are kept.
+    pub(super) fn keeps_journeys(&self) -> bool {
+        self.keeps_journeys.load(Ordering::Relaxed)
+    }
+
+    /// Of which messages journeys are kept.
+    pub(super) fn journey_rules(&self) -> arc_swap::Guard<Arc<Rules>> {
+        self.journey_rules.load()
+    }
+
+    pub(super) fn put_journey_rules(&self, rules: Rules) {
+        let is_any = !rules.is_empty();
+        self.journey_rules.store(Arc::new(rules));
+        // What is remembered of them goes, too.
+        self.version.fetch_add(1, Ordering::AcqRel);
+        self.keeps_journeys.store(is_any, Ordering::Relaxed);
     }
 
     /// The subscription of this name.

@@ -235,7 +235,7 @@ fn exchange_words(exchange: &ExplainedExchange) -> String {
     }
 }
 
-fn to_json(explanation: &Explanation) -> Value {
+pub(super) fn to_json(explanation: &Explanation) -> Value {
     let binding = |explained: &ExplainedBinding| {
         let mut json = binding_to_json(&explained.binding);
         json["matched"] = json!(explained.matched);

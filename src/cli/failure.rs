@@ -123,14 +123,7 @@ impl From<&Refusal> for Failure {
         {
             failure = failure.for_lack_of(*entity, name);
         }
-        if !refusal.field.is_empty() {
-            let mut detail = refusal.field.clone();
-            if !refusal.expected.is_empty() {
-                detail.push_str(&format!(": expected {}", refusal.expected));
-            }
-            if !refusal.got.is_empty() {
-                detail.push_str(&format!(", got {}", refusal.got));
-            }
+        if let Some(detail) = field_at_fault(refusal) {
             failure = failure.detail(detail);
         }
         if refusal.hint.is_empty() && refusal.retryable {
@@ -139,6 +132,21 @@ impl From<&Refusal> for Failure {
             failure.hint(refusal.hint.clone())
         }
     }
+}
+
+/// Which field is not as it should be, and how it should be; `None` if it is no field's fault.
+pub(super) fn field_at_fault(refusal: &Refusal) -> Option<String> {
+    if refusal.field.is_empty() {
+        return None;
+    }
+    let mut fault = refusal.field.clone();
+    if !refusal.expected.is_empty() {
+        fault.push_str(&format!(": expected {}", refusal.expected));
+    }
+    if !refusal.got.is_empty() {
+        fault.push_str(&format!(", got {}", refusal.got));
+    }
+    Some(fault)
 }
 
 impl From<ConnectError> for Failure {

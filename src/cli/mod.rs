@@ -20,6 +20,8 @@ mod field;
 mod get;
 mod if_exists;
 mod interrupt;
+mod journey;
+mod journeys;
 mod line_reader;
 mod list;
 mod log;
@@ -33,6 +35,7 @@ mod perf;
 mod ping;
 mod properties;
 mod publish;
+mod receipts;
 mod schema;
 mod serve;
 mod service_manager;
@@ -105,6 +108,12 @@ enum Command {
     Get(get::Arguments),
     /// Tell where a message would go, and why, without publishing it
     Explain(explain::Arguments),
+    /// Tell who has had a message and who has it, queue by queue
+    Receipts(receipts::Arguments),
+    /// Tell the story of a message: where it went and why, who got it, and what became of it
+    Journey(journey::Arguments),
+    /// Say of which messages journeys are kept
+    Journeys(journeys::Arguments),
     /// Make, change or delete users
     User(user::Arguments),
     /// Make or delete virtual hosts
@@ -189,6 +198,9 @@ impl Command {
             Self::Unsubscribe(arguments) => &mut arguments.target,
             Self::Get(arguments) => &mut arguments.target,
             Self::Explain(arguments) => &mut arguments.target,
+            Self::Receipts(arguments) => &mut arguments.target,
+            Self::Journey(arguments) => &mut arguments.target,
+            Self::Journeys(arguments) => &mut arguments.target,
             Self::User(arguments) => &mut arguments.target,
             Self::Vhost(arguments) => &mut arguments.target,
             Self::Perf(arguments) => &mut arguments.target,
@@ -225,6 +237,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Unsubscribe(arguments) => subscriptions::unsubscribe(&arguments),
         Command::Get(arguments) => get::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Receipts(arguments) => receipts::run(&arguments),
+        Command::Journey(arguments) => journey::run(&arguments),
+        Command::Journeys(arguments) => journeys::run(arguments),
         Command::User(arguments) => user::run(arguments),
         Command::Vhost(arguments) => vhost::run(arguments),
         Command::Perf(arguments) => perf::run(&arguments),

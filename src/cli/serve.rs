@@ -154,6 +154,7 @@ fn broker_options(config: Config) -> BrokerOptions {
         publish_bytes_max: config.connection.publish_bytes_max,
         memory_bytes_max: config.storage.memory_bytes_max,
         deliver_bytes_max: config.connection.deliver_bytes_max,
+        journey_bytes_max: config.storage.journey_bytes_max,
         first_user: config.first_user.map(|user| (user.name, user.password)),
     }
 }

@@ -413,7 +413,7 @@ impl Channel {
         Err(RequestError::Invalid(format!("the listing has more than {PAGES_MAX} pages")))
     }
 
-    async fn ask(&self, body: Body, on_break: OnBreak) -> Result<Body, RequestError> {
+    pub(super) async fn ask(&self, body: Body, on_break: OnBreak) -> Result<Body, RequestError> {
         self.request(body, on_break, Effect::None).await
     }
 
@@ -449,14 +449,14 @@ impl Drop for Getting {
     }
 }
 
-pub(super) fn check_names<const N: usize>(names: [&String; N]) -> Result<(), RequestError> {
-    match names.into_iter().find(|name| name.len() > NAME_BYTES_MAX) {
-        Some(name) => Err(NameTooLong { bytes: name.len() }.into()),
+pub(super) fn check_names<const N: usize>(names: [impl AsRef<str>; N]) -> Result<(), RequestError> {
+    match names.into_iter().map(|name| name.as_ref().len()).find(|bytes| *bytes > NAME_BYTES_MAX) {
+        Some(bytes) => Err(NameTooLong { bytes }.into()),
         None => Ok(()),
     }
 }
 
-fn done(body: Body) -> Result<(), RequestError> {
+pub(super) fn done(body: Body) -> Result<(), RequestError> {
     match body {
         Body::Done(_) => Ok(()),
         other => Err(unexpected(&other)),

@@ -9,6 +9,7 @@ use super::admin::{
 };
 use super::connection::Shortage;
 use super::error::Returned;
+use super::journey::{JourneyRule, rule_from_wire};
 use super::message::{Message, Properties};
 use super::subscription::{Sharing, Subscriber, SubscriptionBinding, SubscriptionEntry};
 use super::topology::{Binding, Destination, Exchange, Queue, QueueDeclared};
@@ -256,6 +257,11 @@ entry!(VhostEntry, Vhosts, vhosts, |from| Ok(Self {
     exchanges: from.exchanges,
 }));
 
+entry!(JourneyRule, JourneyRules, journey_rules, |from| {
+    let unknown = ItemFault::Malformed { what: "a rule for journeys of an unknown scope", offset: 0 };
+    rule_from_wire(from).ok_or(unknown)
+});
+
 entry!(SubscriptionEntry, Subscriptions, subscriptions, |from| Ok(Self {
     sharing: match from.sharing() {
         pb::Sharing::Each => Sharing::Each,
@@ -389,6 +395,10 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         DeleteVhost(_) => "DeleteVhost",
         Blocked(_) => "Blocked",
         Unblocked(_) => "Unblocked",
+        KeepJourneys(_) => "KeepJourneys",
+        KeepNoJourneys(_) => "KeepNoJourneys",
+        TellJourneys(_) => "TellJourneys",
+        Journeys(_) => "Journeys",
     }
 }
 

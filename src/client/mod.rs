@@ -16,6 +16,7 @@ mod dispatch;
 mod driver;
 mod error;
 mod handshake;
+mod journey;
 mod mend;
 mod message;
 mod options;
@@ -45,6 +46,10 @@ pub use connection::{Blocked, Connection, Event, Events, ServerOffer, Shortage, 
 pub use consumer::{Batch, Consumer, ConsumerBuilder, Delivery, DeliveryView, Got};
 pub use error::{
     CloseReason, ConfirmError, ConnectError, ConsumeError, PublishError, RequestError, Returned, SettleError,
+};
+pub use journey::{
+    Journey, JourneyEvent, JourneyNumber, JourneyRule, JourneyScope, JourneyStep, Journeys, Party, Receipt,
+    ReceiptState, Taker,
 };
 pub use message::{Message, Properties};
 pub use options::{Backoff, ConnectOptions, PORT, UrlError};

@@ -70,6 +70,8 @@ pub struct Storage {
     pub disk_free_bytes_min: u64,
     /// Bytes of recent bodies that each shard keeps in memory.
     pub cache_bytes_max: u64,
+    /// Bytes of journeys of messages, of all connections together, 1 MiB to 64 GiB.
+    pub journey_bytes_max: usize,
     /// Bytes of bodies, of all shards together, that are nowhere but in memory.
     pub memory_bytes_max: u64,
 }
@@ -152,6 +154,7 @@ impl Config {
             },
             storage: Storage {
                 place: read.place(),
+                journey_bytes_max: read.number("journey_bytes_max"),
                 shards: read.number("shards"),
                 shards_are_chosen: read.0.shards_are_chosen,
                 segment_bytes: read.number("segment_bytes"),

@@ -122,7 +122,7 @@ const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 
 /// Everything that can be configured, in the order of listings.
-pub static KEYS: [Key; 22] = [
+pub static KEYS: [Key; 23] = [
     Key {
         name: "listen",
         variable: "LEVERET_LISTEN",
@@ -303,6 +303,15 @@ pub static KEYS: [Key; 22] = [
                   the client has read. One message may exceed it.",
         default: "4 MiB",
         allowed: Allowed::Bytes { min: 64 * KIB, max: GIB, zero: None },
+    },
+    Key {
+        name: "journey_bytes_max",
+        variable: "LEVERET_JOURNEY_BYTES_MAX",
+        flag: Some("journey-bytes-max"),
+        group: Group::Memory,
+        meaning: "What journeys of messages may take (`leveret journeys on`). Beyond it the oldest go.",
+        default: "64 MiB",
+        allowed: Allowed::Bytes { min: MIB, max: 64 * GIB, zero: None },
     },
     Key {
         name: "log_level",

@@ -197,6 +197,25 @@ fn encoding_in(properties: &[u8]) -> Result<&str, ItemFault> {
     Ok(encoding)
 }
 
+/// The id that its publisher gave the message in a stored item; `None` if it has none.
+pub fn message_id_of(item: &[u8]) -> Option<&str> {
+    if item::scan_plain(item, 0).is_some() {
+        return None;
+    }
+    let range = regular_parts(item).ok()?.properties?;
+    let properties = &item[range];
+    let mut id = None;
+    let mut reader = Reader::new(properties);
+    while !reader.is_done() {
+        match reader.key().ok()? {
+            properties::MESSAGE_ID => id = Some(reader.range().ok()?),
+            key => reader.skip(key).ok()?,
+        }
+    }
+    // Properties are checked when they come.
+    std::str::from_utf8(&properties[id?]).ok().filter(|id| !id.is_empty())
+}
+
 /// The message in a stored item, decoded. Its body shares the item's memory.
 pub fn message_of(item: &Bytes) -> Result<pb::Message, ItemFault> {
     let message = regular_parts(item)?.message;

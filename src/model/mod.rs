@@ -7,6 +7,7 @@ mod arguments;
 mod durability;
 mod fields;
 mod ids;
+mod journey_number;
 mod limits;
 mod line_end;
 mod names;
@@ -23,6 +24,7 @@ pub use arguments::{ALLOWED_KEYS, ARGUMENTS, ArgumentUse, QUARANTINE_QUEUE, SCHE
 pub use durability::Durability;
 pub use fields::{FieldTable, FieldValue};
 pub use ids::{BodySequence, CLIENT_ID_BYTES, ClientId, ConnectionId, DeliveryTag, QueueId, ShardId};
+pub use journey_number::{JourneyNumber, NoJourneyNumber};
 pub use limits::{
     CHANNEL_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN, HANDSHAKE_MS, HEARTBEAT_SECONDS,
     MESSAGE_BYTES_MAX, NAME_BYTES_MAX, frame_bytes_needed,

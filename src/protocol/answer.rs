@@ -35,6 +35,7 @@ pub fn put_refused(
         level: pb::DurabilityLevel::from(Durability::Memory).into(),
         queues: 0,
         refusal: Some(refusal.into()),
+        first_journey: 0,
     };
     encode_confirm(channel, publisher, &[range], out);
 }

@@ -26,6 +26,9 @@ pub(super) const CLIENT_ID: &str = "client_id";
 /// Capability: `Subscribe`, `Unsubscribe` and the list of subscriptions are known.
 pub(super) const SUBSCRIPTIONS: &str = "subscriptions";
 
+/// Capability: `KeepJourneys`, `KeepNoJourneys`, `TellJourneys` and the list of rules are known.
+pub(super) const JOURNEYS: &str = "journeys";
+
 /// The vhost of those who name none.
 const DEFAULT_VHOST: &str = "/";
 

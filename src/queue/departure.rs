@@ -33,6 +33,15 @@ impl Departure {
     }
 }
 
+/// Why messages came back to their queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Return {
+    /// A consumer gave them back.
+    Requeued,
+    /// The consumer that had them is gone.
+    ConsumerGone,
+}
+
 /// How many messages left for each reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Departures {

@@ -18,7 +18,7 @@ mod sequence_runs;
 mod unsettled;
 
 pub use consumer::{ConsumerKey, ConsumerLimits, Taking};
-pub use departure::{Departure, Departures};
+pub use departure::{Departure, Departures, Return};
 pub use fault::QueueFault;
 pub use message_ref::SEQUENCE_MAX;
 pub use queue::{

@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use super::backlog::Backlog;
 use super::consumer::{Consumer, ConsumerKey, ConsumerLimits};
-use super::departure::{Departure, Departures};
+use super::departure::{Departure, Departures, Return};
 use super::message_ref::MessageRef;
 use super::sequence_runs::{SequenceRun, SequenceRuns};
 use crate::model::{BodySequence, Bug, DeliveryTag, planted};
@@ -119,8 +119,8 @@ pub enum Effect {
     },
     /// These messages are no longer held by this queue.
     Release(SequenceRun),
-    /// Messages came back: there may be something to deliver, and [`Queue::counts_to_record`] has something.
-    CameBack,
+    /// These messages came back: there may be something to deliver, and [`Queue::counts_to_record`] has something.
+    CameBack(Return, SequenceRuns),
     /// The last consumer of an auto-delete queue has gone.
     Unused,
 }
@@ -291,15 +291,15 @@ impl Queue {
 
     /// Unsettled messages are waiting in their places again. That they are waiting needs no record, since after a crash
     /// they would be; how often they came back is recorded with what comes next.
-    fn come_back(&mut self, runs: &SequenceRuns, effects: &mut Effects) {
-        self.put_back(runs);
+    fn come_back(&mut self, why: Return, runs: SequenceRuns, effects: &mut Effects) {
+        self.put_back(&runs);
         runs.runs().iter().for_each(|run| self.uncounted.push_run(*run));
         // Those that come back over and over are there once, as long as nothing can be recorded, too.
         if self.uncounted.runs().len() > self.uncounted_runs_max {
             self.uncounted.normalize();
             self.uncounted_runs_max = UNCOUNTED_RUNS_MIN.max(2 * self.uncounted.runs().len());
         }
-        effects.push(Effect::CameBack);
+        effects.push(Effect::CameBack(why, runs));
     }
 
     fn put_back(&mut self, runs: &SequenceRuns) {
@@ -387,7 +387,7 @@ impl Queue {
             runs.push(BodySequence(message.sequence()));
         }
         if !runs.is_empty() {
-            self.come_back(&runs, effects);
+            self.come_back(Return::ConsumerGone, runs, effects);
         }
         if consumer.is_consuming() {
             self.note_unused(effects);
@@ -442,7 +442,7 @@ impl Queue {
             };
             match departure {
                 Some(departure) => effects.push(Effect::Append(QueueCommand::Settle(departure, runs))),
-                None => self.come_back(&runs, effects),
+                None => self.come_back(Return::Requeued, runs, effects),
             }
         }
         unknown.map_or(Ok(()), |tag| Err(UnknownTag(DeliveryTag(tag))))

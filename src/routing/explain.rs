@@ -9,7 +9,7 @@ use crate::model::{ExchangeName, FieldTable, QueueName, Refusal, RoutingKey};
 use super::kind::Verdict;
 use super::table::ExchangeEntry;
 use super::values::ShownText;
-use super::{Binding, Destination, ExchangeKind, Payload, RouteError, Routed, RoutingTable, Unfit};
+use super::{Binding, Destination, ExchangeKind, Payload, RouteError, Routed, RoutingTable};
 
 /// Bindings that one explanation shows at most; matching ones come before others.
 pub const EXPLAINED_BINDINGS_MAX: usize = 10_000;
@@ -34,6 +34,17 @@ pub enum ReachedBy {
     Binding(ExchangeName),
     /// It is the alternate exchange of this one, which matched nothing.
     Alternate(ExchangeName),
+}
+
+/// What is known of the body of a message whose way is explained.
+#[derive(Debug, Clone, Copy)]
+pub enum ExplainedBody<'a> {
+    /// Nothing: the message is explained as one that fits its schema.
+    Absent,
+    /// It is held against the schema.
+    Given(Payload<'a>),
+    /// It was held against the schema before: why it does not fit, if it does not.
+    Checked(Option<&'a Refusal>),
 }
 
 /// One exchange on the way.
@@ -71,8 +82,7 @@ pub struct ExplainedBinding {
 impl RoutingTable {
     /// Tells the way of a message, without any effect. Looks at each binding by itself, so it costs time in
     /// proportion to the bindings of the exchanges on the way and does not belong on a hot path. Internal exchanges
-    /// are explained as if another exchange had passed the message on. A message without a payload is explained as one that
-    /// fits its schema.
+    /// are explained as if another exchange had passed the message on.
     ///
     /// # Errors
     /// [`RouteError::NoSuchExchange`], [`RouteError::KeyTooLong`].
@@ -81,7 +91,7 @@ impl RoutingTable {
         exchange: &str,
         key: &str,
         headers: Option<&FieldTable>,
-        payload: Option<Payload<'_>>,
+        body: ExplainedBody<'_>,
     ) -> Result<Explanation, RouteError> {
         let routing_key = RoutingKey::new(key).map_err(|_| RouteError::KeyTooLong)?;
         let first = self.exchange(exchange).ok_or(RouteError::NoSuchExchange)?;
@@ -93,9 +103,9 @@ impl RoutingTable {
         if let Some(not_allowed) = not_allowed.filter(|_| !internal) {
             return Ok(explain_refused(first, not_allowed.refusal()));
         }
-        let (schema, unfit) = self.explain_schema(first, key, payload);
+        let (schema, unfit) = self.explain_schema(first, key, body);
         if let Some(unfit) = unfit {
-            return Ok(explain_unfit(first, unfit.refusal(), schema));
+            return Ok(explain_unfit(first, &unfit, schema));
         }
         let no_headers = FieldTable::default();
         let message = Message { key, headers: headers.unwrap_or(&no_headers) };
@@ -112,8 +122,8 @@ impl RoutingTable {
         &self,
         exchange: &ExchangeEntry,
         key: &str,
-        payload: Option<Payload<'_>>,
-    ) -> (Option<String>, Option<Unfit>) {
+        body: ExplainedBody<'_>,
+    ) -> (Option<String>, Option<Refusal>) {
         let Some(schemas) = exchange.schemas().filter(|_| !exchange.definition().internal) else {
             return (None, None);
         };
@@ -122,13 +132,18 @@ impl RoutingTable {
         let Some(schema) = schema else {
             return (Some("no schema is for this key: any body is taken".to_owned()), None);
         };
-        let checked =
-            payload.map(|payload| schema.check(payload, key, &exchange.definition().name, self.vhost()));
-        match checked {
-            None => (Some(format!("has to fit {schema}; no body was given to try")), None),
-            Some(Ok(())) => (Some(format!("fits {schema}")), None),
-            Some(Err(unfit)) => (Some(format!("does not fit {schema}")), Some(unfit)),
-        }
+        let unfit = match body {
+            ExplainedBody::Absent => {
+                return (Some(format!("has to fit {schema}; no body was given to try")), None);
+            }
+            ExplainedBody::Given(payload) => {
+                let checked = schema.check(payload, key, &exchange.definition().name, self.vhost());
+                checked.err().map(|unfit| unfit.refusal().clone())
+            }
+            ExplainedBody::Checked(unfit) => unfit.cloned(),
+        };
+        let fits = if unfit.is_some() { "does not fit" } else { "fits" };
+        (Some(format!("{fits} {schema}")), unfit)
     }
 
     fn explain_default(&self, exchange: &ExchangeEntry, key: RoutingKey) -> Explanation {

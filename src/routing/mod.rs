@@ -32,7 +32,10 @@ pub use check::{
     exchange_in_use, no_such_exchange, no_such_queue,
 };
 pub use exchange::{ALTERNATE_EXCHANGE, ExchangeDefinition, ExchangeKind};
-pub use explain::{EXPLAINED_BINDINGS_MAX, ExplainedBinding, ExplainedExchange, Explanation, ReachedBy};
+pub use explain::{
+    EXPLAINED_BINDINGS_MAX, ExplainedBinding, ExplainedBody, ExplainedExchange, Explanation, ReachedBy,
+};
+pub use kind::pattern_matches;
 pub use outcome::{LazyHeaders, MessageHeaders, QueueTarget, RouteError, Routed};
 pub use schemas::{Payload, SchemaRule, Schemas, Unfit};
 pub use table::{Bound, ExchangeEntry, Removed, RoutingTable};

@@ -312,7 +312,7 @@ fn a_message_that_cannot_be_routed_is_refused_in_familiar_words() {
 }
 
 fn explain(scenario: &Scenario, exchange: &str, key: &str) -> Explanation {
-    scenario.table.explain(exchange, key, None, None).unwrap()
+    scenario.table.explain(exchange, key, None, ExplainedBody::Absent).unwrap()
 }
 
 #[test]
@@ -368,9 +368,12 @@ fn an_explanation_says_why_a_message_ends() {
         last_note(""),
         "no queue has the name `k`, and the default exchange has no alternate: the message reaches nothing"
     );
-    assert_eq!(scenario.table.explain("absent", "", None, None).unwrap_err(), RouteError::NoSuchExchange);
     assert_eq!(
-        scenario.table.explain("a", &"k".repeat(256), None, None).unwrap_err(),
+        scenario.table.explain("absent", "", None, ExplainedBody::Absent).unwrap_err(),
+        RouteError::NoSuchExchange
+    );
+    assert_eq!(
+        scenario.table.explain("a", &"k".repeat(256), None, ExplainedBody::Absent).unwrap_err(),
         RouteError::KeyTooLong
     );
 }

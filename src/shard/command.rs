@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::close_failure::CloseFailure;
 use super::job::Done;
 use super::mailbox::Mailbox;
+use crate::journey::{Party, Taker, Tracked};
 use crate::message::MessageRun;
 use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, ShardId};
 use crate::queue::{ConsumerKey, ConsumerLimits, Outcome, QueueCounts, QueueOptions, TagRange};
@@ -42,6 +43,8 @@ pub struct PublishBatch {
     pub segments: Vec<Segment>,
     /// The connection's number for the frame; told in [`Event::Published`].
     pub ticket: u64,
+    /// Those whose journeys are kept; `None`: none of them.
+    pub tracked: Option<Tracked>,
     /// Whom to tell.
     pub outlet: Outlet,
     /// Tell only when the disk has them.
@@ -107,7 +110,7 @@ pub enum Command {
         /// Which queue.
         queue: QueueId,
         /// Who.
-        key: ConsumerKey,
+        taker: Arc<Taker>,
         /// How much it takes.
         limits: ConsumerLimits,
         /// Where its deliveries go.
@@ -162,6 +165,8 @@ pub enum Command {
         queue: QueueId,
         /// Who asks: [`ConsumerKey::one_by_one`].
         key: ConsumerKey,
+        /// Its connection.
+        party: Arc<Party>,
         /// Where the answer goes.
         outlet: Outlet,
     },
@@ -171,6 +176,11 @@ pub enum Command {
         queues: Vec<QueueId>,
         /// The answer.
         reply: oneshot::Sender<Vec<QueueState>>,
+    },
+    /// Put what happened to tracked messages where it is kept; answers when all is there that happened before.
+    TellJourneys {
+        /// The answer.
+        reply: oneshot::Sender<()>,
     },
     /// A job was done.
     Done(Done),

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::command::{Event, Outlet, SettleReply, Settlement};
 use super::commit_queue::Waiting;
+use super::observing::single_taker;
 use super::queues::queue_deleted;
 use super::shard::Shard;
+use crate::journey::{Party, Taker};
 use crate::model::{DeliveryTag, Entity, QueueId, Refusal, ReplyCode};
 use crate::queue::{AttachRefusal, ConsumerKey, ConsumerLimits, Taking, UnknownTag};
 
@@ -13,10 +15,11 @@ impl Shard {
     pub(super) fn attach(
         &mut self,
         queue: QueueId,
-        key: ConsumerKey,
+        taker: Arc<Taker>,
         limits: ConsumerLimits,
         outlet: Outlet,
     ) {
+        let key = taker.key;
         let refusal = self.refuses_consumers(queue);
         let result = match self.queues.get_mut(&queue) {
             Some(_) if refusal.is_some() => Err(refusal.unwrap_or_else(queue_deleted)),
@@ -28,6 +31,8 @@ impl Shard {
         {
             slot.attached.outlets.retain(|(other, _)| *other != key);
             slot.attached.outlets.push((key, outlet.clone()));
+            slot.attached.takers.retain(|other| other.key != key);
+            slot.attached.takers.push(taker);
             slot.attached.unused = false;
             self.mark_dirty(queue);
         }
@@ -65,7 +70,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn get(&mut self, queue: QueueId, key: ConsumerKey, outlet: Outlet) {
+    pub(super) fn get(&mut self, queue: QueueId, key: ConsumerKey, party: &Arc<Party>, outlet: Outlet) {
         let refusal = self.refuses_consumers(queue);
         let Some(slot) = self.queues.get_mut(&queue).filter(|_| refusal.is_none()) else {
             let message = Err(Box::new(refusal.unwrap_or_else(queue_deleted)));
@@ -81,6 +86,7 @@ impl Shard {
             };
             slot.queue.attach(key, limits).expect("single requests are never refused");
             slot.attached.outlets.push((key, outlet.clone()));
+            slot.attached.takers.push(single_taker(key, party));
         }
         slot.attached.gets.push_back((key, outlet));
         self.serve_gets(queue);
@@ -110,6 +116,7 @@ impl Shard {
     pub(super) fn detach(&mut self, queue: QueueId, key: ConsumerKey) {
         let Some(slot) = self.queues.get_mut(&queue) else { return };
         slot.attached.outlets.retain(|(other, _)| *other != key);
+        slot.attached.takers.retain(|other| other.key != key);
         slot.attached.gets.retain(|(other, _)| *other != key);
         slot.attached.cancelled.retain(|(other, _)| *other != key);
         slot.take_back(Some(key));

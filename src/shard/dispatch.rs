@@ -49,7 +49,8 @@ impl Shard {
                 // Messages are not settled by being delivered before they are.
                 Effect::Append(QueueCommand::Settle(Departure::NoAck, _)) => self.run_or_stall(queue, effect),
                 Effect::Append(command) => self.append(queue, &command),
-                Effect::CameBack => {
+                Effect::CameBack(why, runs) => {
+                    self.observe_return(queue, why, &runs);
                     self.mark_dirty(queue);
                     self.recounts.note(queue, self.now);
                 }
@@ -76,6 +77,7 @@ impl Shard {
             self.commits.wait(Waiting::Mark { queue, mark: *mark });
         }
         self.apply_command(queue, command);
+        self.observe_command(queue, command);
     }
 
     pub(super) fn run_or_stall(&mut self, queue: QueueId, effect: Effect) {
@@ -102,7 +104,7 @@ impl Shard {
                 self.release_effects();
                 return None;
             }
-            Effect::CameBack | Effect::Unused => unreachable!("carried out where they arise"),
+            Effect::CameBack(..) | Effect::Unused => unreachable!("carried out where they arise"),
         };
         let outlet = self.outlet(queue, consumer)?;
         while run.count > 0 {
@@ -144,6 +146,8 @@ impl Shard {
                 delivery_count,
                 window_bytes: std::mem::take(&mut window_bytes),
             };
+            let handed = SequenceRun { first: run.first, count: found.count };
+            self.observe_delivery(queue, consumer, handed, redelivered, delivery_count);
             first_tag.0 += found.count;
             run = SequenceRun {
                 first: BodySequence(run.first.0 + found.count),

@@ -154,7 +154,7 @@ impl Shard {
 fn on_their_way(slot: &Slot, range: &Range<u64>) -> impl Iterator<Item = u64> {
     let runs = slot.attached.stalled.iter().filter_map(|effect| match effect {
         Effect::Deliver { run, .. } => Some(run.first.0..run.first.0 + run.count),
-        Effect::Append(_) | Effect::Release(_) | Effect::CameBack | Effect::Unused => None,
+        Effect::Append(_) | Effect::Release(_) | Effect::CameBack(..) | Effect::Unused => None,
     });
     runs.flat_map(|run| run.start.max(range.start)..run.end.min(range.end))
 }

@@ -29,6 +29,7 @@ mod logged;
 mod mailbox;
 mod memory;
 mod merge;
+mod observing;
 mod operation;
 mod out_of_service;
 mod outlets;

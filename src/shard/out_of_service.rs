@@ -48,8 +48,8 @@ fn answer(command: Command, notices: &Mailbox<Notice>, refusal: &Refusal) {
         // What the log still holds of a queue that the catalog forgot is dropped when the log is opened again.
         Command::DeleteQueue { reply, .. } => drop(reply.send(0)),
         Command::Purge { reply, .. } => drop(reply.send(Err(refusal))),
-        Command::Attach { key, outlet, .. } => {
-            tell(&outlet, Event::Attached { key, result: Err(refusal) });
+        Command::Attach { taker, outlet, .. } => {
+            tell(&outlet, Event::Attached { key: taker.key, result: Err(refusal) });
         }
         Command::Settle { key, reply: Some(reply), .. } => {
             let request = Some(reply.request);
@@ -59,6 +59,7 @@ fn answer(command: Command, notices: &Mailbox<Notice>, refusal: &Refusal) {
             tell(&outlet, Event::Got { key, message: Err(refusal), ready: 0 });
         }
         Command::Inspect { reply, .. } => drop(reply.send(Vec::new())),
+        Command::TellJourneys { reply } => drop(reply.send(())),
         // Nobody is attached, and no log moves.
         Command::Settle { reply: None, .. }
         | Command::CreateQueue { .. }

@@ -85,7 +85,9 @@ impl Shard {
     pub(super) fn forget(&mut self, queue: QueueId) {
         let Some(mut slot) = self.queues.remove(&queue) else { return };
         self.bodies.move_reader(queue, slot.attached.reads_in, None);
-        for run in slot.queue.contents().runs() {
+        let contents = slot.queue.contents();
+        self.observe_deletion(queue, &contents);
+        for run in contents.runs() {
             self.bodies.release(*run);
         }
         for effect in slot.attached.stalled {

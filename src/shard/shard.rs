@@ -20,6 +20,7 @@ use super::progress::log_failed;
 use super::reading::Reading;
 use super::recounts::Recounts;
 use super::slot::Slot;
+use crate::journey::{Journeys, Tracked, Watches};
 use crate::message::MessageRun;
 use crate::model::{Durability, Entity, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
 use crate::queue::{ConsumerKey, Effect, Effects};
@@ -70,6 +71,9 @@ pub struct Shard {
     pub(super) dirty: Vec<QueueId>,
     pub(super) outlets: Outlets,
     pub(super) effects: Effects,
+    /// Messages whose story is told, and where it is kept.
+    pub(super) watches: Watches,
+    pub(super) journeys: Option<Arc<Journeys>>,
     pub(super) now: Timestamp,
     /// Work that blocks, to be done elsewhere.
     pub(super) jobs: Vec<Job>,
@@ -97,6 +101,8 @@ impl Shard {
             dirty: Vec::new(),
             outlets: Outlets::default(),
             effects: Vec::new(),
+            watches: Watches::default(),
+            journeys: None,
             now: Timestamp::default(),
             jobs: Vec::new(),
             keeper: None,
@@ -149,6 +155,7 @@ impl Shard {
             let bytes = self.bodies.memory_bytes();
             gauge.change(std::mem::replace(told, bytes), bytes);
         }
+        self.hand_on_journeys();
         self.outlets.wake();
     }
 
@@ -236,7 +243,7 @@ impl Shard {
                 let _ = reply.send(self.delete(queue));
             }
             Command::Purge { queue, reply } => self.purge(queue, reply),
-            Command::Attach { queue, key, limits, outlet } => self.attach(queue, key, limits, outlet),
+            Command::Attach { queue, taker, limits, outlet } => self.attach(queue, taker, limits, outlet),
             Command::Cancel { queue, key } => self.cancel(queue, key),
             Command::Detach { queue, key } => self.detach(queue, key),
             Command::Settle { queue, key, settlements, reply } => {
@@ -254,9 +261,14 @@ impl Shard {
                     self.mark_dirty(queue);
                 }
             }
-            Command::Get { queue, key, outlet } => self.get(queue, key, outlet),
+            Command::Get { queue, key, party, outlet } => self.get(queue, key, &party, outlet),
             Command::Inspect { queues, reply } => {
                 let _ = reply.send(queues.iter().filter_map(|queue| self.inspect(*queue)).collect());
+            }
+            Command::TellJourneys { reply } => {
+                self.hand_on_journeys();
+                // Who asked may be gone.
+                let _ = reply.send(());
             }
             Command::Done(Done(JobOutcome::ReadBack(loaded))) => self.loaded(loaded),
             Command::Done(Done(JobOutcome::Checkpoint(kept))) => self.kept(*kept),
@@ -267,10 +279,14 @@ impl Shard {
     }
 
     pub(super) fn publish(&mut self, publish: PublishBatch) {
-        let PublishBatch { origin, run, segments, ticket, outlet, wait_durable, wake_when_taken } = publish;
+        let PublishBatch { origin, run, segments, ticket, tracked, outlet, wait_durable, wake_when_taken } =
+            publish;
         let taken_bytes = run.bytes().len();
         if let Some(failure) = self.commits.failure() {
             let refusal = Box::new(log_failed(self.options.id, failure));
+            if let Some(tracked) = &tracked {
+                self.observe_not_taken(tracked, &segments, &refusal);
+            }
             return self.outlets.send(&outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
         }
         let behind = self.commits.bytes_behind() + run.bytes().len();
@@ -281,11 +297,14 @@ impl Shard {
                 true => too_far_behind(self.options.id),
                 false => no_room(self.options.id, &self.disk),
             });
+            if let Some(tracked) = &tracked {
+                self.observe_not_taken(tracked, &segments, &refusal);
+            }
             return self.outlets.send(&outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
         }
         let segments = self.without_missing_queues(segments);
         if !segments.is_empty() {
-            self.take_in(&origin, &run, &segments);
+            self.take_in(&origin, &run, &segments, tracked.as_ref());
         }
         if self.commits.is_logged()
             && (wait_durable || self.commits.log().pending_bytes() > PENDING_BYTES_MAX)
@@ -307,7 +326,13 @@ impl Shard {
         }
     }
 
-    fn take_in(&mut self, origin: &Arc<Origin>, run: &MessageRun, segments: &[Segment]) {
+    fn take_in(
+        &mut self,
+        origin: &Arc<Origin>,
+        run: &MessageRun,
+        segments: &[Segment],
+        tracked: Option<&Tracked>,
+    ) {
         let parts = segments.iter().map(|segment| Part {
             start: run.start(segment.first as usize) as u32,
             ends: &run.ends()[segment.first as usize..segment.end as usize],
@@ -316,6 +341,9 @@ impl Shard {
         self.commits.batch.begin(self.now);
         let (first, offset) = self.commits.batch.publish(origin, run, segments);
         let live = self.apply_publish(first, parts.clone());
+        if let Some(tracked) = tracked {
+            self.observe_taken(tracked, segments, first);
+        }
         let index = self.commits.log().next_index();
         self.bodies.note(first, origin, index, offset, ends_of(parts), live);
     }

@@ -1,9 +1,11 @@
 //! A queue in its shard, with those who use it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::command::Outlet;
 use super::halt::Halt;
+use crate::journey::Taker;
 use crate::model::{BodySequence, Timestamp};
 use crate::queue::{
     ConsumerKey, Departure, Effect, Queue, QueueCommand, QueueOptions, SequenceRun, SequenceRuns,
@@ -29,6 +31,8 @@ pub(super) struct Attached {
     pub(super) unused: bool,
     /// Where its consumers' deliveries go.
     pub(super) outlets: Vec<(ConsumerKey, Outlet)>,
+    /// Who they are, for stories of messages.
+    pub(super) takers: Vec<Arc<Taker>>,
     /// Effects that wait, in order, for bodies to be read back.
     pub(super) stalled: VecDeque<Effect>,
     /// It waits for one of them.

@@ -83,6 +83,10 @@ impl Publication for Messages {
         None
     }
 
+    fn message_id(&self, _: usize) -> Option<&str> {
+        None
+    }
+
     fn headers(&self, _: usize) -> Result<Option<FieldTable>, Box<Refusal>> {
         Ok(None)
     }

@@ -50,6 +50,7 @@ const FIELD_3_LENGTH: u8 = 0x1a;
 const FIELD_4: u8 = 0x20;
 const FIELD_4_LENGTH: u8 = 0x22;
 const FIELD_5_LENGTH: u8 = 0x2a;
+const FIELD_6: u8 = 0x30;
 const FIELD_6_LENGTH: u8 = 0x32;
 
 /// Appends a frame of any kind, length prefix included.
@@ -129,6 +130,7 @@ pub fn encode_confirm(channel: u32, publisher: u32, ranges: &[pb::ConfirmRange],
             put_varint(refusal.encoded_len() as u64, out);
             refusal.encode_raw(out);
         }
+        put_number_field(FIELD_6, range.first_journey, out);
     }
 }
 
@@ -138,6 +140,7 @@ fn confirm_range_len(range: &pb::ConfirmRange) -> usize {
         + number_field_len(enumeration(range.level))
         + number_field_len(range.queues.into())
         + range.refusal.as_ref().map_or(0, |refusal| bytes_field_len(refusal.encoded_len()))
+        + number_field_len(range.first_journey)
 }
 
 /// Appends a `Settle` frame. With a request id other than 0 it is answered.

@@ -91,6 +91,10 @@ pub(super) fn kind(number: u32) -> Option<Kind> {
         55 => ("DeleteVhost", Client),
         56 => ("Blocked", Server),
         57 => ("Unblocked", Server),
+        64 => ("KeepJourneys", Client),
+        65 => ("KeepNoJourneys", Client),
+        66 => ("TellJourneys", Client),
+        67 => ("Journeys", Server),
         _ => return None,
     };
     Some(Kind { name, sender })

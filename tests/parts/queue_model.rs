@@ -368,7 +368,7 @@ impl Harness {
                     }
                 }
                 Effect::Release(run) => released.extend(run.first.0..run.first.0 + run.count),
-                Effect::CameBack => {
+                Effect::CameBack(..) => {
                     effects.extend(self.queue.counts_to_record().map(Effect::Append));
                 }
                 Effect::Unused => {}

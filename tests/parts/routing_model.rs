@@ -6,8 +6,8 @@ use leveret::model::{
     ExchangeName, FieldTable, FieldValue, QueueId, QueueName, RoutingKey, ShardId, VhostName,
 };
 use leveret::routing::{
-    ALTERNATE_EXCHANGE, Binding, Bound, Destination, ExchangeDefinition, ExchangeKind, QueueTarget, Removed,
-    RouteError, Routed, RoutingTable,
+    ALTERNATE_EXCHANGE, Binding, Bound, Destination, ExchangeDefinition, ExchangeKind, ExplainedBody,
+    QueueTarget, Removed, RouteError, Routed, RoutingTable,
 };
 use proptest::prelude::*;
 
@@ -391,7 +391,7 @@ impl Pair {
         headers: Option<&FieldTable>,
         routed: Result<Vec<QueueTarget>, RouteError>,
     ) {
-        let explanation = match (self.table.explain(exchange, key, headers, None), routed) {
+        let explanation = match (self.table.explain(exchange, key, headers, ExplainedBody::Absent), routed) {
             (Ok(_), Err(RouteError::Internal)) => return,
             (Ok(explanation), Ok(routed)) => {
                 let queues: BTreeSet<_> =

@@ -10,6 +10,7 @@ use super::entry::Entry;
 use crate::auth::User;
 use crate::broker::subscription::{Subscription, SubscriptionBinding};
 use crate::broker::vhost::QueueDefinition;
+use crate::journey::{Rule, Rules, Scope};
 use crate::model::{
     ConnectionId, Entity, ExchangeName, QueueId, QueueName, Refusal, ReplyCode, ShardId, SubscriptionName,
     UserName, VhostName,
@@ -47,6 +48,8 @@ pub(in crate::broker) struct VhostState {
     pub(super) used: BTreeSet<ExchangeName>,
     /// Their queues are among `queues`, their bindings in `table`.
     pub(in crate::broker) subscriptions: BTreeMap<SubscriptionName, Arc<Subscription>>,
+    /// Of which messages journeys are kept.
+    pub(in crate::broker) journeys: BTreeMap<Scope, Arc<Rule>>,
 }
 
 /// What entries changed, for those who look at it.
@@ -58,6 +61,8 @@ pub(super) struct Changed {
     pub(super) routed: BTreeSet<VhostName>,
     /// Subscriptions that were made, changed or deleted.
     pub(super) subscriptions: BTreeSet<(VhostName, SubscriptionName)>,
+    /// Vhosts whose rules for journeys changed.
+    pub(super) journeys: BTreeSet<VhostName>,
     /// Users were made, changed or deleted.
     pub(super) users: bool,
     /// Those that were deleted, even if there are others of their names now.
@@ -132,6 +137,16 @@ impl Catalog {
                 let Some(queue) = Arc::make_mut(shown).members.remove(member) else { return };
                 changed.subscriptions.insert((vhost.clone(), subscription.clone()));
                 self.delete_queue(vhost, &queue.name, changed);
+            }
+            Entry::PutJourneyRule(vhost, rule) => {
+                let Some(state) = self.vhosts.get_mut(vhost) else { return };
+                state.journeys.insert(rule.scope.clone(), Arc::clone(rule));
+                changed.journeys.insert(vhost.clone());
+            }
+            Entry::DeleteJourneyRule(vhost, scope) => {
+                let Some(state) = self.vhosts.get_mut(vhost) else { return };
+                state.journeys.remove(scope);
+                changed.journeys.insert(vhost.clone());
             }
             Entry::ExchangeUsed(vhost, name) => {
                 let Some(state) = self.vhosts.get_mut(vhost) else { return };
@@ -245,7 +260,13 @@ impl VhostState {
             queues: BTreeMap::new(),
             used: BTreeSet::new(),
             subscriptions: BTreeMap::new(),
+            journeys: BTreeMap::new(),
         }
+    }
+
+    /// The same for those who publish.
+    pub(in crate::broker) fn journey_rules(&self) -> Rules {
+        Rules::new(self.journeys.values().map(|rule| Rule::clone(rule)).collect())
     }
 
     /// An exchange is gone, and with it the bindings that subscriptions had to it.

@@ -70,6 +70,8 @@ impl VhostState {
         }));
         let subscriptions = self.subscriptions.values().cloned();
         entries.extend(subscriptions.map(|subscription| Entry::PutSubscription(vhost.clone(), subscription)));
+        let rules = self.journeys.values().cloned();
+        entries.extend(rules.map(|rule| Entry::PutJourneyRule(vhost.clone(), rule)));
     }
 
     fn is_of_subscription(&self, binding: &Binding) -> bool {
@@ -161,6 +163,7 @@ mod tests {
     use super::*;
     use crate::auth::{Password, SALT_BYTES, User, hash_password};
     use crate::broker::vhost::QueueDefinition;
+    use crate::journey::{Filter, Rule, Scope};
     use crate::model::{ExchangeName, FieldTable, QueueId, QueueName, RoutingKey, ShardId, UserName};
     use crate::routing::ExchangeKind;
     use crate::storage::{KnownLog, LogIndex};
@@ -226,6 +229,23 @@ mod tests {
             let binding = binding(source, destination);
             entries.push(Entry::Bind { vhost: vhost.clone(), binding, durable });
         }
+        let rule = |scope, key: Option<&str>, header: Option<(&str, &str)>| Rule {
+            scope,
+            filter: Filter {
+                key: key.map(|key| RoutingKey::new(key).unwrap()),
+                header: header.map(|(name, value)| (name.to_owned(), value.to_owned())),
+            },
+            per_million: 10_000,
+        };
+        let of_queue = Scope::Queue(QueueName::new("stays").unwrap());
+        for rule in [
+            rule(Scope::Vhost, None, None),
+            rule(Scope::Exchange(ExchangeName::default()), Some("a.#"), Some(("colour", "red"))),
+            rule(of_queue.clone(), Some(""), None),
+        ] {
+            entries.push(Entry::PutJourneyRule(vhost.clone(), Arc::new(rule)));
+        }
+        entries.push(Entry::DeleteJourneyRule(vhost.clone(), Scope::Vhost));
         let password = hash_password(&Password::new("secret").unwrap(), &[7; SALT_BYTES]).unwrap();
         let vhosts = BTreeSet::from([vhost]);
         let user = User { name: UserName::new("ann").unwrap(), password, administrator: true, vhosts };
@@ -249,6 +269,8 @@ mod tests {
         assert_eq!((restored.next_queue, restored.durable_shards), (3, 3));
         assert_eq!(restored.body_bytes_max, 5000);
         assert_eq!(state.used.iter().map(|name| &**name).collect::<Vec<_>>(), ["stays"]);
+        assert_eq!(state.journeys, catalog.vhosts.values().next().unwrap().journeys);
+        assert_eq!(state.journeys.len(), 2);
         assert_eq!(restored.shard_logs, catalog.shard_logs);
         assert!(Catalog::default().restore(Bytes::from_static(b"\x0a\x02\xff")).is_err());
     }

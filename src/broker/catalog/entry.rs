@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::fault::RecordFault;
 use super::record::{self, Change, Record, StoredBinding, StoredExchange, StoredLog, StoredName, StoredUser};
+use super::stored_rule::StoredRule;
 use super::stored_subscription::{StoredMemberName, StoredSubscription};
 use crate::auth::{PasswordHash, User};
 use crate::broker::subscription::Subscription;
 use crate::broker::vhost::QueueDefinition;
+use crate::journey::{Rule, Scope};
 use crate::model::{
     Bug, ExchangeName, MemberName, QueueName, ShardId, SubscriptionName, UserName, VhostName, planted,
 };
@@ -58,6 +60,9 @@ pub(super) enum Entry {
         subscription: SubscriptionName,
         member: MemberName,
     },
+    /// Journeys of messages are kept as this says, in the place of what was said about the same scope.
+    PutJourneyRule(VhostName, Arc<Rule>),
+    DeleteJourneyRule(VhostName, Scope),
     /// A durable auto-delete exchange has got a binding that a restart forgets, so that it goes with that restart unless
     /// it has others.
     ExchangeUsed(VhostName, ExchangeName),
@@ -108,6 +113,10 @@ impl Entry {
                 subscription: subscription.to_string(),
                 member: member.to_string(),
             }),
+            Self::PutJourneyRule(vhost, rule) => Change::PutJourneyRule(StoredRule::new(vhost, rule)),
+            Self::DeleteJourneyRule(vhost, scope) => {
+                Change::DeleteJourneyRule(StoredRule::of_scope(vhost, scope))
+            }
             Self::ExchangeUsed(vhost, name) => Change::ExchangeUsed(StoredName::new(vhost, name)),
             Self::BodyBytesMax(bytes) => Change::BodyBytesMax(*bytes),
             Self::Shards(count) => Change::Shards((*count).into()),
@@ -180,6 +189,12 @@ impl Entry {
                 subscription: SubscriptionName::new(&stored.subscription)?,
                 member: MemberName::new(&stored.member)?,
             },
+            Change::PutJourneyRule(stored) => {
+                Self::PutJourneyRule(VhostName::new(&stored.vhost)?, Arc::new(stored.rule()?))
+            }
+            Change::DeleteJourneyRule(stored) => {
+                Self::DeleteJourneyRule(VhostName::new(&stored.vhost)?, stored.scope()?)
+            }
             Change::ExchangeUsed(stored) => {
                 Self::ExchangeUsed(VhostName::new(&stored.vhost)?, ExchangeName::new(&stored.name)?)
             }
@@ -208,6 +223,8 @@ impl Entry {
             | Self::PutSubscription(vhost, _)
             | Self::DeleteSubscription(vhost, _)
             | Self::DeleteMember { vhost, .. }
+            | Self::PutJourneyRule(vhost, _)
+            | Self::DeleteJourneyRule(vhost, _)
             | Self::ExchangeUsed(vhost, _) => Some(vhost),
             Self::PutVhost(_)
             | Self::DeleteVhost(_)

@@ -30,6 +30,8 @@ pub(super) enum RecordFault {
     NoVhost(VhostName),
     /// A member of a subscription without a queue.
     NoQueue(SubscriptionName),
+    /// Journeys can be kept of nothing of this kind.
+    JourneyScope(u32),
 }
 
 impl fmt::Display for RecordFault {
@@ -45,6 +47,12 @@ impl fmt::Display for RecordFault {
             Self::Shard(number) => write!(f, "there is no shard {number}, and a record names it"),
             Self::Shards(count) => write!(f, "a record says that there are {count} shards"),
             Self::NoVhost(vhost) => write!(f, "a record for vhost '{vhost}', which does not exist"),
+            Self::JourneyScope(kind) => {
+                write!(
+                    f,
+                    "a rule for journeys is about something of kind {kind}, which this version does not know"
+                )
+            }
             Self::NoQueue(name) => write!(f, "a member of subscription '{name}' has no queue"),
         }
     }

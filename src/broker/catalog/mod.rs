@@ -7,6 +7,7 @@
 mod catalog;
 mod checkpoint;
 mod decide_access;
+mod decide_journeys;
 mod decide_queues;
 mod decide_routes;
 mod decide_subscriptions;
@@ -18,6 +19,7 @@ mod queue_checks;
 mod record;
 mod request;
 mod salvage;
+mod stored_rule;
 mod stored_subscription;
 mod task;
 

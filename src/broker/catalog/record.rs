@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use prost::{Message, Oneof};
 
 use super::fault::RecordFault;
+use super::stored_rule::StoredRule;
 use super::stored_subscription::{StoredMemberName, StoredSubscription};
 use crate::auth::User;
 use crate::broker::vhost::QueueDefinition;
@@ -22,7 +23,10 @@ pub(super) struct Records {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
+    #[prost(
+        oneof = "Change",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22"
+    )]
     pub(super) change: Option<Change>,
 }
 
@@ -74,6 +78,10 @@ pub(super) enum Change {
     /// What an exchange is from then on; its bindings stay.
     #[prost(message, tag = "19")]
     AlterExchange(StoredExchange),
+    #[prost(message, tag = "21")]
+    PutJourneyRule(StoredRule),
+    #[prost(message, tag = "22")]
+    DeleteJourneyRule(StoredRule),
 }
 
 #[derive(Clone, PartialEq, Message)]

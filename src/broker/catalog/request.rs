@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::auth::{Password, PasswordHash};
 use crate::broker::subscription::{Sharing, SubscriptionBinding};
 use crate::broker::vhost::QueueDefinition;
+use crate::journey::{Rule, Scope};
 use crate::model::{
     ConnectionId, FieldTable, MemberName, QueueId, QueueName, SubscriptionName, UserName, VhostName,
 };
@@ -136,6 +137,14 @@ pub(in crate::broker) enum Request {
         name: String,
         member: String,
     },
+    PutJourneyRule {
+        vhost: VhostName,
+        rule: Rule,
+    },
+    DeleteJourneyRule {
+        vhost: VhostName,
+        scope: Scope,
+    },
     /// The clock says that nobody came for this queue of a subscription for as long as it waits.
     Expire {
         queue: QueueId,
@@ -172,6 +181,7 @@ impl Request {
                 | Self::DeleteUser { .. }
                 | Self::DeleteVhost { .. }
                 | Self::Unsubscribe { .. }
+                | Self::DeleteJourneyRule { .. }
         )
     }
 }

@@ -9,6 +9,7 @@ use super::catalog::{Catalog, Changed};
 use super::entry::Entry;
 use super::fault::RecordFault;
 use super::record::Records;
+use crate::journey::Scope;
 use crate::model::{QueueId, ShardId};
 use crate::routing::{Binding, Destination};
 use crate::storage::{KnownLog, OwnerFault};
@@ -92,6 +93,25 @@ fn told(entry: &Entry) -> LoggedChange {
         Entry::DeleteMember { vhost, subscription, member } => {
             change("delete member", vhost, subscription, vec![("member", member.to_string())])
         }
+        Entry::PutJourneyRule(vhost, rule) => {
+            let mut details = vec![("per_million", rule.per_million.to_string())];
+            details.extend(rule.filter.key.as_ref().map(|key| ("key", key.to_string())));
+            details.extend(
+                rule.filter.header.as_ref().map(|(name, value)| ("header", format!("{name}={value}"))),
+            );
+            let (what, name) =
+                of_scope("keep journeys", "keep journeys of exchange", "keep journeys of queue", &rule.scope);
+            change(what, vhost, name, details)
+        }
+        Entry::DeleteJourneyRule(vhost, scope) => {
+            let (what, name) = of_scope(
+                "keep no journeys",
+                "keep no journeys of exchange",
+                "keep no journeys of queue",
+                scope,
+            );
+            change(what, vhost, name, Vec::new())
+        }
         Entry::ExchangeUsed(vhost, name) => change("exchange was used", vhost, name, Vec::new()),
         Entry::BodyBytesMax(bytes) => change("allow bodies", "", "", vec![("bytes", bytes.to_string())]),
         Entry::Shards(count) => change("shards", "", "", vec![("count", count.to_string())]),
@@ -101,6 +121,19 @@ fn told(entry: &Entry) -> LoggedChange {
                 vec![("shard", shard.to_string()), ("id", format!("{id:016x}")), ("end", end.to_string())];
             change("log of a shard", "", "", details)
         }
+    }
+}
+
+fn of_scope<'a>(
+    vhost: &'static str,
+    exchange: &'static str,
+    queue: &'static str,
+    scope: &'a Scope,
+) -> (&'static str, &'a str) {
+    match scope {
+        Scope::Vhost => (vhost, ""),
+        Scope::Exchange(name) => (exchange, name),
+        Scope::Queue(name) => (queue, name),
     }
 }
 

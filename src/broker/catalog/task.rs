@@ -240,6 +240,10 @@ impl CatalogTask {
                 let (entries, queues) = catalog.decide_unsubscribe(vhost, name, member)?;
                 return Ok((entries, Outcome::Deleted(queues)));
             }
+            Request::PutJourneyRule { vhost, rule } => catalog.decide_put_journey_rule(vhost, rule)?,
+            Request::DeleteJourneyRule { vhost, scope } => {
+                catalog.decide_delete_journey_rule(vhost, scope)?
+            }
             // The queue's shard is asked first; what it has looked at comes as a deletion.
             Request::Expire { .. } => Vec::new(),
             // One queue after the other, above.
@@ -363,6 +367,11 @@ impl CatalogTask {
             if let Some(shown) = vhosts.get(vhost) {
                 let state = self.applied.vhosts.get(vhost);
                 shown.put_subscription(name, state.and_then(|state| state.subscriptions.get(name)).cloned());
+            }
+        }
+        for name in &changed.journeys {
+            if let (Some(shown), Some(state)) = (vhosts.get(name), self.applied.vhosts.get(name)) {
+                shown.put_journey_rules(state.journey_rules());
             }
         }
         drop(vhosts);

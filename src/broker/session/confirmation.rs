@@ -2,7 +2,7 @@
 
 use super::quarantine::Notes;
 use super::target::Fate;
-use crate::model::{Durability, Refusal};
+use crate::model::{Durability, JourneyNumber, Refusal};
 
 /// Word of what became of the messages of one frame.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct ConfirmedRun {
     pub queues: u32,
     /// They were refused.
     pub refusal: Option<Refusal>,
+    /// Id of the first of them, the others count up, if the journeys of any are kept.
+    pub first_journey: Option<JourneyNumber>,
 }
 
 /// Messages that shards have not answered for yet.
@@ -40,6 +42,8 @@ pub(super) struct Pending {
     pub(super) first_sequence: u64,
     pub(super) shards: usize,
     pub(super) durability: Durability,
+    /// Id of the first message, if the journeys of any are kept.
+    pub(super) first_journey: Option<JourneyNumber>,
     pub(super) fates: Vec<(u32, Fate)>,
     pub(super) bytes: usize,
     pub(super) refusal: Option<Refusal>,
@@ -84,12 +88,15 @@ impl Pending {
         let mut runs = Vec::with_capacity(self.fates.len());
         for (count, fate) in self.fates {
             let last = first + u64::from(count) - 1;
+            let place = first - self.first_sequence;
+            let first_journey = self.first_journey.map(|JourneyNumber(number)| JourneyNumber(number + place));
             let refused = |refusal| ConfirmedRun {
                 first,
                 last,
                 durability: Durability::Memory,
                 queues: 0,
                 refusal: Some(refusal),
+                first_journey,
             };
             let run = match fate {
                 Fate::NotAllowed(_) | Fate::Unfit(_) => {
@@ -106,6 +113,7 @@ impl Pending {
                     durability: if route.queues == 0 { Durability::Memory } else { self.durability },
                     queues: route.queues,
                     refusal: self.refusal.clone().filter(|_| route.queues > 0),
+                    first_journey,
                 }),
                 Fate::Refused(refusal) => Some(refused(*refusal)),
             };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::presence::Attending;
 use super::session::{Session, Waiting};
 use super::word::{FrontEnd, Word};
+use crate::journey::Taker;
 use crate::model::{Entity, QueueId, Refusal, ReplyCode};
 use crate::shard::{Command, ConsumerKey, ConsumerLimits, Delivery, ShardHandle};
 
@@ -101,7 +102,8 @@ impl<F: FrontEnd> Session<F> {
         let attending = is_subscribed.then(|| self.broker.shared.presence.attend(queue.id));
         let consumer = Consumer { queue: queue.id, shard: shard.clone(), stage: Stage::Starting, attending };
         self.consumers.insert(place, consumer);
-        shard.send(Command::Attach { queue: queue.id, key, limits, outlet: Arc::clone(&self.outlet) });
+        let taker = Arc::new(Taker { key, tag: Arc::clone(&tag), party: Arc::clone(&self.party) });
+        shard.send(Command::Attach { queue: queue.id, taker, limits, outlet: Arc::clone(&self.outlet) });
         self.waiting = Some(Waiting::Started { key, request: wanted.request, tag });
         Ok(())
     }

@@ -113,7 +113,8 @@ impl<F: FrontEnd> Session<F> {
         }
         self.gets.entry(channel).or_default().ask(Source { shard: queue.shard, queue: queue.id }, no_ack);
         let key = self.key_of_gets(channel, no_ack);
-        shard.send(Command::Get { queue: queue.id, key, outlet: Arc::clone(&self.outlet) });
+        let (party, outlet) = (Arc::clone(&self.party), Arc::clone(&self.outlet));
+        shard.send(Command::Get { queue: queue.id, key, party, outlet });
         self.waiting = Some(Waiting::Got { channel, request });
         Ok(())
     }

@@ -13,6 +13,7 @@ mod session;
 mod settling;
 mod target;
 mod tickets;
+mod tracking;
 mod word;
 
 pub use confirmation::{Confirmation, ConfirmedRun};

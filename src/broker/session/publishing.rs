@@ -11,8 +11,10 @@ use super::returning::Returning;
 use super::session::Session;
 use super::target::{Address, Fate, Publication, Router, Target};
 use super::tickets::Tickets;
+use super::tracking::{Frame, Tracking};
 use super::word::{FrontEnd, Word};
-use crate::model::{Durability, Entity, Refusal, ReplyCode, ShardId};
+use crate::journey::Tracked;
+use crate::model::{Durability, Entity, JourneyNumber, Refusal, ReplyCode, ShardId};
 use crate::shard::{Command, Origin, PublishBatch, Segment};
 
 /// Bytes of messages that wait in mailboxes of shards for one connection, about. Little: what waits there delays
@@ -56,6 +58,7 @@ pub(super) struct Publishing<F: FrontEnd> {
     untaken_bytes: usize,
     parked: Parked<F::Messages>,
     returning: Option<Returning<F::Messages>>,
+    tracking: Tracking,
     /// What is told when all of that has gone back.
     after_returns: Vec<Word<F>>,
 }
@@ -71,6 +74,7 @@ impl<F: FrontEnd> Default for Publishing<F> {
             untaken_bytes: 0,
             parked: Parked { publishes: VecDeque::new(), bytes: 0, shortage: None },
             returning: None,
+            tracking: Tracking::default(),
             after_returns: Vec::new(),
         }
     }
@@ -198,6 +202,10 @@ impl<F: FrontEnd> Session<F> {
         manner: Manner,
     ) {
         let Parcel { channel, publish: Publish { publisher, first_sequence, messages, .. } } = parcel;
+        let tracked = match self.who.vhost.keeps_journeys() {
+            true => self.track(&messages, channel, &origin, manner, &fates),
+            false => None,
+        };
         let mut returned = Vec::new();
         let mut refused = None;
         let mut shards: Vec<(ShardId, Vec<Segment>)> = Vec::new();
@@ -238,12 +246,14 @@ impl<F: FrontEnd> Session<F> {
         let origin_of_copies = Arc::clone(&origin);
         let apart = quarantined.map(|quarantined| (quarantined, fates.clone()));
         let bytes = messages.run().bytes().len();
+        let first_journey = tracked.as_ref().map(|tracked| JourneyNumber(tracked.first_number));
         let pending = Pending {
             channel,
             publisher,
             first_sequence,
             shards: shards.len(),
             durability: self.broker.durability(),
+            first_journey,
             fates,
             bytes,
             refusal: None,
@@ -263,6 +273,7 @@ impl<F: FrontEnd> Session<F> {
                     run: messages.run().clone(),
                     segments,
                     ticket,
+                    tracked: tracked.clone(),
                     outlet: Arc::clone(&self.outlet),
                     wait_durable: !manner.transient,
                     wake_when_taken: self.publishing.untaken_bytes >= UNTAKEN_BYTES_MAX / 2,
@@ -286,7 +297,7 @@ impl<F: FrontEnd> Session<F> {
         }
         self.publishing.confirm(confirmation, &mut self.said);
         if let Some((quarantined, fates)) = apart {
-            let sender = Sender { channel, publisher, first_sequence };
+            let sender = Sender { channel, publisher, first_sequence, first_journey };
             self.hand_to_quarantine(sender, quarantined, fates, &origin_of_copies);
         }
     }
@@ -310,13 +321,14 @@ impl<F: FrontEnd> Session<F> {
             Some((handle?, run, segments))
         });
         let bytes = copies.as_ref().map_or(0, |(_, run, _)| run.bytes().len());
-        let Sender { channel, publisher, first_sequence } = sender;
+        let Sender { channel, publisher, first_sequence, first_journey } = sender;
         let pending = Pending {
             channel,
             publisher,
             first_sequence,
             shards: usize::from(copies.is_some()),
             durability: self.broker.durability(),
+            first_journey,
             fates,
             bytes,
             refusal,
@@ -333,10 +345,33 @@ impl<F: FrontEnd> Session<F> {
             run,
             segments,
             ticket,
+            // The story of a message is its own; that of its copy is none of it.
+            tracked: None,
             outlet: Arc::clone(&self.outlet),
             wait_durable: true,
             wake_when_taken: self.publishing.untaken_bytes >= UNTAKEN_BYTES_MAX / 2,
         }));
+    }
+
+    fn track(
+        &mut self,
+        messages: &F::Messages,
+        channel: Option<u32>,
+        origin: &Origin,
+        manner: Manner,
+        fates: &[(u32, Fate)],
+    ) -> Option<Tracked> {
+        let frame = Frame {
+            vhost: &self.who.vhost,
+            origin,
+            mandatory: manner.mandatory,
+            messages,
+            publisher: &self.party,
+            // That of a channel that was closed is not known any more.
+            channel: channel.unwrap_or(0),
+            now: (self.broker.shared.platform.clock)(),
+        };
+        self.publishing.tracking.begin(&frame, fates, &self.broker.shared.gauges.journeys)
     }
 
     /// Nobody knows where these go.
@@ -348,8 +383,14 @@ impl<F: FrontEnd> Session<F> {
             return self.said.push_back(Word::Refused { channel, request: 0, refusal: Box::new(refusal) });
         }
         let last = first + publish.messages.run().len() as u64 - 1;
-        let run =
-            ConfirmedRun { first, last, durability: Durability::Memory, queues: 0, refusal: Some(refusal) };
+        let run = ConfirmedRun {
+            first,
+            last,
+            durability: Durability::Memory,
+            queues: 0,
+            refusal: Some(refusal),
+            first_journey: None,
+        };
         let confirmation = Confirmation { channel, publisher, runs: vec![run] };
         self.publishing.confirm(Some(confirmation), &mut self.said);
     }
@@ -461,6 +502,7 @@ struct Sender {
     channel: Option<u32>,
     publisher: u32,
     first_sequence: u64,
+    first_journey: Option<JourneyNumber>,
 }
 
 /// What a publisher wants, besides that its messages arrive.

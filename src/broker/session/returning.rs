@@ -72,6 +72,10 @@ mod tests {
             None
         }
 
+        fn message_id(&self, _: usize) -> Option<&str> {
+            None
+        }
+
         fn headers(&self, _: usize) -> Result<Option<FieldTable>, Box<Refusal>> {
             Ok(None)
         }

@@ -18,6 +18,7 @@ use super::publishing::Publishing;
 use super::settling::Settling;
 use super::tickets::Tickets;
 use super::word::{FrontEnd, Word};
+use crate::journey::Party;
 use crate::model::Refusal;
 use crate::shard::{ConsumerKey, Event, Mailbox, Outlet};
 
@@ -33,6 +34,8 @@ pub struct Session<F: FrontEnd> {
     pub(super) who: Identity,
     pub(super) outlet: Outlet,
     pub(super) description: Arc<ConnectionDescription>,
+    /// The same for stories of messages, which outlive it.
+    pub(super) party: Arc<Party>,
     /// Somebody wants the client to go; `None`: that was told.
     dismissed: Option<oneshot::Receiver<Refusal>>,
     /// What its client's next connection waits for.
@@ -98,11 +101,18 @@ impl<F: FrontEnd> Session<F> {
     pub fn open(broker: Broker, who: Identity, place: Option<Place>, introduction: Introduction) -> Self {
         let Introduction { name, peer, client, connected_at_ms } = introduction;
         let (description, dismissed) = broker.register(&who, name, peer, client, connected_at_ms);
+        let party = Party {
+            connection: who.connection,
+            name: description.name.clone(),
+            user: description.user.clone(),
+            peer,
+        };
         Self {
             broker,
             who,
             outlet: Arc::new(Mailbox::default()),
             description,
+            party: Arc::new(party),
             dismissed: Some(dismissed),
             place,
             is_displaced: false,

@@ -25,6 +25,8 @@ pub trait Publication {
     fn has_keys(&self) -> bool;
     /// A message's own routing key.
     fn key(&self, index: usize) -> Option<&str>;
+    /// The id that a message's publisher gave it, if it is not "".
+    fn message_id(&self, index: usize) -> Option<&str>;
     /// A message's headers.
     ///
     /// # Errors
@@ -70,6 +72,8 @@ pub(super) struct Route {
     pub(super) queues: u32,
     /// What a message has to fit that takes it.
     schema: Option<Arc<SchemaRule>>,
+    /// It is that of all messages with the same exchange and key.
+    is_keyed: bool,
 }
 
 /// What finding routes needs, and the number of routes by key that all targets of a connection remember.
@@ -103,6 +107,38 @@ impl Fate {
             Self::NotAllowed(not_allowed) => Some(not_allowed.refusal()),
             Self::Unfit(unfit) => Some(unfit.refusal()),
             Self::Routed(_) | Self::Refused(_) => None,
+        }
+    }
+
+    /// Whether all messages with the same exchange and key have it.
+    pub(super) fn is_of_key(&self) -> bool {
+        match self {
+            Self::Routed(route) => route.is_keyed,
+            Self::NotAllowed(_) => true,
+            // What is in a message decides, not its key.
+            Self::Refused(_) | Self::Unfit(_) => false,
+        }
+    }
+
+    /// Whether its way was looked for, be it in vain.
+    pub(super) fn is_routed(&self) -> bool {
+        !matches!(self, Self::Refused(_))
+    }
+
+    /// The queues that it goes to.
+    pub(super) fn queues(&self) -> impl Iterator<Item = QueueId> {
+        let shards = match self {
+            Self::Routed(route) => &route.shards[..],
+            Self::Refused(_) | Self::NotAllowed(_) | Self::Unfit(_) => &[],
+        };
+        shards.iter().flat_map(|(_, queues)| queues.iter().copied())
+    }
+
+    /// Why it goes nowhere, if it was refused.
+    pub(super) fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::Routed(_) | Self::NotAllowed(_) | Self::Unfit(_) => self.barred(),
         }
     }
 
@@ -276,6 +312,7 @@ impl Route {
             shards: shards.into_iter().map(|(shard, queues)| (shard, Arc::from(queues))).collect(),
             queues: routed.queues().len() as u32,
             schema: routed.schema().cloned(),
+            is_keyed: routed.is_keyed(),
         }
     }
 }

@@ -21,6 +21,16 @@ pub(super) enum Fate {
     Refused(Arc<Refusal>),
 }
 
+impl Fate {
+    /// That of the messages from so many places behind the first of them on.
+    fn at(&self, place: u64) -> Self {
+        match self {
+            Self::Confirmed(confirmed) => Self::Confirmed(confirmed.at(place)),
+            Self::Refused(refusal) => Self::Refused(Arc::clone(refusal)),
+        }
+    }
+}
+
 /// What a confirm or return says is impossible; the server broke the protocol.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Implausible {
@@ -216,7 +226,7 @@ impl Ledger {
             && let Some((&sequence, _)) = self.returned.range(from..=last).next()
         {
             if sequence > from {
-                self.record(from, sequence - 1, fate, wake);
+                self.record(from, sequence - 1, &fate.at(from - first), wake);
             }
             if let Some(returned) = self.returned.remove(&sequence) {
                 self.record_failure(sequence, sequence, Failure::Returned(returned), wake);
@@ -225,7 +235,7 @@ impl Ledger {
             from = sequence + 1;
         }
         if from <= last {
-            self.record(from, last, fate, wake);
+            self.record(from, last, &fate.at(from - first), wake);
         }
         self.handles.drop_through(self.settled.through());
         Ok(())
@@ -272,9 +282,9 @@ impl Ledger {
     /// Keeps a fate for handles to ask for. Runs with the same confirm that follow each other are kept as one.
     fn remember(&mut self, first: u64, last: u64, outcome: Result<Confirmed, Failure>, handles: u64) {
         if let Ok(confirmed) = &outcome
-            && let Some((_, before)) = self.fates.range_mut(..first).next_back()
+            && let Some((before_first, before)) = self.fates.range_mut(..first).next_back()
             && before.last + 1 == first
-            && before.outcome.as_ref().is_ok_and(|same| same == confirmed)
+            && before.outcome.as_ref().is_ok_and(|same| same.at(first - before_first) == *confirmed)
         {
             before.last = last;
             before.handles += handles;
@@ -290,10 +300,11 @@ impl Ledger {
         }
         run.handles -= 1;
         if run.handles > 0 {
-            return Some((run.outcome.clone(), run.handles));
+            let outcome = run.outcome.clone();
+            return Some((outcome.map(|confirmed| confirmed.at(sequence - first)), run.handles));
         }
         let run = self.fates.remove(&first)?;
-        Some((run.outcome, 0))
+        Some((run.outcome.map(|confirmed| confirmed.at(sequence - first)), 0))
     }
 
     fn wake_range(&mut self, first: u64, last: u64, wake: &mut Vec<Waker>) {
@@ -354,7 +365,7 @@ mod tests {
 
     use super::*;
     use crate::client::Message;
-    use crate::model::{Durability, ReplyCode};
+    use crate::model::{Durability, JourneyNumber, ReplyCode};
 
     #[derive(Debug, Clone)]
     enum Step {
@@ -450,14 +461,18 @@ mod tests {
                             continue;
                         };
                         let to = (from..from + count).take_while(|&at| is_open(at)).last().unwrap_or(from);
-                        let confirmed = Confirmed { level: Durability::Synced, queues };
+                        // Each message has an id that is its sequence and a thousand.
+                        let journey = |sequence: u64| (queues > 0).then_some(JourneyNumber(1_000 + sequence));
+                        let confirmed =
+                            Confirmed { level: Durability::Synced, queues, journey: journey(from as u64 + 1) };
                         let refusal = Refusal::new(ReplyCode::ResourceError, "full");
                         let fate = if is_refused { Fate::Refused(Arc::new(refusal)) } else { Fate::Confirmed(confirmed) };
                         let mut wake = Vec::new();
                         let settled = ledger.settle(from as u64 + 1, to as u64 + 1, &fate, &mut wake);
                         prop_assert_eq!(settled, Ok(()));
                         wake.into_iter().for_each(Waker::wake);
-                        for state in &mut known[from..=to] {
+                        for (sequence, state) in (from as u64 + 1..).zip(&mut known[from..=to]) {
+                            let confirmed = Confirmed { journey: journey(sequence), ..confirmed };
                             let is_returned = matches!(state, Known::Unsettled { is_returned: true });
                             returned += u64::from(is_returned);
                             refused += u64::from(is_refused && !is_returned);

@@ -30,7 +30,7 @@ use super::core::{Core, lock, wake_all};
 use super::error::{CloseReason, ConfirmError, PublishError, RequestError};
 use super::message::Message;
 use super::state::Outgoing;
-use crate::model::{Durability, NAME_BYTES_MAX, NameTooLong, Refusal};
+use crate::model::{Durability, JourneyNumber, NAME_BYTES_MAX, NameTooLong, Refusal};
 use crate::wire::pb;
 
 /// Default of [`PublisherBuilder::window_messages`].
@@ -139,6 +139,17 @@ pub struct Confirmed {
     pub level: Durability,
     /// How many queues it reached; 0 ([`PublisherBuilder::not_mandatory`] only): no binding matched, it is gone.
     pub queues: u32,
+    /// The id under which [`Connection::receipts`](crate::client::Connection::receipts) tells of it; `None`: journeys of none of
+    /// the messages that were sent with it are kept.
+    pub journey: Option<JourneyNumber>,
+}
+
+impl Confirmed {
+    /// What a message so many places behind was told, if this is of a run of messages.
+    fn at(self, place: u64) -> Self {
+        let journey = self.journey.map(|JourneyNumber(first)| JourneyNumber(first.saturating_add(place)));
+        Self { journey, ..self }
+    }
 }
 
 /// What became of a batch.
@@ -379,6 +390,7 @@ impl PublisherShared {
                     level: Durability::try_from(level)
                         .map_err(|error| CloseReason::Protocol(shared_text(error)))?,
                     queues: range.queues,
+                    journey: (range.first_journey > 0).then_some(JourneyNumber(range.first_journey)),
                 }),
             };
             if last > sent_through {

@@ -473,7 +473,7 @@ mod tests {
                         };
                         let last = (first..first + count).take_while(|&sequence| sent(sequence)).last().unwrap_or(first);
                         prop_assert!(last <= outbox.sent_through());
-                        let fate = Fate::Confirmed(Confirmed { level: Durability::Synced, queues: 1 });
+                        let fate = Fate::Confirmed(Confirmed { level: Durability::Synced, queues: 1, journey: None });
                         outbox.ledger.settle(first, last, &fate, &mut wake).expect("they were sent");
                         outbox.release_settled(&mut wake);
                         known.extend((first..=last).map(|sequence| (sequence, Known::Settled)));

@@ -9,7 +9,7 @@ use crate::client::{
 use crate::model::{Durability, FieldTable, FieldValue, ReplyCode};
 use crate::wire::pb::{self, frame::Body};
 
-const CONFIRMED: Confirmed = Confirmed { level: Durability::Synced, queues: 1 };
+const CONFIRMED: Confirmed = Confirmed { level: Durability::Synced, queues: 1, journey: None };
 
 async fn open(peer: &mut Peer, builder: PublisherBuilder) -> Publisher {
     let (publisher, _) = tokio::join!(soon(builder.open()), peer.done("OpenPublisher"));

@@ -231,7 +231,14 @@ impl Peer {
 }
 
 pub(super) fn range(first: u64, last: u64) -> pb::ConfirmRange {
-    pb::ConfirmRange { first, last, level: pb::DurabilityLevel::Synced.into(), queues: 1, refusal: None }
+    pb::ConfirmRange {
+        first,
+        last,
+        level: pb::DurabilityLevel::Synced.into(),
+        queues: 1,
+        refusal: None,
+        first_journey: 0,
+    }
 }
 
 pub(super) fn error(code: u32, text: &str) -> pb::Error {

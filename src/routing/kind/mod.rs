@@ -19,6 +19,7 @@ use super::{Binding, ExchangeKind, MessageHeaders, Routed};
 
 pub(super) use headers::check_arguments;
 pub(super) use topic::check_key;
+pub use topic::pattern_matches;
 
 /// The bindings of one exchange, arranged for routing.
 #[derive(Debug, Clone)]

@@ -88,6 +88,11 @@ pub(in crate::routing) enum Verdict<'a> {
     },
 }
 
+/// Whether a routing key matches a pattern, as in a binding of a topic exchange.
+pub fn pattern_matches(pattern: &str, key: &str) -> bool {
+    Verdict::new(pattern, key).matched()
+}
+
 impl<'a> Verdict<'a> {
     pub(super) fn new(pattern: &'a str, key: &'a str) -> Self {
         let wanted: Vec<&str> = words(pattern).collect();

@@ -60,6 +60,7 @@ fn range(run: ConfirmedRun) -> pb::ConfirmRange {
         level: pb::DurabilityLevel::from(run.durability).into(),
         queues: run.queues,
         refusal: run.refusal.as_ref().map(Into::into),
+        first_journey: run.first_journey.map_or(0, |number| number.0),
     }
 }
 
@@ -67,6 +68,10 @@ fn continues(last: &pb::ConfirmRange, next: &pb::ConfirmRange) -> bool {
     last.last.checked_add(1) == Some(next.first)
         && (last.level, last.queues) == (next.level, next.queues)
         && last.refusal == next.refusal
+        && match last.first_journey {
+            0 => next.first_journey == 0,
+            first => next.first_journey == first + (next.first - last.first),
+        }
 }
 
 #[cfg(test)]
@@ -83,6 +88,7 @@ mod tests {
             durability: Durability::Synced,
             queues: *queues,
             refusal: refusal.map(|text| Refusal::new(ReplyCode::ResourceError, text)),
+            first_journey: None,
         };
         Confirmation { channel: 1, publisher, runs: runs.iter().map(run).collect() }
     }
@@ -132,5 +138,17 @@ mod tests {
     fn many_ranges_are_spread_over_frames() {
         let runs: Vec<_> = (0..2_500).map(|number| (number * 2 + 1, number * 2 + 1, 1, None)).collect();
         assert_eq!(put(vec![confirmation(1, &runs)]).len(), 2_500);
+    }
+
+    #[test]
+    fn ids_of_journeys_that_do_not_follow_each_other_are_not_joined() {
+        let with_ids = |first: u64, last: u64, id: Option<u64>| {
+            let mut confirmation = confirmation(1, &[(first, last, 1, None)]);
+            confirmation.runs[0].first_journey = id.map(crate::model::JourneyNumber);
+            confirmation
+        };
+        let ids = [(1, 2, Some(100)), (3, 4, Some(102)), (5, 5, Some(200)), (6, 6, None), (7, 8, None)];
+        let told = put(ids.map(|(first, last, id)| with_ids(first, last, id)).into());
+        assert_eq!(told, [(1, 1, 4), (1, 5, 5), (1, 6, 8)]);
     }
 }

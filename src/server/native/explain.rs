@@ -32,7 +32,7 @@ pub(super) fn explain(
 }
 
 /// The queues are the answer, and so come first; then all exchanges on the way, and what room is left is for bindings.
-fn explained(explanation: Explanation, bytes_max: usize) -> pb::Explanation {
+pub(super) fn explained(explanation: Explanation, bytes_max: usize) -> pb::Explanation {
     let mut room = Room(bytes_max / 2);
     let queues = explanation.queues.iter().take_while(|queue| room.takes(queue.len()));
     let queues: Vec<String> = queues.map(ToString::to_string).collect();

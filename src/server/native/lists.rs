@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use prost::Message as _;
 
+use super::journeys::rule_entry;
 use super::subscriptions::subscription_entry;
 use crate::broker::{
     Binding, Broker, ConnectionDescription, ConsumerListing, Destination, ExchangeListing, Identity,
@@ -125,6 +126,11 @@ async fn part(
             part.subscriptions = page.entries.iter().map(subscription_entry).collect();
             page.next
         }
+        pb::ListKind::JourneyRules => {
+            let page = broker.list_journey_rules(who, token, size)?;
+            part.journey_rules = page.entries.iter().map(rule_entry).collect();
+            page.next
+        }
         pb::ListKind::Unspecified => {
             return Err(Refusal::new(ReplyCode::SyntaxError, "there is no such list")
                 .about(Entity::Frame, "List")
@@ -137,7 +143,16 @@ async fn part(
 
 fn count(part: &pb::Listing) -> usize {
     let pb::Listing {
-        exchanges, queues, bindings, connections, consumers, users, vhosts, subscriptions, ..
+        exchanges,
+        queues,
+        bindings,
+        connections,
+        consumers,
+        users,
+        vhosts,
+        subscriptions,
+        journey_rules,
+        ..
     } = part;
     exchanges.len()
         + queues.len()
@@ -147,6 +162,7 @@ fn count(part: &pb::Listing) -> usize {
         + users.len()
         + vhosts.len()
         + subscriptions.len()
+        + journey_rules.len()
 }
 
 fn append(page: &mut pb::Listing, part: pb::Listing) {
@@ -158,6 +174,7 @@ fn append(page: &mut pb::Listing, part: pb::Listing) {
     page.users.extend(part.users);
     page.vhosts.extend(part.vhosts);
     page.subscriptions.extend(part.subscriptions);
+    page.journey_rules.extend(part.journey_rules);
     page.next_page_token = part.next_page_token;
 }
 

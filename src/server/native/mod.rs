@@ -5,6 +5,7 @@ mod confirms;
 mod connection;
 mod deliveries;
 mod explain;
+mod journeys;
 mod lists;
 mod publication;
 mod requests;

@@ -2,7 +2,7 @@
 
 use crate::broker::Publication;
 use crate::message::MessageRun;
-use crate::message::{DeliveredItem, Items, headers_of};
+use crate::message::{DeliveredItem, Items, headers_of, message_id_of};
 use crate::model::{FieldTable, Refusal};
 
 impl Publication for Items {
@@ -16,6 +16,10 @@ impl Publication for Items {
 
     fn key(&self, index: usize) -> Option<&str> {
         self.key(index)
+    }
+
+    fn message_id(&self, index: usize) -> Option<&str> {
+        message_id_of(self.run.item(index))
     }
 
     fn headers(&self, index: usize) -> Result<Option<FieldTable>, Box<Refusal>> {

@@ -1,6 +1,7 @@
 //! Requests about topology, lists and administration: from the wire to the broker and back.
 
 use super::explain::explain;
+use super::journeys;
 use super::lists::list;
 use super::subscriptions::subscribe;
 use crate::broker::{
@@ -60,6 +61,11 @@ pub(super) async fn carry_out(
         }
         Body::List(request) => list(broker, who, request, answer_bytes_max).await.map(Body::Listing),
         Body::Explain(request) => explain(broker, who, request, answer_bytes_max).map(Body::Explanation),
+        Body::KeepJourneys(request) => journeys::keep(broker, who, request).await.map(|()| DONE),
+        Body::KeepNoJourneys(request) => journeys::keep_none(broker, who, request).await.map(|()| DONE),
+        Body::TellJourneys(request) => {
+            journeys::tell(broker, who, request, answer_bytes_max).await.map(Body::Journeys)
+        }
         Body::PutUser(put) => put_user(broker, who, put).await,
         Body::DeleteUser(delete) => {
             broker.delete_user(who, named("name", UserName::new, &delete.name)?).await?;

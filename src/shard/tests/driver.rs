@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::journey::{Party, Taker};
 use crate::message::{MessageRun, message_ends};
-use crate::model::{BodySequence, ConnectionId, ExchangeName, QueueId, RoutingKey, ShardId, Timestamp};
+use crate::model::{
+    BodySequence, ConnectionId, ExchangeName, QueueId, RoutingKey, ShardId, Timestamp, UserName,
+};
 use crate::queue::SequenceRun;
 use crate::shard::bodies::Missing;
 use crate::shard::read_back::read_back;
@@ -239,6 +242,7 @@ impl Driver {
             run: run_of(ids, pad),
             segments: vec![Segment { first: 0, end: ids.len() as u32, queues: Arc::from(queues) }],
             ticket: self.last_ticket,
+            tracked: None,
             outlet: Arc::clone(&self.outlet),
             wait_durable: true,
             wake_when_taken: true,
@@ -247,7 +251,7 @@ impl Driver {
 
     pub(super) fn attach(&mut self, queue: QueueId, handle: u32, limits: ConsumerLimits) -> Vec<Event> {
         let outlet = Arc::clone(&self.outlet);
-        self.command(Command::Attach { queue, key: key(handle), limits, outlet })
+        self.command(Command::Attach { queue, taker: taker(handle), limits, outlet })
     }
 
     /// Attaches, and waits for all that comes of it.
@@ -260,7 +264,7 @@ impl Driver {
     pub(super) fn get(&mut self, queue: QueueId, no_ack: bool) -> Vec<Event> {
         let outlet = Arc::clone(&self.outlet);
         let handle = if no_ack { GETS_NO_ACK } else { GETS };
-        self.command(Command::Get { queue, key: key(handle), outlet })
+        self.command(Command::Get { queue, key: key(handle), party: party(), outlet })
     }
 
     pub(super) fn settle(
@@ -333,6 +337,19 @@ pub(super) fn key(handle: u32) -> ConsumerKey {
         GETS | GETS_NO_ACK => ConsumerKey::one_by_one(ConnectionId(1), 1, handle == GETS_NO_ACK),
         handle => ConsumerKey::consumer(ConnectionId(1), 1, handle),
     }
+}
+
+pub(super) fn taker(handle: u32) -> Arc<Taker> {
+    Arc::new(Taker { key: key(handle), tag: Arc::from(format!("consumer {handle}")), party: party() })
+}
+
+pub(super) fn party() -> Arc<Party> {
+    Arc::new(Party {
+        connection: ConnectionId(1),
+        name: "driver".to_owned(),
+        user: UserName::default(),
+        peer: ([127, 0, 0, 1], 1).into(),
+    })
 }
 
 /// Messages with a number and so many bytes more.

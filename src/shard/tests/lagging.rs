@@ -61,7 +61,7 @@ fn behind(publish: impl FnOnce(&mut Driver)) -> (Driver, Arc<Counting>) {
 fn drain(driver: &mut Driver, limits: ConsumerLimits) -> (HashMap<QueueId, Vec<u64>>, usize) {
     let attach = |queue: &QueueId| Command::Attach {
         queue: *queue,
-        key: key(queue.0 as u32),
+        taker: taker(queue.0 as u32),
         limits,
         outlet: Arc::clone(&driver.outlet),
     };

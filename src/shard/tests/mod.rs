@@ -8,6 +8,7 @@ mod driver;
 mod flow;
 mod halts;
 mod hostile_log;
+mod journeys;
 mod lagging;
 mod memory_held;
 mod recounts;

@@ -34,6 +34,7 @@ fn decode_confirm_range(frame: &[u8], range: Range<usize>) -> Result<pb::Confirm
     const LEVEL: u32 = key(3, VARINT);
     const QUEUES: u32 = key(4, VARINT);
     const REFUSAL: u32 = key(5, LENGTH);
+    const FIRST_JOURNEY: u32 = key(6, VARINT);
 
     let mut confirmed = pb::ConfirmRange::default();
     let mut reader = Reader::within(frame, range);
@@ -52,7 +53,8 @@ fn decode_confirm_range(frame: &[u8], range: Range<usize>) -> Result<pb::Confirm
                     .merge(refusal)
                     .map_err(|_| WireError::Malformed { what: "a refusal", offset })?;
             }
-            key if matches!(key >> 3, 1..=5) => {
+            FIRST_JOURNEY => confirmed.first_journey = reader.varint()?,
+            key if matches!(key >> 3, 1..=6) => {
                 return Err(reader.broken("a ConfirmRange with a wrong wire type").into());
             }
             key => reader.skip(key)?,

@@ -203,14 +203,15 @@ proptest! {
     #[test]
     fn confirm_is_written_alike(
         (channel, publisher) in any::<(u32, u32)>(),
-        ranges in vec((number(), number(), any::<i32>(), any::<u32>(), option::of("[a-z]{0,200}")), 0..4),
+        ranges in vec((number(), number(), any::<i32>(), any::<u32>(), option::of("[a-z]{0,200}"), number()), 0..4),
     ) {
-        let ranges: Vec<_> = ranges.into_iter().map(|(first, last, level, queues, refusal)| pb::ConfirmRange {
+        let ranges: Vec<_> = ranges.into_iter().map(|(first, last, level, queues, refusal, first_journey)| pb::ConfirmRange {
             first,
             last,
             level,
             queues,
             refusal: refusal.map(|text| pb::Error { code: 506, text, retryable: true, ..Default::default() }),
+            first_journey,
         }).collect();
         let mut by_hand = BytesMut::new();
         encode_confirm(channel, publisher, &ranges, &mut by_hand);

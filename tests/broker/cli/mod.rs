@@ -18,6 +18,7 @@ mod open_files;
 mod perf;
 mod properties;
 mod publish;
+mod receipts;
 mod service_manager;
 mod simulate;
 mod standalone;

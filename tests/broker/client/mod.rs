@@ -8,6 +8,8 @@ mod dropping;
 mod exclusive;
 mod kills;
 mod publishing;
+mod receipts;
+mod receipts_of_refused;
 mod reconnecting;
 mod rights;
 mod schemas;

@@ -113,6 +113,7 @@ fn options() -> BrokerOptions {
         publish_bytes_max: 1024 * 1024,
         memory_bytes_max: 1 << 30,
         deliver_bytes_max: 1024 * 1024,
+        journey_bytes_max: 8 * 1024 * 1024,
         first_user: Some((UserName::new("guest").unwrap(), Password::new("guest").unwrap())),
     }
 }

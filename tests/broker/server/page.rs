@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::support::{Client, MESSAGE_BYTES_MAX, Served, Settings, item, publish_frame, settle, target};
 
 /// The client's frames in an order that makes sense: what is used is declared before.
-const SENT: [&str; 23] = [
+const SENT: [&str; 26] = [
     "connect",
     "heartbeat",
     "open_channel",
@@ -34,6 +34,9 @@ const SENT: [&str; 23] = [
     "subscribe",
     "list_subscriptions",
     "unsubscribe",
+    "keep_journeys",
+    "tell_journeys",
+    "keep_no_journeys",
     "close",
 ];
 

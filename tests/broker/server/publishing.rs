@@ -6,7 +6,14 @@ use leveret::wire::pb::frame::Body as Cold;
 use super::support::{MESSAGE_BYTES_MAX, Served, item, target};
 
 fn range(first: u64, last: u64, queues: u32) -> pb::ConfirmRange {
-    pb::ConfirmRange { first, last, level: pb::DurabilityLevel::Memory.into(), queues, refusal: None }
+    pb::ConfirmRange {
+        first,
+        last,
+        level: pb::DurabilityLevel::Memory.into(),
+        queues,
+        refusal: None,
+        first_journey: 0,
+    }
 }
 
 #[test]

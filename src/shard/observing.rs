@@ -1,0 +1,120 @@
+//! Journeys: what the shard tells of messages whose story is kept. While there are none nothing is told: one look whether
+//! there are, for each batch that comes in and each run that goes out.
+
+use std::sync::Arc;
+
+use super::command::Segment;
+use super::shard::Shard;
+use crate::journey::{Journeys, NotTaken, Party, Taker, Tracked, What};
+use crate::model::{BodySequence, QueueId, Refusal};
+use crate::queue::{ConsumerKey, QueueCommand, Return, SequenceRun, SequenceRuns};
+
+impl Shard {
+    /// Tells from now on what becomes of messages that are tracked.
+    pub fn tell_journeys(&mut self, journeys: Arc<Journeys>) {
+        self.journeys = Some(journeys);
+    }
+
+    /// These messages were taken in, the first of them under this sequence.
+    pub(super) fn observe_taken(&mut self, tracked: &Tracked, segments: &[Segment], first: u64) {
+        let mut sequence = first;
+        for Segment { first, end, queues } in segments {
+            for (place, count) in tracked.within(*first, *end) {
+                let number = tracked.first_number + u64::from(place);
+                let from = sequence + u64::from(place - first);
+                let run = SequenceRun { first: BodySequence(from), count: count.into() };
+                self.watches.watch(run, number, queues.len() as u64, self.now);
+                let what = What::Taken { shard: self.options.id, queues: Arc::clone(queues) };
+                self.watches.note(number, count.into(), self.now, what);
+            }
+            sequence += u64::from(end - first);
+        }
+    }
+
+    /// None of these messages was taken in.
+    pub(super) fn observe_not_taken(&mut self, tracked: &Tracked, segments: &[Segment], refusal: &Refusal) {
+        for Segment { first, end, queues } in segments {
+            let not_taken =
+                NotTaken { shard: self.options.id, queues: Arc::clone(queues), refusal: refusal.clone() };
+            let what = What::NotTaken(Arc::new(not_taken));
+            for (place, count) in tracked.within(*first, *end) {
+                let number = tracked.first_number + u64::from(place);
+                self.watches.note(number, count.into(), self.now, what.clone());
+            }
+        }
+    }
+
+    /// Messages went to a consumer.
+    #[inline]
+    pub(super) fn observe_delivery(
+        &mut self,
+        queue: QueueId,
+        consumer: ConsumerKey,
+        run: SequenceRun,
+        redelivered: bool,
+        delivery_count: u32,
+    ) {
+        if self.watches.is_empty() {
+            return;
+        }
+        let Some(slot) = self.queues.get(&queue) else { return };
+        let taker = slot.attached.takers.iter().find(|taker| taker.key == consumer);
+        let Some(taker) = taker.map(Arc::clone) else { return };
+        let what = || What::Delivered { queue, taker: Arc::clone(&taker), redelivered, delivery_count };
+        self.watches.tell(run, self.now, what);
+    }
+
+    /// Something is recorded of messages of a queue.
+    #[inline]
+    pub(super) fn observe_command(&mut self, queue: QueueId, command: &QueueCommand) {
+        if self.watches.is_empty() {
+            return;
+        }
+        let QueueCommand::Settle(departure, runs) = command else { return };
+        for run in runs.runs() {
+            self.watches.tell_last(*run, self.now, || What::Left { queue, departure: *departure });
+        }
+    }
+
+    /// Messages wait again.
+    #[inline]
+    pub(super) fn observe_return(&mut self, queue: QueueId, why: Return, runs: &SequenceRuns) {
+        if self.watches.is_empty() {
+            return;
+        }
+        for run in runs.runs() {
+            self.watches.tell(*run, self.now, || What::CameBack { queue, why });
+        }
+    }
+
+    /// Messages went with their queue.
+    pub(super) fn observe_deletion(&mut self, queue: QueueId, contents: &SequenceRuns) {
+        if self.watches.is_empty() {
+            return;
+        }
+        for run in contents.runs() {
+            self.watches.tell_last(*run, self.now, || What::QueueDeleted { queue });
+        }
+    }
+
+    /// Puts what happened where it is kept, before anybody is woken by it.
+    pub(super) fn hand_on_journeys(&mut self) {
+        let events = self.watches.events();
+        if events.is_empty() {
+            return;
+        }
+        match &self.journeys {
+            Some(journeys) => {
+                journeys.tell(events);
+                let oldest = journeys.oldest_number();
+                self.watches.forget_below(oldest);
+            }
+            None => events.clear(),
+        }
+    }
+}
+
+/// Whoever takes single messages, as stories name it.
+pub(super) fn single_taker(key: ConsumerKey, party: &Arc<Party>) -> Arc<Taker> {
+    Arc::new(Taker { key, tag: Arc::from(""), party: Arc::clone(party) })
+}

@@ -1,0 +1,124 @@
+//! Receipts and journeys over the command line.
+
+use crate::support::Broker;
+
+/// As docs/RECEIPTS.md has it: two subscriptions, one of them dark.
+#[test]
+fn the_story_of_an_order_is_told_to_whoever_asks() {
+    let broker = Broker::start();
+    broker.run(&["declare", "exchange", "orders", "--type", "topic"]).ok();
+    let on = broker.run(&["journeys", "on", "--exchange", "orders"]).ok();
+    assert_eq!(on, "journeys are kept: exchange 'orders', all messages\n");
+    for (name, key) in [("billing", "*.paid"), ("app", "eu.#"), ("visits", "visit.*")] {
+        broker.run(&["subscribe", name, "--exchange", "orders", "--key", key, "--declare-only"]).ok();
+    }
+    let publish = ["publish", "--exchange", "orders", "--key", "eu.paid"];
+    broker.run(&[&publish[..], &["--message-id", "order-7", "shoes"]].concat()).ok();
+    broker.run(&["subscribe", "billing", "--durable", "--raw", "--count", "1"]).ok();
+
+    let receipts = broker.run(&["receipts", "order-7"]).ok();
+    let lines: Vec<&str> = receipts.lines().collect();
+    assert!(lines[0].starts_with("message 'order-7': exchange 'orders', key 'eu.paid', 20"), "{receipts}");
+    assert!(lines[1].starts_with("FOR "), "{receipts}");
+    let mut rows: Vec<Vec<&str>> = lines[2..].iter().map(|line| line.split_whitespace().collect()).collect();
+    rows.sort();
+    assert_eq!(rows[0][..5], ["app", "pending,", "dark", "0", "0"], "{receipts}");
+    assert_eq!(rows[1][..4], ["billing", "accepted", "1", "0"], "{receipts}");
+    assert_eq!(rows.len(), 2, "{receipts}");
+    let json = broker.run(&["receipts", "order-7", "--json"]).json();
+    assert_eq!(json[0]["receipts"].as_array().unwrap().len(), 2);
+    let made = json[0]["id"].as_str().unwrap();
+    assert!(broker.run(&["receipts", made]).ok().contains("billing"), "by the id that the broker made");
+
+    let journey = broker.run(&["journey", "order-7"]).ok();
+    for words in [
+        "published with key 'eu.paid' by guest",
+        "✓ binding '*.paid'",
+        "✗ binding 'visit.*'",
+        "delivered",
+        "✓ accepted",
+    ] {
+        assert!(journey.contains(words), "'{words}' is not in: {journey}");
+    }
+    let json = broker.run(&["journey", "order-7", "--json"]).json();
+    let whats: Vec<&str> =
+        json[0]["events"].as_array().unwrap().iter().map(|event| event["what"].as_str().unwrap()).collect();
+    assert_eq!(whats.iter().filter(|what| **what == "accepted").count(), 1, "{whats:?}");
+    assert_eq!(whats.first(), Some(&"taken"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let (svg, mermaid) = (folder.path().join("a.svg"), folder.path().join("a.mmd"));
+    let files = ["--svg", svg.to_str().unwrap(), "--mermaid", mermaid.to_str().unwrap()];
+    assert_eq!(broker.run(&[&["journey", "order-7"][..], &files].concat()).ok(), "");
+    let drawn = std::fs::read_to_string(svg).unwrap();
+    assert!(
+        drawn.starts_with("<svg ") && drawn.trim_end().ends_with("</svg>") && drawn.contains("queue sub:app")
+    );
+    let drawn = std::fs::read_to_string(mermaid).unwrap();
+    assert!(drawn.starts_with("sequenceDiagram\n") && drawn.contains("accepted"), "{drawn}");
+    broker.run(&["journey", "order-7", "--svg", "/nowhere/a.svg"]).fails(1, &["/nowhere/a.svg"]);
+
+    broker.run(&["receipts", "order-8"]).fails(1, &["nothing is kept of message 'order-8'", "journeys list"]);
+    let gone = ["nothing is kept of message 'j-0000000000000001'", "given way to newer ones"];
+    broker.run(&["receipts", "j-0000000000000001"]).fails(1, &gone);
+    let off = broker.run(&["journeys", "off", "--exchange", "orders"]).ok();
+    assert_eq!(off, "no journeys begin any more: exchange 'orders'\n");
+    broker.run(&["receipts", "order-8"]).fails(1, &["journeys of no messages are kept", "journeys on"]);
+    assert!(broker.run(&["receipts", "order-7"]).ok().contains("billing"), "what was kept stays");
+}
+
+#[test]
+fn which_journeys_are_kept_is_said_as_it_is_typed() {
+    let broker = Broker::start();
+    broker.queue("q");
+    let sampled = ["--sample", "1%", "--key", "order.#", "--header", "colour=red"];
+    let on = broker.run(&[&["journeys", "on", "--queue", "q"][..], &sampled].concat()).ok();
+    assert_eq!(
+        on,
+        "journeys are kept: queue 'q', 1 % of the messages with key order.# with header colour=red\n"
+    );
+    broker.run(&["journeys", "on"]).ok();
+    let list = broker.run(&["journeys", "list"]).ok();
+    assert!(list.contains("the whole vhost") && list.contains("queue 'q'"), "{list}");
+    let json = broker.run(&["journeys", "list", "--json"]).json();
+    assert_eq!((&json[1]["scope"], &json[1]["per_million"]), (&"queue".into(), &10_000.into()));
+    let off = broker.run(&["journeys", "off"]).ok();
+    assert_eq!(off, "no journeys begin any more: the whole vhost, 1 other rule stays\n");
+    broker.run(&["journeys", "on", "--exchange", "nowhere"]).fails(1, &["404", "nowhere"]);
+    broker.run(&["journeys", "on", "--sample", "some"]).fails(2, &["expected \"all\""]);
+    broker.run(&["journeys", "on", "--queue", "q", "--exchange", "x"]).fails(2, &["cannot be used with"]);
+}
+
+#[test]
+fn the_story_of_what_was_refused_says_what_was_wrong_where() {
+    let broker = Broker::start();
+    broker.queue("odd");
+    let folder = tempfile::tempdir().unwrap();
+    let schema = folder.path().join("order.schema.json");
+    std::fs::write(&schema, r#"{"properties": {"price": {"type": "number"}}}"#).unwrap();
+    let schema = format!("*.paid={}", schema.display());
+    let declare = ["declare", "exchange", "orders", "--type", "topic", "--schema", &schema];
+    broker.run(&[&declare[..], &["--allow", "*.paid", "--quarantine", "odd"]].concat()).ok();
+    broker.run(&["journeys", "on"]).ok();
+    for (id, key, body) in [("order-8", "eu.paid", r#"{"price": "12"}"#), ("misspelt", "eu.piad", "{}")] {
+        let publish = ["publish", "--exchange", "orders", "--key", key, "--message-id", id, body];
+        broker.run(&publish).fails(1, &["it is kept in queue 'odd'"]);
+    }
+    let story = broker.run(&["journey", "order-8"]).ok();
+    for words in [
+        "refused: a message with routing key 'eu.paid' does not fit the schema for '*.paid'",
+        "\n  body.price: expected a number, got \"12\"\n  hint: the schema says so at",
+        "✗ refused to guest",
+        "(body.price: expected a number, got \"12\")",
+    ] {
+        assert!(story.contains(words), "'{words}' is not in: {story}");
+    }
+    let receipts = broker.run(&["receipts", "order-8"]).ok();
+    assert!(receipts.contains("body.price") && !receipts.contains("FOR"), "no queue had it: {receipts}");
+    let json = broker.run(&["receipts", "order-8", "--json"]).json();
+    assert_eq!(json[0]["refusal"]["field"], "body.price");
+    let story = broker.run(&["journey", "misspelt"]).ok();
+    for words in ["✗ refused", "did you mean 'eu.paid'"] {
+        assert!(story.contains(words), "'{words}' is not in: {story}");
+    }
+}
