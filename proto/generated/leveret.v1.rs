@@ -560,6 +560,10 @@ pub struct ExchangeEntry {
     /// Messages since then that did not fit the schema that its "x-schemas" has for their key.
     #[prost(uint64, tag = "9")]
     pub unfit_total: u64,
+    /// Messages that were published to it and taken, since the broker was started; those that other exchanges lead here are
+    /// not counted.
+    #[prost(uint64, tag = "10")]
+    pub published_total: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueueEntry {
@@ -635,6 +639,22 @@ pub struct ConnectionEntry {
     /// Why nothing that it publishes is taken now; empty: it is.
     #[prost(string, tag = "11")]
     pub blocked: ::prost::alloc::string::String,
+    /// The exchanges to which it has published, by name, 64 at most.
+    #[prost(message, repeated, tag = "12")]
+    pub published: ::prost::alloc::vec::Vec<Published>,
+    /// Messages that it has published to further exchanges.
+    #[prost(uint64, tag = "13")]
+    pub published_elsewhere_total: u64,
+}
+/// What a connection has published to an exchange.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Published {
+    /// "": the default exchange.
+    #[prost(string, tag = "1")]
+    pub exchange: ::prost::alloc::string::String,
+    /// Messages that were taken since the connection was opened.
+    #[prost(uint64, tag = "2")]
+    pub messages_total: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConsumerEntry {
@@ -654,6 +674,9 @@ pub struct ConsumerEntry {
     pub exclusive: bool,
     #[prost(uint64, tag = "8")]
     pub messages_unacknowledged: u64,
+    /// Messages that went to it since it began.
+    #[prost(uint64, tag = "9")]
+    pub delivered_total: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UserEntry {

@@ -17,6 +17,7 @@ use super::hand_over::Places;
 use super::login::Identity;
 use super::platform::Platform;
 use super::presence::Presence;
+use super::published::Published;
 use super::vhost::{QueueDefinition, Vhost};
 use crate::auth::{LoginCache, Password, SALT_BYTES, User, hash_password, may_open};
 use crate::journey::Journeys;
@@ -146,6 +147,8 @@ pub struct ConnectionMeter {
     pub sent_bytes: AtomicU64,
     /// Channels that are open.
     pub channels: AtomicU64,
+    /// Messages that it published, by exchange.
+    pub published: Published,
 }
 
 impl ConnectionDescription {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
@@ -36,6 +37,8 @@ pub struct ExchangeListing {
     pub refused: u64,
     /// Messages refused since then that did not fit their schemas.
     pub unfit: u64,
+    /// Messages that were published to it and taken, since it was declared or the broker was started.
+    pub published: u64,
 }
 
 /// A queue with its numbers.
@@ -62,6 +65,8 @@ pub struct ConsumerListing {
     pub limits: ConsumerLimits,
     /// Messages that it has not settled.
     pub unsettled: u64,
+    /// Messages that went to it.
+    pub delivered: u64,
 }
 
 impl Broker {
@@ -79,6 +84,7 @@ impl Broker {
             bindings: entry.bindings_count(),
             refused: entry.allowed_keys().map_or(0, |allowed| allowed.refused()),
             unfit: entry.schemas().map_or(0, |schemas| schemas.refused()),
+            published: entry.published().load(Ordering::Relaxed),
         };
         if !name.is_empty() {
             return Page { entries: table.exchange(name).map(entry).into_iter().collect(), next: None };
@@ -154,15 +160,16 @@ impl Broker {
             let mut states = self.states(&definitions).await;
             for definition in &definitions {
                 let Some(mut state) = states.remove(&definition.id) else { continue };
-                state.consumers.retain(|(key, ..)| *definition.name != *first || place(key) > after);
-                state.consumers.sort_unstable_by_key(|(key, ..)| place(key));
+                state.consumers.retain(|consumer| *definition.name != *first || place(&consumer.key) > after);
+                state.consumers.sort_unstable_by_key(|consumer| place(&consumer.key));
                 let tags = self.shared.consumer_tags();
-                entries.extend(state.consumers.into_iter().map(|(key, limits, unsettled)| ConsumerListing {
+                entries.extend(state.consumers.into_iter().map(|consumer| ConsumerListing {
                     queue: definition.name.clone(),
-                    tag: tags.get(&key).cloned().unwrap_or_else(|| Arc::from("")),
-                    key,
-                    limits,
-                    unsettled,
+                    tag: tags.get(&consumer.key).cloned().unwrap_or_else(|| Arc::from("")),
+                    key: consumer.key,
+                    limits: consumer.limits,
+                    unsettled: consumer.unsettled,
+                    delivered: consumer.delivered,
                 }));
             }
             if entries.len() > size {

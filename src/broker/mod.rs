@@ -15,6 +15,7 @@ pub mod offline;
 mod open;
 mod platform;
 mod presence;
+mod published;
 mod session;
 mod shortage;
 mod subscribing;
@@ -23,8 +24,8 @@ mod vhost;
 
 pub use crate::auth::{Password, parse_plain};
 pub use crate::journey::{
-    Event, Filter, Party, Publication as Published, QueueLabel, Receipt, Rule, SAMPLE_ALL, Scope,
-    State as ReceiptState, Story, Taker, Way, What,
+    Event, Filter, Party, QueueLabel, Receipt, Rule, SAMPLE_ALL, Scope, State as ReceiptState, Story, Taker,
+    Way, What,
 };
 pub use crate::queue::{Departure, Return};
 pub use crate::routing::{
@@ -46,6 +47,7 @@ pub use journeys::Told;
 pub use login::Identity;
 pub use open::{OpenFailure, open, open_on};
 pub use platform::{NoRandomness, OpenLog, OpenedLog, Platform, Randomness};
+pub use published::Published;
 pub use session::{
     Address, Confirmation, ConfirmedRun, ConsumeRequest, Fetched, FrontEnd, Introduction, Publication,
     Publish, Returned, Session, SettleRequest, Word,

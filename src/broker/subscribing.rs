@@ -11,7 +11,7 @@ use super::login::Identity;
 use super::subscription::{SEPARATOR, Subscription};
 use super::vhost::{QueueDefinition, Vhost};
 use crate::model::{Entity, MemberName, QueueId, Refusal, ReplyCode, Timestamp};
-use crate::shard::{ConsumerKey, QueueCounts, QueueState, out_of_service};
+use crate::shard::{ConsumerKey, ConsumerState, QueueCounts, QueueState, out_of_service};
 
 /// From one look for subscriptions that nobody came for to the next.
 const LOOK: Duration = Duration::from_secs(1);
@@ -135,10 +135,10 @@ impl Broker {
 
     fn subscribers(&self, who: &Identity, sees_all: bool, state: QueueState) -> Vec<SubscriberListing> {
         let mut consumers = state.consumers;
-        consumers.sort_unstable_by_key(|(key, ..)| (key.connection, key.channel, key.handle));
+        consumers.sort_unstable_by_key(|ConsumerState { key, .. }| (key.connection, key.channel, key.handle));
         consumers.truncate(SUBSCRIBERS_LISTED_MAX);
         let (tags, connections) = (self.shared.consumer_tags(), self.shared.connections());
-        let subscriber = |(key, _, unsettled): (ConsumerKey, _, u64)| SubscriberListing {
+        let subscriber = |ConsumerState { key, unsettled, .. }: ConsumerState| SubscriberListing {
             key,
             tag: tags.get(&key).cloned().unwrap_or_else(|| Arc::from("")),
             unsettled,

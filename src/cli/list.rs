@@ -12,8 +12,8 @@ use super::session::{Target, once};
 use super::table::Table;
 use super::terminal::Terminal;
 use crate::client::{
-    Binding, Channel, ConnectionEntry, ConsumerEntry, Destination, ExchangeEntry, QueueEntry, UserEntry,
-    VhostEntry,
+    Binding, Channel, ConnectionEntry, ConsumerEntry, Destination, ExchangeEntry, Published, QueueEntry,
+    UserEntry, VhostEntry,
 };
 use crate::model::{FieldTable, FieldValue, SCHEMAS, schema_fields};
 
@@ -112,6 +112,7 @@ fn exchanges(entries: &[ExchangeEntry]) -> Listing {
             "arguments": field::table_to_json(&entry.arguments),
             "bindings": entry.bindings,
             "refused_total": entry.refused_total,
+            "published_total": entry.published_total,
             "unfit_total": entry.unfit_total,
         })
     };
@@ -252,12 +253,18 @@ fn connections(entries: &[ConnectionEntry]) -> Listing {
             "received_bytes": entry.received_bytes,
             "sent_bytes": entry.sent_bytes,
             "blocked": entry.blocked,
+            "published": entry.published.iter().map(published).collect::<Vec<_>>(),
+            "published_elsewhere_total": entry.published_elsewhere_total,
         })
     };
     let blocked = entries.iter().filter_map(|entry| Some((entry.id, entry.blocked.as_deref()?)));
     let notes =
         blocked.map(|(id, why)| format!("What connection {id} publishes has to wait: {why}")).collect();
     Listing { table, json: entries.iter().map(json).collect(), notes }
+}
+
+fn published(published: &Published) -> Value {
+    json!({ "exchange": published.exchange, "messages_total": published.messages_total })
 }
 
 fn consumers(entries: &[ConsumerEntry]) -> Listing {
@@ -290,6 +297,7 @@ fn consumers(entries: &[ConsumerEntry]) -> Listing {
             "no_ack": entry.no_ack,
             "exclusive": entry.exclusive,
             "messages_unacknowledged": entry.messages_unacknowledged,
+            "delivered_total": entry.delivered_total,
         })
     };
     Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }

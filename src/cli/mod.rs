@@ -14,6 +14,7 @@ mod consume;
 mod declare;
 mod delete;
 mod did_you_mean;
+mod draw;
 mod explain;
 mod failure;
 mod field;
@@ -114,6 +115,8 @@ enum Command {
     Journey(journey::Arguments),
     /// Say of which messages journeys are kept
     Journeys(journeys::Arguments),
+    /// Draw who publishes where, what leads to which queue, and who consumes, as it is now
+    Draw(draw::Arguments),
     /// Make, change or delete users
     User(user::Arguments),
     /// Make or delete virtual hosts
@@ -201,6 +204,7 @@ impl Command {
             Self::Receipts(arguments) => &mut arguments.target,
             Self::Journey(arguments) => &mut arguments.target,
             Self::Journeys(arguments) => &mut arguments.target,
+            Self::Draw(arguments) => &mut arguments.target,
             Self::User(arguments) => &mut arguments.target,
             Self::Vhost(arguments) => &mut arguments.target,
             Self::Perf(arguments) => &mut arguments.target,
@@ -240,6 +244,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Receipts(arguments) => receipts::run(&arguments),
         Command::Journey(arguments) => journey::run(&arguments),
         Command::Journeys(arguments) => journeys::run(arguments),
+        Command::Draw(arguments) => draw::run(&arguments),
         Command::User(arguments) => user::run(arguments),
         Command::Vhost(arguments) => vhost::run(arguments),
         Command::Perf(arguments) => perf::run(&arguments),

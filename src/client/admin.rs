@@ -26,6 +26,9 @@ pub struct ExchangeEntry {
     pub refused_total: u64,
     /// Messages since then that did not fit the schema that it has for their key.
     pub unfit_total: u64,
+    /// Messages that were published to it and taken, since the broker was started; those that other exchanges lead here
+    /// are not counted.
+    pub published_total: u64,
 }
 
 /// A queue, as listed.
@@ -94,6 +97,19 @@ pub struct ConnectionEntry {
     pub sent_bytes: u64,
     /// Why nothing that it publishes is taken now; `None` if it is.
     pub blocked: Option<String>,
+    /// The exchanges to which it has published, by name, 64 at most.
+    pub published: Vec<Published>,
+    /// Messages that it has published to further exchanges.
+    pub published_elsewhere_total: u64,
+}
+
+/// What a connection has published to an exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The exchange; "" is the default exchange.
+    pub exchange: String,
+    /// Messages that were taken since the connection was opened.
+    pub messages_total: u64,
 }
 
 /// A consumer, as listed.
@@ -115,6 +131,8 @@ pub struct ConsumerEntry {
     pub exclusive: bool,
     /// Messages it has not settled.
     pub messages_unacknowledged: u64,
+    /// Messages that went to it since it began.
+    pub delivered_total: u64,
 }
 
 /// A user, as listed.

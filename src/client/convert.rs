@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation,
-    QueueEntry, UserEntry, VhostEntry,
+    Published, QueueEntry, UserEntry, VhostEntry,
 };
 use super::connection::Shortage;
 use super::error::Returned;
@@ -195,6 +195,7 @@ entry!(ExchangeEntry, Exchanges, exchanges, |from| Ok(Self {
     bindings: from.bindings,
     refused_total: from.refused_total,
     unfit_total: from.unfit_total,
+    published_total: from.published_total,
 }));
 
 entry!(QueueEntry, Queues, queues, |from| Ok(Self {
@@ -232,7 +233,13 @@ entry!(ConnectionEntry, Connections, connections, |from| Ok(Self {
     received_bytes: from.received_bytes,
     sent_bytes: from.sent_bytes,
     blocked: Some(from.blocked).filter(|blocked| !blocked.is_empty()),
+    published: from.published.into_iter().map(published).collect(),
+    published_elsewhere_total: from.published_elsewhere_total,
 }));
+
+fn published(published: pb::Published) -> Published {
+    Published { exchange: published.exchange, messages_total: published.messages_total }
+}
 
 entry!(ConsumerEntry, Consumers, consumers, |from| Ok(Self {
     queue: from.queue,
@@ -243,6 +250,7 @@ entry!(ConsumerEntry, Consumers, consumers, |from| Ok(Self {
     no_ack: from.no_ack,
     exclusive: from.exclusive,
     messages_unacknowledged: from.messages_unacknowledged,
+    delivered_total: from.delivered_total,
 }));
 
 entry!(UserEntry, Users, users, |from| Ok(Self {

@@ -38,7 +38,7 @@ pub use crate::model::{
 };
 pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
-    QueueEntry, UserEntry, VhostEntry,
+    Published, QueueEntry, UserEntry, VhostEntry,
 };
 pub use alteration::Alteration;
 pub use channel::{Channel, DeleteExchange, DeleteQueue, Get};

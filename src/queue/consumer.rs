@@ -61,6 +61,19 @@ pub struct ConsumerLimits {
     pub window_bytes: u64,
 }
 
+/// What a consumer wants and has, for lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerState {
+    /// Who it is.
+    pub key: ConsumerKey,
+    /// What it wants.
+    pub limits: ConsumerLimits,
+    /// Messages that it has not settled.
+    pub unsettled: u64,
+    /// Messages that went to it.
+    pub delivered: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Consumer {
     pub(super) key: ConsumerKey,
@@ -133,6 +146,12 @@ impl Consumer {
 
     pub(super) fn unsettled(&self) -> impl Iterator<Item = MessageRef> {
         self.unsettled.iter()
+    }
+
+    pub(super) fn state(&self) -> ConsumerState {
+        // Its tags count its deliveries, from 1.
+        let delivered = self.next_tag().saturating_sub(1);
+        ConsumerState { key: self.key, limits: self.limits, unsettled: self.unsettled_count(), delivered }
     }
 
     pub(super) fn unsettled_count(&self) -> u64 {

@@ -17,7 +17,7 @@ mod queue;
 mod sequence_runs;
 mod unsettled;
 
-pub use consumer::{ConsumerKey, ConsumerLimits, Taking};
+pub use consumer::{ConsumerKey, ConsumerLimits, ConsumerState, Taking};
 pub use departure::{Departure, Departures, Return};
 pub use fault::QueueFault;
 pub use message_ref::SEQUENCE_MAX;

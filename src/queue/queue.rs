@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use super::backlog::Backlog;
-use super::consumer::{Consumer, ConsumerKey, ConsumerLimits};
+use super::consumer::{Consumer, ConsumerKey, ConsumerLimits, ConsumerState};
 use super::departure::{Departure, Departures, Return};
 use super::message_ref::MessageRef;
 use super::sequence_runs::{SequenceRun, SequenceRuns};
@@ -499,10 +499,9 @@ impl Queue {
         self.consumers.iter().filter(|consumer| consumer.is_consuming()).map(|consumer| consumer.key)
     }
 
-    /// A consumer's limits and unsettled count.
-    pub fn consumer_state(&self, key: ConsumerKey) -> Option<(ConsumerLimits, u64)> {
-        let consumer = self.consumers.iter().find(|consumer| consumer.key == key)?;
-        Some((consumer.limits, consumer.unsettled_count()))
+    /// What a consumer wants and has.
+    pub fn consumer_state(&self, key: ConsumerKey) -> Option<ConsumerState> {
+        self.consumers.iter().find(|consumer| consumer.key == key).map(Consumer::state)
     }
 
     /// Runs of messages whose counts are not recorded.

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use foldhash::fast::FixedState;
 
@@ -50,6 +51,8 @@ pub struct ExchangeEntry {
     schemas: Option<Arc<Schemas>>,
     quarantine: Option<QueueName>,
     bindings: usize,
+    /// Whoever publishes counts; it is the same one as long as the exchange is.
+    published: Arc<AtomicU64>,
     pub(super) index: Index,
 }
 
@@ -64,6 +67,7 @@ impl ExchangeEntry {
                 .map(Arc::new),
             quarantine: definition.quarantine_queue(),
             bindings: 0,
+            published: Arc::default(),
             index: Index::new(definition.kind),
             definition: Arc::new(definition),
         }
@@ -92,6 +96,11 @@ impl ExchangeEntry {
     /// The queue that keeps what its list and its schemas refuse.
     pub fn quarantine_queue(&self) -> Option<&QueueName> {
         self.quarantine.as_ref()
+    }
+
+    /// Messages that were published to it and taken, for whoever takes them to count.
+    pub fn published(&self) -> &Arc<AtomicU64> {
+        &self.published
     }
 
     /// Number of bindings with this exchange as their source.

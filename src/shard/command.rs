@@ -11,7 +11,9 @@ use super::mailbox::Mailbox;
 use crate::journey::{Party, Taker, Tracked};
 use crate::message::MessageRun;
 use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, ShardId};
-use crate::queue::{ConsumerKey, ConsumerLimits, Outcome, QueueCounts, QueueOptions, TagRange};
+use crate::queue::{
+    ConsumerKey, ConsumerLimits, ConsumerState, Outcome, QueueCounts, QueueOptions, TagRange,
+};
 use crate::storage::KnownLog;
 
 /// Where a connection takes its events.
@@ -238,8 +240,8 @@ pub struct QueueState {
     pub queue: QueueId,
     /// Its numbers.
     pub counts: QueueCounts,
-    /// Its consumers, with their limits and unsettled messages.
-    pub consumers: Vec<(ConsumerKey, ConsumerLimits, u64)>,
+    /// Its consumers.
+    pub consumers: Vec<ConsumerState>,
     /// Why it hands out nothing, if a message of it could not be read back.
     pub fault: Option<Arc<str>>,
     /// It is about to be deleted.

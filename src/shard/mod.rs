@@ -48,7 +48,9 @@ mod task;
 mod tests;
 mod workers;
 
-pub use crate::queue::{ConsumerKey, ConsumerLimits, Outcome, QueueCounts, QueueOptions, TagRange, Taking};
+pub use crate::queue::{
+    ConsumerKey, ConsumerLimits, ConsumerState, Outcome, QueueCounts, QueueOptions, TagRange, Taking,
+};
 pub use close_failure::CloseFailure;
 pub use command::{
     Command, DeleteRefusal, Delivery, Event, Notice, Origin, Outlet, Piece, PublishBatch, QueueState,

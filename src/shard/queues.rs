@@ -108,7 +108,7 @@ impl Shard {
         let consumers = queue
             .consumers()
             .filter(|key| key.is_consumer())
-            .filter_map(|key| queue.consumer_state(key).map(|(limits, unsettled)| (key, limits, unsettled)))
+            .filter_map(|key| queue.consumer_state(key))
             .collect();
         let fault = attached.halted.as_ref().map(|halt| self.why(halt).text.into());
         Some(QueueState {

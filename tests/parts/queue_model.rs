@@ -497,7 +497,7 @@ impl Harness {
         assert_eq!(self.queue.counts(), expected);
         assert_eq!(expected.ready + unsettled, self.held.len() as u64, "the model lost count");
         for (slot, consumer) in &self.consumers {
-            let (_, held) = self.queue.consumer_state(key(*slot)).unwrap();
+            let held = self.queue.consumer_state(key(*slot)).unwrap().unsettled;
             assert_eq!(held, consumer.unsettled.len() as u64);
         }
         assert_eq!(self.queue.consumers().count(), self.consumers.len());

@@ -189,6 +189,7 @@ impl<F: FrontEnd> Session<F> {
             publish.address.get_or_insert_with(|| target.address());
             return self.park(parcel, Shortage::Disk);
         }
+        target.count(&self.who.vhost, &self.description.meter.published, &fates);
         let (origin, mandatory, transient) = (Arc::clone(&target.origin), target.mandatory, target.transient);
         self.hand_out(parcel, fates, origin, Manner { mandatory, transient });
     }

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::catalog::FIRST_VOLATILE_SHARD;
+use super::super::published::Published;
 use super::super::vhost::Vhost;
 use crate::message::{MessageRun, body_and_encoding_of};
 use crate::model::{Entity, ExchangeName, FieldTable, QueueId, Refusal, ReplyCode, RoutingKey, ShardId};
@@ -63,6 +65,8 @@ pub(super) struct Target {
     by_key: HashMap<Box<str>, Arc<Route>, foldhash::fast::RandomState>,
     /// The last one, since words about a key take longer than its route.
     not_allowed: Option<Arc<KeyNotAllowed>>,
+    /// Where the messages that are taken are counted: for the exchange, and for the connection.
+    counters: Option<[Arc<AtomicU64>; 2]>,
 }
 
 /// Queues by shard.
@@ -164,6 +168,7 @@ impl Target {
             route: None,
             by_key: HashMap::default(),
             not_allowed: None,
+            counters: None,
         }
     }
 
@@ -196,6 +201,7 @@ impl Target {
             self.version = version;
             self.route = None;
             self.not_allowed = None;
+            self.counters = None;
             self.forget_keys(router);
         }
         let count = publication.run().len();
@@ -245,6 +251,27 @@ impl Target {
             Ok(()) => Fate::Routed(route),
             Err(unfit) => Fate::Unfit(Box::new(unfit)),
         }
+    }
+
+    /// Counts what is taken of messages with these fates.
+    pub(super) fn count(&mut self, vhost: &Vhost, published: &Published, fates: &[(u32, Fate)]) {
+        let taken: u64 = fates
+            .iter()
+            .filter(|(_, fate)| matches!(fate, Fate::Routed(_)))
+            .map(|(count, _)| u64::from(*count))
+            .sum();
+        if taken == 0 {
+            return;
+        }
+        let exchange = &self.origin.exchange;
+        if self.counters.is_none()
+            && let Some(entry) = vhost.routing().exchange(exchange)
+        {
+            self.counters = Some([Arc::clone(entry.published()), published.counter(exchange)]);
+        }
+        self.counters.iter().flatten().for_each(|counter| {
+            counter.fetch_add(taken, Ordering::Relaxed);
+        });
     }
 
     fn route(

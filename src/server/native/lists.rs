@@ -179,7 +179,7 @@ fn append(page: &mut pb::Listing, part: pb::Listing) {
 }
 
 fn exchange_entry(listing: &ExchangeListing) -> pb::ExchangeEntry {
-    let ExchangeListing { definition: exchange, bindings, refused, unfit } = listing;
+    let ExchangeListing { definition: exchange, bindings, refused, unfit, published } = listing;
     pb::ExchangeEntry {
         name: exchange.name.to_string(),
         r#type: exchange.kind.as_str().to_owned(),
@@ -190,6 +190,7 @@ fn exchange_entry(listing: &ExchangeListing) -> pb::ExchangeEntry {
         bindings: *bindings as u64,
         refused_total: *refused,
         unfit_total: *unfit,
+        published_total: *published,
     }
 }
 
@@ -234,6 +235,10 @@ pub(super) fn binding_entry(binding: &Binding) -> pb::Binding {
 
 fn connection_entry(connection: &ConnectionDescription) -> pb::ConnectionEntry {
     let meter = &connection.meter;
+    let (published, published_elsewhere_total) = meter.published.counts();
+    let published = published
+        .into_iter()
+        .map(|(exchange, messages_total)| pb::Published { exchange: exchange.to_string(), messages_total });
     pb::ConnectionEntry {
         id: connection.id.0,
         name: connection.name.clone(),
@@ -246,6 +251,8 @@ fn connection_entry(connection: &ConnectionDescription) -> pb::ConnectionEntry {
         received_bytes: meter.received_bytes.load(Ordering::Relaxed),
         sent_bytes: meter.sent_bytes.load(Ordering::Relaxed),
         blocked: connection.blocked().unwrap_or_default(),
+        published: published.collect(),
+        published_elsewhere_total,
     }
 }
 
@@ -259,5 +266,6 @@ fn consumer_entry(consumer: ConsumerListing) -> pb::ConsumerEntry {
         no_ack: consumer.limits.no_ack,
         exclusive: consumer.limits.exclusive,
         messages_unacknowledged: consumer.unsettled,
+        delivered_total: consumer.delivered,
     }
 }
