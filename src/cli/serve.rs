@@ -63,7 +63,12 @@ impl Arguments {
 
 fn serve(config: Config, recovered: Recovered, log: &Log) -> Result<(), Failure> {
     let workers = config.network.worker_threads;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    // One worker is this thread: with a runtime for several there would be nobody to share with, and they would be woken for it.
+    let mut builder = match workers {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.worker_threads(workers).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("cannot start threads", &error))?;
     runtime.spawn(log.tell_what_is_left_out());
     runtime.block_on(run_broker(config, recovered))

@@ -1,6 +1,8 @@
 //! Durable subscriptions from the command line.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -122,4 +124,18 @@ fn what_is_mistyped_is_told() {
         .run(&["delete", "queue", "sub:billing"])
         .fails(1, &["belongs to subscription 'billing'", "unsubscribe"]);
     assert_eq!(broker.run(&["subscriptions", "--json"]).json().as_array().unwrap().len(), 1);
+}
+
+/// The script of the README, with fewer events.
+#[test]
+fn a_dark_client_gets_all_it_missed_as_the_script_tells() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/dark-client");
+    let told =
+        Command::new(script).arg("2000").env("LEVERET", env!("CARGO_BIN_EXE_leveret")).output().unwrap();
+    let (text, errors) = (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
+    assert!(told.status.success(), "{text}{errors}");
+    for name in ["app", "billing", "reports"] {
+        assert!(text.contains(&format!("{name}: all 2000 events, in order\n")), "{text}");
+    }
+    assert!(text.contains("reports  pending, dark"), "{text}");
 }

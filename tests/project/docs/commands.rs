@@ -43,6 +43,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("README.md", "$ leveret consume texts", By(TOUR)),
     ("README.md", "$ leveret publish --key nobody", By(TOUR)),
     ("README.md", "$ kill -9", By(TOUR)),
+    ("README.md", "scripts/dark-client", By("fn a_dark_client_gets_all_it_missed_as_the_script_tells()")),
     ("README.md", "cargo run --example publish_confirm", By("fn publish_confirm()")),
     ("README.md", "cargo build --release && scripts/figures", Not(MINUTES)),
     ("docs/BENCHMARKS.md", "cargo build --release", Not(MINUTES)),
