@@ -2,8 +2,8 @@
 //!
 //! Owns the names of commands and flags, what they print, and exit statuses: 0 if all that was asked was done, 2 if what
 //! was typed makes no sense, 1 otherwise. Must never know how a broker works inside: every command but `serve`, and `log`,
-//! which looks at what a broker left, is a client like any other, over [`crate::client`]. Start reading at `Command`, then pick the file of a command: its
-//! arguments stand at the top, what it does below.
+//! which looks at what a broker left, is a client like any other, over [`crate::client`]; `demo` brings its broker. Start
+//! reading at `Command`, then pick the file of a command: its arguments stand at the top, what it does below.
 
 mod alter;
 mod bind;
@@ -13,6 +13,7 @@ mod config_flags;
 mod consume;
 mod declare;
 mod delete;
+mod demo;
 mod did_you_mean;
 mod draw;
 mod explain;
@@ -121,6 +122,8 @@ enum Command {
     User(user::Arguments),
     /// Make or delete virtual hosts
     Vhost(vhost::Arguments),
+    /// Show clients that talk to each other over a broker, and what each of them says
+    Demo(demo::Arguments),
     /// Measure how fast a broker is, and check that it loses nothing
     Perf(perf::Arguments),
     /// Tell whether a broker is there and answers
@@ -207,6 +210,7 @@ impl Command {
             Self::Draw(arguments) => &mut arguments.target,
             Self::User(arguments) => &mut arguments.target,
             Self::Vhost(arguments) => &mut arguments.target,
+            Self::Demo(arguments) => &mut arguments.target,
             Self::Perf(arguments) => &mut arguments.target,
             Self::Ping(arguments) => &mut arguments.target,
             Self::Status(arguments) => &mut arguments.target,
@@ -247,6 +251,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Draw(arguments) => draw::run(&arguments),
         Command::User(arguments) => user::run(arguments),
         Command::Vhost(arguments) => vhost::run(arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Perf(arguments) => perf::run(&arguments),
         Command::Ping(arguments) => ping::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),

@@ -129,7 +129,7 @@ pub(super) fn owner(receipt: &Receipt) -> String {
     }
 }
 
-fn state(receipt: &Receipt) -> String {
+pub(super) fn state(receipt: &Receipt) -> String {
     match (receipt.state, receipt.dark_since) {
         (ReceiptState::Pending, Some(_)) => "pending, dark".to_owned(),
         (state, _) => state.as_str().to_owned(),

@@ -6,6 +6,7 @@ mod consume;
 mod consume_exec;
 mod crash;
 mod damage;
+mod demo;
 mod draw;
 mod explain;
 #[cfg(target_os = "linux")]

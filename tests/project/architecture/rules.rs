@@ -93,6 +93,17 @@ const ARROWS: &[Exception] = &[
     Exception { place: "src/cli/serve.rs", allows: "protocol", reason: "it hands the limits to the server" },
     Exception { place: "src/cli/serve.rs", allows: "server", reason: "it starts the listener" },
     Exception { place: "src/cli/serve.rs", allows: "config", reason: "it reads what the broker is to do" },
+    Exception {
+        place: "src/cli/demo/own_broker.rs",
+        allows: "broker",
+        reason: "a demo brings a broker in memory, in the same process, so that there is nothing to start",
+    },
+    Exception {
+        place: "src/cli/demo/own_broker.rs",
+        allows: "protocol",
+        reason: "it hands the limits to the server",
+    },
+    Exception { place: "src/cli/demo/own_broker.rs", allows: "server", reason: "it starts the listener" },
     Exception { place: "src/cli/log_files/", allows: "broker", reason: "it looks into the files of one" },
     Exception {
         place: "src/cli/log_files/",

@@ -145,6 +145,20 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/VALID_EVENTS.md", "$ leveret explain --exchange orders", Typed(&[])),
     ("docs/VALID_EVENTS.md", "$ leveret get odd-orders", Typed(&[])),
     ("docs/VALID_EVENTS.md", "$ leveret alter exchange events", Typed(&[])),
+    (
+        "docs/lessons/01-a-queue-server.md",
+        "leveret demo nmq",
+        By("fn what_the_app_publishes_before_anybody_is_there_is_heard"),
+    ),
+    ("docs/lessons/01-a-queue-server.md", "$ leveret demo nmq --script | sed", Typed(&[])),
+    ("docs/lessons/01-a-queue-server.md", "$ leveret demo nmq --script | grep", Typed(&[])),
+    (
+        "docs/lessons/01-a-queue-server.md",
+        "leveret demo caps",
+        By("fn a_vendor_that_was_dark_while_the_broker_was_killed_hears_all_in_order"),
+    ),
+    ("docs/lessons/01-a-queue-server.md", "$ leveret demo caps --script | sed", Typed(&[])),
+    ("docs/lessons/01-a-queue-server.md", "$ leveret declare exchange school", Typed(&[])),
     ("examples/python/README.md", "cd examples/python", By("-m grpc_tools.protoc -I proto")),
 ];
 
