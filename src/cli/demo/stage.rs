@@ -10,6 +10,7 @@ use super::actor::{Outcome, Player, Said, listening};
 use super::child_broker::ChildBroker;
 use super::play::{Act, Awaited, Beat, Play};
 use super::voice::{Print, Voice};
+use crate::cli::draw;
 use crate::cli::failure::Failure;
 use crate::cli::receipts;
 use crate::client::{
@@ -145,6 +146,13 @@ impl Stage<'_> {
                 let place = |failure: Failure| failure.detail(format!("in scene {number}, {}", scene.title));
                 self.beat(beat).await.map_err(place)?;
             }
+        }
+        // Not for scripts: connections have other addresses each time.
+        if !self.options.is_script {
+            let exchanges = self.play.exchanges.iter().map(|plan| plan.name.to_owned()).collect();
+            let vhost = self.options.connect.vhost();
+            let picture = draw::now(&self.asking, vhost, exchanges, self.voice.terminal()).await?;
+            self.voice.text(&format!("\n{picture}"))?;
         }
         self.check_silence().await?;
         self.voice.end()

@@ -33,7 +33,7 @@ use super::number;
 use super::output;
 use super::session::{Session, Target, block_on};
 use super::terminal::Terminal;
-use crate::client::ConnectOptions;
+use crate::client::{Channel, ConnectOptions};
 use look::Look;
 use picture::Picture;
 use scope::Scope;
@@ -114,6 +114,25 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let drawing = boxes::draw(&picture, terminal.columns.unwrap_or(COLUMNS));
     output::text(&drawing.canvas.to_text(terminal))
 }
+
+/// A virtual host as it is now, without rates: these exchanges, and what belongs to them.
+pub(super) async fn now(
+    channel: &Channel,
+    vhost: &str,
+    exchanges: Vec<String>,
+    terminal: Terminal,
+) -> Result<String, Failure> {
+    let scope = Scope { exchanges, queues: Vec::new(), limit: NOW_MAX };
+    let look = Look::at(channel).await?;
+    let picture = build::build(vhost, &scope, &look, &look, NOW_MS);
+    Ok(boxes::draw(&picture, terminal.columns.unwrap_or(COLUMNS)).canvas.to_text(terminal))
+}
+
+/// Most nodes of a kind in [`now`].
+const NOW_MAX: usize = 50;
+
+/// Between a look and itself there is no time, and nothing is counted: any will do.
+const NOW_MS: u64 = 1000;
 
 /// Columns where there is no terminal.
 const COLUMNS: usize = 80;

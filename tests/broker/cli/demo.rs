@@ -178,3 +178,13 @@ fn without_a_broker_at_the_url_a_demo_says_so() {
     let outcome = run(leveret(&["demo", "nmq", "--script", "--url", "leveret://127.0.0.1:1"]));
     outcome.fails(1, &["nothing listens at 127.0.0.1:1"]);
 }
+
+#[test]
+fn without_a_script_a_demo_ends_with_its_picture() {
+    let printed = run(leveret(&["demo", "chores"])).ok();
+    let picture = printed.split("5. news for everybody").nth(1).unwrap();
+    for words in ["chores", "chores.family", "parent", "ann", "all was heard as it should be"] {
+        assert!(picture.contains(words), "'{words}' is not in: {picture}");
+    }
+    assert!(picture.contains('╭') || picture.contains('┌'), "{picture}");
+}
