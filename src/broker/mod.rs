@@ -5,6 +5,7 @@
 //! [`Session`] for the way of a message; `catalog/` is the state machine behind all declarations.
 
 mod broker;
+mod browse;
 mod catalog;
 mod close_failure;
 mod hand_over;
@@ -33,10 +34,11 @@ pub use crate::routing::{
     Payload, ReachedBy, Routed,
 };
 pub use crate::shard::{
-    ConsumerKey, ConsumerLimits, Delivery, Origin, Outcome, Piece, RuntimeWorkers, SealConditions,
+    ConsumerKey, ConsumerLimits, Delivery, LookedAt, Origin, Outcome, Piece, RuntimeWorkers, SealConditions,
     Settlement, TagRange, Workers,
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
+pub use browse::{BrowseRequest, BrowsedPage, routing_key_of};
 pub use catalog::{
     Alteration, DeclaredQueue, LoggedChange, QueueDeclaration, SubscriptionDeclaration, UserChange,
 };

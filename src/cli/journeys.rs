@@ -93,7 +93,7 @@ fn sample(typed: &str) -> Result<u32, String> {
     }
 }
 
-fn header(typed: &str) -> Result<(String, String), String> {
+pub(super) fn header(typed: &str) -> Result<(String, String), String> {
     let split = typed.split_once('=').filter(|(name, _)| !name.is_empty());
     split
         .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -179,6 +179,7 @@ fn queues(entries: &[QueueEntry]) -> Listing {
             "rejected_total": entry.rejected_total,
             "purged_total": entry.purged_total,
             "no_ack_total": entry.no_ack_total,
+            "moved_total": entry.moved_total,
             "fault": entry.fault,
         })
     };

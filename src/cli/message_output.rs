@@ -110,7 +110,7 @@ fn readable(number: u64, delivery: &Delivery, with_properties: bool) -> Result<S
     Ok(line)
 }
 
-fn came_back(times: u32) -> String {
+pub(super) fn came_back(times: u32) -> String {
     match times {
         // It was with a consumer whose end nobody has counted, for instance before a restart.
         0 => "redelivered".to_owned(),
@@ -119,7 +119,7 @@ fn came_back(times: u32) -> String {
     }
 }
 
-fn readable_body(body: &[u8]) -> String {
+pub(super) fn readable_body(body: &[u8]) -> String {
     match std::str::from_utf8(body) {
         Ok(text) if body.len() <= READABLE_BYTES_MAX => printable(text),
         Ok(text) => {
@@ -145,11 +145,16 @@ fn to_json(delivery: &Delivery) -> Result<Value, Failure> {
         "headers": field::table_to_json(&properties.headers),
         "properties": properties_to_json(&properties),
     });
-    match std::str::from_utf8(delivery.body()) {
-        Ok(text) => json["body"] = json!(text),
-        Err(_) => json["body_base64"] = json!(base64(delivery.body())),
-    }
+    put_body(delivery.body(), &mut json);
     Ok(json)
+}
+
+/// As text, if it is one.
+pub(super) fn put_body(body: &[u8], json: &mut Value) {
+    match std::str::from_utf8(body) {
+        Ok(text) => json["body"] = json!(text),
+        Err(_) => json["body_base64"] = json!(base64(body)),
+    }
 }
 
 /// The properties that are there, without the headers.

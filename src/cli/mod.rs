@@ -7,6 +7,7 @@
 
 mod alter;
 mod bind;
+mod browse;
 mod clock;
 mod config;
 mod config_flags;
@@ -49,6 +50,7 @@ mod subscribe;
 mod subscriptions;
 mod table;
 mod terminal;
+mod transfer;
 mod user;
 mod vhost;
 
@@ -108,6 +110,12 @@ enum Command {
     Unsubscribe(subscriptions::UnsubscribeArguments),
     /// Take one message from a queue, if there is one
     Get(get::Arguments),
+    /// Show what lies in a queue, which stays as it is
+    Browse(browse::Arguments),
+    /// Copy messages of a queue to another queue or an exchange
+    Copy(transfer::Arguments),
+    /// Move messages of a queue to another queue or an exchange
+    Move(transfer::Arguments),
     /// Tell where a message would go, and why, without publishing it
     Explain(explain::Arguments),
     /// Tell who has had a message and who has it, queue by queue
@@ -203,6 +211,8 @@ impl Command {
             Self::Subscriptions(arguments) => &mut arguments.target,
             Self::Unsubscribe(arguments) => &mut arguments.target,
             Self::Get(arguments) => &mut arguments.target,
+            Self::Browse(arguments) => &mut arguments.target,
+            Self::Copy(arguments) | Self::Move(arguments) => &mut arguments.target,
             Self::Explain(arguments) => &mut arguments.target,
             Self::Receipts(arguments) => &mut arguments.target,
             Self::Journey(arguments) => &mut arguments.target,
@@ -244,6 +254,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Subscriptions(arguments) => subscriptions::list(&arguments),
         Command::Unsubscribe(arguments) => subscriptions::unsubscribe(&arguments),
         Command::Get(arguments) => get::run(&arguments),
+        Command::Browse(arguments) => browse::run(&arguments),
+        Command::Copy(arguments) => transfer::copy(&arguments),
+        Command::Move(arguments) => transfer::move_on(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Receipts(arguments) => receipts::run(&arguments),
         Command::Journey(arguments) => journey::run(&arguments),

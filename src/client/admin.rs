@@ -68,6 +68,8 @@ pub struct QueueEntry {
     pub purged_total: u64,
     /// Messages that left with their delivery, to consumers that send no acknowledgements, since the broker started.
     pub no_ack_total: u64,
+    /// Messages that were published elsewhere and then taken out, since the broker started.
+    pub moved_total: u64,
     /// Why its shard does not work, if it does not: then its messages cannot be had, and the numbers may be wrong.
     pub fault: Option<String>,
 }

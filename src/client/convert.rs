@@ -216,6 +216,7 @@ entry!(QueueEntry, Queues, queues, |from| Ok(Self {
     rejected_total: from.rejected_total,
     purged_total: from.purged_total,
     no_ack_total: from.no_ack_total,
+    moved_total: from.moved_total,
     fault: Some(from.fault).filter(|fault| !fault.is_empty()),
 }));
 
@@ -406,6 +407,10 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         KeepJourneys(_) => "KeepJourneys",
         KeepNoJourneys(_) => "KeepNoJourneys",
         TellJourneys(_) => "TellJourneys",
+        Browse(_) => "Browse",
+        Browsed(_) => "Browsed",
+        RemoveMoved(_) => "RemoveMoved",
+        Removed(_) => "Removed",
         Journeys(_) => "Journeys",
     }
 }

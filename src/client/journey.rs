@@ -137,6 +137,8 @@ pub enum ReceiptState {
     Purged,
     /// It left with its delivery, to a consumer that sends no acknowledgements.
     NoAck,
+    /// It was published elsewhere and then taken out of the queue.
+    Moved,
     /// It went with its queue, which was deleted.
     QueueDeleted,
     /// The queue's shard could not take it.
@@ -156,6 +158,7 @@ impl ReceiptState {
             Self::Rejected => "rejected",
             Self::Purged => "purged",
             Self::NoAck => "sent, no ack",
+            Self::Moved => "moved",
             Self::QueueDeleted => "queue deleted",
             Self::NotTaken => "not taken",
             Self::Unknown => "unknown",
@@ -408,6 +411,7 @@ fn receipt(receipt: pb::Receipt) -> Receipt {
         pb::ReceiptState::Rejected => ReceiptState::Rejected,
         pb::ReceiptState::Purged => ReceiptState::Purged,
         pb::ReceiptState::NoAck => ReceiptState::NoAck,
+        pb::ReceiptState::Moved => ReceiptState::Moved,
         pb::ReceiptState::QueueDeleted => ReceiptState::QueueDeleted,
         pb::ReceiptState::NotTaken => ReceiptState::NotTaken,
         pb::ReceiptState::Unknown | pb::ReceiptState::Unspecified => ReceiptState::Unknown,
@@ -448,6 +452,7 @@ fn event(event: pb::JourneyEvent) -> JourneyEvent {
         Kind::Rejected => left(ReceiptState::Rejected),
         Kind::Purged => left(ReceiptState::Purged),
         Kind::NoAck => left(ReceiptState::NoAck),
+        Kind::Moved => left(ReceiptState::Moved),
         Kind::QueueDeleted => left(ReceiptState::QueueDeleted),
         Kind::Unwatched => JourneyStep::Unwatched,
         Kind::Unspecified => JourneyStep::Unknown,

@@ -7,6 +7,7 @@
 mod admin;
 mod alteration;
 mod backoff;
+mod browse;
 mod channel;
 mod connection;
 mod consumer;
@@ -41,6 +42,7 @@ pub use admin::{
     Published, QueueEntry, UserEntry, VhostEntry,
 };
 pub use alteration::Alteration;
+pub use browse::{Browse, BrowsedMessage, BrowsedPage, Browser};
 pub use channel::{Channel, DeleteExchange, DeleteQueue, Get};
 pub use connection::{Blocked, Connection, Event, Events, ServerOffer, Shortage, Status};
 pub use consumer::{Batch, Consumer, ConsumerBuilder, Delivery, DeliveryView, Got};
@@ -67,3 +69,8 @@ pub use topology::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueDec
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/CLIENT.md")]
 struct Tour;
+
+/// The same of docs/BROWSE.md.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/BROWSE.md")]
+struct Browsing;

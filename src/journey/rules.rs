@@ -26,6 +26,15 @@ pub struct Filter {
     pub header: Option<(String, String)>,
 }
 
+impl Filter {
+    /// Whether it takes a message with this routing key. `header` gives the value of one.
+    pub fn takes(&self, key: &str, header: impl Fn(&str) -> Option<FieldValue>) -> bool {
+        let of_key = self.key.as_ref().is_none_or(|pattern| pattern_matches(pattern, key));
+        let has = |(name, value): &(String, String)| header(name).is_some_and(|is| is_written(&is, value));
+        of_key && self.header.as_ref().is_none_or(has)
+    }
+}
+
 /// Journeys of these messages are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::action::{Action, PublishTo};
 use super::answer::{put_done, put_error, put_refused};
 use super::channels::{Channels, check_handle};
-use super::login::{BLOCKED, CLIENT_ID, JOURNEYS, Login, PROTOCOL_VERSION, SUBSCRIPTIONS};
+use super::login::{BLOCKED, BROWSE, CLIENT_ID, JOURNEYS, Login, PROTOCOL_VERSION, SUBSCRIPTIONS};
 use super::negotiate::Limits;
 use crate::model::{
     Durability, Entity, ExchangeName, FRAME_BYTES_MAX_BEFORE_LOGIN, NAME_BYTES_MAX, NameTooLong, Refusal,
@@ -121,7 +121,7 @@ impl Connection {
         let connected = pb::Connected {
             protocol_version: PROTOCOL_VERSION,
             server: BTreeMap::from(server.map(|(key, value)| (key.to_owned(), value.to_owned()))),
-            capabilities: [BLOCKED, CLIENT_ID, SUBSCRIPTIONS, JOURNEYS].map(str::to_owned).to_vec(),
+            capabilities: [BLOCKED, CLIENT_ID, SUBSCRIPTIONS, JOURNEYS, BROWSE].map(str::to_owned).to_vec(),
             heartbeat_seconds: self.limits.heartbeat_seconds,
             frame_max: self.limits.frame_bytes_max,
             channel_max: self.limits.channel_max,

@@ -29,6 +29,9 @@ pub(super) const SUBSCRIPTIONS: &str = "subscriptions";
 /// Capability: `KeepJourneys`, `KeepNoJourneys`, `TellJourneys` and the list of rules are known.
 pub(super) const JOURNEYS: &str = "journeys";
 
+/// Capability: `Browse` is known.
+pub(super) const BROWSE: &str = "browse";
+
 /// The vhost of those who name none.
 const DEFAULT_VHOST: &str = "/";
 

@@ -11,11 +11,13 @@ pub enum Departure {
     Purged,
     /// They went to a consumer that sends no acknowledgements.
     NoAck,
+    /// They were published elsewhere, and are not wanted here any more.
+    Moved,
 }
 
 impl Departure {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Accepted, Self::Rejected, Self::Purged, Self::NoAck];
+    pub const ALL: [Self; 5] = [Self::Accepted, Self::Rejected, Self::Purged, Self::NoAck, Self::Moved];
 
     /// Its number in the log.
     pub fn code(self) -> u8 {
@@ -24,6 +26,7 @@ impl Departure {
             Self::Rejected => 2,
             Self::Purged => 3,
             Self::NoAck => 4,
+            Self::Moved => 5,
         }
     }
 
@@ -53,6 +56,8 @@ pub struct Departures {
     pub purged: u64,
     /// They went to consumers that send no acknowledgements.
     pub no_ack: u64,
+    /// They were published elsewhere.
+    pub moved: u64,
 }
 
 impl Departures {
@@ -62,6 +67,7 @@ impl Departures {
             Departure::Rejected => &mut self.rejected,
             Departure::Purged => &mut self.purged,
             Departure::NoAck => &mut self.no_ack,
+            Departure::Moved => &mut self.moved,
         } += messages;
     }
 }

@@ -11,6 +11,7 @@ mod consumer;
 mod departure;
 mod fault;
 mod handing_out;
+mod looking;
 mod message_ref;
 mod packed;
 mod queue;
@@ -20,6 +21,7 @@ mod unsettled;
 pub use consumer::{ConsumerKey, ConsumerLimits, ConsumerState, Taking};
 pub use departure::{Departure, Departures, Return};
 pub use fault::QueueFault;
+pub use looking::ReadyMessage;
 pub use message_ref::SEQUENCE_MAX;
 pub use queue::{
     AttachRefusal, CountRun, Effect, Effects, Outcome, Queue, QueueCommand, QueueCounts, QueueOptions,

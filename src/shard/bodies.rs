@@ -406,6 +406,15 @@ impl Bodies {
         }
     }
 
+    /// Who wanted what was read back with this message has had it: it makes room for others, unless a queue is in it.
+    pub(super) fn mark_used(&mut self, sequence: u64) {
+        if let Some(index) = self.find(sequence)
+            && let Held::ReadBack(back) = &mut self.extents[index].held
+        {
+            back.used = true;
+        }
+    }
+
     /// Extents from the one with this sequence on that should be read back together; none if it is in memory, or not
     /// needed any more.
     pub(super) fn cold_from(&mut self, sequence: u64, ahead_bytes: u64) -> Vec<ColdExtent> {

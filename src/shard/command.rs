@@ -1,5 +1,6 @@
 //! What goes into a shard and what comes out.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -172,6 +173,23 @@ pub enum Command {
         /// Where the answer goes.
         outlet: Outlet,
     },
+    /// Show ready messages, and change nothing by it.
+    Browse {
+        /// What is wanted.
+        look: Look,
+        /// The answer; a refusal if they cannot be read back.
+        reply: oneshot::Sender<Result<Looked, Box<Refusal>>>,
+    },
+    /// Take ready messages out of a queue that were published elsewhere; answers when the disk has it, with those of them that
+    /// were not ready.
+    TakeOut {
+        /// Which queue.
+        queue: QueueId,
+        /// Which messages.
+        sequences: BTreeSet<u64>,
+        /// The answer; a refusal if the shard cannot do it.
+        reply: oneshot::Sender<Result<Vec<u64>, Box<Refusal>>>,
+    },
     /// Tell about queues; those that are not there are left out.
     Inspect {
         /// Which queues.
@@ -193,6 +211,49 @@ pub enum Command {
         /// The answer.
         reply: oneshot::Sender<Result<Option<KnownLog>, CloseFailure>>,
     },
+}
+
+/// Which ready messages somebody wants to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Of which queue.
+    pub queue: QueueId,
+    /// From this sequence on.
+    pub from: u64,
+    /// None from this sequence on; 0: all that the queue has now.
+    pub end: u64,
+    /// Messages at most.
+    pub count_max: usize,
+    /// None is added to those that have so many bytes.
+    pub bytes_max: usize,
+}
+
+/// Ready messages as somebody sees them.
+#[derive(Debug)]
+pub struct Looked {
+    /// The messages, in order. There may be fewer than were asked for, but none only if that was all.
+    pub messages: Vec<LookedAt>,
+    /// Where to look on; `None`: that was all.
+    pub next: Option<u64>,
+    /// Where the look ends.
+    pub end: u64,
+    /// The queue's numbers.
+    pub counts: QueueCounts,
+}
+
+/// A ready message.
+#[derive(Debug)]
+pub struct LookedAt {
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its exchange and key.
+    pub origin: Arc<Origin>,
+    /// The message, encoded.
+    pub bytes: Bytes,
+    /// It may have been delivered before.
+    pub redelivered: bool,
+    /// How often it came back to the queue.
+    pub delivery_count: u32,
 }
 
 /// A run of deliveries with the same outcome.

@@ -23,6 +23,7 @@ pub(super) enum Waiting {
     Publish { outlet: Outlet, ticket: u64 },
     Settle { outlet: Outlet, key: ConsumerKey, request: u64 },
     Purge { reply: oneshot::Sender<Result<u64, Box<Refusal>>>, count: u64 },
+    TakeOut { reply: oneshot::Sender<Result<Vec<u64>, Box<Refusal>>>, others: Vec<u64> },
     Mark { queue: QueueId, mark: u64 },
 }
 

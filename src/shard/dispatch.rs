@@ -11,7 +11,7 @@ use super::commit_queue::Waiting;
 use super::halt::Halt;
 use super::job::{Job, Work};
 use super::read_back::{Loaded, NotRead};
-use super::reading::Step;
+use super::reading::{Step, Waiter};
 use super::shard::Shard;
 use crate::model::{BodySequence, QueueId};
 use crate::queue::{ConsumerKey, Departure, Effect, QueueCommand, SequenceRun};
@@ -164,7 +164,7 @@ impl Shard {
         let Some(slot) = self.queues.get_mut(&queue) else { return };
         if !slot.attached.loading {
             slot.attached.loading = true;
-            self.reading.wait(queue, first.0);
+            self.reading.wait(Waiter::Queue(queue), first.0);
         }
     }
 
@@ -182,7 +182,7 @@ impl Shard {
     pub(super) fn begin_reads(&mut self) {
         while let Some(step) = self.reading.next_step(self.now, &mut self.bodies) {
             match step {
-                Step::Resume(queues) => queues.into_iter().for_each(|queue| self.resume(queue)),
+                Step::Resume(waiters) => self.go_on(waiters),
                 Step::Read(extents) => {
                     let held = self.bodies.held_back_counter();
                     self.jobs.push(Job(Work::ReadBack(extents, held)));
@@ -196,7 +196,8 @@ impl Shard {
         for Loaded { extent, groups } in loaded {
             // If all were settled in the meantime, their batches may be gone from the log.
             if !self.bodies.is_cold(&extent) {
-                self.reading.arrived(&extent).into_iter().for_each(|queue| self.resume(queue));
+                let waited = self.reading.arrived(&extent);
+                self.go_on(waited);
                 continue;
             }
             let installed = groups.and_then(|groups| self.bodies.install(&extent, groups));
@@ -207,24 +208,45 @@ impl Shard {
             }
             let waited = self.reading.arrived(&extent);
             match installed {
-                Ok(()) => waited.into_iter().for_each(|queue| self.resume(queue)),
+                Ok(()) => self.go_on(waited),
                 Err(why) => self.halt_those_who_wait(&extent, waited, &why),
             }
         }
     }
 
-    fn halt_those_who_wait(&mut self, extent: &ColdExtent, waited: Vec<QueueId>, why: &NotRead) {
+    /// What they waited for is there, or nobody needs it any more.
+    fn go_on(&mut self, waited: Vec<Waiter>) {
+        for waiter in waited {
+            match waiter {
+                Waiter::Queue(queue) => self.resume(queue),
+                Waiter::Browse(number) => self.browse_on(number),
+            }
+        }
+    }
+
+    fn halt_those_who_wait(&mut self, extent: &ColdExtent, waited: Vec<Waiter>, why: &NotRead) {
         let ColdExtent { first, end, .. } = extent;
-        let queues: Vec<u64> = waited.iter().map(|queue| queue.0).collect();
-        tracing::error!(
-            shard = %self.options.id, first, end, ?queues, %why,
-            "cannot read messages back from the log; the consumers of these queues are ended"
-        );
         let halt = match why {
             NotRead::Disk(error) => Halt::Unread(error.clone()),
             why => Halt::Damaged(why.clone()),
         };
-        self.halts.extend(waited.into_iter().map(|queue| (queue, halt.clone())));
+        let (mut queues, mut browsers) = (Vec::new(), Vec::new());
+        for waiter in waited {
+            match waiter {
+                Waiter::Queue(queue) => queues.push(queue.0),
+                Waiter::Browse(number) => browsers.push(number),
+            }
+        }
+        browsers.iter().for_each(|number| self.refuse_browse(*number, &halt));
+        if queues.is_empty() {
+            tracing::warn!(shard = %self.options.id, first, end, %why, "cannot read messages back from the log to show them");
+            return;
+        }
+        tracing::error!(
+            shard = %self.options.id, first, end, ?queues, %why,
+            "cannot read messages back from the log; the consumers of these queues are ended"
+        );
+        self.halts.extend(queues.into_iter().map(|queue| (QueueId(queue), halt.clone())));
     }
 
     pub(super) fn resume(&mut self, queue: QueueId) {

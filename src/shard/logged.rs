@@ -166,6 +166,7 @@ fn of_command(queue: QueueId, command: QueueCommand) -> LoggedOperation {
                 Departure::Rejected => "rejected",
                 Departure::Purged => "purged",
                 Departure::NoAck => "delivered without acknowledgements",
+                Departure::Moved => "moved",
             };
             LoggedOperation::Settle { queue, reason, runs: plain(runs) }
         }

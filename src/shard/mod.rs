@@ -12,6 +12,7 @@ mod apply;
 mod batch;
 mod blocks;
 mod bodies;
+mod browsing;
 mod checkpoint;
 mod close_failure;
 mod command;
@@ -53,8 +54,8 @@ pub use crate::queue::{
 };
 pub use close_failure::CloseFailure;
 pub use command::{
-    Command, DeleteRefusal, Delivery, Event, Notice, Origin, Outlet, Piece, PublishBatch, QueueState,
-    SealConditions, Segment, SettleReply, Settlement,
+    Command, DeleteRefusal, Delivery, Event, Look, Looked, LookedAt, Notice, Origin, Outlet, Piece,
+    PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement,
 };
 pub use disk_gauge::DiskGauge;
 pub use job::{Done, Job, LogAccess};

@@ -15,7 +15,8 @@
 //!   5 delete    queue
 //!   6 kept      exchange, routing key, bytes of messages, runs n, n x (gap to the end of the run before, messages,
 //!               queues q, q x queue)
-//!   7 settle    reason (1 byte: 1 accepted, 2 rejected, 3 purged, 4 delivered without acknowledgements), the rest as 2
+//!   7 settle    reason (1 byte: 1 accepted, 2 rejected, 3 purged, 4 delivered without acknowledgements,
+//!               5 moved), the rest as 2
 //!   8 counts    queue, runs n, n x (gap to the end of the run before, messages, how often each of them came back)
 //!   9 declare   queue, what it is (a number: 1 if it goes with its last consumer, else 0)
 //! ```

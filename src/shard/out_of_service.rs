@@ -58,6 +58,8 @@ fn answer(command: Command, notices: &Mailbox<Notice>, refusal: &Refusal) {
         Command::Get { key, outlet, .. } => {
             tell(&outlet, Event::Got { key, message: Err(refusal), ready: 0 });
         }
+        Command::Browse { reply, .. } => drop(reply.send(Err(refusal))),
+        Command::TakeOut { reply, .. } => drop(reply.send(Err(refusal))),
         Command::Inspect { reply, .. } => drop(reply.send(Vec::new())),
         Command::TellJourneys { reply } => drop(reply.send(())),
         // Nobody is attached, and no log moves.

@@ -71,6 +71,7 @@ impl Shard {
             }
             // Whoever asked may be gone.
             Waiting::Purge { reply, count } => drop(reply.send(Ok(count))),
+            Waiting::TakeOut { reply, others } => drop(reply.send(Ok(others))),
             Waiting::Mark { queue, mark } => {
                 if let Some(slot) = self.queues.get_mut(&queue) {
                     slot.queue.mark_durable(mark);
@@ -104,6 +105,7 @@ impl Shard {
                     self.outlets.send(&outlet, Event::SettleRefused { key, request, refusal });
                 }
                 Waiting::Purge { reply, .. } => drop(reply.send(Err(refusal))),
+                Waiting::TakeOut { reply, .. } => drop(reply.send(Err(refusal))),
                 // Its queue ends its consumers.
                 Waiting::Mark { .. } => {}
             }

@@ -1,5 +1,7 @@
 //! Which queues a shard has: how they come, are looked at, and go with all that they hold.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::oneshot;
 
 use super::command::{DeleteRefusal, Event, QueueState, SealConditions};
@@ -39,6 +41,25 @@ impl Shard {
         };
         self.run_effects(queue);
         self.commits.wait(Waiting::Purge { reply, count });
+    }
+
+    /// Answered when it is durable: whoever moves messages is done with them then.
+    pub(super) fn take_out(
+        &mut self,
+        queue: QueueId,
+        sequences: BTreeSet<u64>,
+        reply: oneshot::Sender<Result<Vec<u64>, Box<Refusal>>>,
+    ) {
+        let failure = self.commits.failure().map(|failure| log_failed(self.options.id, failure));
+        let refusal = failure.or_else(|| (!self.queues.contains_key(&queue)).then(queue_deleted));
+        let (None, Some(slot)) = (&refusal, self.queues.get_mut(&queue)) else {
+            // Whoever asked may be gone.
+            let _ = reply.send(Err(Box::new(refusal.unwrap_or_else(queue_deleted))));
+            return;
+        };
+        let others = slot.queue.take_out(sequences, &mut self.effects);
+        self.run_effects(queue);
+        self.commits.wait(Waiting::TakeOut { reply, others });
     }
 
     /// A queue that is gone already can be deleted, too.

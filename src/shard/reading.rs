@@ -29,8 +29,8 @@ const PATIENCE_MILLIS: u64 = 100;
 
 #[derive(Debug)]
 pub(super) struct Reading {
-    /// Queues by the message that each of them needs next.
-    waiting: BTreeMap<u64, Vec<QueueId>>,
+    /// Who waits, by the message that each needs next.
+    waiting: BTreeMap<u64, Vec<Waiter>>,
     /// These messages in the order in which they were asked for; some may be there by now.
     order: VecDeque<u64>,
     /// Extents that are being read: where each begins, and its bytes.
@@ -66,23 +66,32 @@ impl Default for Reading {
     }
 }
 
+/// Who waits for a message that is not in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiter {
+    /// A queue that is about to deliver it.
+    Queue(QueueId),
+    /// Somebody who looks at it: the number of the look.
+    Browse(u64),
+}
+
 /// What to do for those who wait.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// These are in memory, or nobody needs them any more: their queues can go on.
-    Resume(Vec<QueueId>),
+    /// These are in memory, or nobody needs them any more: they can go on.
+    Resume(Vec<Waiter>),
     /// To be read.
     Read(Vec<ColdExtent>),
 }
 
 impl Reading {
-    /// A queue needs this message next. It waits for one message at a time.
-    pub(super) fn wait(&mut self, queue: QueueId, sequence: u64) {
-        let queues = self.waiting.entry(sequence).or_default();
-        if queues.is_empty() {
+    /// Somebody needs this message next, and waits for one message at a time.
+    pub(super) fn wait(&mut self, who: Waiter, sequence: u64) {
+        let waiters = self.waiting.entry(sequence).or_default();
+        if waiters.is_empty() {
             self.order.push_back(sequence);
         }
-        queues.push(queue);
+        waiters.push(who);
     }
 
     /// What comes next; `None` until something changes, or until [`wakes_in`](Self::wakes_in).
@@ -91,13 +100,14 @@ impl Reading {
         self.is_to_retry = now < self.not_before && !self.order.is_empty();
         while self.reads < READS_MAX && !self.is_to_retry {
             let sequence = *self.order.front()?;
-            let mut extents = match self.waiting.contains_key(&sequence) {
-                true => bodies.cold_from(sequence, self.ahead_bytes()),
-                false => {
-                    self.order.pop_front();
-                    continue;
-                }
+            let Some(waiters) = self.waiting.get(&sequence) else {
+                self.order.pop_front();
+                continue;
             };
+            // Who browses asks for the next page when it likes; nothing is kept for it meanwhile.
+            let is_queue = waiters.iter().any(|waiter| matches!(waiter, Waiter::Queue(_)));
+            let ahead_bytes = if is_queue { self.ahead_bytes() } else { 0 };
+            let mut extents = bodies.cold_from(sequence, ahead_bytes);
             let Some(first) = extents.first() else {
                 self.order.pop_front();
                 return self.waiting.remove(&sequence).map(Step::Resume);
@@ -165,7 +175,7 @@ impl Reading {
     }
 
     /// An extent came, or will not; returns those who waited for messages of it, oldest message first.
-    pub(super) fn arrived(&mut self, extent: &ColdExtent) -> Vec<QueueId> {
+    pub(super) fn arrived(&mut self, extent: &ColdExtent) -> Vec<Waiter> {
         self.under_way.remove(&extent.first);
         self.failures.remove(&extent.first);
         let sequences: Vec<u64> =

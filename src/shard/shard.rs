@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::apply::Part;
 use super::bodies::Bodies;
+use super::browsing::Browsing;
 use super::close_failure::CloseFailure;
 use super::command::{Command, Event, Notice, Origin, PublishBatch, Segment};
 use super::commit_queue::{BATCH_BYTES_MAX, CommitQueue, Waiting};
@@ -57,6 +58,7 @@ pub struct Shard {
     pub(super) queues: HashMap<QueueId, Slot, foldhash::fast::FixedState>,
     pub(super) bodies: Bodies,
     pub(super) reading: Reading,
+    pub(super) browsing: Browsing,
     pub(super) commits: CommitQueue,
     /// Where it tells how much it holds, and what it told last.
     pub(super) gauge: Option<(Arc<MemoryGauge>, usize)>,
@@ -92,6 +94,7 @@ impl Shard {
             queues: HashMap::default(),
             bodies: Bodies::default(),
             reading: Reading::default(),
+            browsing: Browsing::default(),
             commits: CommitQueue::new(),
             gauge: None,
             disk: Arc::default(),
@@ -262,6 +265,8 @@ impl Shard {
                 }
             }
             Command::Get { queue, key, party, outlet } => self.get(queue, key, &party, outlet),
+            Command::Browse { look, reply } => self.browse(look, reply),
+            Command::TakeOut { queue, sequences, reply } => self.take_out(queue, sequences, reply),
             Command::Inspect { queues, reply } => {
                 let _ = reply.send(queues.iter().filter_map(|queue| self.inspect(*queue)).collect());
             }

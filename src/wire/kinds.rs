@@ -95,6 +95,10 @@ pub(super) fn kind(number: u32) -> Option<Kind> {
         65 => ("KeepNoJourneys", Client),
         66 => ("TellJourneys", Client),
         67 => ("Journeys", Server),
+        68 => ("Browse", Client),
+        69 => ("Browsed", Server),
+        70 => ("RemoveMoved", Client),
+        71 => ("Removed", Server),
         _ => return None,
     };
     Some(Kind { name, sender })

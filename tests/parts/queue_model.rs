@@ -42,6 +42,8 @@ enum Step {
     },
     Deliver,
     Purge,
+    /// One in so many of the messages there were, and some that there were not.
+    Move(u64),
     /// The log is durable up to here.
     Sync,
     /// What is not durable survives up to a point that the number chooses.
@@ -161,6 +163,7 @@ impl Harness {
             Step::Get { no_ack } => self.get_one(no_ack),
             Step::Deliver => self.deliver(),
             Step::Purge => self.purge(),
+            Step::Move(each) => self.take_out(each),
             Step::Sync => self.sync(),
             Step::Crash(kept) => {
                 let lost = self.log.len() - self.durable;
@@ -293,6 +296,7 @@ impl Harness {
             Departure::Rejected => &mut departures.rejected,
             Departure::Purged => &mut departures.purged,
             Departure::NoAck => &mut departures.no_ack,
+            Departure::Moved => &mut departures.moved,
         };
         *count += sequences.len() as u64;
         for sequence in sequences {
@@ -486,6 +490,7 @@ impl Harness {
     }
 
     fn check(&mut self) {
+        self.look();
         let unsettled = self.consumers.values().map(|consumer| consumer.unsettled.len() as u64).sum();
         let expected = QueueCounts {
             ready: self.ready.len() as u64,
@@ -501,6 +506,36 @@ impl Harness {
             assert_eq!(held, consumer.unsettled.len() as u64);
         }
         assert_eq!(self.queue.consumers().count(), self.consumers.len());
+    }
+}
+
+/// Looks, and what follows from them.
+impl Harness {
+    fn take_out(&mut self, each: u64) {
+        let held = self.held.keys().copied().filter(|sequence| sequence.is_multiple_of(each));
+        let gone = self.delivered.iter().copied().find(|sequence| !self.held.contains_key(sequence));
+        let named: BTreeSet<u64> = held.chain(gone).chain([0, self.next + 3, u64::MAX]).collect();
+        let (ready, others): (Vec<u64>, Vec<u64>) =
+            named.iter().partition(|sequence| self.ready.contains(sequence));
+        let mut effects = Vec::new();
+        assert_eq!(self.queue.take_out(named, &mut effects), others);
+        self.expect_gone(&ready, Departure::Moved);
+        assert_eq!(self.carry_out(effects), ready);
+    }
+
+    /// What is ready is seen in its order, from anywhere to anywhere.
+    fn look(&mut self) {
+        let middle = self.ready.iter().copied().nth(self.ready.len() / 2).unwrap_or(1);
+        let ranges = [0..u64::MAX, middle..u64::MAX, 0..middle, middle..0];
+        let range = ranges[self.log.len() % ranges.len()].clone();
+        let seen: Vec<_> = self.queue.ready_in(range.clone()).collect();
+        let expected = self.ready.iter().copied().filter(|sequence| range.contains(sequence));
+        assert!(seen.iter().map(|message| message.sequence).eq(expected), "{range:?}: {seen:?}");
+        for message in seen {
+            assert_eq!(message.delivery_count, self.held[&message.sequence]);
+            assert_eq!(message.size_bytes, charged_size(message.sequence));
+            assert!(message.redelivered || !self.delivered.contains(&message.sequence), "{message:?}");
+        }
     }
 }
 
@@ -541,6 +576,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => any::<bool>().prop_map(|no_ack| Step::Get { no_ack }),
         20 => Just(Step::Deliver),
         1 => Just(Step::Purge),
+        3 => (1u64..6).prop_map(Step::Move),
         8 => Just(Step::Sync),
         2 => any::<usize>().prop_map(Step::Crash),
         1 => Just(Step::CleanStop),

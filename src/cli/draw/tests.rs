@@ -57,6 +57,7 @@ fn queue(name: &str, ready: u64, published_total: u64, delivered_total: u64) -> 
         rejected_total: 0,
         purged_total: 0,
         no_ack_total: 0,
+        moved_total: 0,
         fault: None,
     }
 }

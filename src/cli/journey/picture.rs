@@ -206,7 +206,7 @@ impl Picture {
                     let (from, mark) = match state {
                         ReceiptState::Accepted => (taker_of(&takers, queue), Mark::Good),
                         ReceiptState::Rejected => (taker_of(&takers, queue), Mark::Bad),
-                        ReceiptState::NoAck => (queue, Mark::Good),
+                        ReceiptState::NoAck | ReceiptState::Moved => (queue, Mark::Good),
                         _ => (queue, Mark::Bad),
                     };
                     self.step(ms, (from, queue), mark, state.as_str().to_owned());

@@ -196,6 +196,7 @@ impl Teller<'_> {
             ReceiptState::Left(Departure::Rejected) => pb::ReceiptState::Rejected,
             ReceiptState::Left(Departure::Purged) => pb::ReceiptState::Purged,
             ReceiptState::Left(Departure::NoAck) => pb::ReceiptState::NoAck,
+            ReceiptState::Left(Departure::Moved) => pb::ReceiptState::Moved,
             ReceiptState::QueueDeleted => pb::ReceiptState::QueueDeleted,
             ReceiptState::NotTaken(_) => pb::ReceiptState::NotTaken,
             ReceiptState::Unknown => pb::ReceiptState::Unknown,
@@ -246,6 +247,7 @@ impl Teller<'_> {
             What::Left { departure: Departure::Rejected, .. } => Kind::Rejected,
             What::Left { departure: Departure::Purged, .. } => Kind::Purged,
             What::Left { departure: Departure::NoAck, .. } => Kind::NoAck,
+            What::Left { departure: Departure::Moved, .. } => Kind::Moved,
             What::QueueDeleted { .. } => Kind::QueueDeleted,
             What::Unwatched => Kind::Unwatched,
         };

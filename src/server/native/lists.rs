@@ -214,6 +214,7 @@ fn queue_entry(queue: &QueueListing) -> pb::QueueEntry {
         rejected_total: counts.departures.rejected,
         purged_total: counts.departures.purged,
         no_ack_total: counts.departures.no_ack,
+        moved_total: counts.departures.moved,
         fault: fault.as_deref().unwrap_or_default().to_owned(),
     }
 }

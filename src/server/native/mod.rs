@@ -1,6 +1,7 @@
 //! Leveret's own protocol. `connection.rs` is the life of a connection, `translation.rs` stands between its client and
 //! the broker's session: frames to calls, words to frames.
 
+mod browse;
 mod confirms;
 mod connection;
 mod deliveries;

@@ -74,6 +74,9 @@ impl ShardLog for SharedLog {
     }
 }
 
+/// What comes of a request.
+pub(super) type Answer<T> = tokio::sync::oneshot::Receiver<Result<T, Box<crate::model::Refusal>>>;
+
 /// Whatever number a queue has, it may have existed.
 pub(super) const LAST_NUMBERED: QueueId = QueueId(u64::MAX);
 
@@ -305,6 +308,19 @@ impl Driver {
         foldhash::fast::FixedState::default().hash_one((self.shard.commits.batch.next_body(), queues))
     }
 
+    /// Asks to look; the answer comes when it has been read back.
+    pub(super) fn look(&mut self, look: Look) -> (Answer<Looked>, Vec<Event>) {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        (answer, self.command(Command::Browse { look, reply }))
+    }
+
+    /// Takes messages out as moved; those that were not ready are told when that is durable.
+    pub(super) fn take_out(&mut self, queue: QueueId, sequences: &[u64]) -> (Answer<Vec<u64>>, Vec<Event>) {
+        let (reply, others) = tokio::sync::oneshot::channel();
+        let sequences = sequences.iter().copied().collect();
+        (others, self.command(Command::TakeOut { queue, sequences, reply }))
+    }
+
     pub(super) fn inspect(&mut self, queue: QueueId) -> QueueState {
         let (reply, mut state) = tokio::sync::oneshot::channel();
         let events = self.command(Command::Inspect { queues: vec![queue], reply });
@@ -396,7 +412,7 @@ fn seen_in(delivery: &Delivery) -> Vec<Seen> {
     messages.map(|(tag, id)| Seen { queue, handle, tag, id, redelivered, delivery_count }).collect()
 }
 
-fn ids_in(piece: &Bytes) -> Vec<u64> {
+pub(super) fn ids_in(piece: &Bytes) -> Vec<u64> {
     let mut start = 0;
     let ends = message_ends(piece).expect("pieces hold whole messages");
     let items = ends.into_iter().map(|end| &piece[std::mem::replace(&mut start, end as usize)..end as usize]);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod browsing;
 mod checkpoints;
 mod crashes;
 mod driver;

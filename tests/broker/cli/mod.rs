@@ -28,5 +28,6 @@ mod status;
 mod subscribe;
 mod subscriptions;
 mod topology;
+mod transfer;
 #[cfg(target_os = "linux")]
 mod unread_log;

@@ -2,11 +2,13 @@
 
 mod allowed_keys;
 mod blocked;
+mod browsing;
 mod consuming;
 mod cuts;
 mod dropping;
 mod exclusive;
 mod kills;
+mod moving;
 mod publishing;
 mod receipts;
 mod receipts_of_refused;

@@ -2,6 +2,7 @@
 
 mod blocking;
 mod bounds;
+mod browsing;
 mod channels;
 mod consuming;
 mod hand_over;

@@ -47,6 +47,8 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("README.md", "cargo run --example publish_confirm", By("fn publish_confirm()")),
     ("README.md", "cargo build --release && scripts/figures", Not(MINUTES)),
     ("docs/BENCHMARKS.md", "cargo build --release", Not(MINUTES)),
+    ("docs/BROWSE.md", "$ leveret publish --key orders", Typed(&["leveret declare queue orders"])),
+    ("docs/BROWSE.md", "$ leveret declare queue parked", Typed(&[])),
     ("docs/COMMANDS.md", "$ leveret serve &", Typed(&[])),
     ("docs/COMMANDS.md", "$ leveret list queues --url", Typed(&[])),
     ("docs/COMMANDS.md", "$ leveret serve --listen 127.0.0.1:0", By("fn the_tour_does_what_it_says()")),

@@ -1,0 +1,139 @@
+//! `leveret browse`: what lies in a queue, which stays as it is.
+
+use std::io::Write;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::field;
+use super::journeys::header;
+use super::message_output::{came_back, properties_to_json, put_body, readable_body};
+use super::number;
+use super::output;
+use super::properties;
+use super::session::{Target, once};
+use super::terminal::printable;
+use crate::client::{Browse, BrowsedMessage};
+
+/// Which messages of a queue.
+#[derive(Debug, Args)]
+pub(super) struct Wanted {
+    /// The queue
+    pub(super) queue: String,
+    /// Only messages whose routing key matches this pattern, as in a binding of a topic exchange
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) key: Option<String>,
+    /// Only messages with this header
+    #[arg(long, value_name = "NAME=VALUE", value_parser = header)]
+    pub(super) header: Option<(String, String)>,
+    /// So many messages at most
+    #[arg(long, value_name = "N", value_parser = number::whole::<u64>(1, u64::MAX))]
+    pub(super) limit: Option<u64>,
+}
+
+/// What was typed after `browse`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Show the bodies, too, and not only how long they are
+    #[arg(long)]
+    bodies: bool,
+    /// Show all properties of the messages, not only their headers
+    #[arg(long)]
+    properties: bool,
+    /// Print a JSON object for each message
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+impl Wanted {
+    /// The request for them.
+    pub(super) fn request(&self) -> Browse {
+        Browse { routing_key: self.key.clone(), header: self.header.clone(), ..Browse::new(&self.queue) }
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let Wanted { limit, .. } = arguments.wanted;
+    let request = Browse { without_bodies: !arguments.bodies, ..arguments.wanted.request() };
+    once(&arguments.target, async |channel| {
+        let mut browser = channel.browse(request);
+        let mut stdout = std::io::stdout().lock();
+        let (mut shown, mut numbers) = (0, (0, 0));
+        let limit = limit.unwrap_or(u64::MAX);
+        while shown < limit
+            && let Some(page) = browser.next_page().await?
+        {
+            numbers = (page.messages_ready, page.messages_unacknowledged);
+            let rest = usize::try_from(limit - shown).unwrap_or(usize::MAX);
+            for message in page.messages.iter().take(rest) {
+                shown += 1;
+                let line = match arguments.json {
+                    true => output::json_text(&to_json(message, arguments.bodies)),
+                    false => readable(message, arguments),
+                };
+                writeln!(stdout, "{line}")?;
+            }
+        }
+        if !arguments.json {
+            let (ready, unsettled) = numbers;
+            writeln!(
+                stdout,
+                "shown: {shown}, ready in queue '{}': {ready}, with consumers and not shown: {unsettled}",
+                printable(&arguments.wanted.queue)
+            )?;
+        }
+        Ok(stdout.flush()?)
+    })
+}
+
+/// Sequence, routing key, body or its length, and what is remarkable, on a line.
+fn readable(message: &BrowsedMessage, arguments: &Arguments) -> String {
+    let body = match arguments.bodies {
+        true => readable_body(&message.body),
+        false => format!("{} bytes", message.body_bytes),
+    };
+    let mut remarks = Vec::new();
+    if !message.exchange.is_empty() {
+        remarks.push(format!("exchange {}", printable(&message.exchange)));
+    }
+    if message.redelivered {
+        remarks.push(came_back(message.delivery_count));
+    }
+    if message.resent {
+        remarks.push("sent more than once".to_owned());
+    }
+    if arguments.properties {
+        remarks.extend(properties::in_words(&message.properties));
+    }
+    if !message.properties.headers.is_empty() {
+        remarks.push(printable(&field::notation(&message.properties.headers)));
+    }
+    let remarks = match remarks.is_empty() {
+        true => String::new(),
+        false => format!("  ({})", remarks.join("; ")),
+    };
+    format!("{}  {}  {body}{remarks}", message.sequence, printable(&message.routing_key))
+}
+
+fn to_json(message: &BrowsedMessage, with_body: bool) -> Value {
+    let mut json = json!({
+        "sequence": message.sequence,
+        "exchange": message.exchange,
+        "routing_key": message.routing_key,
+        "redelivered": message.redelivered,
+        "delivery_count": message.delivery_count,
+        "resent": message.resent,
+        "headers": field::table_to_json(&message.properties.headers),
+        "properties": properties_to_json(&message.properties),
+        "body_bytes": message.body_bytes,
+    });
+    if with_body {
+        put_body(&message.body, &mut json);
+    }
+    json
+}

@@ -1,0 +1,127 @@
+//! Pages of what is in a queue, for the wire.
+
+use std::collections::BTreeSet;
+
+use super::requests::named;
+use crate::broker::{Broker, BrowseRequest, BrowsedPage, Filter, Identity, LookedAt, routing_key_of};
+use crate::message::{DeliveredView, ItemFault, message_of};
+use crate::model::{Entity, QueueId, Refusal, ReplyCode, RoutingKey};
+use crate::wire::pb;
+
+/// Messages looked at for a page if the client names no number.
+const BROWSE_PAGE_SIZE: usize = 1_024;
+/// The same at most.
+const BROWSE_PAGE_SIZE_MAX: usize = 4_096;
+/// Messages that are taken out at a time, at most.
+const REMOVED_MESSAGES_MAX: u64 = 4_096;
+/// Bytes of messages looked at for a page, with those around each.
+const BROWSE_BYTES: usize = 2 * 1024 * 1024;
+
+/// A page, in `answer_bytes_max` at most.
+pub(super) async fn browse(
+    broker: &Broker,
+    who: &Identity,
+    request: pb::Browse,
+    answer_bytes_max: usize,
+) -> Result<pb::Browsed, Refusal> {
+    let key = request.routing_key.map(|key| named("routing_key", RoutingKey::new, &key)).transpose()?;
+    let header = Some((request.header, request.header_value)).filter(|(name, _)| !name.is_empty());
+    let count_max = match request.page_size as usize {
+        0 => BROWSE_PAGE_SIZE,
+        wanted => wanted.min(BROWSE_PAGE_SIZE_MAX),
+    };
+    let without_bodies = request.without_bodies;
+    let request = BrowseRequest {
+        queue: request.queue,
+        queue_id: (request.queue_id != 0).then_some(QueueId(request.queue_id)),
+        from: request.from,
+        end: request.end,
+        filter: Filter { key, header },
+        count_max,
+        bytes_max: BROWSE_BYTES.min(answer_bytes_max),
+    };
+    let page = broker.browse(who, request).await?;
+    let BrowsedPage { queue, messages, examined, next, end, counts } = page;
+    let messages = messages.iter().map(|message| entry(message, without_bodies));
+    Ok(pb::Browsed {
+        messages: messages.collect::<Result<_, _>>().map_err(|fault| stored_wrong(&fault))?,
+        next: next.unwrap_or(0),
+        end,
+        queue_id: queue.0,
+        examined: examined as u64,
+        messages_ready: counts.ready,
+        messages_unacknowledged: counts.unsettled,
+    })
+}
+
+/// Takes out what was published elsewhere.
+pub(super) async fn remove_moved(
+    broker: &Broker,
+    who: &Identity,
+    request: pb::RemoveMoved,
+) -> Result<pb::Removed, Refusal> {
+    let pb::RemoveMoved { queue, queue_id, ranges } = request;
+    let sequences = sequences(&ranges)?;
+    let named = sequences.len() as u64;
+    let others = broker.remove_moved(who, &queue, QueueId(queue_id), sequences).await?;
+    let mut not_removed: Vec<pb::SequenceRange> = Vec::new();
+    for sequence in &others {
+        match not_removed.last_mut() {
+            Some(last) if last.last + 1 == *sequence => last.last = *sequence,
+            _ => not_removed.push(pb::SequenceRange { first: *sequence, last: *sequence }),
+        }
+    }
+    Ok(pb::Removed { removed: named - others.len() as u64, not_removed })
+}
+
+fn sequences(ranges: &[pb::SequenceRange]) -> Result<BTreeSet<u64>, Refusal> {
+    let bounds = |range: &pb::SequenceRange| match range.last {
+        0 => range.first..=range.first,
+        last => range.first..=last,
+    };
+    let refuse = |got: String| {
+        let text = "a RemoveMoved names no messages, or too many";
+        Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Frame, "RemoveMoved").field(
+            "ranges",
+            format!("1 to {REMOVED_MESSAGES_MAX} messages, each range with its first before its last"),
+            got,
+        )
+    };
+    if let Some(empty) = ranges.iter().find(|range| bounds(range).is_empty()) {
+        return Err(refuse(format!("{} to {}", empty.first, empty.last)));
+    }
+    let span = |range: &pb::SequenceRange| (bounds(range).end() - bounds(range).start()).saturating_add(1);
+    let named = ranges.iter().map(span).fold(0u64, u64::saturating_add);
+    match named {
+        0 => Err(refuse("none".to_owned())),
+        named if named > REMOVED_MESSAGES_MAX => Err(refuse(named.to_string())),
+        _ => Ok(ranges.iter().flat_map(bounds).collect()),
+    }
+}
+
+fn entry(looked_at: &LookedAt, without_bodies: bool) -> Result<pb::BrowsedMessage, ItemFault> {
+    let mut message = message_of(&looked_at.bytes)?;
+    let body_bytes = message.body.len() as u64;
+    if without_bodies {
+        message.body.clear();
+    }
+    let item = pb::DeliverItem {
+        message: Some(message),
+        routing_key: None,
+        resent: DeliveredView::of(&looked_at.bytes).is_some_and(|view| view.resent),
+        redelivered: looked_at.redelivered,
+        delivery_count: looked_at.delivery_count,
+    };
+    Ok(pb::BrowsedMessage {
+        sequence: looked_at.sequence,
+        exchange: looked_at.origin.exchange.to_string(),
+        routing_key: routing_key_of(looked_at).to_owned(),
+        item: Some(item),
+        body_bytes,
+    })
+}
+
+fn stored_wrong(fault: &ItemFault) -> Refusal {
+    Refusal::new(ReplyCode::InternalError, format!("a stored message is not what was published: {fault}"))
+        .about(Entity::Queue, "")
+}

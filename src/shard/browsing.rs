@@ -1,0 +1,129 @@
+//! Looking at messages: what is ready is shown as it lies in its queue, and nothing is handed out.
+//!
+//! A look changes no flag, order or count. What is not in memory is read back as it is for consumers, within the same bound; a
+//! look waits for one such read at a time, and shows what it has rather than wait for a second one.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::bodies::Missing;
+use super::command::{Look, Looked, LookedAt};
+use super::halt::Halt;
+use super::queues::queue_deleted;
+use super::read_back::NotRead;
+use super::reading::Waiter;
+use super::shard::Shard;
+use crate::model::{BodySequence, Refusal};
+use crate::queue::{ReadyMessage, SequenceRun};
+
+/// Who gets what is seen.
+pub(super) type LookReply = oneshot::Sender<Result<Looked, Box<Refusal>>>;
+
+/// Looks that wait for messages to be read back. Each connection has one at most.
+#[derive(Debug, Default)]
+pub(super) struct Browsing {
+    waiting: BTreeMap<u64, Wait>,
+    last_number: u64,
+}
+
+#[cfg(test)]
+impl Browsing {
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[derive(Debug)]
+struct Wait {
+    look: Look,
+    reply: LookReply,
+    /// The message that it waits for.
+    sequence: u64,
+}
+
+/// What a look comes to at once.
+enum Seen {
+    All(Looked),
+    /// Its first message has to be read back.
+    Cold(u64),
+    Fault(Refusal),
+}
+
+impl Shard {
+    pub(super) fn browse(&mut self, look: Look, reply: LookReply) {
+        // Messages of this turn get their bytes.
+        self.freeze();
+        let end = match (look.end, self.queues.get(&look.queue)) {
+            (0, Some(slot)) => slot.queue.last_sequence().0 + 1,
+            (end, _) => end,
+        };
+        let look = Look { end, ..look };
+        // Whoever asked may be gone.
+        match self.look(look) {
+            Seen::All(looked) => drop(reply.send(Ok(looked))),
+            Seen::Fault(refusal) => drop(reply.send(Err(Box::new(refusal)))),
+            Seen::Cold(sequence) => {
+                self.browsing.last_number += 1;
+                let number = self.browsing.last_number;
+                self.browsing.waiting.insert(number, Wait { look, reply, sequence });
+                self.reading.wait(Waiter::Browse(number), sequence);
+            }
+        }
+    }
+
+    /// What a look waited for is there, or nobody needs it any more.
+    pub(super) fn browse_on(&mut self, number: u64) {
+        let Some(Wait { look, reply, sequence }) = self.browsing.waiting.remove(&number) else { return };
+        if !reply.is_closed() {
+            self.browse(look, reply);
+        }
+        self.bodies.mark_used(sequence);
+    }
+
+    /// What a look waited for cannot be had. Its queue goes on until it gets there itself.
+    pub(super) fn refuse_browse(&mut self, number: u64, halt: &Halt) {
+        if let Some(Wait { reply, .. }) = self.browsing.waiting.remove(&number) {
+            let _ = reply.send(Err(Box::new(self.why(halt))));
+        }
+    }
+
+    fn look(&mut self, look: Look) -> Seen {
+        let Look { queue, from, end, count_max, bytes_max } = look;
+        let Some(slot) = self.queues.get_mut(&queue) else { return Seen::Fault(queue_deleted()) };
+        let counts = slot.queue.counts();
+        // One more tells whether there is one.
+        let mut ready: Vec<ReadyMessage> = slot.queue.ready_in(from..end).take(count_max + 1).collect();
+        let mut next = (ready.len() > count_max).then(|| ready[count_max].sequence);
+        ready.truncate(count_max);
+        let mut messages = Vec::with_capacity(ready.len());
+        let mut bytes = 0;
+        for message in ready {
+            if !messages.is_empty() && bytes + message.size_bytes as usize > bytes_max {
+                next = Some(message.sequence);
+                break;
+            }
+            let run = SequenceRun { first: BodySequence(message.sequence), count: 1 };
+            let found = match self.bodies.look_up(run) {
+                Ok(found) => found,
+                Err(_) if !messages.is_empty() => {
+                    next = Some(message.sequence);
+                    break;
+                }
+                Err(Missing::Cold) => return Seen::Cold(message.sequence),
+                Err(Missing::Unknown) => {
+                    let halt = Halt::Damaged(NotRead::Lost(BodySequence(message.sequence)));
+                    return Seen::Fault(self.why(&halt));
+                }
+            };
+            bytes += found.bytes.len();
+            // As with deliveries: what waits for a slow reader keeps no block that it is a small part of.
+            let bytes = if found.is_small_part { Bytes::copy_from_slice(&found.bytes) } else { found.bytes };
+            let ReadyMessage { sequence, redelivered, delivery_count, .. } = message;
+            let origin = found.origin;
+            messages.push(LookedAt { sequence, origin, bytes, redelivered, delivery_count });
+        }
+        Seen::All(Looked { messages, next, end, counts })
+    }
+}

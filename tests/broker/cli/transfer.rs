@@ -1,0 +1,116 @@
+//! Copying and moving over the command line.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+
+use crate::support::{Broker, finish};
+
+/// What `leveret browse` shows of a queue.
+fn bodies(broker: &Broker, queue: &str) -> Vec<String> {
+    let shown = broker.run(&["browse", queue, "--bodies", "--json"]).ok();
+    let body = |line: &str| {
+        let message: serde_json::Value = serde_json::from_str(line).unwrap();
+        message["body"].as_str().unwrap().to_owned()
+    };
+    shown.lines().map(body).collect()
+}
+
+#[test]
+fn a_copy_leaves_everything_as_it_is() {
+    let broker = Broker::start();
+    broker.queue_of("a", &["1", "2", "3"]);
+    broker.queue("b");
+    let told = broker.run(&["copy", "a", "b", "--dry-run"]).ok();
+    assert_eq!(told, "from queue 'a' to queue 'b': found: 3, and nothing done\n");
+    assert_eq!(broker.messages("b"), (0, 0));
+    let told = broker.run(&["copy", "a", "b", "--limit", "2"]).ok();
+    assert_eq!(told, "from queue 'a' to queue 'b': copied: 2\n");
+    assert_eq!((bodies(&broker, "a"), bodies(&broker, "b")), (texts(&["1", "2", "3"]), texts(&["1", "2"])));
+    broker.run(&["copy", "a", "a"]).fails(2, &["in this queue already"]);
+    broker.run(&["copy", "a"]).fails(2, &["--exchange"]);
+    broker.run(&["move", "a", "bb"]).fails(1, &["bb"]);
+    broker.run(&["move", "nowhere", "b"]).fails(1, &["nowhere"]);
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+/// What fits is there, in order and with its properties, and stays there when the broker dies; the rest is where it was.
+#[test]
+fn what_is_moved_is_in_its_new_place_and_nowhere_else() {
+    let mut broker = Broker::start();
+    broker.run(&["declare", "exchange", "x", "--type", "topic"]).ok();
+    for (queue, pattern) in [("all", "#"), ("eu", "eu.*"), ("late", "*.late")] {
+        broker.queue(queue);
+        if queue != "all" {
+            broker.run(&["bind", "x", queue, "--key", pattern]).ok();
+        }
+    }
+    broker.run(&["declare", "exchange", "first", "--type", "fanout"]).ok();
+    broker.run(&["bind", "first", "all"]).ok();
+    for (key, body) in
+        [("eu.paid", "1"), ("eu.late", "2"), ("us.late", "3"), ("us.paid", "4"), ("eu.paid", "5")]
+    {
+        let publish = ["publish", "--exchange", "first", "--key", key, "--header", "shape=round", body];
+        broker.run(&publish).ok();
+    }
+    let told = broker.run(&["move", "all", "--exchange", "x", "--key", "eu.*", "--json"]).json();
+    assert_eq!((told["moved"].as_u64(), told["taken_meanwhile"].as_u64()), (Some(3), Some(0)));
+    let check = |broker: &Broker| {
+        assert_eq!(bodies(broker, "all"), texts(&["3", "4"]));
+        assert_eq!(bodies(broker, "eu"), texts(&["1", "2", "5"]));
+        assert_eq!(bodies(broker, "late"), texts(&["2"]));
+    };
+    check(&broker);
+    let listed = broker.run(&["list", "queues", "--json"]).json();
+    let all = listed.as_array().unwrap().iter().find(|queue| queue["name"] == "all").unwrap();
+    assert_eq!((all["moved_total"].as_u64(), all["accepted_total"].as_u64()), (Some(3), Some(0)));
+    broker.kill_and_restart();
+    check(&broker);
+    let shown = broker.run(&["browse", "eu", "--header", "shape=round"]).ok();
+    assert!(shown.contains("eu.late") && shown.contains("shown: 3, "), "{shown}");
+
+    // What reaches no queue stays: "4" is for nobody.
+    broker.run(&["move", "all", "--exchange", "x"]).fails(1, &["led to no queue", "published there: 1"]);
+    assert_eq!(bodies(&broker, "all"), texts(&["4"]));
+    assert_eq!(bodies(&broker, "late"), texts(&["2", "3"]));
+}
+
+/// The broker dies in the middle of it: each message is in one of both places, or in both.
+#[test]
+fn a_move_that_is_cut_off_loses_nothing() {
+    const MESSAGES: usize = 20_000;
+    let mut broker = Broker::start();
+    let numbers: Vec<String> = (0..MESSAGES).map(|number| number.to_string()).collect();
+    broker.queue("a");
+    broker.queue("b");
+    broker.run_with_input(&["publish", "--key", "a", "--lines"], numbers.join("\n").as_bytes()).ok();
+    let mut moving = broker.leveret(&["move", "a", "b"]);
+    let moving = moving.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while broker.messages("b").0 == 0 {
+        std::thread::yield_now();
+    }
+    broker.kill();
+    finish(moving);
+    broker.restart();
+    let (left, there) = (bodies(&broker, "a"), bodies(&broker, "b"));
+    let all: BTreeSet<&String> = left.iter().chain(&there).collect();
+    assert_eq!(all.len(), MESSAGES, "in neither place: {}", MESSAGES - all.len());
+    broker.run(&["move", "a", "b"]).ok();
+    assert_eq!(broker.messages("a"), (0, 0));
+    assert_eq!(bodies(&broker, "b").iter().collect::<BTreeSet<_>>().len(), MESSAGES);
+}
+
+#[test]
+fn a_receipt_tells_that_a_message_was_moved() {
+    let broker = Broker::start();
+    broker.queue("a");
+    broker.queue("b");
+    broker.run(&["journeys", "on", "--queue", "a"]).ok();
+    broker.run(&["publish", "--key", "a", "--message-id", "m", "x"]).ok();
+    broker.run(&["move", "a", "b"]).ok();
+    assert!(broker.run(&["receipts", "m"]).ok().contains("moved"));
+    let journey = broker.run(&["journey", "m"]).ok();
+    assert!(journey.contains("✓ moved"), "{journey}");
+}
