@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use leveret::client::{
     Backoff, Binding, Channel, ConnectOptions, Connection, Consumer, DeleteQueue, Event, Exchange,
@@ -389,16 +389,17 @@ async fn a_first_life_is_lived_to_its_end_wherever_it_is_cut() {
     // Nothing is left of any of them: no connection, no queue and so no message in it, no exchange.
     let direct = soon(Connection::open(&broker.url())).await.unwrap();
     let channel = soon(direct.channel()).await.unwrap();
-    soon(async {
-        loop {
-            let queues = channel.list_queues().await.unwrap();
-            let exchanges = channel.list_exchanges().await.unwrap();
-            let left = exchanges.iter().filter(|exchange| exchange.name.starts_with("life-")).count();
-            if queues.is_empty() && left == 0 && channel.list_connections().await.unwrap().len() == 1 {
-                return;
-            }
-            tokio::task::yield_now().await;
+    let begun = Instant::now();
+    loop {
+        let queues = soon(channel.list_queues()).await.unwrap();
+        let mut exchanges = soon(channel.list_exchanges()).await.unwrap();
+        exchanges.retain(|exchange| exchange.name.starts_with("life-"));
+        let connections = soon(channel.list_connections()).await.unwrap();
+        if queues.is_empty() && exchanges.is_empty() && connections.len() == 1 {
+            return;
         }
-    })
-    .await;
+        let is_late = begun.elapsed() > Duration::from_secs(30);
+        assert!(!is_late, "left: {queues:?}, {exchanges:?}, {connections:?}");
+        tokio::task::yield_now().await;
+    }
 }
