@@ -183,7 +183,7 @@ fn without_a_broker_at_the_url_a_demo_says_so() {
 fn without_a_script_a_demo_ends_with_its_picture() {
     let printed = run(leveret(&["demo", "chores"])).ok();
     let picture = printed.split("5. news for everybody").nth(1).unwrap();
-    for words in ["chores", "chores.family", "parent", "ann", "all was heard as it should be"] {
+    for words in ["│chores ", "chores.fami", "│parent ", "anns-phone", "all was heard as it should be"] {
         assert!(picture.contains(words), "'{words}' is not in: {picture}");
     }
     assert!(picture.contains('╭') || picture.contains('┌'), "{picture}");
