@@ -277,6 +277,11 @@ pub struct SubscriptionEntry {
     /// Why its queue hands out nothing; empty: it does.
     #[prost(string, tag = "16")]
     pub fault: ::prost::alloc::string::String,
+    /// When the oldest of its messages came, as in QueueEntry: of those that wait, and of those that consumers have.
+    #[prost(uint64, tag = "17")]
+    pub oldest_ready_ms: u64,
+    #[prost(uint64, tag = "18")]
+    pub oldest_unacknowledged_ms: u64,
 }
 /// A consumer of a subscription's queue.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -610,6 +615,12 @@ pub struct QueueEntry {
     /// And they were published elsewhere and then taken out.
     #[prost(uint64, tag = "19")]
     pub moved_total: u64,
+    /// When the oldest of its messages came, in milliseconds since 1970-01-01T00:00:00Z, to the second: of those that wait, and
+    /// of those that consumers have. 0: there are none, or they came while a version ran that did not note it.
+    #[prost(uint64, tag = "20")]
+    pub oldest_ready_ms: u64,
+    #[prost(uint64, tag = "21")]
+    pub oldest_unacknowledged_ms: u64,
     /// Why its shard does not work; empty: it does. The messages of a shard whose log could not be opened are neither
     /// counted nor delivered until the log is repaired and the broker restarted.
     #[prost(string, tag = "15")]
@@ -1099,6 +1110,12 @@ pub struct Browse {
     /// Leaves the bodies out.
     #[prost(bool, tag = "9")]
     pub without_bodies: bool,
+    /// Only messages that came at this time or later, and before this one, in milliseconds since 1970-01-01T00:00:00Z; 0: at any.
+    /// To the second: some that came within the second before the first are shown, and some of those before the other are not.
+    #[prost(uint64, tag = "10")]
+    pub came_since_ms: u64,
+    #[prost(uint64, tag = "11")]
+    pub came_before_ms: u64,
 }
 /// A page of messages. There may be none in it though further pages have some.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1139,6 +1156,9 @@ pub struct BrowsedMessage {
     /// Length of the body.
     #[prost(uint64, tag = "5")]
     pub body_bytes: u64,
+    /// When it came, in milliseconds since 1970-01-01T00:00:00Z, to the second; 0: while a version ran that did not note it.
+    #[prost(uint64, tag = "6")]
+    pub came_at_ms: u64,
 }
 /// Client's first frame, on channel 0 with a request id. Until it is answered a frame may be 8 KiB at most, and it
 /// must arrive within 10 seconds.

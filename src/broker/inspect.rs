@@ -12,7 +12,7 @@ use super::vhost::QueueDefinition;
 use crate::auth::{User, may_open};
 use crate::model::{ConnectionId, QueueId, QueueName, Refusal, ReplyCode, ShardId, VhostName};
 use crate::routing::{Binding, BindingPosition, ExchangeDefinition};
-use crate::shard::{Command, ConsumerKey, ConsumerLimits, QueueCounts, QueueState};
+use crate::shard::{Command, ConsumerKey, ConsumerLimits, Oldest, QueueCounts, QueueState};
 
 /// Queues whose consumers are asked for at a time.
 const QUEUES_AT_ONCE: usize = 256;
@@ -48,6 +48,8 @@ pub struct QueueListing {
     pub definition: Arc<QueueDefinition>,
     /// Its numbers; zeros if its shard could not be started.
     pub counts: QueueCounts,
+    /// When its oldest messages came.
+    pub oldest: Oldest,
     /// Why its shard does not work, or why it hands out nothing, if that is so.
     pub fault: Option<Arc<str>>,
 }
@@ -113,9 +115,10 @@ impl Broker {
             .map(|definition| {
                 let state = states.remove(&definition.id);
                 let counts = state.as_ref().map(|state| state.counts).unwrap_or_default();
+                let oldest = state.as_ref().map(|state| state.oldest).unwrap_or_default();
                 let of_queue = || state.and_then(|state| state.fault);
                 let fault = self.shared.fault(definition.shard).or_else(of_queue);
-                QueueListing { definition, counts, fault }
+                QueueListing { definition, counts, oldest, fault }
             })
             .collect();
         page(entries, size, |queue: &QueueListing| queue.definition.name.to_string())

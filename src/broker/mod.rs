@@ -34,8 +34,8 @@ pub use crate::routing::{
     Payload, ReachedBy, Routed,
 };
 pub use crate::shard::{
-    ConsumerKey, ConsumerLimits, Delivery, LookedAt, Origin, Outcome, Piece, RuntimeWorkers, SealConditions,
-    Settlement, TagRange, Workers,
+    Came, ConsumerKey, ConsumerLimits, Delivery, LookedAt, Origin, Outcome, Piece, RuntimeWorkers,
+    SealConditions, Settlement, TagRange, Workers,
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
 pub use browse::{BrowseRequest, BrowsedPage, routing_key_of};

@@ -11,7 +11,7 @@ use super::login::Identity;
 use super::subscription::{SEPARATOR, Subscription};
 use super::vhost::{QueueDefinition, Vhost};
 use crate::model::{Entity, MemberName, QueueId, Refusal, ReplyCode, Timestamp};
-use crate::shard::{ConsumerKey, ConsumerState, QueueCounts, QueueState, out_of_service};
+use crate::shard::{ConsumerKey, ConsumerState, Oldest, QueueCounts, QueueState, out_of_service};
 
 /// From one look for subscriptions that nobody came for to the next.
 const LOOK: Duration = Duration::from_secs(1);
@@ -29,6 +29,8 @@ pub struct SubscriptionListing {
     pub queue: Option<Arc<QueueDefinition>>,
     /// Its numbers.
     pub counts: QueueCounts,
+    /// When its oldest messages came.
+    pub oldest: Oldest,
     /// Why it hands out nothing, if that is so.
     pub fault: Option<Arc<str>>,
     /// Who consumes from it, 100 at most; how many in all is among the numbers.
@@ -114,10 +116,12 @@ impl Broker {
                 let state = queue.as_ref().and_then(|queue| states.remove(&queue.id));
                 let of_shard = queue.as_ref().and_then(|queue| self.shared.fault(queue.shard));
                 let counts = state.as_ref().map(|state| state.counts).unwrap_or_default();
+                let oldest = state.as_ref().map(|state| state.oldest).unwrap_or_default();
                 let of_queue = state.as_ref().and_then(|state| state.fault.clone());
                 SubscriptionListing {
                     member,
                     counts,
+                    oldest,
                     fault: of_shard.or(of_queue),
                     subscribers: state
                         .map(|state| self.subscribers(who, sees_all, state))

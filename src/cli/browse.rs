@@ -1,10 +1,12 @@
 //! `leveret browse`: what lies in a queue, which stays as it is.
 
 use std::io::Write;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::clock::{self, ago};
 use super::failure::Failure;
 use super::field;
 use super::journeys::header;
@@ -15,6 +17,7 @@ use super::properties;
 use super::session::{Target, once};
 use super::terminal::printable;
 use crate::client::{Browse, BrowsedMessage};
+use crate::model::Timestamp;
 
 /// Which messages of a queue.
 #[derive(Debug, Args)]
@@ -27,6 +30,12 @@ pub(super) struct Wanted {
     /// Only messages with this header
     #[arg(long, value_name = "NAME=VALUE", value_parser = header)]
     pub(super) header: Option<(String, String)>,
+    /// Only messages that came so long ago or longer: seconds, or a number with s, m, h or d
+    #[arg(long, value_name = "TIME", value_parser = ago)]
+    pub(super) older_than: Option<Duration>,
+    /// Only messages that came within this time
+    #[arg(long, value_name = "TIME", value_parser = ago)]
+    pub(super) newer_than: Option<Duration>,
     /// So many messages at most
     #[arg(long, value_name = "N", value_parser = number::whole::<u64>(1, u64::MAX))]
     pub(super) limit: Option<u64>,
@@ -53,7 +62,16 @@ pub(super) struct Arguments {
 impl Wanted {
     /// The request for them.
     pub(super) fn request(&self) -> Browse {
-        Browse { routing_key: self.key.clone(), header: self.header.clone(), ..Browse::new(&self.queue) }
+        let before_now = |ago: Duration| {
+            Timestamp(clock::now_ms().saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)))
+        };
+        Browse {
+            routing_key: self.key.clone(),
+            header: self.header.clone(),
+            came_since: self.newer_than.map(before_now),
+            came_before: self.older_than.map(before_now),
+            ..Browse::new(&self.queue)
+        }
     }
 }
 
@@ -108,6 +126,7 @@ fn readable(message: &BrowsedMessage, arguments: &Arguments) -> String {
         remarks.push("sent more than once".to_owned());
     }
     if arguments.properties {
+        remarks.extend(message.came_at.map(|at| format!("came {}", clock::in_words(at.0))));
         remarks.extend(properties::in_words(&message.properties));
     }
     if !message.properties.headers.is_empty() {
@@ -128,6 +147,7 @@ fn to_json(message: &BrowsedMessage, with_body: bool) -> Value {
         "redelivered": message.redelivered,
         "delivery_count": message.delivery_count,
         "resent": message.resent,
+        "came_at_ms": message.came_at.map(|at| at.0),
         "headers": field::table_to_json(&message.properties.headers),
         "properties": properties_to_json(&message.properties),
         "body_bytes": message.body_bytes,

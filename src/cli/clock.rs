@@ -1,6 +1,6 @@
 //! The time of day, and how it is written: as RFC 3339 has it, in UTC.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970-01-01T00:00:00Z; 0 if the clock stands before that.
 pub(super) fn now_ms() -> u64 {
@@ -31,9 +31,37 @@ pub(super) fn in_words(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1000)
 }
 
+/// A length of time as it is typed: a whole number of seconds, or one with a unit, as in "90s", "15m", "12h" or "7d".
+pub(super) fn ago(typed: &str) -> Result<Duration, String> {
+    let digits = typed.len() - typed.trim_start_matches(|at: char| at.is_ascii_digit()).len();
+    let (number, unit) = typed.split_at(digits);
+    let seconds = match unit {
+        "" | "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => 0,
+    };
+    let seconds =
+        number.parse::<u64>().ok().filter(|_| seconds > 0).and_then(|number| number.checked_mul(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        "expected a number of seconds, or one with a unit: for instance 90s, 15m, 12h or 7d".to_owned()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_length_of_time_has_a_unit_or_is_seconds() {
+        let seconds = |typed| ago(typed).map(|time| time.as_secs()).ok();
+        assert_eq!([seconds("0"), seconds("90"), seconds("90s")], [Some(0), Some(90), Some(90)]);
+        assert_eq!([seconds("15m"), seconds("2h"), seconds("7d")], [900, 7_200, 604_800].map(Some));
+        for typed in ["", "s", "-1", "1.5h", "1y", "5 m", "99999999999999999999", "999999999999999999d"] {
+            assert_eq!(seconds(typed), None, "{typed}");
+        }
+    }
 
     #[test]
     fn dates_are_those_of_the_calendar() {

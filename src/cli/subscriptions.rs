@@ -14,6 +14,7 @@ use super::session::{Target, once};
 use super::table::Table;
 use super::terminal::Terminal;
 use crate::client::{Channel, Entity, Sharing, Subscriber, SubscriptionBinding, SubscriptionEntry};
+use crate::model::Timestamp;
 
 /// What was typed after `subscriptions`.
 #[derive(Debug, Args)]
@@ -96,7 +97,14 @@ async fn entries(channel: &Channel, arguments: &ListArguments) -> Result<Vec<Sub
 }
 
 fn table(seen: &[Seen], with_rate: bool, now_ms: u64) -> Table {
-    let table = Table::new().text("NAME").text("MEMBER").text("STATE").number("LAG").number("UNACKED");
+    let table = Table::new()
+        .text("NAME")
+        .text("MEMBER")
+        .text("STATE")
+        .number("LAG")
+        .text("OLDEST")
+        .number("UNACKED")
+        .text("OLDEST");
     let table = if with_rate { table.number("IN/S").number("OUT/S") } else { table };
     let mut table = table.text("CLIENT").text("LISTENS TO");
     for Seen { entry, rate } in seen {
@@ -106,7 +114,9 @@ fn table(seen: &[Seen], with_rate: bool, now_ms: u64) -> Table {
             member(entry),
             state(entry, now_ms),
             entry.messages_ready.to_string(),
+            age(entry.oldest_ready, now_ms),
             entry.messages_unacknowledged.to_string(),
+            age(entry.oldest_unacknowledged, now_ms),
         ];
         let rates = [number(rate.map(|(came, _)| came)), number(rate.map(|(_, went)| went))];
         let tail = [clients(&entry.subscribers, entry.consumers), listens(&entry.bindings)];
@@ -133,6 +143,11 @@ fn state(entry: &SubscriptionEntry, now_ms: u64) -> String {
         None if entry.queue.is_none() => "-".to_owned(),
         None => "connected".to_owned(),
     }
+}
+
+/// How old the oldest message is; nothing if there is none, or nobody knows.
+fn age(oldest: Option<Timestamp>, now_ms: u64) -> String {
+    oldest.map(|came| in_words(now_ms.saturating_sub(came.0))).unwrap_or_default()
 }
 
 /// How long something lasts, in its largest unit.
@@ -206,6 +221,8 @@ fn to_json(seen: &Seen) -> Value {
         "published_total": entry.published_total,
         "delivered_total": entry.delivered_total,
         "accepted_total": entry.accepted_total,
+        "oldest_ready_ms": entry.oldest_ready.map(|at| at.0),
+        "oldest_unacknowledged_ms": entry.oldest_unacknowledged.map(|at| at.0),
         "fault": entry.fault,
     });
     if let (Some((came, went)), Value::Object(fields)) = (rate, &mut value) {

@@ -70,6 +70,11 @@ pub struct QueueEntry {
     pub no_ack_total: u64,
     /// Messages that were published elsewhere and then taken out, since the broker started.
     pub moved_total: u64,
+    /// When the oldest message that waits came, to the second; `None`: none waits, or it came while a version ran that did not
+    /// note it.
+    pub oldest_ready: Option<Timestamp>,
+    /// When the oldest message that a consumer has came; `None` likewise.
+    pub oldest_unacknowledged: Option<Timestamp>,
     /// Why its shard does not work, if it does not: then its messages cannot be had, and the numbers may be wrong.
     pub fault: Option<String>,
 }

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 
 use super::channel::{Channel, check_names, unexpected};
-use super::convert::properties_from_wire;
+use super::convert::{properties_from_wire, told};
 use super::error::RequestError;
 use super::message::Properties;
 use super::request::OnBreak;
 use crate::message::ItemFault;
+use crate::model::Timestamp;
 use crate::wire::pb::{self, frame::Body};
 
 /// Which messages of a queue are to be seen: all that are ready, unless it is told otherwise.
@@ -19,6 +20,10 @@ pub struct Browse {
     pub routing_key: Option<String>,
     /// Only messages with a header of this name that has this value, as it is written as text.
     pub header: Option<(String, String)>,
+    /// Only messages that came at this time or later, to the second: some that came within the second before are shown, too.
+    pub came_since: Option<Timestamp>,
+    /// Only messages that came before this time, to the second: some that came within the second before are not shown.
+    pub came_before: Option<Timestamp>,
     /// Without their bodies, of which only the lengths are told.
     pub without_bodies: bool,
     /// Messages that the server looks at for a page, 1 to 4,096; 0: as many as it likes.
@@ -28,7 +33,15 @@ pub struct Browse {
 impl Browse {
     /// All ready messages of a queue.
     pub fn new(queue: impl Into<String>) -> Self {
-        Self { queue: queue.into(), routing_key: None, header: None, without_bodies: false, page_size: 0 }
+        Self {
+            queue: queue.into(),
+            routing_key: None,
+            header: None,
+            came_since: None,
+            came_before: None,
+            without_bodies: false,
+            page_size: 0,
+        }
     }
 }
 
@@ -78,6 +91,8 @@ pub struct BrowsedMessage {
     pub delivery_count: u32,
     /// Its publisher sent it more than once.
     pub resent: bool,
+    /// When it came, to the second; `None`: while a version ran that did not note it.
+    pub came_at: Option<Timestamp>,
 }
 
 impl Channel {
@@ -90,6 +105,8 @@ impl Channel {
             routing_key: what.routing_key,
             header,
             header_value,
+            came_since_ms: what.came_since.map_or(0, |time| time.0),
+            came_before_ms: what.came_before.map_or(0, |time| time.0),
             without_bodies: what.without_bodies,
             ..pb::Browse::default()
         };
@@ -177,5 +194,6 @@ fn message(browsed: pb::BrowsedMessage) -> Result<BrowsedMessage, ItemFault> {
         redelivered: item.redelivered,
         delivery_count: item.delivery_count,
         resent: item.resent,
+        came_at: told(browsed.came_at_ms),
     })
 }

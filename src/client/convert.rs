@@ -217,6 +217,8 @@ entry!(QueueEntry, Queues, queues, |from| Ok(Self {
     purged_total: from.purged_total,
     no_ack_total: from.no_ack_total,
     moved_total: from.moved_total,
+    oldest_ready: told(from.oldest_ready_ms),
+    oldest_unacknowledged: told(from.oldest_unacknowledged_ms),
     fault: Some(from.fault).filter(|fault| !fault.is_empty()),
 }));
 
@@ -284,14 +286,21 @@ entry!(SubscriptionEntry, Subscriptions, subscriptions, |from| Ok(Self {
     queue: Some(from.queue).filter(|queue| !queue.is_empty()),
     subscribers: from.subscribers.into_iter().map(subscriber).collect(),
     consumers: from.consumers,
-    dark_since: Some(Timestamp(from.dark_since_ms)).filter(|since| since.0 > 0),
+    dark_since: told(from.dark_since_ms),
     messages_ready: from.messages_ready,
     messages_unacknowledged: from.messages_unacknowledged,
     published_total: from.published_total,
     delivered_total: from.delivered_total,
     accepted_total: from.accepted_total,
+    oldest_ready: told(from.oldest_ready_ms),
+    oldest_unacknowledged: told(from.oldest_unacknowledged_ms),
     fault: Some(from.fault).filter(|fault| !fault.is_empty()),
 }));
+
+/// A time, if one is told.
+pub(super) fn told(millis: u64) -> Option<Timestamp> {
+    (millis != 0).then_some(Timestamp(millis))
+}
 
 fn subscription_binding(binding: pb::SubscriptionBinding) -> Result<SubscriptionBinding, ItemFault> {
     Ok(SubscriptionBinding {

@@ -164,6 +164,11 @@ pub struct SubscriptionEntry {
     pub delivered_total: u64,
     /// Messages that consumers accepted since the broker started.
     pub accepted_total: u64,
+    /// When the oldest message that waits came, to the second; `None`: none waits, or it came while a version ran that did not
+    /// note it.
+    pub oldest_ready: Option<Timestamp>,
+    /// When the oldest message that a consumer has came; `None` likewise.
+    pub oldest_unacknowledged: Option<Timestamp>,
     /// Why its queue hands out nothing, if that is so.
     pub fault: Option<String>,
 }

@@ -8,6 +8,9 @@ use super::queue::{Effect, Effects, Queue, QueueCommand};
 use super::sequence_runs::SequenceRuns;
 use crate::model::BodySequence;
 
+/// Messages looked at for the oldest one that a consumer has.
+const PASSED_OVER_MAX: usize = 65_536;
+
 /// A message that waits for a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadyMessage {
@@ -36,6 +39,26 @@ impl Queue {
             let redelivered = delivery_count > 0 || sequence < self.redelivered_below;
             ReadyMessage { sequence, size_bytes: message.size_bytes(), redelivered, delivery_count }
         })
+    }
+
+    /// The message that goes out next; `None`: none waits.
+    pub fn oldest_ready(&mut self) -> Option<BodySequence> {
+        let returned = self.returned.first_key_value().map(|(sequence, _)| *sequence);
+        let waiting = self.backlog.peek().map(MessageRef::sequence);
+        returned.or(waiting).map(BodySequence)
+    }
+
+    /// The oldest message that consumers have; `None` if they have none, or if 65,536 older ones came back.
+    pub fn oldest_unsettled(&mut self) -> Option<BodySequence> {
+        if self.outstanding == 0 {
+            return None;
+        }
+        let waiting_from = self.backlog.peek().map_or(u64::MAX, MessageRef::sequence);
+        let handed_out = self.backlog.live_messages().map(MessageRef::sequence).take(PASSED_OVER_MAX);
+        let mut outstanding = handed_out
+            .take_while(|sequence| *sequence < waiting_from)
+            .filter(|sequence| !self.returned.contains_key(sequence));
+        outstanding.next().map(BodySequence)
     }
 
     /// Those of these messages that wait for a consumer leave: they were published elsewhere. Returns the others, which stay as

@@ -278,6 +278,11 @@ impl Bodies {
         self.extents.back().map_or(0, |extent| extent.end)
     }
 
+    /// No message before this one is needed; `None`: none at all.
+    pub(super) fn needed_from(&self) -> Option<u64> {
+        self.extents.front().map(|extent| extent.first)
+    }
+
     /// Segments that nobody needs now may be removed, whatever comes later.
     pub(super) fn close(&mut self) {
         self.closed_below = self.end();

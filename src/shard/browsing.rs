@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::bodies::Missing;
-use super::command::{Look, Looked, LookedAt};
+use super::command::{Came, Look, Looked, LookedAt};
 use super::halt::Halt;
 use super::queues::queue_deleted;
 use super::read_back::NotRead;
@@ -59,7 +59,10 @@ impl Shard {
             (0, Some(slot)) => slot.queue.last_sequence().0 + 1,
             (end, _) => end,
         };
-        let look = Look { end, ..look };
+        let Came { since, before } = look.came;
+        let from = since.map_or(look.from, |time| look.from.max(self.times.first_since(time)));
+        let end = before.map_or(end, |time| end.min(self.times.first_since(time)));
+        let look = Look { from, end, came: Came::default(), ..look };
         // Whoever asked may be gone.
         match self.look(look) {
             Seen::All(looked) => drop(reply.send(Ok(looked))),
@@ -90,7 +93,7 @@ impl Shard {
     }
 
     fn look(&mut self, look: Look) -> Seen {
-        let Look { queue, from, end, count_max, bytes_max } = look;
+        let Look { queue, from, end, count_max, bytes_max, .. } = look;
         let Some(slot) = self.queues.get_mut(&queue) else { return Seen::Fault(queue_deleted()) };
         let counts = slot.queue.counts();
         // One more tells whether there is one.
@@ -122,7 +125,8 @@ impl Shard {
             let bytes = if found.is_small_part { Bytes::copy_from_slice(&found.bytes) } else { found.bytes };
             let ReadyMessage { sequence, redelivered, delivery_count, .. } = message;
             let origin = found.origin;
-            messages.push(LookedAt { sequence, origin, bytes, redelivered, delivery_count });
+            let came_at = self.times.of(sequence);
+            messages.push(LookedAt { sequence, origin, bytes, redelivered, delivery_count, came_at });
         }
         Seen::All(Looked { messages, next, end, counts })
     }

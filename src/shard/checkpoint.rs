@@ -1,13 +1,15 @@
 //! A shard as a checkpoint holds it: where its messages are and which queue holds which of them; never a message.
 //!
 //! ```text
-//! state  = version (1 byte), next body sequence, extents n, n x extent, queues n, n x (queue, what it is, its state)
+//! state  = version (1 byte), next body sequence, extents n, n x extent, times, queues n, n x (queue, what it is, its state)
 //! extent = gap to the end of the extent before, messages, gap to the last batch of the extent before, batches - 1,
 //!          bytes of messages, queues x messages that needed it at first
+//! times  = marks n, n x (sequences since the mark before, milliseconds since it)
 //! ```
 //!
 //! All numbers are protobuf varints. How a queue's state is written stands in `src/queue`, and what it is as in the log
-//! (`operation.rs`). Version 1 did not tell that; versions 1 and 2 told sizes of 16 KiB and more in steps of 16 KiB.
+//! (`operation.rs`). Version 1 did not tell that; versions 1 and 2 told sizes of 16 KiB and more in steps of 16 KiB; versions
+//! before 4 did not tell when messages came.
 
 use bytes::Bytes;
 use prost::encoding::{decode_varint, encode_varint};
@@ -19,11 +21,14 @@ use super::operation::{decode_options, encode_options};
 use super::recovery::RECOVERED;
 use super::shard::Shard;
 use super::slot::Slot;
+use super::times::Times;
 use crate::model::{Bug, QueueId, planted};
 use crate::queue::{Queue, SEQUENCE_MAX};
 use crate::storage::LogIndex;
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
+/// The first one with times.
+const VERSION_TIMED: u8 = 4;
 /// The first one with what queues are.
 const VERSION_DECLARED: u8 = 2;
 /// The first one.
@@ -35,6 +40,7 @@ impl Shard {
         let mut out = vec![VERSION];
         encode_varint(self.commits.batch.next_body().0, &mut out);
         self.bodies.encode(&mut out);
+        self.times.encode(&mut out);
         let mut queues: Vec<QueueId> = self.queues.keys().copied().collect();
         queues.sort_unstable();
         if planted(Bug::CheckpointForgets) {
@@ -68,6 +74,10 @@ impl Shard {
         if bodies.end() > next_body {
             return Err(StateFault::Ahead { sequence: bodies.end() - 1, next: next_body });
         }
+        let times = if version >= Some(&VERSION_TIMED) { Times::decode(rest)? } else { Times::default() };
+        if times.last_sequence() > next_body {
+            return Err(StateFault::TimeOutOfRange);
+        }
         let queues = number(rest)?;
         self.queues.clear();
         for _ in 0..queues {
@@ -94,6 +104,7 @@ impl Shard {
         }
         bodies.counted();
         self.bodies = bodies;
+        self.times = times;
         self.commits.batch = BatchBuilder::new(true, next_body);
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::job::Done;
 use super::mailbox::Mailbox;
 use crate::journey::{Party, Taker, Tracked};
 use crate::message::MessageRun;
-use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, ShardId};
+use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, ShardId, Timestamp};
 use crate::queue::{
     ConsumerKey, ConsumerLimits, ConsumerState, Outcome, QueueCounts, QueueOptions, TagRange,
 };
@@ -222,6 +222,8 @@ pub struct Look {
     pub from: u64,
     /// None from this sequence on; 0: all that the queue has now.
     pub end: u64,
+    /// When they came.
+    pub came: Came,
     /// Messages at most.
     pub count_max: usize,
     /// None is added to those that have so many bytes.
@@ -254,6 +256,8 @@ pub struct LookedAt {
     pub redelivered: bool,
     /// How often it came back to the queue.
     pub delivery_count: u32,
+    /// When it came, to the second; `None`: while a version ran that did not note it.
+    pub came_at: Option<Timestamp>,
 }
 
 /// A run of deliveries with the same outcome.
@@ -301,12 +305,33 @@ pub struct QueueState {
     pub queue: QueueId,
     /// Its numbers.
     pub counts: QueueCounts,
+    /// When its oldest messages came.
+    pub oldest: Oldest,
     /// Its consumers.
     pub consumers: Vec<ConsumerState>,
     /// Why it hands out nothing, if a message of it could not be read back.
     pub fault: Option<Arc<str>>,
     /// It is about to be deleted.
     pub is_going: bool,
+}
+
+/// When the oldest messages of a queue came, to the second; `None`: there are none, or they came while a version ran that did not
+/// note it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Oldest {
+    /// Of those that wait.
+    pub ready: Option<Timestamp>,
+    /// Of those that consumers have.
+    pub unsettled: Option<Timestamp>,
+}
+
+/// Bounds for when messages came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Came {
+    /// At this time or later, or within the second before.
+    pub since: Option<Timestamp>,
+    /// Before this time; some that came within the second before are left out.
+    pub before: Option<Timestamp>,
 }
 
 /// What a shard tells a connection.

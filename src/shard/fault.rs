@@ -147,6 +147,8 @@ pub(super) enum StateFault {
     },
     /// A place of messages ends beyond all numbers.
     PlaceOutOfRange,
+    /// A time is beyond all times, or of a message that is to come.
+    TimeOutOfRange,
     Options {
         queue: QueueId,
         fault: OperationFault,
@@ -180,6 +182,7 @@ impl fmt::Display for StateFault {
                 write!(f, "it holds message {sequence}, and {next} is the next one")
             }
             Self::PlaceOutOfRange => f.write_str("a place of messages is out of range"),
+            Self::TimeOutOfRange => f.write_str("a time of messages is out of range"),
             Self::Options { queue, fault } => write!(f, "queue {queue}: {fault}"),
             Self::Queue { queue, fault } => write!(f, "queue {queue}: {fault}"),
             Self::Lost { queue, sequence } => {

@@ -47,6 +47,7 @@ mod slot;
 mod task;
 #[cfg(test)]
 mod tests;
+mod times;
 mod workers;
 
 pub use crate::queue::{
@@ -54,8 +55,8 @@ pub use crate::queue::{
 };
 pub use close_failure::CloseFailure;
 pub use command::{
-    Command, DeleteRefusal, Delivery, Event, Look, Looked, LookedAt, Notice, Origin, Outlet, Piece,
-    PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement,
+    Came, Command, DeleteRefusal, Delivery, Event, Look, Looked, LookedAt, Notice, Oldest, Origin, Outlet,
+    Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement,
 };
 pub use disk_gauge::DiskGauge;
 pub use job::{Done, Job, LogAccess};

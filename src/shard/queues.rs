@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use tokio::sync::oneshot;
 
-use super::command::{DeleteRefusal, Event, QueueState, SealConditions};
+use super::command::{DeleteRefusal, Event, Oldest, QueueState, SealConditions};
 use super::commit_queue::Waiting;
 use super::progress::log_failed;
 use super::shard::Shard;
 use super::slot::Slot;
-use crate::model::{Entity, QueueId, Refusal, ReplyCode};
+use crate::model::{BodySequence, Entity, QueueId, Refusal, ReplyCode};
 use crate::queue::{ConsumerKey, Effect, QueueOptions};
 
 impl Shard {
@@ -124,7 +124,11 @@ impl Shard {
         }
     }
 
-    pub(super) fn inspect(&self, id: QueueId) -> Option<QueueState> {
+    pub(super) fn inspect(&mut self, id: QueueId) -> Option<QueueState> {
+        let Slot { queue, .. } = self.queues.get_mut(&id)?;
+        let (ready, unsettled) = (queue.oldest_ready(), queue.oldest_unsettled());
+        let when = |oldest: Option<BodySequence>| oldest.and_then(|oldest| self.times.of(oldest.0));
+        let oldest = Oldest { ready: when(ready), unsettled: when(unsettled) };
         let Slot { queue, attached, .. } = self.queues.get(&id)?;
         let consumers = queue
             .consumers()
@@ -135,6 +139,7 @@ impl Shard {
         Some(QueueState {
             queue: id,
             counts: queue.counts(),
+            oldest,
             consumers,
             fault,
             is_going: attached.sealed || attached.unused,

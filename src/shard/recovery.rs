@@ -41,6 +41,9 @@ impl Shard {
             sequence = batch.first_body.0;
         }
         let first = sequence;
+        if batch.bodies > 0 {
+            self.times.note(first, batch.recorded_at, || self.bodies.needed_from());
+        }
         let mut offset = 0usize;
         while let Some(operation) = operations.next()? {
             match operation {

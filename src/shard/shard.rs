@@ -21,6 +21,7 @@ use super::progress::log_failed;
 use super::reading::Reading;
 use super::recounts::Recounts;
 use super::slot::Slot;
+use super::times::Times;
 use crate::journey::{Journeys, Tracked, Watches};
 use crate::message::MessageRun;
 use crate::model::{Durability, Entity, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
@@ -57,6 +58,8 @@ pub struct Shard {
     /// the same order each time.
     pub(super) queues: HashMap<QueueId, Slot, foldhash::fast::FixedState>,
     pub(super) bodies: Bodies,
+    /// When messages came.
+    pub(super) times: Times,
     pub(super) reading: Reading,
     pub(super) browsing: Browsing,
     pub(super) commits: CommitQueue,
@@ -93,6 +96,7 @@ impl Shard {
             options,
             queues: HashMap::default(),
             bodies: Bodies::default(),
+            times: Times::default(),
             reading: Reading::default(),
             browsing: Browsing::default(),
             commits: CommitQueue::new(),
@@ -345,6 +349,7 @@ impl Shard {
         });
         self.commits.batch.begin(self.now);
         let (first, offset) = self.commits.batch.publish(origin, run, segments);
+        self.times.note(first, self.commits.batch.begun_at(), || self.bodies.needed_from());
         let live = self.apply_publish(first, parts.clone());
         if let Some(tracked) = tracked {
             self.observe_taken(tracked, segments, first);

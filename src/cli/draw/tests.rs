@@ -54,6 +54,8 @@ fn queue(name: &str, ready: u64, published_total: u64, delivered_total: u64) -> 
         published_total,
         delivered_total,
         accepted_total: 0,
+        oldest_ready: None,
+        oldest_unacknowledged: None,
         rejected_total: 0,
         purged_total: 0,
         no_ack_total: 0,
@@ -132,6 +134,8 @@ fn subscription(name: &str, ready: u64, dark_since_ms: Option<u64>) -> Subscript
         published_total: 0,
         delivered_total: 0,
         accepted_total: 0,
+        oldest_ready: None,
+        oldest_unacknowledged: None,
         fault: None,
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::requests::named;
-use crate::broker::{Broker, BrowseRequest, BrowsedPage, Filter, Identity, LookedAt, routing_key_of};
+use crate::broker::{Broker, BrowseRequest, BrowsedPage, Came, Filter, Identity, LookedAt, routing_key_of};
 use crate::message::{DeliveredView, ItemFault, message_of};
-use crate::model::{Entity, QueueId, Refusal, ReplyCode, RoutingKey};
+use crate::model::{Entity, QueueId, Refusal, ReplyCode, RoutingKey, Timestamp};
 use crate::wire::pb;
 
 /// Messages looked at for a page if the client names no number.
@@ -36,6 +36,7 @@ pub(super) async fn browse(
         queue_id: (request.queue_id != 0).then_some(QueueId(request.queue_id)),
         from: request.from,
         end: request.end,
+        came: Came { since: time(request.came_since_ms), before: time(request.came_before_ms) },
         filter: Filter { key, header },
         count_max,
         bytes_max: BROWSE_BYTES.min(answer_bytes_max),
@@ -72,6 +73,11 @@ pub(super) async fn remove_moved(
         }
     }
     Ok(pb::Removed { removed: named - others.len() as u64, not_removed })
+}
+
+/// A time, if one is named.
+fn time(millis: u64) -> Option<Timestamp> {
+    (millis != 0).then_some(Timestamp(millis))
 }
 
 fn sequences(ranges: &[pb::SequenceRange]) -> Result<BTreeSet<u64>, Refusal> {
@@ -118,6 +124,7 @@ fn entry(looked_at: &LookedAt, without_bodies: bool) -> Result<pb::BrowsedMessag
         routing_key: routing_key_of(looked_at).to_owned(),
         item: Some(item),
         body_bytes,
+        came_at_ms: looked_at.came_at.map_or(0, |at| at.0),
     })
 }
 

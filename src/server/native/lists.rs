@@ -195,7 +195,7 @@ fn exchange_entry(listing: &ExchangeListing) -> pb::ExchangeEntry {
 }
 
 fn queue_entry(queue: &QueueListing) -> pb::QueueEntry {
-    let QueueListing { definition, counts, fault } = queue;
+    let QueueListing { definition, counts, oldest, fault } = queue;
     pb::QueueEntry {
         name: definition.name.to_string(),
         r#type: "classic".to_owned(),
@@ -215,6 +215,8 @@ fn queue_entry(queue: &QueueListing) -> pb::QueueEntry {
         purged_total: counts.departures.purged,
         no_ack_total: counts.departures.no_ack,
         moved_total: counts.departures.moved,
+        oldest_ready_ms: oldest.ready.map_or(0, |at| at.0),
+        oldest_unacknowledged_ms: oldest.unsettled.map_or(0, |at| at.0),
         fault: fault.as_deref().unwrap_or_default().to_owned(),
     }
 }

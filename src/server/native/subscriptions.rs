@@ -61,7 +61,8 @@ fn declaration(subscribe: pb::Subscribe) -> Result<SubscriptionDeclaration, Refu
 }
 
 pub(super) fn subscription_entry(listing: &SubscriptionListing) -> pb::SubscriptionEntry {
-    let SubscriptionListing { subscription, member, queue, counts, fault, subscribers, dark_since } = listing;
+    let SubscriptionListing { subscription, member, queue, counts, oldest, fault, subscribers, dark_since } =
+        listing;
     let bindings = subscription.bindings.iter().map(|binding| pb::SubscriptionBinding {
         exchange: binding.exchange.to_string(),
         routing_key: binding.key.to_string(),
@@ -87,6 +88,8 @@ pub(super) fn subscription_entry(listing: &SubscriptionListing) -> pb::Subscript
         published_total: counts.published,
         delivered_total: counts.delivered,
         accepted_total: counts.departures.accepted,
+        oldest_ready_ms: oldest.ready.map_or(0, |at| at.0),
+        oldest_unacknowledged_ms: oldest.unsettled.map_or(0, |at| at.0),
         fault: fault.as_deref().unwrap_or_default().to_owned(),
     }
 }

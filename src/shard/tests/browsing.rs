@@ -1,7 +1,7 @@
 //! Looks into queues: what they show, that nothing changes by them, and what is read back for them.
 
 use super::driver::*;
-use crate::model::QueueId;
+use crate::model::{QueueId, Timestamp};
 use crate::shard::*;
 use crate::storage::testing::MemoryDisk;
 
@@ -9,7 +9,7 @@ const QUEUE: QueueId = QueueId(1);
 const OTHER: QueueId = QueueId(2);
 
 fn all_of(queue: QueueId) -> Look {
-    Look { queue, from: 0, end: 0, count_max: 1000, bytes_max: usize::MAX }
+    Look { queue, from: 0, end: 0, came: Came::default(), count_max: 1000, bytes_max: usize::MAX }
 }
 
 fn ids(looked: &Looked) -> Vec<u64> {
@@ -206,4 +206,67 @@ fn nothing_is_taken_out_of_a_queue_that_is_gone() {
     let mut driver = Driver::in_memory(&[QUEUE]);
     let (mut others, _) = driver.take_out(QueueId(9), &[1]);
     assert!(others.try_recv().unwrap().is_err());
+}
+
+/// Which messages came in a span of time, and how old the oldest ones are.
+#[test]
+fn messages_are_told_apart_by_when_they_came() {
+    let disk = MemoryDisk::new();
+    let mut driver = Driver::open(&disk, usize::MAX, &[QUEUE]);
+    for id in 1..=6 {
+        driver.wake_after(10_000);
+        driver.publish(&[id], 10, &[QUEUE]);
+        driver.settle_down();
+    }
+    let told = |driver: &mut Driver| {
+        let (mut answer, _) = driver.look(all_of(QUEUE));
+        let looked = answer.try_recv().unwrap().unwrap();
+        looked.messages.iter().map(|message| message.came_at.unwrap()).collect::<Vec<Timestamp>>()
+    };
+    let came = told(&mut driver);
+    assert!(came.windows(2).all(|pair| pair[0].0 + 10_000 <= pair[1].0), "{came:?}");
+
+    let within = |since: Option<usize>, before: Option<usize>| Look {
+        came: Came { since: since.map(|at| came[at]), before: before.map(|at| came[at]) },
+        count_max: 1,
+        ..all_of(QUEUE)
+    };
+    let spans = |driver: &mut Driver| {
+        assert_eq!(look_through(driver, within(Some(2), None)).0, [3, 4, 5, 6]);
+        assert_eq!(look_through(driver, within(None, Some(2))).0, [1, 2]);
+        assert_eq!(look_through(driver, within(Some(1), Some(3))).0, [2, 3]);
+        assert_eq!(look_through(driver, within(Some(3), Some(1))).0, [0; 0]);
+        let between = Timestamp(came[2].0 + 5_000);
+        let between = Came { since: Some(between), before: Some(Timestamp(came[5].0 + 5_000)) };
+        assert_eq!(look_through(driver, Look { came: between, ..all_of(QUEUE) }).0, [4, 5, 6]);
+        let ancient = Look { came: Came { since: None, before: Some(Timestamp(1)) }, ..all_of(QUEUE) };
+        assert_eq!(look_through(driver, ancient).0, [0; 0]);
+    };
+    spans(&mut driver);
+
+    let oldest = |ready: Option<usize>, unsettled: Option<usize>| Oldest {
+        ready: ready.map(|at| came[at]),
+        unsettled: unsettled.map(|at| came[at]),
+    };
+    assert_eq!(driver.inspect(QUEUE).oldest, oldest(Some(0), None));
+    driver.consume(QUEUE, 1, ConsumerLimits { prefetch: 3, ..UNLIMITED });
+    assert_eq!(driver.inspect(QUEUE).oldest, oldest(Some(3), Some(0)));
+    driver.command(Command::Cancel { queue: QUEUE, key: key(1) });
+    driver.settle(QUEUE, 1, TagRange { first: 1, last: 1 }, Outcome::Requeued, None);
+    assert_eq!(driver.inspect(QUEUE).oldest, oldest(Some(0), Some(1)), "the first one waits again");
+    driver.settle(QUEUE, 1, TagRange { first: 2, last: 3 }, Outcome::Requeued, None);
+    driver.settle_down();
+    assert_eq!(driver.inspect(QUEUE).oldest, oldest(Some(0), None));
+
+    drop(driver);
+    disk.kill_process();
+    let mut driver = Driver::open(&disk, usize::MAX, &[QUEUE]);
+    assert_eq!(told(&mut driver), came, "from the log");
+    driver.stop();
+    drop(driver);
+    let mut driver = Driver::open(&disk, usize::MAX, &[QUEUE]);
+    assert_eq!(told(&mut driver), came, "from a checkpoint");
+    spans(&mut driver);
+    driver.purge(QUEUE);
+    assert_eq!(driver.inspect(QUEUE).oldest, Oldest::default());
 }

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -14,6 +15,10 @@ fn broker() -> Broker {
     broker
 }
 
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
 #[track_caller]
 fn listed(broker: &Broker, name: &str) -> Value {
     broker.run(&["subscriptions", name, "--json"]).json()[0].take()
@@ -22,6 +27,7 @@ fn listed(broker: &Broker, name: &str) -> Value {
 #[test]
 fn a_till_that_was_dark_gets_what_it_missed_though_the_broker_was_killed() {
     let mut broker = broker();
+    let before_ms = now_ms();
     let told =
         broker.run(&["subscribe", "billing", "--exchange", "orders", "--key", "*.paid", "--declare-only"]);
     assert_eq!(told.ok(), "subscription 'billing': queue 'sub:billing', messages that wait: 0\n");
@@ -46,8 +52,11 @@ fn a_till_that_was_dark_gets_what_it_missed_though_the_broker_was_killed() {
     assert_eq!((&dark["connected"], &dark["messages_ready"]), (&json!(false), &json!(2)), "{dark}");
     assert!(dark["dark_since_ms"].as_u64().is_some_and(|since| since > 0), "{dark}");
     let table = broker.run(&["subscriptions"]).ok();
-    let heading = "NAME     MEMBER    STATE         LAG  UNACKED  CLIENT  LISTENS TO\n";
+    let heading = "NAME     MEMBER    STATE         LAG  OLDEST  UNACKED  OLDEST  CLIENT  LISTENS TO\n";
     assert!(table.starts_with(heading) && table.contains("dark for "), "{table}");
+    let came = dark["oldest_ready_ms"].as_u64().unwrap();
+    assert!(came >= before_ms && came <= now_ms(), "{dark}");
+    assert_eq!(dark["oldest_unacknowledged_ms"], Value::Null);
     assert!(table.ends_with("orders *.paid\n"), "{table}");
     let back = broker.run(&["subscribe", "billing", "--durable", "--raw", "--count", "2"]);
     assert_eq!(back.ok(), "second\nthird\n");

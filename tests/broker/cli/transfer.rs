@@ -26,6 +26,11 @@ fn a_copy_leaves_everything_as_it_is() {
     let told = broker.run(&["copy", "a", "b", "--limit", "2"]).ok();
     assert_eq!(told, "from queue 'a' to queue 'b': copied: 2\n");
     assert_eq!((bodies(&broker, "a"), bodies(&broker, "b")), (texts(&["1", "2", "3"]), texts(&["1", "2"])));
+    let found = |older: &str| broker.run(&["copy", "a", "b", "--dry-run", "--json", "--older-than", older]);
+    assert_eq!(found("1h").json()["found"], 0, "nothing is so old");
+    let younger = ["browse", "a", "--newer-than", "1h", "--json"];
+    assert_eq!(broker.run(&younger).ok().lines().count(), 3);
+    found("1 week").fails(2, &["90s, 15m, 12h or 7d"]);
     broker.run(&["copy", "a", "a"]).fails(2, &["in this queue already"]);
     broker.run(&["copy", "a"]).fails(2, &["--exchange"]);
     broker.run(&["move", "a", "bb"]).fails(1, &["bb"]);
