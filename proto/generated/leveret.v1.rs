@@ -621,6 +621,11 @@ pub struct QueueEntry {
     pub oldest_ready_ms: u64,
     #[prost(uint64, tag = "21")]
     pub oldest_unacknowledged_ms: u64,
+    /// Messages that consumers are done with and that it retains ("x-retain-ms" and the like), and their bytes.
+    #[prost(uint64, tag = "22")]
+    pub messages_retained: u64,
+    #[prost(uint64, tag = "23")]
+    pub retained_bytes: u64,
     /// Why its shard does not work; empty: it does. The messages of a shard whose log could not be opened are neither
     /// counted nor delivered until the log is repaired and the broker restarted.
     #[prost(string, tag = "15")]
@@ -1116,6 +1121,12 @@ pub struct Browse {
     pub came_since_ms: u64,
     #[prost(uint64, tag = "11")]
     pub came_before_ms: u64,
+    /// The messages that consumers are done with and that the queue retains, instead of those that wait.
+    #[prost(bool, tag = "12")]
+    pub retained: bool,
+    /// Of those only the newest so many; 0: all of them. For the first page.
+    #[prost(uint64, tag = "13")]
+    pub newest: u64,
 }
 /// A page of messages. There may be none in it though further pages have some.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1159,6 +1170,9 @@ pub struct BrowsedMessage {
     /// When it came, in milliseconds since 1970-01-01T00:00:00Z, to the second; 0: while a version ran that did not note it.
     #[prost(uint64, tag = "6")]
     pub came_at_ms: u64,
+    /// A consumer had it and was done with it: it is shown again.
+    #[prost(bool, tag = "7")]
+    pub replayed: bool,
 }
 /// Client's first frame, on channel 0 with a request id. Until it is answered a frame may be 8 KiB at most, and it
 /// must arrive within 10 seconds.

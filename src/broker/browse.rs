@@ -12,7 +12,7 @@ use crate::journey::Filter;
 use crate::message::{DeliveredView, headers_of};
 use crate::model::{QueueId, Refusal};
 use crate::routing::no_such_queue;
-use crate::shard::{Came, Command, Look, Looked, LookedAt, QueueCounts};
+use crate::shard::{Came, Command, Look, Looked, LookedAt, QueueCounts, Which};
 
 /// Which page of which messages somebody wants to see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub struct BrowseRequest {
     pub end: u64,
     /// When they came.
     pub came: Came,
+    /// Those that wait, or those that are retained.
+    pub which: Which,
+    /// Of those that are retained only the newest so many.
+    pub newest: Option<u64>,
     /// Which of them.
     pub filter: Filter,
     /// Messages looked at, at most.
@@ -59,9 +63,20 @@ impl Broker {
     /// 404 for a queue that does not exist, or is another one than at the first page, 405 for one of another connection, 541
     /// if messages cannot be read back.
     pub async fn browse(&self, who: &Identity, request: BrowseRequest) -> Result<BrowsedPage, Refusal> {
-        let BrowseRequest { queue: name, queue_id, from, end, came, filter, count_max, bytes_max } = request;
+        let BrowseRequest {
+            queue: name,
+            queue_id,
+            from,
+            end,
+            came,
+            which,
+            newest,
+            filter,
+            count_max,
+            bytes_max,
+        } = request;
         let queue = self.same_queue(who, &name, queue_id)?;
-        let look = Look { queue: queue.id, from, end, came, count_max, bytes_max };
+        let look = Look { queue: queue.id, from, end, came, which, newest, count_max, bytes_max };
         let (reply, looked) = oneshot::channel();
         self.shard(&queue)?.send(Command::Browse { look, reply });
         let looked = looked.await.map_err(|_| stopping())?.map_err(|refusal| *refusal)?;

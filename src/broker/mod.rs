@@ -17,6 +17,7 @@ mod open;
 mod platform;
 mod presence;
 mod published;
+mod retention;
 mod session;
 mod shortage;
 mod subscribing;
@@ -35,7 +36,7 @@ pub use crate::routing::{
 };
 pub use crate::shard::{
     Came, ConsumerKey, ConsumerLimits, Delivery, LookedAt, Origin, Outcome, Piece, RuntimeWorkers,
-    SealConditions, Settlement, TagRange, Workers,
+    SealConditions, Settlement, TagRange, Which, Workers,
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
 pub use browse::{BrowseRequest, BrowsedPage, routing_key_of};

@@ -328,7 +328,7 @@ pub(super) fn queues_on(catalog: &Catalog, shard: ShardId) -> Vec<(QueueId, Queu
     let queues = catalog.vhosts.values().flat_map(|vhost| vhost.queues.values());
     queues
         .filter(|queue| queue.shard == shard)
-        .map(|queue| (queue.id, QueueOptions { logged: true, auto_delete: queue.auto_delete }))
+        .map(|queue| (queue.id, QueueOptions { logged: true, ..queue.options() }))
         .collect()
 }
 

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use super::retention::retention_of;
 use super::subscription::Subscription;
 use crate::journey::Rules;
 use crate::model::{ConnectionId, FieldTable, QueueId, QueueName, ShardId, SubscriptionName, VhostName};
 use crate::routing::RoutingTable;
+use crate::shard::QueueOptions;
 
 /// A queue as it was declared.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +32,15 @@ pub struct QueueDefinition {
     pub shard: ShardId,
     /// Whose it is, if it is a subscription's.
     pub subscription: Option<SubscriptionName>,
+}
+
+impl QueueDefinition {
+    /// What its shard makes of it.
+    pub(super) fn options(&self) -> QueueOptions {
+        // What is no bound was refused when it was declared; of a version that took it as an application's own it binds nothing.
+        let retention = retention_of(&self.arguments).ok().flatten();
+        QueueOptions { logged: self.durable, auto_delete: self.auto_delete, retention }
+    }
 }
 
 /// A virtual host: what publishing and consuming read without asking anybody. The catalog alone changes it.

@@ -182,6 +182,8 @@ fn queues(entries: &[QueueEntry]) -> Listing {
             "moved_total": entry.moved_total,
             "oldest_ready_ms": entry.oldest_ready.map(|at| at.0),
             "oldest_unacknowledged_ms": entry.oldest_unacknowledged.map(|at| at.0),
+            "messages_retained": entry.messages_retained,
+            "retained_bytes": entry.retained_bytes,
             "fault": entry.fault,
         })
     };

@@ -75,6 +75,10 @@ pub struct QueueEntry {
     pub oldest_ready: Option<Timestamp>,
     /// When the oldest message that a consumer has came; `None` likewise.
     pub oldest_unacknowledged: Option<Timestamp>,
+    /// Messages that consumers are done with and that the queue retains.
+    pub messages_retained: u64,
+    /// Their bytes.
+    pub retained_bytes: u64,
     /// Why its shard does not work, if it does not: then its messages cannot be had, and the numbers may be wrong.
     pub fault: Option<String>,
 }

@@ -219,6 +219,8 @@ entry!(QueueEntry, Queues, queues, |from| Ok(Self {
     moved_total: from.moved_total,
     oldest_ready: told(from.oldest_ready_ms),
     oldest_unacknowledged: told(from.oldest_unacknowledged_ms),
+    messages_retained: from.messages_retained,
+    retained_bytes: from.retained_bytes,
     fault: Some(from.fault).filter(|fault| !fault.is_empty()),
 }));
 

@@ -20,6 +20,15 @@ pub const SCHEMAS: &str = "x-schemas";
 /// Argument of an exchange: the queue that is given what its list and its schemas refuse, a text.
 pub const QUARANTINE_QUEUE: &str = "x-quarantine-queue";
 
+/// Argument of a queue: for so many milliseconds after they came it retains messages that consumers are done with.
+pub const RETAIN_MILLIS: &str = "x-retain-ms";
+
+/// Argument of a queue: it retains so many messages that consumers are done with, the newest.
+pub const RETAIN_MESSAGES: &str = "x-retain-messages";
+
+/// Argument of a queue: it retains so many bytes of messages that consumers are done with, the newest.
+pub const RETAIN_BYTES: &str = "x-retain-bytes";
+
 /// Names of the fields of an entry of [`SCHEMAS`].
 pub mod schema_fields {
     /// Which keys it is for: a pattern, a text.
@@ -33,7 +42,7 @@ pub mod schema_fields {
 }
 
 /// All of them, by name. Arguments that are not here are applications' own.
-pub const ARGUMENTS: [(&str, ArgumentUse); 27] = {
+pub const ARGUMENTS: [(&str, ArgumentUse); 30] = {
     use ArgumentUse::{Heeded, Kept, ToCome};
     [
         ("alternate-exchange", Heeded),
@@ -59,6 +68,9 @@ pub const ARGUMENTS: [(&str, ArgumentUse); 27] = {
         ("x-queue-mode", Kept),
         ("x-queue-type", Heeded),
         ("x-quorum-initial-group-size", ToCome),
+        (RETAIN_BYTES, Heeded),
+        (RETAIN_MESSAGES, Heeded),
+        (RETAIN_MILLIS, Heeded),
         (SCHEMAS, Heeded),
         ("x-single-active-consumer", ToCome),
         ("x-stream-filter-size-bytes", ToCome),

@@ -20,7 +20,10 @@ mod refusal;
 mod sharing;
 mod timestamp;
 
-pub use arguments::{ALLOWED_KEYS, ARGUMENTS, ArgumentUse, QUARANTINE_QUEUE, SCHEMAS, schema_fields};
+pub use arguments::{
+    ALLOWED_KEYS, ARGUMENTS, ArgumentUse, QUARANTINE_QUEUE, RETAIN_BYTES, RETAIN_MESSAGES, RETAIN_MILLIS,
+    SCHEMAS, schema_fields,
+};
 pub use durability::Durability;
 pub use fields::{FieldTable, FieldValue};
 pub use ids::{BodySequence, CLIENT_ID_BYTES, ClientId, ConnectionId, DeliveryTag, QueueId, ShardId};

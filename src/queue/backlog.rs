@@ -167,8 +167,14 @@ impl Backlog {
         self.peek().is_none_or(|next| sequence < next.sequence())
     }
 
-    /// Takes the live messages with these sequences out, and tells of each run of them that follow each other.
-    pub(super) fn remove(&mut self, sequences: Range<u64>, mut removed: impl FnMut(SequenceRun)) {
+    /// Takes the live messages with these sequences out; tells of each of them, with what its reference does not tell of its
+    /// size, and of each run of them that follow each other.
+    pub(super) fn remove(
+        &mut self,
+        sequences: Range<u64>,
+        mut each: impl FnMut(MessageRef, u16),
+        mut removed: impl FnMut(SequenceRun),
+    ) {
         let mut start = sequences.start;
         while start < sequences.end
             && let Some(place) = self.seek(start)
@@ -184,7 +190,7 @@ impl Backlog {
             while let Some(message) = messages.get_mut(offset)
                 && message.sequence() < sequences.end
             {
-                let remainder = remainders.get(offset).map_or(0, |remainder| u64::from(*remainder));
+                let remainder = remainders.get(offset).copied().unwrap_or(0);
                 offset += 1;
                 if message.is_dead() {
                     continue;
@@ -197,7 +203,8 @@ impl Backlog {
                 }
                 run.count += 1;
                 count += 1;
-                bytes += message.size_bytes() + remainder;
+                bytes += message.size_bytes() + u64::from(remainder);
+                each(*message, remainder);
                 *message = message.dead();
             }
             // What is at the end of this chunk is not beyond.

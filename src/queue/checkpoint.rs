@@ -1,7 +1,7 @@
 //! A queue as a checkpoint holds it: what it would be after a crash.
 //!
 //! ```text
-//! queue = delivery mark, messages, how often which of them came back
+//! queue = delivery mark, messages, how often which of them came back, and if it retains any, those that it does
 //! ```
 
 use prost::encoding::encode_varint;
@@ -9,6 +9,7 @@ use prost::encoding::encode_varint;
 use super::backlog::Backlog;
 use super::fault::{QueueFault, number};
 use super::queue::{Queue, QueueOptions};
+use super::retained::Retained;
 
 impl Queue {
     /// Writes what the queue holds. What its consumers have is theirs only as long as they live, so it is waiting there.
@@ -25,20 +26,24 @@ impl Queue {
             encode_varint(count.into(), out);
             before = sequence;
         }
+        if self.options.retention.is_some() {
+            self.retained.encode(out);
+        }
     }
 
-    /// Reads what [`encode`](Self::encode) wrote, and gives the sequence of each message to `check`, lowest first.
+    /// Reads what [`encode`](Self::encode) wrote, and gives the sequence of each message to `check`: first those that it has,
+    /// then those that it retains, each lowest first.
     ///
     /// # Errors
     /// Why this is no queue.
     pub fn decode(
         options: QueueOptions,
         rest: &mut &[u8],
-        check: impl FnMut(u64),
+        mut check: impl FnMut(u64),
     ) -> Result<Self, QueueFault> {
         let mut queue = Self::new(options);
         queue.mark = number(rest)?;
-        queue.backlog = Backlog::decode(rest, check)?;
+        queue.backlog = Backlog::decode(rest, &mut check)?;
         let mut sequence = 0u64;
         for _ in 0..number(rest)? {
             let next = sequence.checked_add(number(rest)?);
@@ -46,6 +51,9 @@ impl Queue {
             let count = number(rest)?;
             let count = u32::try_from(count).map_err(|_| QueueFault::CountTooHigh { count })?;
             queue.delivery_counts.insert(sequence, count);
+        }
+        if options.retention.is_some() {
+            queue.retained = Retained::decode(rest, check)?;
         }
         Ok(queue)
     }

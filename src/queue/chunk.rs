@@ -66,6 +66,31 @@ impl OpenMessages {
         self.refs.push(message);
     }
 
+    /// Puts one in its place, with what its reference does not tell of its size.
+    pub(super) fn insert(&mut self, at: usize, message: MessageRef, remainder: u16) {
+        if remainder != 0 || !self.remainders.is_empty() {
+            self.remainders.resize(self.refs.len(), 0);
+            self.remainders.insert(at, remainder);
+        }
+        self.refs.insert(at, message);
+    }
+
+    /// All of them, with what their references do not tell of their sizes.
+    pub(super) fn each(&self) -> impl Iterator<Item = (MessageRef, u16)> {
+        let remainder = |at: usize| self.remainders.get(at).copied().unwrap_or(0);
+        self.refs.iter().enumerate().map(move |(at, message)| (*message, remainder(at)))
+    }
+
+    /// Takes the first so many out.
+    pub(super) fn take_front(&mut self, count: usize) -> impl Iterator<Item = (MessageRef, u16)> {
+        let remainders: Vec<u16> = match self.remainders.is_empty() {
+            true => vec![0; count],
+            false => self.remainders.drain(..count).collect(),
+        };
+        let refs: Vec<MessageRef> = self.refs.drain(..count).collect();
+        refs.into_iter().zip(remainders)
+    }
+
     /// The references, to mark some dead, and what they do not tell of the sizes: nothing if there is none at an offset.
     pub(super) fn parts_mut(&mut self) -> (&mut [MessageRef], &[u16]) {
         (&mut self.refs, &self.remainders)

@@ -19,6 +19,11 @@ impl Departure {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Accepted, Self::Rejected, Self::Purged, Self::NoAck, Self::Moved];
 
+    /// Consumers had them and were done with them: what a queue may retain.
+    pub(super) fn is_retained(self) -> bool {
+        matches!(self, Self::Accepted | Self::NoAck)
+    }
+
     /// Its number in the log.
     pub fn code(self) -> u8 {
         match self {

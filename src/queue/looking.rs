@@ -11,9 +11,9 @@ use crate::model::BodySequence;
 /// Messages looked at for the oldest one that a consumer has.
 const PASSED_OVER_MAX: usize = 65_536;
 
-/// A message that waits for a consumer.
+/// A message that somebody sees who does not take it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReadyMessage {
+pub struct VisibleMessage {
     /// Its sequence.
     pub sequence: u64,
     /// About as many bytes as it has: of a large one to 16 KiB less.
@@ -26,7 +26,7 @@ pub struct ReadyMessage {
 
 impl Queue {
     /// Messages in a range of sequences that wait for a consumer, in the order in which they go out.
-    pub fn ready_in(&mut self, range: Range<u64>) -> impl Iterator<Item = ReadyMessage> {
+    pub fn ready_in(&mut self, range: Range<u64>) -> impl Iterator<Item = VisibleMessage> {
         let waiting_from = self.backlog.peek().map_or(u64::MAX, MessageRef::sequence);
         let waiting = range.start.max(waiting_from)..range.end;
         // What came back had been handed out, so it stands before all that was not.
@@ -37,7 +37,7 @@ impl Queue {
             let sequence = message.sequence();
             let delivery_count = self.delivery_counts.get(&sequence).copied().unwrap_or(0);
             let redelivered = delivery_count > 0 || sequence < self.redelivered_below;
-            ReadyMessage { sequence, size_bytes: message.size_bytes(), redelivered, delivery_count }
+            VisibleMessage { sequence, size_bytes: message.size_bytes(), redelivered, delivery_count }
         })
     }
 

@@ -15,16 +15,20 @@ mod looking;
 mod message_ref;
 mod packed;
 mod queue;
+mod retained;
+mod retaining;
+mod returns;
 mod sequence_runs;
 mod unsettled;
 
 pub use consumer::{ConsumerKey, ConsumerLimits, ConsumerState, Taking};
 pub use departure::{Departure, Departures, Return};
 pub use fault::QueueFault;
-pub use looking::ReadyMessage;
+pub use looking::VisibleMessage;
 pub use message_ref::SEQUENCE_MAX;
 pub use queue::{
     AttachRefusal, CountRun, Effect, Effects, Outcome, Queue, QueueCommand, QueueCounts, QueueOptions,
     TagRange, UnknownTag,
 };
+pub use retained::Retention;
 pub use sequence_runs::{SequenceRun, SequenceRuns};

@@ -21,11 +21,10 @@ use super::backlog::Backlog;
 use super::consumer::{Consumer, ConsumerKey, ConsumerLimits, ConsumerState};
 use super::departure::{Departure, Departures, Return};
 use super::message_ref::MessageRef;
+use super::retained::{Retained, Retention};
+use super::returns::UNCOUNTED_RUNS_MIN;
 use super::sequence_runs::{SequenceRun, SequenceRuns};
 use crate::model::{BodySequence, Bug, DeliveryTag, planted};
-
-/// Among fewer runs of messages that came back no doubles are looked for.
-const UNCOUNTED_RUNS_MIN: usize = 1024;
 
 /// Room for delivery counts that is kept while there are none.
 const IDLE_COUNTS_MAX: usize = 1024;
@@ -37,6 +36,8 @@ pub struct QueueOptions {
     pub logged: bool,
     /// Ask to be deleted when the last consumer goes.
     pub auto_delete: bool,
+    /// What is kept of what consumers are done with; `None`: nothing.
+    pub retention: Option<Retention>,
 }
 
 /// Logged input. The same commands in the same order give the same queue.
@@ -50,6 +51,8 @@ pub enum QueueCommand {
     Counts(Vec<CountRun>),
     /// From now on messages below this sequence may have been delivered.
     DeliveryMark(u64),
+    /// What was retained of messages below this sequence is forgotten.
+    Forget(u64),
 }
 
 /// Messages that follow each other and came back equally often.
@@ -145,6 +148,10 @@ pub struct QueueCounts {
     pub delivered: u64,
     /// Messages that left since the broker started, by reason.
     pub departures: Departures,
+    /// Messages that consumers are done with and that are retained.
+    pub retained: u64,
+    /// Their bytes.
+    pub retained_bytes: u64,
 }
 
 /// One queue. See the module's picture.
@@ -157,9 +164,9 @@ pub struct Queue {
     /// How often a message came back. Only for those that did.
     pub(super) delivery_counts: HashMap<u64, u32, foldhash::fast::FixedState>,
     /// Messages that came back since their counts were recorded; some may be there twice, or gone.
-    uncounted: SequenceRuns,
+    pub(super) uncounted: SequenceRuns,
     /// Runs of these before doubles are looked for.
-    uncounted_runs_max: usize,
+    pub(super) uncounted_runs_max: usize,
     /// Handed out and neither settled nor returned.
     pub(super) outstanding: u64,
     pub(super) consumers: Vec<Consumer>,
@@ -176,12 +183,17 @@ pub struct Queue {
     published: u64,
     pub(super) delivered: u64,
     departures: Departures,
+    pub(super) retained: Retained,
 }
 
 impl Queue {
-    /// Recovery makes queues before it knows what they were declared as.
-    pub fn set_auto_delete(&mut self, auto_delete: bool) {
-        self.options.auto_delete = auto_delete;
+    /// Recovery makes queues before it knows what they were declared as. A queue that retains nothing any more forgets what it
+    /// retained.
+    pub fn set_options(&mut self, options: QueueOptions, effects: &mut Effects) {
+        self.options = QueueOptions { logged: self.options.logged, ..options };
+        if options.retention.is_none() {
+            self.forget_before(u64::MAX, effects);
+        }
     }
 
     /// What it is.
@@ -208,6 +220,7 @@ impl Queue {
             published: 0,
             delivered: 0,
             departures: Departures::default(),
+            retained: Retained::default(),
         }
     }
 
@@ -229,14 +242,22 @@ impl Queue {
             QueueCommand::Requeue(runs) => self.put_back(runs),
             QueueCommand::Counts(runs) => self.apply_counts(runs),
             QueueCommand::DeliveryMark(mark) => self.mark = *mark,
+            QueueCommand::Forget(sequence) => self.forget_before(*sequence, effects),
         }
     }
 
     fn apply_settle(&mut self, departure: Departure, runs: &SequenceRuns, effects: &mut Effects) {
         // What stands below was handed out; taking messages out does not change that.
         let waiting_from = self.backlog.peek().map_or(u64::MAX, MessageRef::sequence);
+        let retains = self.options.retention.is_some() && departure.is_retained();
         for run in runs.runs() {
-            self.backlog.remove(run.sequences(), |run| {
+            let retained = &mut self.retained;
+            let retain = |message, remainder| {
+                if retains {
+                    retained.keep((message, remainder));
+                }
+            };
+            self.backlog.remove(run.sequences(), retain, |run| {
                 // What came back was handed out, and is not outstanding.
                 let mut was_outstanding = run.sequences().end.min(waiting_from).saturating_sub(run.first.0);
                 if !self.returned.is_empty() {
@@ -251,65 +272,13 @@ impl Queue {
                 }
                 self.outstanding -= was_outstanding;
                 self.departures.count(departure, run.count);
-                push_release(effects, run);
+                if !retains {
+                    push_release(effects, run);
+                }
             });
         }
         if self.delivery_counts.is_empty() && self.delivery_counts.capacity() > IDLE_COUNTS_MAX {
             self.delivery_counts = HashMap::default();
-        }
-    }
-
-    fn apply_counts(&mut self, counts: &[CountRun]) {
-        for CountRun { run, count } in counts {
-            for sequence in run.sequences() {
-                if self.backlog.get(sequence).is_some() {
-                    self.delivery_counts.insert(sequence, *count);
-                }
-            }
-        }
-    }
-
-    /// Counts that changed since they were last asked for, to be recorded.
-    pub fn counts_to_record(&mut self) -> Option<QueueCommand> {
-        let mut counts: Vec<CountRun> = Vec::new();
-        self.uncounted.normalize();
-        self.uncounted_runs_max = UNCOUNTED_RUNS_MIN;
-        for sequence in std::mem::take(&mut self.uncounted).sequences() {
-            let Some(count) = self.delivery_counts.get(&sequence).copied() else { continue };
-            match counts.last_mut() {
-                Some(last) if last.count == count && last.run.first.0 + last.run.count == sequence => {
-                    last.run.count += 1;
-                }
-                _ => {
-                    let run = SequenceRun { first: BodySequence(sequence), count: 1 };
-                    counts.push(CountRun { run, count });
-                }
-            }
-        }
-        (!counts.is_empty()).then_some(QueueCommand::Counts(counts))
-    }
-
-    /// Unsettled messages are waiting in their places again. That they are waiting needs no record, since after a crash
-    /// they would be; how often they came back is recorded with what comes next.
-    fn come_back(&mut self, why: Return, runs: SequenceRuns, effects: &mut Effects) {
-        self.put_back(&runs);
-        runs.runs().iter().for_each(|run| self.uncounted.push_run(*run));
-        // Those that come back over and over are there once, as long as nothing can be recorded, too.
-        if self.uncounted.runs().len() > self.uncounted_runs_max {
-            self.uncounted.normalize();
-            self.uncounted_runs_max = UNCOUNTED_RUNS_MIN.max(2 * self.uncounted.runs().len());
-        }
-        effects.push(Effect::CameBack(why, runs));
-    }
-
-    fn put_back(&mut self, runs: &SequenceRuns) {
-        for sequence in runs.sequences() {
-            let Some(message) = self.backlog.get(sequence) else { continue };
-            let count = self.delivery_counts.entry(sequence).or_insert(0);
-            *count = count.saturating_add(1);
-            if self.backlog.handed_out(sequence) && self.returned.insert(sequence, message).is_none() {
-                self.outstanding -= 1;
-            }
         }
     }
 
@@ -516,9 +485,10 @@ impl Queue {
         use std::hash::BuildHasher;
         let counts: BTreeMap<_, _> = self.delivery_counts.iter().collect();
         let messages: Vec<_> = self.live_in(0..u64::MAX).collect();
-        let options = (self.options.logged, self.options.auto_delete);
+        let options = (self.options.logged, self.options.auto_delete, self.options.retention);
+        let retained: Vec<_> = self.retained_in(0..u64::MAX).map(|message| message.sequence).collect();
         let backlog = (self.backlog.last_sequence(), self.backlog.live_bytes(), messages);
-        let state = (options, self.mark, backlog, counts);
+        let state = (options, self.mark, backlog, counts, retained, self.retained.bytes());
         foldhash::fast::FixedState::default().hash_one(state)
     }
 
@@ -546,6 +516,8 @@ impl Queue {
             published: self.published,
             delivered: self.delivered,
             departures: self.departures,
+            retained: self.retained.count(),
+            retained_bytes: self.retained.bytes(),
         }
     }
 
@@ -567,7 +539,7 @@ impl Queue {
 }
 
 /// Adds messages to the last release if they continue it, else begins a new one.
-fn push_release(effects: &mut Effects, run: SequenceRun) {
+pub(super) fn push_release(effects: &mut Effects, run: SequenceRun) {
     match effects.last_mut() {
         Some(Effect::Release(last)) if last.sequences().end == run.first.0 => last.count += run.count,
         _ => effects.push(Effect::Release(run)),

@@ -69,7 +69,7 @@ impl Shard {
     /// A queue is there, and is this.
     pub(super) fn apply_declare(&mut self, queue: QueueId, options: QueueOptions) {
         let slot = self.queues.entry(queue).or_insert_with(|| Slot::new(options));
-        slot.queue.set_auto_delete(options.auto_delete);
+        slot.queue.set_options(options, &mut self.effects);
         slot.declared = true;
     }
 

@@ -9,14 +9,14 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::bodies::Missing;
-use super::command::{Came, Look, Looked, LookedAt};
+use super::command::{Came, Look, Looked, LookedAt, Which};
 use super::halt::Halt;
 use super::queues::queue_deleted;
 use super::read_back::NotRead;
 use super::reading::Waiter;
 use super::shard::Shard;
 use crate::model::{BodySequence, Refusal};
-use crate::queue::{ReadyMessage, SequenceRun};
+use crate::queue::{SequenceRun, VisibleMessage};
 
 /// Who gets what is seen.
 pub(super) type LookReply = oneshot::Sender<Result<Looked, Box<Refusal>>>;
@@ -62,7 +62,9 @@ impl Shard {
         let Came { since, before } = look.came;
         let from = since.map_or(look.from, |time| look.from.max(self.times.first_since(time)));
         let end = before.map_or(end, |time| end.min(self.times.first_since(time)));
-        let look = Look { from, end, came: Came::default(), ..look };
+        let newest = look.newest.zip(self.queues.get(&look.queue));
+        let from = newest.map_or(from, |(count, slot)| from.max(slot.queue.newest_retained(count).0));
+        let look = Look { from, end, came: Came::default(), newest: None, ..look };
         // Whoever asked may be gone.
         match self.look(look) {
             Seen::All(looked) => drop(reply.send(Ok(looked))),
@@ -93,16 +95,19 @@ impl Shard {
     }
 
     fn look(&mut self, look: Look) -> Seen {
-        let Look { queue, from, end, count_max, bytes_max, .. } = look;
+        let Look { queue, from, end, which, count_max, bytes_max, .. } = look;
         let Some(slot) = self.queues.get_mut(&queue) else { return Seen::Fault(queue_deleted()) };
         let counts = slot.queue.counts();
         // One more tells whether there is one.
-        let mut ready: Vec<ReadyMessage> = slot.queue.ready_in(from..end).take(count_max + 1).collect();
-        let mut next = (ready.len() > count_max).then(|| ready[count_max].sequence);
-        ready.truncate(count_max);
-        let mut messages = Vec::with_capacity(ready.len());
+        let mut visible: Vec<VisibleMessage> = match which {
+            Which::Ready => slot.queue.ready_in(from..end).take(count_max + 1).collect(),
+            Which::Retained => slot.queue.retained_in(from..end).take(count_max + 1).collect(),
+        };
+        let mut next = (visible.len() > count_max).then(|| visible[count_max].sequence);
+        visible.truncate(count_max);
+        let mut messages = Vec::with_capacity(visible.len());
         let mut bytes = 0;
-        for message in ready {
+        for message in visible {
             if !messages.is_empty() && bytes + message.size_bytes as usize > bytes_max {
                 next = Some(message.sequence);
                 break;
@@ -123,7 +128,7 @@ impl Shard {
             bytes += found.bytes.len();
             // As with deliveries: what waits for a slow reader keeps no block that it is a small part of.
             let bytes = if found.is_small_part { Bytes::copy_from_slice(&found.bytes) } else { found.bytes };
-            let ReadyMessage { sequence, redelivered, delivery_count, .. } = message;
+            let VisibleMessage { sequence, redelivered, delivery_count, .. } = message;
             let origin = found.origin;
             let came_at = self.times.of(sequence);
             messages.push(LookedAt { sequence, origin, bytes, redelivered, delivery_count, came_at });

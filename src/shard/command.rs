@@ -224,6 +224,10 @@ pub struct Look {
     pub end: u64,
     /// When they came.
     pub came: Came,
+    /// Those that wait, or those that are retained.
+    pub which: Which,
+    /// Only the newest so many of those that are retained.
+    pub newest: Option<u64>,
     /// Messages at most.
     pub count_max: usize,
     /// None is added to those that have so many bytes.
@@ -323,6 +327,16 @@ pub struct Oldest {
     pub ready: Option<Timestamp>,
     /// Of those that consumers have.
     pub unsettled: Option<Timestamp>,
+}
+
+/// Which messages of a queue are seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Which {
+    /// Those that wait for a consumer.
+    #[default]
+    Ready,
+    /// Those that consumers are done with and that the queue retains.
+    Retained,
 }
 
 /// Bounds for when messages came.

@@ -76,6 +76,9 @@ impl Shard {
         if let QueueCommand::DeliveryMark(mark) = command {
             self.commits.wait(Waiting::Mark { queue, mark: *mark });
         }
+        if matches!(command, QueueCommand::Settle(..)) {
+            self.retaining.touch(queue);
+        }
         self.apply_command(queue, command);
         self.observe_command(queue, command);
     }

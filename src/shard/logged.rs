@@ -7,7 +7,7 @@ use super::operation::{self, Operation};
 use super::read_back::{messages_of, publish_end};
 use crate::message::{item, message_ends};
 use crate::model::QueueId;
-use crate::queue::{Departure, QueueCommand, SequenceRuns};
+use crate::queue::{Departure, QueueCommand, QueueOptions, Retention, SequenceRuns};
 use crate::storage::{OwnerFault, RecoveredBatch};
 
 /// An operation as it is told.
@@ -54,12 +54,21 @@ pub enum LoggedOperation {
         /// The sequence.
         sequence: u64,
     },
+    /// Nothing is retained any more of messages below this sequence.
+    Forget {
+        /// The queue.
+        queue: QueueId,
+        /// The sequence.
+        sequence: u64,
+    },
     /// A queue is there.
     Declare {
         /// The queue.
         queue: QueueId,
         /// It goes with its last consumer.
         auto_delete: bool,
+        /// What it retains of what consumers are done with, if anything.
+        retention: Option<Retention>,
     },
     /// A queue went, with all that it held.
     Delete {
@@ -118,7 +127,8 @@ fn operations_of(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, BatchFa
             }
             Operation::Queue { queue, command } => of_command(queue, command),
             Operation::Declare { queue, options } => {
-                LoggedOperation::Declare { queue, auto_delete: options.auto_delete }
+                let QueueOptions { auto_delete, retention, .. } = options;
+                LoggedOperation::Declare { queue, auto_delete, retention }
             }
             Operation::Delete { queue } => LoggedOperation::Delete { queue },
         });
@@ -176,5 +186,6 @@ fn of_command(queue: QueueId, command: QueueCommand) -> LoggedOperation {
             runs: counts.iter().map(|of| (of.run.first.0, of.run.count, of.count)).collect(),
         },
         QueueCommand::DeliveryMark(sequence) => LoggedOperation::Mark { queue, sequence },
+        QueueCommand::Forget(sequence) => LoggedOperation::Forget { queue, sequence },
     }
 }

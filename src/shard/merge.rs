@@ -121,6 +121,8 @@ impl Shard {
         for (id, slot) in &self.queues {
             let held = slot.queue.live_in(range.clone());
             needed.extend(held.map(|(sequence, bytes)| (sequence, *id, bytes)));
+            let retained = slot.queue.retained_in(range.clone());
+            needed.extend(retained.map(|message| (message.sequence, *id, message.size_bytes)));
             // Without acknowledgements they have left the queue, and wait here to be read back.
             needed.extend(on_their_way(slot, &range).map(|sequence| (sequence, *id, 0)));
         }

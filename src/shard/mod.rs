@@ -41,6 +41,7 @@ mod reading;
 mod recent;
 mod recounts;
 mod recovery;
+mod retaining;
 mod salvage;
 mod shard;
 mod slot;
@@ -51,12 +52,13 @@ mod times;
 mod workers;
 
 pub use crate::queue::{
-    ConsumerKey, ConsumerLimits, ConsumerState, Outcome, QueueCounts, QueueOptions, TagRange, Taking,
+    ConsumerKey, ConsumerLimits, ConsumerState, Outcome, QueueCounts, QueueOptions, Retention, TagRange,
+    Taking,
 };
 pub use close_failure::CloseFailure;
 pub use command::{
     Came, Command, DeleteRefusal, Delivery, Event, Look, Looked, LookedAt, Notice, Oldest, Origin, Outlet,
-    Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement,
+    Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement, Which,
 };
 pub use disk_gauge::DiskGauge;
 pub use job::{Done, Job, LogAccess};

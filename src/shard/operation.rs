@@ -18,7 +18,9 @@
 //!   7 settle    reason (1 byte: 1 accepted, 2 rejected, 3 purged, 4 delivered without acknowledgements,
 //!               5 moved), the rest as 2
 //!   8 counts    queue, runs n, n x (gap to the end of the run before, messages, how often each of them came back)
-//!   9 declare   queue, what it is (a number: 1 if it goes with its last consumer, else 0)
+//!   9 declare   queue, what it is (a number: 1 if it goes with its last consumer, and 2 if it retains what consumers are done
+//!               with: then three numbers follow, milliseconds, messages and bytes, 0 for no bound)
+//!  10 forget    queue, sequence: of messages below it nothing is retained any more
 //! ```
 //!
 //! A publish takes its bytes from where the publish before it ended; its messages take the next body sequences. Where
@@ -29,7 +31,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use prost::encoding::{decode_varint, encode_varint};
 
 use crate::model::{BodySequence, QueueId};
-use crate::queue::{CountRun, Departure, QueueCommand, QueueOptions, SequenceRun, SequenceRuns};
+use crate::queue::{CountRun, Departure, QueueCommand, QueueOptions, Retention, SequenceRun, SequenceRuns};
 
 use super::command::Origin;
 use super::fault::{BatchFault, OperationFault};
@@ -43,8 +45,10 @@ const KEPT: u8 = 6;
 const SETTLE_FOR: u8 = 7;
 const COUNTS: u8 = 8;
 const DECLARE: u8 = 9;
+const FORGET: u8 = 10;
 
 const AUTO_DELETE: u64 = 1;
+const RETAINS: u64 = 2;
 
 /// A decoded operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,10 +127,10 @@ pub(super) fn encode_command(queue: QueueId, command: &QueueCommand, out: &mut B
             out.put_u8(COUNTS);
             return encode_counts(queue, counts, out);
         }
-        QueueCommand::DeliveryMark(mark) => {
-            out.put_u8(MARK);
+        QueueCommand::DeliveryMark(sequence) | QueueCommand::Forget(sequence) => {
+            out.put_u8(if matches!(command, QueueCommand::Forget(_)) { FORGET } else { MARK });
             encode_varint(queue.0, out);
-            encode_varint(*mark, out);
+            encode_varint(*sequence, out);
             return;
         }
     };
@@ -167,15 +171,26 @@ pub(super) fn encode_declare(queue: QueueId, options: QueueOptions, out: &mut By
 
 /// What a queue is that survives; others are never written.
 pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
-    encode_varint(if options.auto_delete { AUTO_DELETE } else { 0 }, out);
+    let QueueOptions { auto_delete, retention, .. } = options;
+    let flags = if auto_delete { AUTO_DELETE } else { 0 } | if retention.is_some() { RETAINS } else { 0 };
+    encode_varint(flags, out);
+    if let Some(Retention { age_millis, messages, bytes }) = retention {
+        [age_millis, messages, bytes].into_iter().for_each(|bound| encode_varint(bound.unwrap_or(0), out));
+    }
 }
 
 /// Reads what [`encode_options`] wrote.
 pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, OperationFault> {
-    match number(rest)? {
-        flags if flags & !AUTO_DELETE != 0 => Err(OperationFault::UnknownOptions(flags)),
-        flags => Ok(QueueOptions { logged: true, auto_delete: flags & AUTO_DELETE != 0 }),
+    let flags = number(rest)?;
+    if flags & !(AUTO_DELETE | RETAINS) != 0 {
+        return Err(OperationFault::UnknownOptions(flags));
     }
+    let mut bound = || number(rest).map(|bound| (bound > 0).then_some(bound));
+    let retention = match flags & RETAINS {
+        0 => None,
+        _ => Some(Retention { age_millis: bound()?, messages: bound()?, bytes: bound()? }),
+    };
+    Ok(QueueOptions { logged: true, auto_delete: flags & AUTO_DELETE != 0, retention })
 }
 
 pub(super) fn encode_delete(queue: QueueId, out: &mut BytesMut) {
@@ -254,6 +269,7 @@ fn decode<'a>(rest: &mut &'a [u8]) -> Result<Operation<'a>, OperationFault> {
         REQUEUE => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Requeue(runs(rest)?) },
         COUNTS => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Counts(counts(rest)?) },
         MARK => Operation::Queue { queue: queue(rest)?, command: QueueCommand::DeliveryMark(number(rest)?) },
+        FORGET => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Forget(number(rest)?) },
         DECLARE => Operation::Declare { queue: queue(rest)?, options: decode_options(rest)? },
         DELETE => Operation::Delete { queue: queue(rest)? },
         other => return Err(OperationFault::UnknownKind(other)),
@@ -346,7 +362,9 @@ mod tests {
             QueueCommand::Counts(vec![counted(90, 5, 1), counted(95, 1, u32::MAX), counted(3, 2, 7)]);
         encode_command(QueueId(7), &counts, &mut out);
         encode_command(QueueId(7), &QueueCommand::DeliveryMark(99), &mut out);
-        let options = QueueOptions { logged: true, auto_delete: true };
+        encode_command(QueueId(7), &QueueCommand::Forget(100), &mut out);
+        let retention = Some(Retention { age_millis: Some(60_000), messages: None, bytes: Some(1 << 40) });
+        let options = QueueOptions { logged: true, auto_delete: true, retention };
         encode_declare(QueueId(8), options, &mut out);
         encode_delete(QueueId(300), &mut out);
 
@@ -362,6 +380,8 @@ mod tests {
         assert_eq!(operations.next().unwrap(), Some(Operation::Queue { queue: QueueId(7), command: counts }));
         let mark = QueueCommand::DeliveryMark(99);
         assert_eq!(operations.next().unwrap(), Some(Operation::Queue { queue: QueueId(7), command: mark }));
+        let forget = QueueCommand::Forget(100);
+        assert_eq!(operations.next().unwrap(), Some(Operation::Queue { queue: QueueId(7), command: forget }));
         let declare = Operation::Declare { queue: QueueId(8), options };
         assert_eq!(operations.next().unwrap(), Some(declare));
         assert_eq!(operations.next().unwrap(), Some(Operation::Delete { queue: QueueId(300) }));
@@ -370,9 +390,15 @@ mod tests {
 
     #[test]
     fn damage_is_an_error_and_no_panic() {
-        for bytes in
-            [&[9u8][..], &[1, 200], &[2, 1, 5, 1], &[1, 1, 0xff, 0, 0, 0], &[3, 1, 1, 0xff, 0xff], &[9, 1, 2]]
-        {
+        for bytes in [
+            &[9u8][..],
+            &[1, 200],
+            &[2, 1, 5, 1],
+            &[1, 1, 0xff, 0, 0, 0],
+            &[3, 1, 1, 0xff, 0xff],
+            &[9, 1, 4],
+            &[9, 1, 2, 5],
+        ] {
             assert!(Operations::new(bytes).next().is_err(), "{bytes:?}");
         }
         assert!(split_payload(&[1, 2]).is_err());

@@ -22,6 +22,8 @@ impl Shard {
         self.commits.batch.begin(self.now);
         self.commits.batch.declare(queue, options);
         self.apply_declare(queue, options);
+        self.release_effects();
+        self.retaining.note(queue, options.retention);
     }
 
     /// Answered when it is durable: what was said to be gone does not come back.
@@ -111,6 +113,9 @@ impl Shard {
         for run in contents.runs() {
             self.bodies.release(*run);
         }
+        let retained = slot.queue.give_up_retained();
+        retained.into_iter().for_each(|run| self.bodies.release(run));
+        self.retaining.forget(queue);
         for effect in slot.attached.stalled {
             if let Effect::Release(run) = effect {
                 self.bodies.release(run);

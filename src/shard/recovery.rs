@@ -70,7 +70,10 @@ impl Shard {
                     self.apply_command(queue, &command);
                     self.release_effects();
                 }
-                Operation::Declare { queue, options } => self.apply_declare(queue, options),
+                Operation::Declare { queue, options } => {
+                    self.apply_declare(queue, options);
+                    self.release_effects();
+                }
                 Operation::Delete { queue } => self.apply_delete(queue),
                 Operation::Kept { exchange, routing_key, bytes, runs } if before == Before::MayLack => {
                     let end = publish_end(offset, bytes, messages)?;
@@ -192,6 +195,7 @@ impl Shard {
         }
         for (queue, options) in queues {
             self.create(*queue, *options);
+            self.retaining.note(*queue, options.retention);
         }
         let next = self.commits.batch.next_body();
         self.queues.values_mut().for_each(|slot| slot.queue.recovered(next));
@@ -259,11 +263,12 @@ fn known_part(command: QueueCommand, next: u64) -> QueueCommand {
                 .collect(),
         ),
         QueueCommand::DeliveryMark(mark) => QueueCommand::DeliveryMark(mark),
+        QueueCommand::Forget(sequence) => QueueCommand::Forget(sequence.min(next)),
     }
 }
 
 /// What recovery makes a queue before the catalog says more.
-pub(super) const RECOVERED: QueueOptions = QueueOptions { logged: true, auto_delete: false };
+pub(super) const RECOVERED: QueueOptions = QueueOptions { logged: true, auto_delete: false, retention: None };
 
 /// A queue that is there twice.
 fn double_of(queues: &[QueueId]) -> Option<QueueId> {
@@ -281,7 +286,7 @@ pub(super) fn check_sequences(command: &QueueCommand, next: u64) -> Result<(), B
     let found = match command {
         QueueCommand::Settle(_, runs) | QueueCommand::Requeue(runs) => runs.runs().iter().find(beyond),
         QueueCommand::Counts(counts) => counts.iter().map(|counts| &counts.run).find(beyond),
-        QueueCommand::DeliveryMark(_) => None,
+        QueueCommand::DeliveryMark(_) | QueueCommand::Forget(_) => None,
     };
     match found {
         Some(run) => Err(BatchFault::AheadOfItself { run: *run, next }),

@@ -20,6 +20,7 @@ use super::outlets::Outlets;
 use super::progress::log_failed;
 use super::reading::Reading;
 use super::recounts::Recounts;
+use super::retaining::Retaining;
 use super::slot::Slot;
 use super::times::Times;
 use crate::journey::{Journeys, Tracked, Watches};
@@ -70,6 +71,7 @@ pub struct Shard {
     pub(super) flow: Flow,
     /// Counts of messages that came back and are not recorded.
     pub(super) recounts: Recounts,
+    pub(super) retaining: Retaining,
     /// Queues that turned out to be unable to hand out what is next.
     pub(super) halts: Vec<(QueueId, Halt)>,
     /// Queues that may have something to deliver.
@@ -104,6 +106,7 @@ impl Shard {
             disk: Arc::default(),
             flow: Flow::default(),
             recounts: Recounts::default(),
+            retaining: Retaining::default(),
             halts: Vec::new(),
             dirty: Vec::new(),
             outlets: Outlets::default(),
@@ -142,6 +145,7 @@ impl Shard {
         }
         self.deliver();
         self.carry_out_halts();
+        self.retain_within_bounds();
         self.hand_over();
         self.note_progress();
         // Marks that became durable may have freed deliveries, which may have to be logged in their turn.
@@ -179,6 +183,7 @@ impl Shard {
             .chain(self.reading.wakes_in())
             .chain(counts_in)
             .chain(self.flow.wakes_in())
+            .chain(self.retaining.wakes_in(self.now))
             .min()
     }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use leveret::model::{BodySequence, ConnectionId};
 use leveret::queue::{
     AttachRefusal, ConsumerKey, ConsumerLimits, CountRun, Departure, Effect, Effects, Outcome, Queue,
-    QueueCommand, QueueCounts, QueueOptions, SequenceRuns, TagRange, Taking,
+    QueueCommand, QueueCounts, QueueOptions, Retention, SequenceRuns, TagRange, Taking,
 };
 use proptest::prelude::*;
 
@@ -44,6 +44,8 @@ enum Step {
     Purge,
     /// One in so many of the messages there were, and some that there were not.
     Move(u64),
+    /// What is retained is kept within its bounds, and so much of it is too old.
+    Forget(u64),
     /// The log is durable up to here.
     Sync,
     /// What is not durable survives up to a point that the number chooses.
@@ -102,6 +104,8 @@ struct Harness {
     /// Messages of the queue and how often they came back.
     held: BTreeMap<u64, u32>,
     ready: BTreeSet<u64>,
+    /// What consumers are done with and the queue retains.
+    retained: BTreeSet<u64>,
     /// Delivered in any life.
     delivered: BTreeSet<u64>,
     consumers: BTreeMap<u32, ModelConsumer>,
@@ -135,6 +139,7 @@ impl Harness {
             old_below: 0,
             held: BTreeMap::new(),
             ready: BTreeSet::new(),
+            retained: BTreeSet::new(),
             delivered: BTreeSet::new(),
             consumers: BTreeMap::new(),
             counts: QueueCounts::default(),
@@ -164,6 +169,7 @@ impl Harness {
             Step::Deliver => self.deliver(),
             Step::Purge => self.purge(),
             Step::Move(each) => self.take_out(each),
+            Step::Forget(part) => self.forget(part),
             Step::Sync => self.sync(),
             Step::Crash(kept) => {
                 let lost = self.log.len() - self.durable;
@@ -173,6 +179,8 @@ impl Harness {
             Step::Delete => {
                 let held: Vec<u64> = self.held.keys().copied().collect();
                 assert_eq!(self.queue.contents().sequences().collect::<Vec<_>>(), held);
+                let given_up = self.queue.give_up_retained();
+                assert!(given_up.iter().flat_map(|run| run.sequences()).eq(self.retained.iter().copied()));
                 *self = Self { next: self.next, ..Self::new(self.options) };
             }
         }
@@ -286,7 +294,12 @@ impl Harness {
         let result = self.queue.settle_tags(key(slot), range, outcome, &mut effects);
         assert_eq!(result.err().map(|unknown| unknown.0.0), unknown, "{range:?}");
         let released = self.carry_out(effects);
-        assert_eq!(released, if outcome == Outcome::Requeued { vec![] } else { settled });
+        let stays = match outcome {
+            Outcome::Requeued => true,
+            Outcome::Accepted => self.options.retention.is_some(),
+            Outcome::Rejected => false,
+        };
+        assert_eq!(released, if stays { vec![] } else { settled });
     }
 
     fn expect_gone(&mut self, sequences: &[u64], departure: Departure) {
@@ -302,6 +315,14 @@ impl Harness {
         for sequence in sequences {
             assert!(self.held.remove(sequence).is_some());
             self.ready.remove(sequence);
+        }
+        self.note_retained(departure, sequences);
+    }
+
+    /// Consumers are done with these, or not.
+    fn note_retained(&mut self, departure: Departure, sequences: &[u64]) {
+        if self.options.retention.is_some() && matches!(departure, Departure::Accepted | Departure::NoAck) {
+            self.retained.extend(sequences);
         }
     }
 
@@ -445,6 +466,7 @@ impl Harness {
         self.queue = Queue::new(self.options);
         self.consumers.clear();
         self.held.clear();
+        self.retained.clear();
         self.mark = 0;
         self.next = 1;
         let log = std::mem::take(&mut self.log);
@@ -473,9 +495,12 @@ impl Harness {
     fn replay(&mut self, command: &QueueCommand) {
         let each = |runs: &SequenceRuns| runs.sequences().collect::<Vec<_>>();
         match command {
-            QueueCommand::Settle(_, runs) => each(runs).iter().for_each(|sequence| {
-                self.held.remove(sequence);
-            }),
+            QueueCommand::Settle(departure, runs) => {
+                let left: Vec<u64> =
+                    each(runs).into_iter().filter(|sequence| self.held.remove(sequence).is_some()).collect();
+                self.note_retained(*departure, &left);
+            }
+            QueueCommand::Forget(sequence) => self.retained = self.retained.split_off(sequence),
             QueueCommand::Requeue(runs) => each(runs).iter().for_each(|sequence| {
                 self.held.entry(*sequence).and_modify(|count| *count += 1);
             }),
@@ -497,6 +522,8 @@ impl Harness {
             unsettled,
             bytes: self.held.keys().map(|sequence| u64::from(size_of(*sequence))).sum(),
             consumers: self.active(),
+            retained: self.retained.len() as u64,
+            retained_bytes: bytes_of(&self.retained),
             ..self.counts
         };
         assert_eq!(self.queue.counts(), expected);
@@ -506,7 +533,13 @@ impl Harness {
             assert_eq!(held, consumer.unsettled.len() as u64);
         }
         assert_eq!(self.queue.consumers().count(), self.consumers.len());
+        let retained = self.queue.retained_in(0..u64::MAX).map(|message| message.sequence);
+        assert!(retained.eq(self.retained.iter().copied()), "retained: {:?}", self.retained);
     }
+}
+
+fn bytes_of(sequences: &BTreeSet<u64>) -> u64 {
+    sequences.iter().map(|sequence| u64::from(size_of(*sequence))).sum()
 }
 
 /// Looks, and what follows from them.
@@ -521,6 +554,24 @@ impl Harness {
         assert_eq!(self.queue.take_out(named, &mut effects), others);
         self.expect_gone(&ready, Departure::Moved);
         assert_eq!(self.carry_out(effects), ready);
+    }
+
+    /// The oldest go until all bounds hold, and the others stay.
+    fn forget(&mut self, part: u64) {
+        let too_old = self.retained.iter().nth(self.retained.len() * part as usize / 8).copied().unwrap_or(0);
+        let mut effects = Vec::new();
+        self.queue.retain_within_bounds(too_old, &mut effects);
+        let Retention { messages, bytes, .. } = self.options.retention.unwrap_or_default();
+        let mut expected = Vec::new();
+        while let Some(oldest) = self.retained.first().copied()
+            && (oldest < too_old
+                || messages.is_some_and(|max| self.retained.len() as u64 > max)
+                || bytes.is_some_and(|max| bytes_of(&self.retained) > max))
+        {
+            expected.push(oldest);
+            self.retained.pop_first();
+        }
+        assert_eq!(self.carry_out(effects), expected);
     }
 
     /// What is ready is seen in its order, from anywhere to anywhere.
@@ -577,6 +628,7 @@ fn step() -> impl Strategy<Value = Step> {
         20 => Just(Step::Deliver),
         1 => Just(Step::Purge),
         3 => (1u64..6).prop_map(Step::Move),
+        3 => (0u64..8).prop_map(Step::Forget),
         8 => Just(Step::Sync),
         2 => any::<usize>().prop_map(Step::Crash),
         1 => Just(Step::CleanStop),
@@ -584,18 +636,33 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn retention() -> impl Strategy<Value = Option<Retention>> {
+    let bound = |max| prop_oneof![1 => Just(None), 2 => (1u64..max).prop_map(Some)];
+    let some = (bound(100), bound(20_000))
+        .prop_map(|(messages, bytes)| Some(Retention { age_millis: Some(1_000), messages, bytes }));
+    prop_oneof![1 => Just(None), 1 => some]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_queue_that_survives_crashes(auto_delete: bool, steps in prop::collection::vec(step(), 1..120)) {
-        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete });
+    fn a_queue_that_survives_crashes(
+        auto_delete: bool,
+        retention in retention(),
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete, retention });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 
     #[test]
-    fn a_queue_in_memory(auto_delete: bool, steps in prop::collection::vec(step(), 1..120)) {
-        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete });
+    fn a_queue_in_memory(
+        auto_delete: bool,
+        retention in retention(),
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete, retention });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 }

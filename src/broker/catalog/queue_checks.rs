@@ -1,8 +1,11 @@
 //! What a declaration of a queue must keep to, and who may use a queue.
 
 use super::request::QueueDeclaration;
+use crate::broker::retention::{NoBound, RETENTION_ARGUMENTS, retention_of};
 use crate::broker::vhost::QueueDefinition;
-use crate::model::{ARGUMENTS, ArgumentUse, ConnectionId, Entity, FieldValue, Refusal, ReplyCode, VhostName};
+use crate::model::{
+    ARGUMENTS, ArgumentUse, ConnectionId, Entity, FieldTable, FieldValue, Refusal, ReplyCode, VhostName,
+};
 
 const QUEUE_TYPE: &str = "x-queue-type";
 
@@ -39,6 +42,7 @@ pub(super) fn check_queue_arguments(
             .field(name, "absent", "present")
             .hint("declare the queue without it; docs/DIFFERENCES.md lists what is missing"));
     }
+    check_retention(declaration, vhost)?;
     match declaration.arguments.value(QUEUE_TYPE) {
         None => Ok(()),
         Some(FieldValue::Text(kind)) if kind == "classic" => Ok(()),
@@ -54,6 +58,33 @@ pub(super) fn check_queue_arguments(
             Err(Refusal::new(ReplyCode::PreconditionFailed, text)
                 .about(Entity::Queue, declaration.name.as_str())
                 .field(QUEUE_TYPE, "classic", got))
+        }
+    }
+}
+
+/// What is retained has to have a bound, and a log to lie in.
+fn check_retention(declaration: &QueueDeclaration, vhost: &VhostName) -> Result<(), Refusal> {
+    let refuse = |field: &str, why: String| {
+        let text =
+            format!("invalid arg '{field}' for queue '{}' in vhost '{vhost}': {why}", declaration.name);
+        Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Queue, declaration.name.as_str())
+    };
+    let retention = retention_of(&declaration.arguments).map_err(|NoBound { argument, got }| {
+        refuse(argument, "it is no bound".to_owned()).field(
+            argument,
+            "a whole number, 1 or more",
+            format!("{got:?}"),
+        )
+    })?;
+    let survives = declaration.durable && !declaration.exclusive;
+    let given = RETENTION_ARGUMENTS.into_iter().find(|name| declaration.arguments.value(name).is_some());
+    match given.filter(|_| retention.is_some() && !survives) {
+        None => Ok(()),
+        Some(argument) => {
+            let why = "a queue that does not survive a restart retains nothing".to_owned();
+            Err(refuse(argument, why)
+                .field(argument, "absent", "present")
+                .hint("declare it durable and not exclusive"))
         }
     }
 }
@@ -84,6 +115,17 @@ pub(super) fn check_same_queue(
     ] {
         if is != wanted {
             return differs(field, is.to_string(), wanted.to_string());
+        }
+    }
+    let said = |arguments: &FieldTable, name: &str| match arguments.value(name) {
+        Some(FieldValue::Integer(bound)) => bound.to_string(),
+        Some(other) => format!("{other:?}"),
+        None => "none".to_owned(),
+    };
+    for name in RETENTION_ARGUMENTS {
+        let (is, wanted) = (said(&current.arguments, name), said(&asked.arguments, name));
+        if is != wanted {
+            return differs(name, is, wanted);
         }
     }
     Ok(())

@@ -22,7 +22,7 @@ use crate::broker::vhost::{QueueDefinition, Vhost};
 use crate::model::{
     BodySequence, Bug, QueueId, QueueName, Refusal, ReplyCode, ShardId, Timestamp, VhostName, planted,
 };
-use crate::shard::{Command, Mailbox, Notice, QueueOptions};
+use crate::shard::{Command, Mailbox, Notice};
 use crate::storage::{Batch, DiskError, KnownLog, LogRoom, Machine, ShardLog, Snapshot};
 
 /// A request and where its answer goes; nobody waits for requests that the broker makes itself.
@@ -314,8 +314,7 @@ impl CatalogTask {
     fn create_on_shards(&self, changed: &Changed) {
         for (_, queue) in &changed.created {
             if let Some(shard) = self.shared.shard(queue.shard) {
-                let options = QueueOptions { logged: queue.durable, auto_delete: queue.auto_delete };
-                shard.send(Command::CreateQueue { queue: queue.id, options });
+                shard.send(Command::CreateQueue { queue: queue.id, options: queue.options() });
             }
         }
     }

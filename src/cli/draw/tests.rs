@@ -56,6 +56,8 @@ fn queue(name: &str, ready: u64, published_total: u64, delivered_total: u64) -> 
         accepted_total: 0,
         oldest_ready: None,
         oldest_unacknowledged: None,
+        messages_retained: 0,
+        retained_bytes: 0,
         rejected_total: 0,
         purged_total: 0,
         no_ack_total: 0,

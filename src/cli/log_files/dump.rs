@@ -139,9 +139,13 @@ fn print_operation(operation: &LoggedOperation, bodies: bool) -> Result<(), Fail
         LoggedOperation::Mark { queue, sequence } => {
             format!("  queue {queue}: messages below {sequence} may have been delivered")
         }
-        LoggedOperation::Declare { queue, auto_delete: false } => format!("  queue {queue} is there"),
-        LoggedOperation::Declare { queue, auto_delete: true } => {
-            format!("  queue {queue} is there, and goes with its last consumer")
+        LoggedOperation::Forget { queue, sequence } => {
+            format!("  queue {queue}: nothing below {sequence} is retained any more")
+        }
+        LoggedOperation::Declare { queue, auto_delete, retention } => {
+            let goes = if *auto_delete { ", and goes with its last consumer" } else { "" };
+            let retains = if retention.is_some() { ", and retains what consumers are done with" } else { "" };
+            format!("  queue {queue} is there{goes}{retains}")
         }
         LoggedOperation::Delete { queue } => format!("  queue {queue} is deleted"),
     };
@@ -260,8 +264,19 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
         LoggedOperation::Mark { queue, sequence } => {
             json!({ "operation": "mark", "queue": queue.0, "sequence": sequence })
         }
-        LoggedOperation::Declare { queue, auto_delete } => {
-            json!({ "operation": "declare", "queue": queue.0, "auto_delete": auto_delete })
+        LoggedOperation::Forget { queue, sequence } => {
+            json!({ "operation": "forget", "queue": queue.0, "sequence": sequence })
+        }
+        LoggedOperation::Declare { queue, auto_delete, retention } => {
+            let retains = retention.map(|bounds| {
+                json!({ "ms": bounds.age_millis, "messages": bounds.messages, "bytes": bounds.bytes })
+            });
+            json!({
+                "operation": "declare",
+                "queue": queue.0,
+                "auto_delete": auto_delete,
+                "retains": retains,
+            })
         }
         LoggedOperation::Delete { queue } => json!({ "operation": "delete", "queue": queue.0 }),
     }

@@ -18,7 +18,7 @@ fn push(backlog: &mut Backlog) {
 
 fn remove(backlog: &mut Backlog, sequence: u64) -> bool {
     let mut removed = Vec::new();
-    backlog.remove(sequence..sequence + 1, |run| removed.push(run));
+    backlog.remove(sequence..sequence + 1, |_, _| (), |run| removed.push(run));
     assert!(removed.iter().all(|run| (run.first.0, run.count) == (sequence, 1)), "{removed:?}");
     removed.len() == 1
 }
@@ -251,7 +251,7 @@ proptest! {
                 }
                 Step::Remove { first, count } => {
                     let mut removed = Vec::new();
-                    backlog.remove(first..first + count, |run| removed.extend(run.sequences()));
+                    backlog.remove(first..first + count, |_, _| (), |run| removed.extend(run.sequences()));
                     let expected: Vec<u64> = model.range(first..first + count).map(|(sequence, _)| *sequence).collect();
                     prop_assert_eq!(removed, expected);
                     model.retain(|sequence, _| !(first..first + count).contains(sequence));

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::requests::named;
-use crate::broker::{Broker, BrowseRequest, BrowsedPage, Came, Filter, Identity, LookedAt, routing_key_of};
+use crate::broker::{
+    Broker, BrowseRequest, BrowsedPage, Came, Filter, Identity, LookedAt, Which, routing_key_of,
+};
 use crate::message::{DeliveredView, ItemFault, message_of};
 use crate::model::{Entity, QueueId, Refusal, ReplyCode, RoutingKey, Timestamp};
 use crate::wire::pb;
@@ -31,19 +33,22 @@ pub(super) async fn browse(
         wanted => wanted.min(BROWSE_PAGE_SIZE_MAX),
     };
     let without_bodies = request.without_bodies;
+    let which = if request.retained { Which::Retained } else { Which::Ready };
     let request = BrowseRequest {
         queue: request.queue,
         queue_id: (request.queue_id != 0).then_some(QueueId(request.queue_id)),
         from: request.from,
         end: request.end,
         came: Came { since: time(request.came_since_ms), before: time(request.came_before_ms) },
+        which,
+        newest: (request.newest != 0).then_some(request.newest),
         filter: Filter { key, header },
         count_max,
         bytes_max: BROWSE_BYTES.min(answer_bytes_max),
     };
     let page = broker.browse(who, request).await?;
     let BrowsedPage { queue, messages, examined, next, end, counts } = page;
-    let messages = messages.iter().map(|message| entry(message, without_bodies));
+    let messages = messages.iter().map(|message| entry(message, without_bodies, which));
     Ok(pb::Browsed {
         messages: messages.collect::<Result<_, _>>().map_err(|fault| stored_wrong(&fault))?,
         next: next.unwrap_or(0),
@@ -105,7 +110,7 @@ fn sequences(ranges: &[pb::SequenceRange]) -> Result<BTreeSet<u64>, Refusal> {
     }
 }
 
-fn entry(looked_at: &LookedAt, without_bodies: bool) -> Result<pb::BrowsedMessage, ItemFault> {
+fn entry(looked_at: &LookedAt, without_bodies: bool, which: Which) -> Result<pb::BrowsedMessage, ItemFault> {
     let mut message = message_of(&looked_at.bytes)?;
     let body_bytes = message.body.len() as u64;
     if without_bodies {
@@ -125,6 +130,7 @@ fn entry(looked_at: &LookedAt, without_bodies: bool) -> Result<pb::BrowsedMessag
         item: Some(item),
         body_bytes,
         came_at_ms: looked_at.came_at.map_or(0, |at| at.0),
+        replayed: which == Which::Retained,
     })
 }
 

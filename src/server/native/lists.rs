@@ -217,6 +217,8 @@ fn queue_entry(queue: &QueueListing) -> pb::QueueEntry {
         moved_total: counts.departures.moved,
         oldest_ready_ms: oldest.ready.map_or(0, |at| at.0),
         oldest_unacknowledged_ms: oldest.unsettled.map_or(0, |at| at.0),
+        messages_retained: counts.retained,
+        retained_bytes: counts.retained_bytes,
         fault: fault.as_deref().unwrap_or_default().to_owned(),
     }
 }

@@ -9,7 +9,16 @@ const QUEUE: QueueId = QueueId(1);
 const OTHER: QueueId = QueueId(2);
 
 fn all_of(queue: QueueId) -> Look {
-    Look { queue, from: 0, end: 0, came: Came::default(), count_max: 1000, bytes_max: usize::MAX }
+    Look {
+        queue,
+        from: 0,
+        end: 0,
+        came: Came::default(),
+        which: Which::Ready,
+        newest: None,
+        count_max: 1000,
+        bytes_max: usize::MAX,
+    }
 }
 
 fn ids(looked: &Looked) -> Vec<u64> {

@@ -18,7 +18,7 @@ fn files(disk: &MemoryDisk, ending: &str) -> usize {
     names.iter().filter(|entry| entry.name.to_str().unwrap().ends_with(ending)).count()
 }
 
-fn disk_bytes(disk: &MemoryDisk) -> usize {
+pub(super) fn disk_bytes(disk: &MemoryDisk) -> usize {
     let names = disk.list(Path::new(DIRECTORY)).unwrap();
     names.iter().map(|entry| disk.content(&Path::new(DIRECTORY).join(&entry.name)).unwrap().len()).sum()
 }

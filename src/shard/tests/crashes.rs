@@ -55,6 +55,16 @@ enum Step {
     Crash(PowerLoss, u64),
 }
 
+/// The queue that retains what consumers are done with, and how many messages.
+const RETAINING: usize = 1;
+const RETAINED_MAX: u64 = 5;
+
+fn with_options(ids: &[QueueId; QUEUES]) -> [(QueueId, QueueOptions); QUEUES] {
+    let retention = Some(Retention { messages: Some(RETAINED_MAX), ..Retention::default() });
+    let plain = QueueOptions { logged: true, auto_delete: false, retention: None };
+    [(ids[0], plain), (ids[RETAINING], QueueOptions { retention, ..plain })]
+}
+
 /// What the oracle knows of a message in a queue.
 #[derive(Debug, Clone, Default)]
 struct Message {
@@ -85,7 +95,7 @@ impl World {
     fn new() -> Self {
         let disk = MemoryDisk::new();
         let ids = [QueueId(1), QueueId(2)];
-        let driver = Driver::open(&disk, RESIDENT_BYTES, &ids);
+        let driver = Driver::open_as(&disk, RESIDENT_BYTES, &with_options(&ids));
         let queues = Default::default();
         Self { disk, driver, ids, next_queue: 3, next_message: 1, queues, consumers: BTreeMap::new() }
     }
@@ -200,7 +210,8 @@ impl World {
         self.consumers.retain(|(other, _), _| *other != queue);
         self.ids[queue] = QueueId(self.next_queue);
         self.next_queue += 1;
-        let options = QueueOptions { logged: true, auto_delete: false };
+        let [_, (_, options)] = with_options(&self.ids);
+        let options = if queue == RETAINING { options } else { QueueOptions { retention: None, ..options } };
         events.extend(self.driver.command(Command::CreateQueue { queue: self.ids[queue], options }));
         events
     }
@@ -259,6 +270,7 @@ impl World {
             return;
         }
         self.check_replay();
+        self.check_retained();
         for (queue, messages) in self.queues.iter_mut().enumerate() {
             messages.retain(|_, message| !message.gone);
             for message in messages.values_mut() {
@@ -280,14 +292,26 @@ impl World {
         let disk = self.disk.copy();
         disk.cut_power();
         disk.restore_power(PowerLoss::LosesAll, 0);
-        let replayed = Driver::open(&disk, RESIDENT_BYTES, &self.ids);
+        let replayed = Driver::open_as(&disk, RESIDENT_BYTES, &with_options(&self.ids));
         assert_eq!(replayed.digest(), self.driver.digest(), "a restart makes another shard of it");
+    }
+
+    /// What is retained can be seen, is within its bound, and waits nowhere.
+    fn check_retained(&mut self) {
+        let counts = self.driver.inspect(self.ids[RETAINING]).counts;
+        assert!(counts.retained <= RETAINED_MAX, "{counts:?}");
+        let retained = self.driver.peek_retained(self.ids[RETAINING]);
+        assert_eq!(retained.len() as u64, counts.retained);
+        for id in retained {
+            let waits = self.queues[RETAINING].get(&id).is_some_and(|message| !message.gone);
+            assert!(!waits, "message {id} waits, and is retained");
+        }
     }
 
     fn crash(&mut self, loss: PowerLoss, seed: u64) {
         self.disk.cut_power();
         self.disk.restore_power(loss, seed);
-        self.driver = Driver::open(&self.disk, RESIDENT_BYTES, &self.ids);
+        self.driver = Driver::open_as(&self.disk, RESIDENT_BYTES, &with_options(&self.ids));
         self.consumers.clear();
         for queue in 0..QUEUES {
             let there = self.look(queue);

@@ -122,11 +122,29 @@ impl Driver {
         queues: &[QueueId],
         segment_bytes: u64,
     ) -> Result<Self, OpenFailure> {
+        Self::try_open_as(disk, resident_bytes_max, &options_of(queues), segment_bytes)
+    }
+
+    /// With queues that are this.
+    pub(super) fn open_as(
+        disk: &MemoryDisk,
+        resident_bytes_max: usize,
+        queues: &[(QueueId, QueueOptions)],
+    ) -> Self {
+        Self::try_open_as(disk, resident_bytes_max, queues, SEGMENT_BYTES).unwrap()
+    }
+
+    fn try_open_as(
+        disk: &MemoryDisk,
+        resident_bytes_max: usize,
+        queues: &[(QueueId, QueueOptions)],
+        segment_bytes: u64,
+    ) -> Result<Self, OpenFailure> {
         let (mut shard, notices) = new_shard(resident_bytes_max);
         let options = DirectLogOptions { segment_bytes, ..DirectLogOptions::default() };
         let log = SteppedLog::open(Arc::new(disk.clone()), Path::new(DIRECTORY), &options, &mut shard)?;
         let log = SharedLog(Arc::new(Mutex::new(log)));
-        shard.start(Box::new(log.clone()), &options_of(queues), LAST_NUMBERED)?;
+        shard.start(Box::new(log.clone()), queues, LAST_NUMBERED)?;
         Ok(Self::around(shard, notices, Some(log)))
     }
 
@@ -341,7 +359,10 @@ fn new_shard(resident_bytes_max: usize) -> (Shard, Arc<Mailbox<Notice>>) {
 }
 
 pub(super) fn options_of(queues: &[QueueId]) -> Vec<(QueueId, QueueOptions)> {
-    queues.iter().map(|queue| (*queue, QueueOptions { logged: true, auto_delete: false })).collect()
+    queues
+        .iter()
+        .map(|queue| (*queue, QueueOptions { logged: true, auto_delete: false, retention: None }))
+        .collect()
 }
 
 /// In the place of a consumer's number: single requests, with and without acknowledgements.
@@ -442,6 +463,14 @@ impl Driver {
     pub(super) fn peek(&mut self, queue: QueueId) -> Vec<u64> {
         let slot = self.shard.queues.get_mut(&queue).expect("the queue is there");
         let sequences: Vec<u64> = slot.queue.contents().sequences().collect();
+        sequences.into_iter().map(|sequence| self.peek_message(sequence)).collect()
+    }
+
+    /// The same of those that are retained.
+    pub(super) fn peek_retained(&mut self, queue: QueueId) -> Vec<u64> {
+        let slot = self.shard.queues.get(&queue).expect("the queue is there");
+        let sequences: Vec<u64> =
+            slot.queue.retained_in(0..u64::MAX).map(|message| message.sequence).collect();
         sequences.into_iter().map(|sequence| self.peek_message(sequence)).collect()
     }
 

@@ -13,5 +13,6 @@ mod journeys;
 mod lagging;
 mod memory_held;
 mod recounts;
+mod retention;
 mod scenarios;
 mod with_direct_log;

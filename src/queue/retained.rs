@@ -1,0 +1,344 @@
+//! Messages that consumers are done with and the queue keeps for a while, so that they can be seen again.
+//!
+//! They lie in the order of their sequences, in chunks, of which those are packed that nobody touches: consumers settle about in
+//! order, so what comes goes to the end, and what is forgotten was at the front.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use prost::encoding::encode_varint;
+
+use super::chunk::{CHUNK_MESSAGES, Chunk, Messages, OpenMessages};
+use super::fault::{QueueFault, number};
+use super::message_ref::MessageRef;
+use super::packed::Packed;
+use super::sequence_runs::SequenceRun;
+use crate::model::BodySequence;
+
+/// Chunks that are not packed; the first and the last one aside.
+const OPEN_CHUNKS_MAX: usize = 16;
+
+/// What a queue keeps of what consumers are done with. A bound that is absent does not bind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Retention {
+    /// Milliseconds since a message came.
+    pub age_millis: Option<u64>,
+    /// Messages.
+    pub messages: Option<u64>,
+    /// Bytes of messages.
+    pub bytes: Option<u64>,
+}
+
+/// A message, and what its reference does not tell of its size.
+pub(super) type Kept = (MessageRef, u16);
+
+#[derive(Debug, Default)]
+pub(super) struct Retained {
+    chunks: VecDeque<Chunk>,
+    open: usize,
+    count: u64,
+    bytes: u64,
+}
+
+impl Retained {
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Their bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The oldest one.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.chunks.front().map(Chunk::first_sequence)
+    }
+
+    /// Takes a message that is not here.
+    pub(super) fn keep(&mut self, (message, remainder): Kept) {
+        let sequence = message.sequence();
+        self.count += 1;
+        self.bytes += message.size_bytes() + u64::from(remainder);
+        let at_end = self.chunks.back().is_none_or(|last| last.last_sequence() < sequence);
+        if at_end && !self.chunks.back().is_some_and(Chunk::has_room) {
+            self.pack_some(self.chunks.len());
+            self.chunks.push_back(Chunk::with_capacity(4));
+            self.open += 1;
+        }
+        let index = match at_end {
+            true => self.chunks.len() - 1,
+            false => self.chunks.partition_point(|chunk| chunk.last_sequence() < sequence),
+        };
+        self.unpack(index);
+        if self.chunks[index].open().len() == CHUNK_MESSAGES {
+            self.split(index);
+            // The same message again, into one half.
+            self.count -= 1;
+            self.bytes -= message.size_bytes() + u64::from(remainder);
+            return self.keep((message, remainder));
+        }
+        let chunk = &mut self.chunks[index];
+        chunk.live += 1;
+        if let Some(messages) = chunk.open_mut() {
+            let at = messages.refs().partition_point(|there| there.sequence() < sequence);
+            messages.insert(at, message, remainder);
+        }
+    }
+
+    /// Forgets all before this sequence, and tells of each run of them that follow each other.
+    pub(super) fn forget_before(&mut self, sequence: u64, mut forgotten: impl FnMut(SequenceRun)) {
+        while self.first().is_some_and(|first| first < sequence) {
+            self.unpack(0);
+            let (mut count, mut bytes) = (0, 0);
+            let mut run = SequenceRun { first: BodySequence(0), count: 0 };
+            let chunk = &mut self.chunks[0];
+            let Some(messages) = chunk.open_mut() else { return };
+            let going = messages.refs().partition_point(|message| message.sequence() < sequence);
+            for (message, remainder) in messages.take_front(going) {
+                count += 1;
+                bytes += message.size_bytes() + u64::from(remainder);
+                if run.first.0 + run.count != message.sequence() {
+                    if run.count > 0 {
+                        forgotten(run);
+                    }
+                    run = SequenceRun { first: BodySequence(message.sequence()), count: 0 };
+                }
+                run.count += 1;
+            }
+            if run.count > 0 {
+                forgotten(run);
+            }
+            self.count -= count;
+            self.bytes -= bytes;
+            chunk.live -= count as u32;
+            if chunk.live == 0 {
+                self.chunks.pop_front();
+                self.open -= 1;
+            }
+        }
+    }
+
+    /// The sequence before which all are beyond the bounds on their number and bytes; `None` if none is.
+    pub(super) fn excess(&mut self, messages_max: u64, bytes_max: u64) -> Option<u64> {
+        let (mut count, mut bytes) = (self.count, self.bytes);
+        let mut before = None;
+        for index in 0.. {
+            if count <= messages_max && bytes <= bytes_max || index == self.chunks.len() {
+                break;
+            }
+            self.unpack(index);
+            let Some(messages) = self.chunks[index].open_mut() else { break };
+            for (message, remainder) in messages.each() {
+                if count <= messages_max && bytes <= bytes_max {
+                    break;
+                }
+                count -= 1;
+                bytes -= message.size_bytes() + u64::from(remainder);
+                before = Some(message.sequence() + 1);
+            }
+        }
+        before
+    }
+
+    /// Where the newest so many begin; 0 if there are no more than those.
+    pub(super) fn newest(&self, count: u64) -> u64 {
+        let mut rest = count;
+        for chunk in self.chunks.iter().rev() {
+            if rest < u64::from(chunk.live) {
+                let skipped = (u64::from(chunk.live) - rest) as usize;
+                return chunk.live_messages().nth(skipped).map_or(0, MessageRef::sequence);
+            }
+            rest -= u64::from(chunk.live);
+        }
+        0
+    }
+
+    /// Those with these sequences, oldest first.
+    pub(super) fn within(&self, range: Range<u64>) -> impl Iterator<Item = MessageRef> {
+        let first = self.chunks.partition_point(|chunk| chunk.last_sequence() < range.start);
+        let (start, end) = (range.start, range.end);
+        self.chunks
+            .range(first..)
+            .take_while(move |chunk| chunk.first_sequence() < end)
+            .flat_map(Chunk::live_messages)
+            .filter(move |message| (start..end).contains(&message.sequence()))
+    }
+
+    fn unpack(&mut self, index: usize) {
+        if self.chunks.get_mut(index).is_some_and(Chunk::unpack) {
+            self.open += 1;
+            self.pack_some(index);
+        }
+    }
+
+    /// Packs chunks but this one, if many are open: all but the first and the last one.
+    fn pack_some(&mut self, index: usize) {
+        if self.open <= OPEN_CHUNKS_MAX {
+            return;
+        }
+        let last = self.chunks.len() - 1;
+        for at in (1..last).filter(|at| *at != index) {
+            self.open -= usize::from(self.chunks[at].pack());
+        }
+    }
+
+    /// Makes two chunks of a full one.
+    fn split(&mut self, index: usize) {
+        let chunk = &mut self.chunks[index];
+        let Some(messages) = chunk.open_mut() else { return };
+        let mut front = OpenMessages::default();
+        let half = messages.refs().len() / 2;
+        messages.take_front(half).for_each(|(message, remainder)| front.push(message, remainder));
+        chunk.live -= half as u32;
+        self.chunks.insert(index, Chunk { messages: Messages::Open(front), live: half as u32 });
+        self.open += 1;
+    }
+
+    /// Writes them for a checkpoint.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        encode_varint(self.chunks.len() as u64, out);
+        let mut base = 0;
+        for chunk in &self.chunks {
+            let packed = chunk.to_packed();
+            packed.encode(base, out);
+            base = packed.last_sequence();
+        }
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote, and gives each message's sequence to `check`.
+    pub(super) fn decode(rest: &mut &[u8], mut check: impl FnMut(u64)) -> Result<Self, QueueFault> {
+        let mut retained = Self::default();
+        let mut base = 0;
+        for _ in 0..number(rest)? {
+            let packed = Packed::decode(base, rest, |message, remainder| {
+                retained.bytes += message.size_bytes() + u64::from(remainder);
+                check(message.sequence());
+            })?;
+            if packed.first_sequence() <= base {
+                return Err(QueueFault::OutOfOrder);
+            }
+            base = packed.last_sequence();
+            retained.count += u64::from(packed.count());
+            retained.chunks.push_back(Chunk { live: packed.count(), messages: Messages::Packed(packed) });
+        }
+        Ok(retained)
+    }
+
+    /// Memory that they take, chunk by chunk.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        let chunks = self.chunks.iter().map(|chunk| match &chunk.messages {
+            Messages::Open(messages) => messages.memory_bytes(),
+            Messages::Packed(packed) => packed.memory_bytes(),
+        });
+        self.chunks.capacity() * size_of::<Chunk>() + chunks.sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::collections::btree_map::Entry;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn kept(sequence: u64, bytes: u32) -> Kept {
+        MessageRef::with_remainder(BodySequence(sequence), bytes)
+    }
+
+    /// What a map of sizes by sequence would do.
+    #[derive(Debug, Default)]
+    struct Model(BTreeMap<u64, u64>);
+
+    impl Model {
+        fn excess(&self, messages_max: u64, bytes_max: u64) -> Option<u64> {
+            let (mut count, mut bytes) = (self.0.len() as u64, self.0.values().sum::<u64>());
+            let mut before = None;
+            for (sequence, size) in &self.0 {
+                if count <= messages_max && bytes <= bytes_max {
+                    break;
+                }
+                (count, bytes) = (count - 1, bytes - size);
+                before = Some(sequence + 1);
+            }
+            before
+        }
+    }
+
+    fn check(retained: &Retained, model: &Model) {
+        let there: Vec<u64> = retained.within(0..u64::MAX).map(MessageRef::sequence).collect();
+        assert_eq!(there, model.0.keys().copied().collect::<Vec<_>>());
+        assert_eq!((retained.count(), retained.bytes()), (there.len() as u64, model.0.values().sum()));
+        assert_eq!(retained.first(), there.first().copied());
+        for count in [0, 1, there.len() / 2, there.len(), there.len() + 1] {
+            let newest = there.len().checked_sub(count).filter(|at| *at > 0);
+            let newest = newest.map_or(0, |at| there.get(at).copied().unwrap_or(u64::MAX));
+            if count > 0 {
+                assert_eq!(retained.newest(count as u64), newest, "the newest {count}");
+            }
+        }
+        let mut out = Vec::new();
+        retained.encode(&mut out);
+        let mut again = Vec::new();
+        let read = Retained::decode(&mut &out[..], |sequence| again.push(sequence)).unwrap();
+        assert_eq!((again, read.count, read.bytes), (there, retained.count, retained.bytes));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn it_is_a_map_from_sequences_to_sizes(
+            blocks in proptest::collection::vec((0u64..40, 1u64..6_000, 1u64..4, 0u32..40_000), 1..12),
+            bounds in proptest::collection::vec((0u64..20_000, 0u64..200_000_000), 1..5),
+        ) {
+            let (mut retained, mut model) = (Retained::default(), Model::default());
+            for (place, count, step, bytes) in blocks {
+                for number in 0..count {
+                    let sequence = 1 + place * 5_000 + number * step;
+                    if let Entry::Vacant(place) = model.0.entry(sequence) {
+                        retained.keep(kept(sequence, bytes));
+                        place.insert(u64::from(bytes));
+                    }
+                }
+            }
+            check(&retained, &model);
+            for (messages_max, bytes_max) in bounds {
+                let before = retained.excess(messages_max, bytes_max);
+                prop_assert_eq!(before, model.excess(messages_max, bytes_max));
+                let mut gone = Vec::new();
+                retained.forget_before(before.unwrap_or(0), |run| gone.extend(run.sequences()));
+                let rest = model.0.split_off(&before.unwrap_or(0));
+                let left = std::mem::replace(&mut model.0, rest);
+                prop_assert_eq!(gone, left.into_keys().collect::<Vec<_>>());
+                check(&retained, &model);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_in_order_takes_a_few_bytes_a_chunk() {
+        let mut retained = Retained::default();
+        (1..=1_000_000).for_each(|sequence| retained.keep(kept(sequence, 100)));
+        let bytes = retained.memory_bytes();
+        assert!(bytes < 1_000_000, "{bytes} bytes for a million messages");
+    }
+
+    #[test]
+    fn damage_is_an_error_and_no_panic() {
+        let mut retained = Retained::default();
+        [5, 6, 9].into_iter().for_each(|sequence| retained.keep(kept(sequence, 100)));
+        let mut out = Vec::new();
+        retained.encode(&mut out);
+        for length in 0..out.len() {
+            assert!(Retained::decode(&mut &out[..length], |_| ()).is_err(), "{length}");
+        }
+        let twice = [&[2][..], &out[1..], &out[1..]].concat();
+        assert!(Retained::decode(&mut &twice[..], |_| ()).is_ok(), "each chunk counts from the one before");
+    }
+}
