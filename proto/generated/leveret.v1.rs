@@ -1588,7 +1588,7 @@ pub enum ReceiptState {
     QueueDeleted = 8,
     /// The queue's shard could not take it: see `refusal`.
     NotTaken = 9,
-    /// There was no room to look after it any more.
+    /// There was no room to look after it any more, or the server ended before it was written what happened.
     Unknown = 10,
     /// It was published elsewhere and then taken out of the queue.
     Moved = 11,
@@ -1658,6 +1658,8 @@ pub enum JourneyEventKind {
     Unwatched = 11,
     /// It was published elsewhere and then taken out of the queue.
     Moved = 12,
+    /// Whether it is still in the queue, or how it left, is not known: the server ended before that was written.
+    Missed = 13,
 }
 impl JourneyEventKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1679,6 +1681,7 @@ impl JourneyEventKind {
             Self::QueueDeleted => "JOURNEY_EVENT_KIND_QUEUE_DELETED",
             Self::Unwatched => "JOURNEY_EVENT_KIND_UNWATCHED",
             Self::Moved => "JOURNEY_EVENT_KIND_MOVED",
+            Self::Missed => "JOURNEY_EVENT_KIND_MISSED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1697,6 +1700,7 @@ impl JourneyEventKind {
             "JOURNEY_EVENT_KIND_QUEUE_DELETED" => Some(Self::QueueDeleted),
             "JOURNEY_EVENT_KIND_UNWATCHED" => Some(Self::Unwatched),
             "JOURNEY_EVENT_KIND_MOVED" => Some(Self::Moved),
+            "JOURNEY_EVENT_KIND_MISSED" => Some(Self::Missed),
             _ => None,
         }
     }

@@ -36,6 +36,9 @@ use crate::storage::{DataDirectory, KnownLog};
 /// How often a queue is declared that is deleted again before that is answered. One that goes with its last consumer takes three.
 pub(super) const DECLARE_ATTEMPTS_MAX: u32 = 100;
 
+/// Those who look at journeys at a time: with those on disk each takes a thread and a file's length of memory.
+const JOURNEY_READERS_MAX: usize = 2;
+
 /// What a broker needs to know.
 #[derive(Debug, Clone)]
 pub struct BrokerOptions {
@@ -62,8 +65,10 @@ pub struct BrokerOptions {
     pub disk_free_bytes_min: u64,
     /// Bytes of deliveries that may wait for one connection's socket.
     pub deliver_bytes_max: usize,
-    /// Bytes that journeys of messages may take.
+    /// Bytes that journeys of messages may take in memory.
     pub journey_bytes_max: usize,
+    /// Bytes that they may take in the data directory, so that they survive a restart; `None`: they are in memory alone.
+    pub journey_disk_bytes_max: Option<u64>,
     /// The administrator that a broker without users begins with.
     pub first_user: Option<(UserName, Password)>,
 }
@@ -97,6 +102,8 @@ pub(super) struct Shared {
     vhosts: RwLock<BTreeMap<VhostName, Arc<Vhost>>>,
     users: RwLock<BTreeMap<UserName, Arc<User>>>,
     pub(super) logins: Mutex<LoginCache>,
+    /// Who looks at journeys on disk: each reads all that is there.
+    pub(super) journey_permits: Arc<Semaphore>,
     /// Password checks at a time: each takes 19 MiB and tens of milliseconds.
     pub(super) login_permits: Arc<Semaphore>,
     connections: Mutex<BTreeMap<ConnectionId, Arc<ConnectionDescription>>>,
@@ -191,6 +198,7 @@ impl Shared {
             vhosts: RwLock::default(),
             users: RwLock::default(),
             logins: Mutex::new(logins),
+            journey_permits: Arc::new(Semaphore::new(JOURNEY_READERS_MAX)),
             login_permits: Arc::new(Semaphore::new(login_permits)),
             connections: Mutex::default(),
             places: Places::default(),
@@ -485,6 +493,7 @@ impl Broker {
                 Err(refusal) => failures.push(CloseFailure::Catalog(Box::new(refusal))),
             }
         }
+        self.close_journeys().await;
         if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 

@@ -88,7 +88,10 @@ impl Broker {
         }
         let (journeys, vhost, wanted) =
             (Arc::clone(&self.shared.gauges.journeys), who.vhost_name(), id.to_owned());
+        let permit = Arc::clone(&self.shared.journey_permits).acquire_owned().await;
         let read = run_blocking(&self.shared.platform.workers, move || {
+            // Nobody closes it.
+            let _permit = permit;
             let kept = journeys.kept();
             (kept.stories(&vhost, &wanted, before, size.saturating_add(1)), kept.since, kept.lost)
         });

@@ -10,6 +10,7 @@ mod catalog;
 mod close_failure;
 mod hand_over;
 mod inspect;
+mod journey_keeping;
 mod journeys;
 mod login;
 pub mod offline;

@@ -1,5 +1,6 @@
 //! Opening a broker: lock and read the data directory, start shards and catalog.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -11,13 +12,14 @@ use super::catalog::{
     Catalog, CatalogKeeper, CatalogTask, FIRST_VOLATILE_SHARD, Incomplete, NewBroker, Sealings, Surroundings,
     VOLATILE_SHARDS, open_log,
 };
+use super::journey_keeping::{keep_journeys_on_disk, open_journeys, settle_strays};
 use super::platform::{NoRandomness, OpenedLog, Platform};
 use super::shortage::watch_disk;
 use super::subscribing::watch_subscriptions;
 use super::vhost::Vhost;
 use crate::auth::{HashError, KEY_BYTES, LoginCache, SALT_BYTES, hash_password};
-use crate::journey::Journeys;
-use crate::model::{JourneyNumber, QueueId, Refusal, ShardId};
+use crate::journey::Unfinished;
+use crate::model::{QueueId, Refusal, ShardId};
 use crate::shard::{
     Command, DiskGauge, Mailbox, MemoryGauge, Notice, QueueOptions, Shard, ShardHandle, ShardOptions, spawn,
     spawn_out_of_service,
@@ -113,18 +115,26 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
         failed_shards: BTreeMap::new(),
     };
     let notices = Arc::new(Mailbox::default());
-    let first_number = JourneyNumber::first_at((platform.clock)());
+    let (journeys, unfinished) = open_journeys(&platform, &options, directory.as_ref());
     let gauges = Gauges {
         memory: Arc::new(MemoryGauge::new(options.memory_bytes_max)),
         disk: Arc::new(DiskGauge::default()),
-        journeys: Arc::new(Journeys::new(options.journey_bytes_max, first_number)),
+        journeys: Arc::new(journeys),
     };
-    let world = World { options: &options, platform: &platform, notices: &notices, gauges: &gauges };
+    let unfinished = RefCell::new(unfinished);
+    let world = World {
+        options: &options,
+        platform: &platform,
+        notices: &notices,
+        gauges: &gauges,
+        unfinished: &unfinished,
+    };
     let mut started = match &directory {
         Some(directory) => start_durable_shards(&world, directory, &catalog, &mut surroundings)?,
         None => StartedShards::default(),
     };
     complete(&mut catalog, &world, started.logs, &mut *log)?;
+    settle_strays(&gauges.journeys, &unfinished.borrow(), &catalog, &surroundings, (platform.clock)());
     for number in 0..VOLATILE_SHARDS {
         let id = ShardId(FIRST_VOLATILE_SHARD + number);
         started.handles.insert(id, start_volatile_shard(&world, id));
@@ -168,6 +178,11 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
     if let (Some(data), bytes_min @ 1..) = (shared.options.data.clone(), shared.options.disk_free_bytes_min) {
         let gauge = Arc::downgrade(&shared.gauges.disk);
         tokio::spawn(watch_disk(platform, data, bytes_min, gauge));
+    }
+    if shared.directory.is_some() && shared.options.journey_disk_bytes_max.is_some() {
+        let gauges = &shared.gauges;
+        let (journeys, disk) = (Arc::downgrade(&gauges.journeys), Arc::downgrade(&gauges.disk));
+        tokio::spawn(keep_journeys_on_disk(shared.platform.clone(), journeys, disk));
     }
     tokio::spawn(watch_subscriptions(Arc::downgrade(&shared)));
     Ok(Broker { shared })
@@ -215,11 +230,18 @@ struct World<'a> {
     platform: &'a Platform,
     notices: &'a Arc<Mailbox<Notice>>,
     gauges: &'a Gauges,
+    /// Journeys that go on.
+    unfinished: &'a RefCell<Unfinished>,
 }
 
 impl World<'_> {
     fn spawn(&self, mut shard: Shard, mailbox: Arc<Mailbox<Command>>) -> ShardHandle {
         shard.tell_journeys(Arc::clone(&self.gauges.journeys));
+        let id = shard.id();
+        if id.0 < FIRST_VOLATILE_SHARD {
+            let of_before = self.unfinished.borrow_mut().take_of_shard(id);
+            shard.resume_journeys((self.platform.clock)(), of_before);
+        }
         spawn(shard, mailbox, Arc::clone(&self.platform.clock), Arc::clone(&self.platform.workers))
     }
 }

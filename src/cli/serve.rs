@@ -160,6 +160,7 @@ fn broker_options(config: Config) -> BrokerOptions {
         memory_bytes_max: config.storage.memory_bytes_max,
         deliver_bytes_max: config.connection.deliver_bytes_max,
         journey_bytes_max: config.storage.journey_bytes_max,
+        journey_disk_bytes_max: config.storage.journey_disk_bytes_max,
         first_user: config.first_user.map(|user| (user.name, user.password)),
     }
 }

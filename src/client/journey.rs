@@ -235,6 +235,8 @@ pub enum JourneyStep {
     ConsumerGone(String),
     /// It left this queue, or there is nothing more to be known of it there.
     Left(String, ReceiptState),
+    /// Whether it is still in this queue, or how it left, is not known: the broker ended before that was written.
+    Missed(String),
     /// There was no room to look after it any more.
     Unwatched,
     /// Something that this version does not know.
@@ -454,6 +456,7 @@ fn event(event: pb::JourneyEvent) -> JourneyEvent {
         Kind::NoAck => left(ReceiptState::NoAck),
         Kind::Moved => left(ReceiptState::Moved),
         Kind::QueueDeleted => left(ReceiptState::QueueDeleted),
+        Kind::Missed => JourneyStep::Missed(queue),
         Kind::Unwatched => JourneyStep::Unwatched,
         Kind::Unspecified => JourneyStep::Unknown,
     };

@@ -72,6 +72,8 @@ pub struct Storage {
     pub cache_bytes_max: u64,
     /// Bytes of journeys of messages, of all connections together, 1 MiB to 64 GiB.
     pub journey_bytes_max: usize,
+    /// Bytes of them on disk, 1 MiB to 64 GiB; `None`: they are in memory alone.
+    pub journey_disk_bytes_max: Option<u64>,
     /// Bytes of bodies, of all shards together, that are nowhere but in memory.
     pub memory_bytes_max: u64,
 }
@@ -155,6 +157,7 @@ impl Config {
             storage: Storage {
                 place: read.place(),
                 journey_bytes_max: read.number("journey_bytes_max"),
+                journey_disk_bytes_max: read.journey_disk_bytes_max(),
                 shards: read.number("shards"),
                 shards_are_chosen: read.0.shards_are_chosen,
                 segment_bytes: read.number("segment_bytes"),
@@ -200,6 +203,14 @@ impl Reader<'_> {
             (Value::Switch(true), _) => Place::Memory,
             (Value::Switch(false), Value::Directory(path)) => Place::Directory(path.clone()),
             _ => unreachable!("memory is a switch and data a directory"),
+        }
+    }
+
+    fn journey_disk_bytes_max(&self) -> Option<u64> {
+        match self.word("journey_store") {
+            "memory" => None,
+            "disk" => Some(self.number("journey_disk_bytes_max")),
+            other => unreachable!("journey_store has no word {other}"),
         }
     }
 

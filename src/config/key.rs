@@ -122,7 +122,7 @@ const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 
 /// Everything that can be configured, in the order of listings.
-pub static KEYS: [Key; 23] = [
+pub static KEYS: [Key; 25] = [
     Key {
         name: "listen",
         variable: "LEVERET_LISTEN",
@@ -262,6 +262,25 @@ pub static KEYS: [Key; 23] = [
         },
     },
     Key {
+        name: "journey_store",
+        variable: "LEVERET_JOURNEY_STORE",
+        flag: Some("journey-store"),
+        group: Group::Storage,
+        meaning: "Where journeys of messages are kept (`leveret journeys on`): in memory, where they are gone when the \
+                  broker stops, or in the data directory, too. Nobody waits for that disk.",
+        default: "memory",
+        allowed: Allowed::Choice(&["memory", "disk"]),
+    },
+    Key {
+        name: "journey_disk_bytes_max",
+        variable: "LEVERET_JOURNEY_DISK_BYTES_MAX",
+        flag: Some("journey-disk-bytes-max"),
+        group: Group::Storage,
+        meaning: "What journeys may take on disk. Beyond it the oldest go. A start reads all of them.",
+        default: "256 MiB",
+        allowed: Allowed::Bytes { min: MIB, max: 64 * GIB, zero: None },
+    },
+    Key {
         name: "cache_bytes_max",
         variable: "LEVERET_CACHE_BYTES_MAX",
         flag: Some("cache-bytes-max"),
@@ -309,7 +328,7 @@ pub static KEYS: [Key; 23] = [
         variable: "LEVERET_JOURNEY_BYTES_MAX",
         flag: Some("journey-bytes-max"),
         group: Group::Memory,
-        meaning: "What journeys of messages may take (`leveret journeys on`). Beyond it the oldest go.",
+        meaning: "What journeys of messages may take in memory (`leveret journeys on`). Beyond it the oldest go.",
         default: "64 MiB",
         allowed: Allowed::Bytes { min: MIB, max: 64 * GIB, zero: None },
     },

@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::model::{
-    ConnectionId, ExchangeName, MemberName, QueueId, QueueName, Refusal, RoutingKey, ShardId,
+    BodySequence, ConnectionId, ExchangeName, MemberName, QueueId, QueueName, Refusal, RoutingKey, ShardId,
     SubscriptionName, Timestamp, UserName, VhostName,
 };
 use crate::queue::{ConsumerKey, Departure, Return};
@@ -120,6 +120,8 @@ pub enum What {
         shard: ShardId,
         /// The queues: those that were gone are not among them.
         queues: Arc<[QueueId]>,
+        /// The first message's on the shard.
+        sequence: BodySequence,
     },
     /// A shard could not take it.
     NotTaken(Arc<NotTaken>),
@@ -153,6 +155,11 @@ pub enum What {
         /// Which queue.
         queue: QueueId,
     },
+    /// Whether it is still in a queue, or how it left, is not known: the broker ended before that was written.
+    Missed {
+        /// Which queue.
+        queue: QueueId,
+    },
     /// There was no room to look after it any more: what became of it since is not known.
     Unwatched,
 }
@@ -164,7 +171,8 @@ impl What {
             Self::Delivered { queue, .. }
             | Self::CameBack { queue, .. }
             | Self::Left { queue, .. }
-            | Self::QueueDeleted { queue } => Some(*queue),
+            | Self::QueueDeleted { queue }
+            | Self::Missed { queue } => Some(*queue),
             Self::Taken { .. } | Self::NotTaken(_) | Self::Unwatched => None,
         }
     }

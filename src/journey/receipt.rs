@@ -38,7 +38,7 @@ pub enum State {
     QueueDeleted,
     /// The queue's shard could not take it.
     NotTaken(Arc<NotTaken>),
-    /// There was no room to look after it any more.
+    /// There was no room to look after it any more, or the broker ended before it was written what happened.
     Unknown,
 }
 
@@ -69,6 +69,7 @@ impl Receipt {
             What::Left { departure, .. } => State::Left(*departure),
             What::QueueDeleted { .. } => State::QueueDeleted,
             What::NotTaken(refused) => State::NotTaken(Arc::clone(refused)),
+            What::Missed { .. } => State::Unknown,
             What::Unwatched if !self.state.is_final() => State::Unknown,
             What::Unwatched => return,
         };

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::disk::Part;
 use super::event::{Event, Publication, What};
 use super::receipt::Receipt;
-use super::store::{Entry, Kept};
+use super::store::{Chunk, Entry, Kept};
 use crate::model::{JourneyNumber, VhostName};
 
 /// Events of a story that are told at most: half of them from its beginning, half from its end.
@@ -28,55 +29,106 @@ pub struct Story {
     pub receipts: Vec<Receipt>,
 }
 
+/// A message that is meant, its id, and how it was published.
+type Meant = (u64, Option<Box<str>>, Arc<Publication>);
+
+/// Messages that are asked for.
+struct Wanted<'a> {
+    vhost: &'a VhostName,
+    id: &'a str,
+    made: Option<JourneyNumber>,
+    before: u64,
+}
+
 impl Kept {
     /// Stories of messages in a vhost with this id, given or made, the newest first: those with lower numbers than `before`,
-    /// `count` at most.
+    /// `count` at most. Blocks if some are on disk: all that is there is read.
     pub fn stories(&self, vhost: &VhostName, id: &str, before: Option<u64>, count: usize) -> Vec<Story> {
-        let mut found = self.find(vhost, id, before.unwrap_or(u64::MAX), count);
+        let made = id.parse::<JourneyNumber>().ok();
+        let mut found = self.find(&Wanted { vhost, id, made, before: before.unwrap_or(u64::MAX) }, count);
         self.fill(&mut found);
         found.into_iter().map(Found::story).collect()
     }
 
-    fn find(&self, vhost: &VhostName, id: &str, before: u64, count: usize) -> Vec<Found> {
-        let made = id.parse::<JourneyNumber>().ok();
-        let mut meant: Vec<(u64, Option<&str>, &Arc<Publication>)> = Vec::new();
+    fn find(&self, wanted: &Wanted<'_>, count: usize) -> Vec<Found> {
+        // Sessions put in what they publish as it comes: numbers in neighbouring parts are about in order.
+        let enough = count.saturating_mul(2).max(count.saturating_add(64));
+        let mut meant: Vec<Meant> = Vec::new();
         for chunk in self.chunks.iter().rev() {
-            for entry in chunk.entries.iter().rev() {
-                let Entry::Publication(publication) = entry else { continue };
-                if publication.vhost != *vhost || publication.first >= before {
-                    continue;
-                }
-                let matching = matching(publication, id, made).filter(|(number, _)| *number < before);
-                meant.extend(matching.map(|(number, given)| (number, given, publication)));
-            }
-            // Sessions put in what they publish as it comes: numbers in neighbouring parts are about in order.
-            if meant.len() >= count.saturating_mul(2).max(count.saturating_add(64)) {
+            wanted.find_in(chunk, &mut meant);
+            if meant.len() >= enough {
                 break;
             }
         }
-        meant.sort_unstable_by_key(|(number, ..)| std::cmp::Reverse(*number));
-        meant.truncate(count);
-        meant
-            .into_iter()
-            .map(|(number, given, publication)| Found::new(number, given, Arc::clone(publication)))
-            .collect()
+        for part in self.parts().rev() {
+            if meant.len() >= enough {
+                break;
+            }
+            self.read(part, &mut |chunk| {
+                wanted.find_in(chunk, &mut meant);
+                if meant.len() > enough.saturating_mul(2) {
+                    keep_newest(&mut meant, enough);
+                }
+            });
+        }
+        keep_newest(&mut meant, count);
+        meant.into_iter().map(|(number, given, publication)| Found::new(number, given, publication)).collect()
     }
 
     /// `found`: the highest number first.
     fn fill(&self, found: &mut [Found]) {
         let Some(lowest) = found.last().map(|found| found.number) else { return };
-        for chunk in &self.chunks {
-            for entry in &chunk.entries {
-                let Entry::Event(event) = entry else { continue };
-                let end = event.first + u64::from(event.count);
-                if end <= lowest {
-                    continue;
-                }
-                let from = found.partition_point(|found| found.number >= end);
-                let of_event = found[from..].iter_mut().take_while(|found| found.number >= event.first);
-                of_event.for_each(|found| found.note(event));
-            }
+        for part in self.parts().filter(|part| part.tells_from(lowest)) {
+            self.read(part, &mut |chunk| fill_from(chunk, lowest, found));
         }
+        self.chunks.iter().for_each(|chunk| fill_from(chunk, lowest, found));
+    }
+
+    fn parts(&self) -> impl DoubleEndedIterator<Item = &Part> {
+        self.on_disk.iter().flat_map(|(_, parts)| parts)
+    }
+
+    /// What cannot be read is as if it were not kept, and is told.
+    fn read(&self, part: &Part, see: &mut dyn FnMut(&Chunk)) {
+        let Some((folder, _)) = &self.on_disk else { return };
+        if let Err(error) = folder.read(part, self.on_disk_below, see) {
+            tracing::warn!("journeys on disk could not be looked at: {error}");
+        }
+    }
+}
+
+impl Wanted<'_> {
+    fn find_in(&self, chunk: &Chunk, meant: &mut Vec<Meant>) {
+        for entry in chunk.entries.iter().rev() {
+            let Entry::Publication(publication) = entry else { continue };
+            if publication.vhost != *self.vhost || publication.first >= self.before {
+                continue;
+            }
+            let matching = matching(publication, self.id, self.made);
+            let matching = matching.filter(|(number, _)| *number < self.before);
+            meant.extend(
+                matching.map(|(number, given)| (number, given.map(Box::from), Arc::clone(publication))),
+            );
+        }
+    }
+}
+
+/// The highest numbers, in order from there on.
+fn keep_newest(meant: &mut Vec<Meant>, count: usize) {
+    meant.sort_unstable_by_key(|(number, ..)| std::cmp::Reverse(*number));
+    meant.truncate(count);
+}
+
+fn fill_from(chunk: &Chunk, lowest: u64, found: &mut [Found]) {
+    for entry in &chunk.entries {
+        let Entry::Event(event) = entry else { continue };
+        let end = event.first + u64::from(event.count);
+        if end <= lowest {
+            continue;
+        }
+        let from = found.partition_point(|found| found.number >= end);
+        let of_event = found[from..].iter_mut().take_while(|found| found.number >= event.first);
+        of_event.for_each(|found| found.note(event));
     }
 }
 
@@ -116,11 +168,11 @@ struct Found {
 }
 
 impl Found {
-    fn new(number: u64, message_id: Option<&str>, publication: Arc<Publication>) -> Self {
+    fn new(number: u64, message_id: Option<Box<str>>, publication: Arc<Publication>) -> Self {
         let receipts = publication.way.queues.iter().cloned().map(Receipt::new).collect();
         Self {
             number,
-            message_id: message_id.map(Box::from),
+            message_id,
             publication,
             events: Vec::new(),
             late: VecDeque::new(),

@@ -43,6 +43,12 @@ impl Watches {
         }
     }
 
+    /// Messages that queues hold since before the broker was started are looked after, too. `held`: messages times queues that hold
+    /// them.
+    pub fn resume(&mut self, run: SequenceRun, number: u64, held: u64) {
+        self.runs.insert(run.first.0, Watch { count: run.count, number, held });
+    }
+
     /// Something happens to messages: told of those that are looked after.
     pub fn tell(&mut self, run: SequenceRun, now: Timestamp, what: impl Fn() -> What) {
         let (start, end) = (run.first.0, run.first.0 + run.count);

@@ -5,14 +5,53 @@ use std::sync::Arc;
 
 use super::command::Segment;
 use super::shard::Shard;
-use crate::journey::{Journeys, NotTaken, Party, Taker, Tracked, What};
-use crate::model::{BodySequence, QueueId, Refusal};
+use crate::journey::{Journeys, NotTaken, Party, Resumed, Taker, Tracked, What};
+use crate::model::{BodySequence, QueueId, Refusal, Timestamp};
 use crate::queue::{ConsumerKey, QueueCommand, Return, SequenceRun, SequenceRuns};
 
 impl Shard {
     /// Tells from now on what becomes of messages that are tracked.
     pub fn tell_journeys(&mut self, journeys: Arc<Journeys>) {
         self.journeys = Some(journeys);
+    }
+
+    /// Goes on telling of messages whose stories began before the broker was started. What was not written before it ended, and can be
+    /// seen now, is told at once.
+    pub fn resume_journeys(&mut self, now: Timestamp, of_before: Vec<Resumed>) {
+        self.now = now;
+        for Resumed { number, count, sequence, queues } in of_before {
+            let (start, end) = (sequence.0, sequence.0.saturating_add(count));
+            let number_of = |sequence: u64| number + (sequence - start);
+            let mut held = 0;
+            for (queue, was_delivered) in queues {
+                let Some(slot) = self.queues.get(&queue) else {
+                    self.watches.note(number, count, now, What::QueueDeleted { queue });
+                    continue;
+                };
+                let mut live = SequenceRuns::default();
+                slot.queue.live_in(start..end).for_each(|(sequence, _)| live.push(BodySequence(sequence)));
+                let mut next = start;
+                for run in live.runs() {
+                    let range = run.sequences();
+                    if next < range.start {
+                        self.watches.note(number_of(next), range.start - next, now, What::Missed { queue });
+                    }
+                    if was_delivered {
+                        let what = What::CameBack { queue, why: Return::ConsumerGone };
+                        self.watches.note(number_of(range.start), run.count, now, what);
+                    }
+                    held += run.count;
+                    next = range.end;
+                }
+                if next < end {
+                    self.watches.note(number_of(next), end - next, now, What::Missed { queue });
+                }
+            }
+            if held > 0 {
+                self.watches.resume(SequenceRun { first: sequence, count }, number, held);
+            }
+        }
+        self.hand_on_journeys();
     }
 
     /// These messages were taken in, the first of them under this sequence.
@@ -24,7 +63,8 @@ impl Shard {
                 let from = sequence + u64::from(place - first);
                 let run = SequenceRun { first: BodySequence(from), count: count.into() };
                 self.watches.watch(run, number, queues.len() as u64, self.now);
-                let what = What::Taken { shard: self.options.id, queues: Arc::clone(queues) };
+                let (shard, queues) = (self.options.id, Arc::clone(queues));
+                let what = What::Taken { shard, queues, sequence: BodySequence(from) };
                 self.watches.note(number, count.into(), self.now, what);
             }
             sequence += u64::from(end - first);

@@ -179,6 +179,7 @@ fn options() -> BrokerOptions {
         memory_bytes_max: 1 << 30,
         deliver_bytes_max: 64 * 1024,
         journey_bytes_max: 8 * 1024 * 1024,
+        journey_disk_bytes_max: None,
         first_user: Some((
             UserName::new(USER).expect("it is a name"),
             Password::new(USER).expect("it is a password"),

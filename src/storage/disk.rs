@@ -123,7 +123,7 @@ pub enum LockAttempt {
 
 /// Writes all of `pieces` except the last `optional_bytes`, which are written only as far as the disk takes them on
 /// the way. Returns how many bytes were written.
-pub(super) fn write_all_at(
+pub(crate) fn write_all_at(
     file: &dyn DiskFile,
     mut pieces: &mut [IoSlice<'_>],
     offset: u64,
@@ -145,7 +145,7 @@ pub(super) fn write_all_at(
 }
 
 /// Fills `buffer` from `offset`; an end of file before that is an error.
-pub(super) fn read_exact_at(file: &dyn DiskFile, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn read_exact_at(file: &dyn DiskFile, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !buffer.is_empty() {
         let bytes = file.read_at(buffer, offset)?;
         if bytes == 0 {

@@ -50,6 +50,7 @@ pub use copy::LogCopy;
 pub use data_directory::{DataDirectory, DataDirectoryFailure};
 pub use direct_log::{DirectLog, DirectLogOptions};
 pub use disk::{Access, DirectoryEntry, Disk, DiskFile, DiskRoom, LockAttempt, PIECES_MAX, RealDisk};
+pub(crate) use disk::{read_exact_at, write_all_at};
 pub use frame::{BATCH_BYTES_MAX, FrameFault};
 pub use handover::OnProgress;
 pub use ids::{KnownLog, LogIndex, NodeId, RaftState, Term};

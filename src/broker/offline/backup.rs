@@ -1,5 +1,6 @@
 //! Copying a data directory, whether or not a broker runs on it.
 //!
+//! Journeys are copied first: what they tell and the shards do not know is as if a broker had ended before it was written.
 //! Shards are copied before the catalog: then each queue whose messages are there is known to it, or was deleted since. Who
 //! was told before the copy began that something is durable finds it in the copy.
 
@@ -9,6 +10,8 @@ use std::sync::Arc;
 
 use super::check::{CheckFailure, DataCheck, DataReport, shard_directory, shard_numbers};
 use crate::broker::catalog::CATALOG_DIRECTORY;
+use crate::broker::journey_keeping::JOURNEYS_DIRECTORY;
+use crate::journey::Folder;
 use crate::storage::{
     DataDirectory, DataDirectoryFailure, DirectoryLock, Disk, DiskAction, DiskError, LogCopy, OpenFailure,
 };
@@ -97,11 +100,19 @@ pub fn copy(
     logs.push(from.join(CATALOG_DIRECTORY));
     let sizes = logs.iter().map(|log| LogCopy::open(&**disk, log).map(|copy| copy.bytes()));
     let total = sizes.sum::<Result<u64, _>>().map_err(CopyFailure::Log)?;
+    // Before the shards: what is told of messages is then no newer than they are.
+    let journeys = from.join(JOURNEYS_DIRECTORY);
+    let total = total + Folder::bytes_in(&**disk, &journeys);
     let free = disk.room(to).map_err(|error| DiskError::new(DiskAction::Read, to, &error))?.free_bytes;
     if free < total {
         return Err(CopyFailure::NoRoom { needed: total, free });
     }
     let mut done = 0;
+    let copied = Folder::copy(&**disk, &journeys, &to.join(JOURNEYS_DIRECTORY), &mut |bytes| {
+        done += bytes;
+        tell(done, total.max(done));
+    });
+    copied?;
     for log in &logs {
         let copy = LogCopy::open(&**disk, log).map_err(CopyFailure::Log)?;
         let target = to.join(log.file_name().unwrap_or_default());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::broker::catalog::{CATALOG_DIRECTORY, LoggedChange, logged_changes};
+use crate::broker::journey_keeping::JOURNEYS_DIRECTORY;
 use crate::shard::{LoggedOperation, logged_operations};
 use crate::storage::{
     DirectoryLock, Disk, LockRefused, Logged, OpenFailure, OwnerFault, Survey, SurveyedFrame, Surveyor,
@@ -58,7 +59,9 @@ pub fn dump(
     let _lock = DirectoryLock::acquire_for_reading(&**disk, path).map_err(DumpFailure::Locked)?;
     let entries = disk.list(path).unwrap_or_default();
     if !entries.iter().any(|entry| entry.name.to_string_lossy().ends_with(".log")) {
-        let folders = entries.iter().filter(|entry| !entry.is_file).map(|entry| path.join(&entry.name));
+        let is_log = |name: &std::ffi::OsString| name != JOURNEYS_DIRECTORY;
+        let folders = entries.iter().filter(|entry| !entry.is_file && is_log(&entry.name));
+        let folders = folders.map(|entry| path.join(&entry.name));
         let mut logs: Vec<PathBuf> = folders.collect();
         logs.sort();
         return Err(DumpFailure::NoLog(logs));

@@ -72,6 +72,7 @@ fn broker_options() -> Result<BrokerOptions, Failure> {
         disk_free_bytes_min: 0,
         deliver_bytes_max: MEMORY_BYTES_MAX,
         journey_bytes_max: MEMORY_BYTES_MAX,
+        journey_disk_bytes_max: None,
         first_user: Some((guest, password)),
     })
 }

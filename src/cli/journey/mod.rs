@@ -116,6 +116,7 @@ fn event_to_json(event: &JourneyEvent) -> Value {
         JourneyStep::Requeued(queue) => json!({ "at_ms": at, "what": "requeued", "queue": queue }),
         JourneyStep::ConsumerGone(queue) => json!({ "at_ms": at, "what": "consumer gone", "queue": queue }),
         JourneyStep::Left(queue, state) => json!({ "at_ms": at, "what": state.as_str(), "queue": queue }),
+        JourneyStep::Missed(queue) => json!({ "at_ms": at, "what": "not known any more", "queue": queue }),
         JourneyStep::Unwatched => json!({ "at_ms": at, "what": "not looked after any more" }),
         JourneyStep::Unknown => json!({ "at_ms": at, "what": "unknown" }),
     }

@@ -211,6 +211,11 @@ impl Picture {
                     };
                     self.step(ms, (from, queue), mark, state.as_str().to_owned());
                 }
+                JourneyStep::Missed(queue) => {
+                    let queue = self.lane(&queue_lane(queue));
+                    let text = "not known any more: the broker ended before it was written".to_owned();
+                    self.step(ms, (queue, queue), Mark::Bad, text);
+                }
                 JourneyStep::Unwatched => {
                     let text = "not looked after any more: there was no room".to_owned();
                     self.step(ms, (exchange, exchange), Mark::Bad, text);

@@ -225,7 +225,7 @@ impl Teller<'_> {
         let mut told = pb::JourneyEvent { at_ms: event.at.0, ..pb::JourneyEvent::default() };
         told.queues.extend(event.what.queue().and_then(name));
         let kind = match &event.what {
-            What::Taken { shard, queues } => {
+            What::Taken { shard, queues, .. } => {
                 told.shard = shard.0.into();
                 told.queues.extend(queues.iter().filter_map(|queue| name(*queue)));
                 Kind::Taken
@@ -249,6 +249,7 @@ impl Teller<'_> {
             What::Left { departure: Departure::NoAck, .. } => Kind::NoAck,
             What::Left { departure: Departure::Moved, .. } => Kind::Moved,
             What::QueueDeleted { .. } => Kind::QueueDeleted,
+            What::Missed { .. } => Kind::Missed,
             What::Unwatched => Kind::Unwatched,
         };
         told.kind = kind.into();

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::driver::*;
-use crate::journey::{Journeys, Publication, QueueLabel, Receipt, State, Tracked, Way};
+use crate::journey::{Journeys, Publication, QueueLabel, Receipt, Resumed, State, Story, Tracked, Way, What};
 use crate::model::{
     ExchangeName, JourneyNumber, MemberName, QueueId, QueueName, RoutingKey, Timestamp, VhostName,
 };
-use crate::queue::Departure;
+use crate::queue::{Departure, Return};
 use crate::shard::*;
 use crate::storage::testing::{Fault, MemoryDisk};
 
@@ -58,10 +58,14 @@ fn publish(driver: &mut Driver, journeys: &Journeys, ids: &[u64], runs: &[(u32, 
 }
 
 fn receipts(journeys: &Journeys, number: u64) -> Vec<Receipt> {
+    story(journeys, number).receipts
+}
+
+fn story(journeys: &Journeys, number: u64) -> Story {
     let id = JourneyNumber(number).to_string();
     let mut stories = journeys.kept().stories(&VhostName::default(), &id, None, 2);
     assert_eq!(stories.len(), 1, "{id}");
-    stories.remove(0).receipts
+    stories.remove(0)
 }
 
 #[test]
@@ -137,4 +141,60 @@ fn a_queue_that_was_deleted_a_moment_before_never_says_that_it_has_it() {
     let number = publish(&mut driver, &journeys, &[1], &[(0, 1)]);
     let receipts = receipts(&journeys, number);
     assert!(matches!(receipts[0].state, State::Pending) && matches!(receipts[1].state, State::OnItsWay));
+}
+
+#[test]
+fn after_a_start_stories_go_on_and_what_was_not_written_is_told() {
+    let disk = MemoryDisk::new();
+    let (mut driver, journeys) = beginning(&disk);
+    driver.consume(Q, 1, UNLIMITED);
+    let first = publish(&mut driver, &journeys, &[1, 2, 3, 4], &[(0, 4)]);
+    // Of this one nothing is written any more.
+    driver.settle(Q, 1, TagRange { first: 2, last: 2 }, Outcome::Accepted, None);
+    driver.settle_down();
+    let taken = story(&journeys, first).events.into_iter().find_map(|event| match event.what {
+        What::Taken { sequence, .. } => Some(sequence),
+        _ => None,
+    });
+    drop(driver);
+
+    let mut driver = Driver::open(&disk, usize::MAX, &[Q, OTHER]);
+    driver.shard.tell_journeys(Arc::clone(&journeys));
+    let gone = QueueId(9);
+    let of_before = Resumed {
+        number: first,
+        count: 4,
+        sequence: taken.unwrap(),
+        queues: vec![(Q, true), (OTHER, false), (gone, false)],
+    };
+    driver.shard.resume_journeys(Timestamp(5_000), vec![of_before]);
+    let since = |number: u64| {
+        let events = story(&journeys, number).events.into_iter().filter(|event| event.at == Timestamp(5_000));
+        events.map(|event| format!("{:?}", event.what)).collect::<Vec<_>>()
+    };
+    let came_back = format!("{:?}", What::CameBack { queue: Q, why: Return::ConsumerGone });
+    let missed = format!("{:?}", What::Missed { queue: Q });
+    let deleted = format!("{:?}", What::QueueDeleted { queue: gone });
+    assert_eq!(since(first), [came_back, deleted.clone()]);
+    assert_eq!(since(first + 1), [missed, deleted]);
+    let state = |number: u64| {
+        let receipts = receipts(&journeys, number);
+        receipts.into_iter().map(|receipt| receipt.state).collect::<Vec<_>>()
+    };
+    assert!(matches!(state(first)[..], [State::Pending, State::Pending]));
+    assert!(matches!(state(first + 1)[..], [State::Unknown, State::Pending]));
+    driver.consume(Q, 2, UNLIMITED);
+    driver.settle(Q, 2, TagRange { first: 0, last: 0 }, Outcome::Accepted, None);
+    driver.purge(OTHER);
+    driver.settle_down();
+    let purged = State::Left(Departure::Purged);
+    for number in [first, first + 2, first + 3] {
+        let state = state(number);
+        assert!(
+            matches!(state[..], [State::Left(Departure::Accepted), State::Left(Departure::Purged)]),
+            "{number}: {state:?}"
+        );
+    }
+    assert_eq!(format!("{:?}", state(first + 1)[1]), format!("{purged:?}"));
+    assert!(driver.shard.watches.is_empty(), "no queue has any of them");
 }

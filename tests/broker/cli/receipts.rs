@@ -1,6 +1,8 @@
 //! Receipts and journeys over the command line.
 
-use crate::support::Broker;
+use std::path::Path;
+
+use crate::support::{Broker, leveret, run};
 
 /// As docs/RECEIPTS.md has it: two subscriptions, one of them dark.
 #[test]
@@ -121,4 +123,127 @@ fn the_story_of_what_was_refused_says_what_was_wrong_where() {
     for words in ["✗ refused", "did you mean 'eu.paid'"] {
         assert!(story.contains(words), "'{words}' is not in: {story}");
     }
+}
+
+/// State of a message in its only queue, and how often it was sent.
+fn state(broker: &Broker, id: &str) -> (String, u64) {
+    let json = broker.run(&["receipts", id, "--json"]).json();
+    let receipt = &json[0]["receipts"][0];
+    (receipt["state"].as_str().unwrap().to_owned(), receipt["deliveries"].as_u64().unwrap())
+}
+
+fn publish(broker: &Broker, queue: &str, id: &str) {
+    broker.run(&["publish", "--key", queue, "--message-id", id, "body"]).ok();
+}
+
+fn files(journeys: &Path) -> Vec<Vec<u8>> {
+    let entries = journeys.read_dir().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
+    entries.into_iter().map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
+}
+
+/// Waits until the broker has written a story to its disk, and with it all that was told before.
+fn await_written(journeys: &Path, id: &str) {
+    let is_written = |bytes: &Vec<u8>| bytes.windows(id.len()).any(|word| word == id.as_bytes());
+    while !files(journeys).iter().any(is_written) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn stories_on_disk_go_on_after_the_broker_was_killed() {
+    let mut broker = Broker::start_with(&["--journey-store", "disk"]);
+    let journeys = broker.data().join("journeys");
+    broker.queue("q");
+    broker.run(&["journeys", "on"]).ok();
+    publish(&broker, "q", "first");
+    assert_eq!(broker.run(&["consume", "q", "--raw", "--count", "1"]).ok(), "body\n");
+    publish(&broker, "q", "second");
+    assert_eq!(state(&broker, "first"), ("accepted".to_owned(), 1));
+    publish(&broker, "q", "marker");
+    await_written(&journeys, "marker");
+    broker.kill_and_restart();
+    assert_eq!(state(&broker, "first"), ("accepted".to_owned(), 1));
+    assert_eq!(state(&broker, "second"), ("pending".to_owned(), 0));
+
+    broker.run(&["consume", "q", "--raw", "--count", "1"]).ok();
+    assert_eq!(state(&broker, "second"), ("accepted".to_owned(), 1));
+    let before = broker.run(&["journey", "second", "--json"]).json();
+    // A clean stop has all of it.
+    broker.stop();
+    broker.restart();
+    assert_eq!(broker.run(&["journey", "second", "--json"]).json(), before);
+    assert!(!broker.run(&["journey", "first"]).ok().contains("not known"), "nothing was missed");
+
+    broker.stop();
+    let kept = files(&journeys);
+    broker.restart_with(&["--journey-store", "memory"]);
+    broker.run(&["receipts", "second"]).fails(1, &["nothing is kept of message 'second'"]);
+    broker.stop();
+    assert_eq!(files(&journeys), kept, "what is there is left alone");
+    broker.restart_with(&["--journey-store", "disk"]);
+    assert_eq!(state(&broker, "second"), ("accepted".to_owned(), 1));
+    // What went unseen meanwhile is not made up.
+    broker.stop();
+    broker.restart_with(&["--journey-store", "memory"]);
+    broker.run(&["consume", "q", "--raw", "--count", "1"]).ok();
+    broker.stop();
+    broker.restart_with(&["--journey-store", "disk"]);
+    assert_eq!(state(&broker, "marker").0, "unknown");
+    assert!(broker.run(&["journey", "marker"]).ok().contains("not known any more"));
+}
+
+#[test]
+fn queues_that_end_with_the_broker_take_their_messages_with_them_and_it_is_told() {
+    let mut broker = Broker::start_with(&["--journey-store", "disk"]);
+    broker.run(&["declare", "queue", "passing", "--transient"]).ok();
+    broker.run(&["journeys", "on"]).ok();
+    publish(&broker, "passing", "lost");
+    broker.stop();
+    broker.restart();
+    assert_eq!(state(&broker, "lost"), ("queue deleted".to_owned(), 0));
+}
+
+#[test]
+fn journeys_that_are_damaged_are_told_and_keep_nobody_from_starting() {
+    let mut broker = Broker::start_with(&["--journey-store", "disk"]);
+    broker.queue("q");
+    broker.run(&["journeys", "on"]).ok();
+    publish(&broker, "q", "old");
+    broker.stop();
+    let file = broker.data().join("journeys/0000000001.journeys");
+    std::fs::write(&file, b"nothing that a broker has written").unwrap();
+    broker.restart();
+    broker.run(&["receipts", "old"]).fails(1, &["nothing is kept"]);
+    publish(&broker, "q", "new");
+    assert_eq!(state(&broker, "new"), ("pending".to_owned(), 0));
+    assert_eq!(broker.messages("q"), (2, 0));
+    broker.stop();
+    broker.restart();
+    assert_eq!(state(&broker, "new"), ("pending".to_owned(), 0));
+}
+
+#[test]
+fn a_backup_has_the_stories_that_were_on_disk() {
+    let mut broker = Broker::start_with(&["--journey-store", "disk"]);
+    broker.queue("q");
+    broker.run(&["journeys", "on"]).ok();
+    publish(&broker, "q", "waiting");
+    publish(&broker, "q", "marker");
+    await_written(&broker.data().join("journeys"), "marker");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (data, backup) = (broker.data(), elsewhere.path().join("backup"));
+    let (data, backup) = (data.to_str().unwrap(), backup.to_str().unwrap());
+    run(leveret(&["backup", data, backup])).ok();
+    // This is not in it.
+    broker.run(&["consume", "q", "--raw", "--count", "1"]).ok();
+    broker.stop();
+    run(leveret(&["log", "check", data])).ok();
+    let dump = run(leveret(&["log", "dump", data])).fails(2, &["catalog"]);
+    assert!(!dump.stderr.contains("journeys"), "{}", dump.stderr);
+    std::fs::remove_dir_all(data).unwrap();
+    run(leveret(&["restore", backup, data])).ok();
+    broker.restart();
+    assert_eq!(state(&broker, "waiting"), ("pending".to_owned(), 0));
+    broker.run(&["consume", "q", "--raw", "--count", "1"]).ok();
+    assert_eq!(state(&broker, "waiting"), ("accepted".to_owned(), 1));
 }

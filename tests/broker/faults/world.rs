@@ -114,6 +114,7 @@ fn options() -> BrokerOptions {
         memory_bytes_max: 1 << 30,
         deliver_bytes_max: 1024 * 1024,
         journey_bytes_max: 8 * 1024 * 1024,
+        journey_disk_bytes_max: None,
         first_user: Some((UserName::new("guest").unwrap(), Password::new("guest").unwrap())),
     }
 }

@@ -131,6 +131,7 @@ pub(crate) fn broker_options(settings: &Settings) -> BrokerOptions {
         memory_bytes_max: settings.memory_bytes_max,
         deliver_bytes_max: settings.deliver_bytes_max,
         journey_bytes_max: 8 * 1024 * 1024,
+        journey_disk_bytes_max: None,
         first_user: Some((UserName::new("guest").unwrap(), Password::new("guest").unwrap())),
     }
 }

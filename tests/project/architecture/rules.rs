@@ -60,7 +60,7 @@ const MODULES: &[Module] = &[
     Module { name: "auth", level: 2, imports: &[] },
     Module { name: "storage", level: 2, imports: &[] },
     Module { name: "protocol", level: 3, imports: &["message", "wire"] },
-    Module { name: "journey", level: 3, imports: &["queue", "routing"] },
+    Module { name: "journey", level: 3, imports: &["pb", "queue", "routing", "storage"] },
     Module { name: "shard", level: 4, imports: &["message", "queue", "storage", "journey", "metrics"] },
     Module {
         name: "broker",
