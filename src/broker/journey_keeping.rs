@@ -154,3 +154,81 @@ impl Broker {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::Future;
+    use std::pin::Pin;
+
+    use super::*;
+    use crate::broker::Workers;
+    use crate::model::QueueId;
+    use crate::storage::Disk as _;
+    use crate::storage::testing::MemoryDisk;
+
+    /// Work is done at once, and time passes as soon as all others have had their turn.
+    struct Hasty;
+
+    impl Workers for Hasty {
+        fn run(&self, work: Box<dyn FnOnce() + Send>) {
+            work();
+        }
+
+        fn sleep(&self, _pause: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(tokio::task::yield_now())
+        }
+    }
+
+    fn something(journeys: &Journeys) {
+        let what = What::Left { queue: QueueId(1), departure: crate::queue::Departure::Accepted };
+        journeys.tell(&mut vec![Event { first: 1, count: 1, at: Timestamp(1), what }]);
+    }
+
+    async fn others_take_turns() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_happens_is_written_unless_there_is_no_room_and_then_when_there_is_again() {
+        let disk = MemoryDisk::new();
+        let platform = Platform { workers: Arc::new(Hasty), ..Platform::on(Arc::new(disk.clone())) };
+        let place = Path::new("/journeys");
+        disk.create_directory(place).unwrap();
+        let (folder, _) = Folder::open(Arc::new(disk.clone()), place, 1024 * 1024);
+        let journeys = Arc::new(Journeys::on_disk(1024 * 1024, JourneyNumber(1), folder, 0));
+        let gauge = Arc::new(DiskGauge::default());
+        let (weak, weak_gauge) = (Arc::downgrade(&journeys), Arc::downgrade(&gauge));
+        let task = tokio::spawn(keep_journeys_on_disk(platform, weak, weak_gauge));
+        others_take_turns().await;
+        assert_eq!(journeys.bytes_on_disk(), 0, "nothing has happened");
+        something(&journeys);
+        others_take_turns().await;
+        let written = journeys.bytes_on_disk();
+        assert!(written > 0);
+
+        // What is left of the disk is for messages.
+        gauge.note_free(Some("too little is free".to_owned()));
+        something(&journeys);
+        others_take_turns().await;
+        assert_eq!(journeys.bytes_on_disk(), written);
+        gauge.note_free(None);
+        others_take_turns().await;
+        let written_then = journeys.bytes_on_disk();
+        assert!(written_then > written);
+
+        disk.set_capacity(Some(usize::try_from(written_then).unwrap()));
+        something(&journeys);
+        others_take_turns().await;
+        assert_eq!(journeys.bytes_on_disk(), written_then);
+        disk.set_capacity(None);
+        others_take_turns().await;
+        assert!(journeys.bytes_on_disk() > written_then);
+        assert_eq!(journeys.held().1, 3, "memory has them, too");
+
+        drop(journeys);
+        task.await.unwrap();
+    }
+}

@@ -93,6 +93,11 @@ pub(super) struct Template {
 }
 
 impl Typed {
+    /// Whether an id was given.
+    pub(super) fn has_message_id(&self) -> bool {
+        self.message_id.as_ref().is_some_and(|id| !id.is_empty())
+    }
+
     /// What is the same for all messages, and what is not.
     pub(super) fn template(&self) -> Result<Template, Failure> {
         let text = |typed: &Option<String>| typed.clone().unwrap_or_default();

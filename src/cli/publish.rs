@@ -15,7 +15,7 @@ use super::line_reader::{self, LineError, LineOptions};
 use super::output;
 use super::properties::{self, Template};
 use super::session::{Link, Session, lasting};
-use crate::client::{Message, Progress, Publisher};
+use crate::client::{JourneyNumber, Message, PendingConfirm, Progress, Publisher};
 
 /// What was typed after `publish`.
 #[derive(Debug, Args)]
@@ -70,23 +70,29 @@ async fn publish(
     let work = async {
         let sent = send(arguments, properties, &publisher, bytes_max, interrupt.clone()).await;
         let settled = settle(&publisher, interrupt).await;
-        sent.and(settled)
+        let only = sent?;
+        settled?;
+        match only {
+            Some(only) => Ok(only.await?.journey),
+            None => Ok(None),
+        }
     };
     let outcome = showing_progress(bar, &publisher, work).await;
     let progress = publisher.progress();
-    report(arguments.json, progress)?;
-    verdict(progress, outcome)?;
+    let made = outcome.as_ref().ok().copied().flatten();
+    report(arguments, progress, made)?;
+    verdict(progress, outcome.map(|_| ()))?;
     session.close().await
 }
 
-/// Sends all there is to send, or as much of it as goes.
+/// Sends all there is to send, or as much of it as goes. If that is one message, its confirm is what is returned.
 async fn send(
     arguments: &Arguments,
     properties: Template,
     publisher: &Publisher,
     bytes_max: u64,
     mut interrupt: Interrupt,
-) -> Result<(), Failure> {
+) -> Result<Option<PendingConfirm>, Failure> {
     if !arguments.lines {
         let body = content(arguments, bytes_max)?;
         let message = Message::new(body);
@@ -94,7 +100,7 @@ async fn send(
             Some(properties) => message.with_properties(properties),
             None => message,
         };
-        return Ok(publisher.send(message).await?);
+        return Ok(Some(publisher.publish(message).await?));
     }
     let mut batches =
         line_reader::batches(std::io::stdin(), LineOptions { line_bytes_max: bytes_max, properties });
@@ -105,7 +111,7 @@ async fn send(
         Ok(())
     };
     tokio::select! {
-        result = send_all => result,
+        result = send_all => result.map(|()| None),
         () = interrupt.requested() => Err(Failure::new("interrupted: further lines were not published")),
     }
 }
@@ -202,11 +208,12 @@ fn confirmed(progress: Progress) -> u64 {
     progress.settled - progress.refused - progress.returned
 }
 
-fn report(as_json: bool, progress: Progress) -> Result<(), Failure> {
+/// `made`: the id that the broker made for the only message, if its journey is kept.
+fn report(arguments: &Arguments, progress: Progress, made: Option<JourneyNumber>) -> Result<(), Failure> {
     let (published, confirmed) = (progress.published, confirmed(progress));
     let unknown = published - progress.settled;
     let level = progress.level.filter(|_| confirmed > 0);
-    if as_json {
+    if arguments.json {
         return output::json_line(&json!({
             "published": published,
             "confirmed": confirmed,
@@ -214,6 +221,7 @@ fn report(as_json: bool, progress: Progress) -> Result<(), Failure> {
             "returned": progress.returned,
             "refused": progress.refused,
             "unknown": unknown,
+            "id": made.map(|id| id.to_string()),
         }));
     }
     let level = level.map_or(String::new(), |level| format!(" ({level})"));
@@ -223,6 +231,10 @@ fn report(as_json: bool, progress: Progress) -> Result<(), Failure> {
     );
     if unknown > 0 {
         text.push_str(&format!(", unknown: {unknown}"));
+    }
+    // Who has named a message asks by that name.
+    if let Some(id) = made.filter(|_| !arguments.properties.has_message_id()) {
+        text.push_str(&format!(", id: {id}"));
     }
     output::line(&text)
 }

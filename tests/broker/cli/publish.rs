@@ -18,7 +18,7 @@ fn a_message_is_confirmed_by_the_disk() {
     let outcome = broker.run(&["publish", "--key", "orders", "--json", "hello again"]).json();
     assert_eq!(
         outcome,
-        json!({ "published": 1, "confirmed": 1, "durability": "synced", "returned": 0, "refused": 0, "unknown": 0 })
+        json!({ "published": 1, "confirmed": 1, "durability": "synced", "returned": 0, "refused": 0, "unknown": 0, "id": null })
     );
     assert_eq!(broker.messages("orders"), (2, 0));
 }

@@ -125,6 +125,31 @@ fn the_story_of_what_was_refused_says_what_was_wrong_where() {
     }
 }
 
+#[test]
+fn whoever_publishes_a_message_without_an_id_is_told_the_one_that_the_broker_made() {
+    let broker = Broker::start();
+    broker.queue("q");
+    let publish = |more: &[&str]| broker.run(&[&["publish", "--key", "q"][..], more].concat());
+    let nothing = "confirmed: 1 (synced), returned: 0, refused: 0\n";
+    assert_eq!(publish(&["body"]).ok(), nothing, "journeys are kept of nothing");
+    assert_eq!(publish(&["body", "--json"]).json()["id"], serde_json::Value::Null);
+    broker.run(&["journeys", "on", "--queue", "q", "--key", "q"]).ok();
+    let told = publish(&["body"]).ok();
+    let id = told.trim_end().strip_prefix("confirmed: 1 (synced), returned: 0, refused: 0, id: ").unwrap();
+    assert_eq!(broker.run(&["receipts", id, "--json"]).json()[0]["id"], id);
+    let json = publish(&["body", "--json"]).json();
+    let other = json["id"].as_str().unwrap();
+    assert!(other > id, "{other} is newer than {id}");
+    assert_eq!(state(&broker, other), ("pending".to_owned(), 0));
+    // One that has a name is asked for by it; programs are told both.
+    assert_eq!(publish(&["body", "--message-id", "mine"]).ok(), nothing);
+    let json = publish(&["body", "--message-id", "yours", "--json"]).json();
+    assert_eq!(broker.run(&["receipts", "yours", "--json"]).json()[0]["id"], json["id"]);
+    // Lines may be many, and have no names of their own.
+    let lines = broker.run_with_input(&["publish", "--key", "q", "--lines"], b"a\nb\n").ok();
+    assert_eq!(lines, nothing.replace('1', "2"));
+}
+
 /// State of a message in its only queue, and how often it was sent.
 fn state(broker: &Broker, id: &str) -> (String, u64) {
     let json = broker.run(&["receipts", id, "--json"]).json();
