@@ -146,6 +146,9 @@ pub(super) async fn keep_journeys_on_disk(
 impl Broker {
     /// All that was told is on disk. That it is not keeps nobody from stopping.
     pub(super) async fn close_journeys(&self) {
+        if self.shared.options.journey_disk_bytes_max.is_none() {
+            return;
+        }
         let journeys = Arc::clone(&self.shared.gauges.journeys);
         let closed = run_blocking(&self.shared.platform.workers, move || journeys.close()).await;
         // It tells of a panic itself.

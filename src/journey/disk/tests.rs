@@ -224,6 +224,8 @@ fn after_a_crash_at_any_moment_there_is_what_the_disk_has_and_it_goes_on() {
             let mut written = 0;
             for number in 1..=4 {
                 publish(&journeys, "same");
+                // More than what is written next: of it something would be left behind that.
+                publish(&journeys, &"long".repeat(500));
                 if journeys.write_out().is_ok() {
                     written = number;
                 }
@@ -233,7 +235,7 @@ fn after_a_crash_at_any_moment_there_is_what_the_disk_has_and_it_goes_on() {
             disk.restore_power(loss, change);
             let (journeys, told) = start(&disk);
             let found = numbers(&journeys, "same");
-            let all: Vec<u64> = (1..=4).rev().collect();
+            let all = [7, 5, 3, 1];
             assert!(
                 all.ends_with(&found),
                 "{loss:?} at {change}: what is there follows from the beginning: {found:?}"
@@ -242,14 +244,18 @@ fn after_a_crash_at_any_moment_there_is_what_the_disk_has_and_it_goes_on() {
                 assert!(found.len() >= written, "{loss:?} at {change}: {written} were written: {found:?}");
             }
             assert!(stories(&journeys, "same").iter().all(|story| story.events.len() <= 1));
+            // A sector may be lost with others behind it kept: then the file is left, and another one begun.
+            let is_left = |what: &&String| loss == PowerLoss::Tears && what.contains("cannot be read from");
+            let of_others: Vec<_> = told.iter().filter(|what| !is_left(what)).collect();
             assert!(
-                told.iter().all(|what| what.contains("were being written")),
+                of_others.iter().all(|what| what.contains("were being written")),
                 "{loss:?} at {change}: {told:?}"
             );
             let next = publish(&journeys, "next");
             journeys.close().unwrap();
             let (journeys, told) = start(&disk);
-            assert_eq!(told, [] as [&str; 0], "{loss:?} at {change}: what was cut is whole now");
+            let again: Vec<_> = told.iter().filter(|what| !is_left(what)).collect();
+            assert_eq!(again, [] as [&str; 0], "{loss:?} at {change}: what was cut is whole now");
             assert_eq!(numbers(&journeys, "next"), [next]);
             assert_eq!(numbers(&journeys, "same"), found);
             if is_over {
