@@ -11,6 +11,7 @@ mod child_broker;
 mod chores;
 mod nmq;
 mod own_broker;
+mod patience;
 mod play;
 mod rooms;
 mod stage;
@@ -24,8 +25,9 @@ use super::output;
 use super::session::{Target, block_on};
 use child_broker::ChildBroker;
 use own_broker::OwnBroker;
+use patience::PATIENCE;
 use play::Play;
-use stage::{Options, PATIENCE, perform};
+use stage::{Options, perform};
 
 /// What was typed after `demo`.
 #[derive(Debug, Args)]

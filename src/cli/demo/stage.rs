@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::actor::{Outcome, Player, Said, listening};
 use super::child_broker::ChildBroker;
+use super::patience::{PATIENCE, ask_until};
 use super::play::{Act, Awaited, Beat, Play};
 use super::voice::{Print, Voice};
 use crate::cli::draw;
@@ -17,9 +18,6 @@ use crate::client::{
     Channel, ConnectOptions, Connection, DeleteExchange, Event, Journey, JourneyRule, JourneyScope,
     Subscription,
 };
-
-/// Longest time for what a single act leads to: far more than it takes.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Lines that were said and not shown yet; who says more waits.
 const LINES_MAX: usize = 64;
@@ -320,18 +318,15 @@ impl Stage<'_> {
 
     /// How it stands with a subscription, once the broker has noticed who is gone.
     async fn look(&self, name: &str) -> Result<String, Failure> {
-        let deadline = Instant::now() + self.options.patience;
-        loop {
-            let found = timeout_at(deadline, self.asking.find_subscription(name)).await;
-            let entries = found.map_err(|_| Failure::new(format!("'{name}' is never at rest")))??;
+        let waiting = ask_until(Instant::now() + self.options.patience, async || {
+            let entries = self.asking.find_subscription(name).await?;
             let is_at_rest = entries.iter().all(|entry| entry.messages_unacknowledged == 0);
-            if is_at_rest && entries.iter().any(|entry| entry.dark_since.is_some()) {
-                let waiting: u64 = entries.iter().map(|entry| entry.messages_ready).sum();
-                return Ok(format!("dark, messages that wait: {waiting}"));
-            }
-            if Instant::now() > deadline {
-                return Err(Failure::new(format!("subscription '{name}' is not dark")));
-            }
+            let is_dark = is_at_rest && entries.iter().any(|entry| entry.dark_since.is_some());
+            Ok(is_dark.then(|| entries.iter().map(|entry| entry.messages_ready).sum::<u64>()))
+        });
+        match waiting.await? {
+            Some(waiting) => Ok(format!("dark, messages that wait: {waiting}")),
+            None => Err(Failure::new(format!("subscription '{name}' is not dark, or not at rest"))),
         }
     }
 
