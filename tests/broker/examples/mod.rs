@@ -113,6 +113,26 @@ fn topic_logs() {
 }
 
 #[test]
+fn caps() {
+    let broker = Broker::start();
+    // A second run finds nothing of the first one, but for its receipts.
+    for _ in 0..2 {
+        assert_eq!(
+            run(example(&broker, "caps")).ok(),
+            "4 orders are delivered\n\
+             a misspelt event is refused: did you mean 'pickup.acme-widgets', which 'pickup.*' allows?\n\
+             the hub has logged 12 events\n\
+             1-800-flowers was away, and has heard 6 events in order\n"
+        );
+        for list in [&["list", "queues", "--json"][..], &["subscriptions", "--json"]] {
+            assert_eq!(broker.run(list).json(), serde_json::json!([]), "it tidies up: {list:?}");
+        }
+        let exchanges = broker.run(&["list", "exchanges"]).ok();
+        assert!(!exchanges.contains("example.caps"), "{exchanges}");
+    }
+}
+
+#[test]
 fn caps_on_the_command_line() {
     let broker = Broker::start();
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_leveret"));
