@@ -40,6 +40,7 @@ mod properties;
 mod publish;
 mod receipts;
 mod schema;
+mod screen;
 mod serve;
 mod service_manager;
 mod session;

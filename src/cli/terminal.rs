@@ -49,9 +49,17 @@ pub(crate) fn stderr_takes_colour() -> bool {
     io::stderr().is_terminal() && !colour_declined()
 }
 
+/// Whether somebody sits at a terminal that can be drawn on as a whole, with a keyboard.
+pub(crate) fn can_be_drawn_on() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal() && !is_dumb()
+}
+
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|value| value == "dumb")
+}
+
 fn colour_declined() -> bool {
-    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-        || std::env::var_os("TERM").is_some_and(|value| value == "dumb")
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) || is_dumb()
 }
 
 /// What a piece of text should look like.

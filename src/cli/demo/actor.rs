@@ -10,7 +10,7 @@ use crate::cli::did_you_mean;
 use crate::cli::failure::{Failure, field_at_fault};
 use crate::client::{
     Channel, ConfirmError, ConnectOptions, Connection, Consumer, Delivery, Entity, Exchange, ExchangeKind,
-    Message, Publisher, ReplyCode, RequestError, Subscription,
+    Message, Publisher, ReplyCode, RequestError, SettleError, Subscription,
 };
 use crate::model::FieldTable;
 
@@ -221,15 +221,26 @@ impl Ear {
         let (holds, lines) = self.react(&heard).await?;
         match holds {
             true => self.held.push((id, delivery)),
-            false => delivery.accept_stored().await?,
+            false => self.accept(delivery).await?,
         }
         self.tell_all(lines).await;
         Ok(())
     }
 
+    /// Accepts; if the broker was gone before it took note of that, the event comes again.
+    async fn accept(&self, delivery: Delivery) -> Result<(), Failure> {
+        match delivery.accept_stored().await {
+            Err(SettleError::Stale | SettleError::Unknown(_)) => {
+                self.tell(Ok("the broker was gone before I was done".to_owned())).await;
+                Ok(())
+            }
+            settled => Ok(settled?),
+        }
+    }
+
     async fn settle_all(&mut self) -> Result<(), Failure> {
         for (id, delivery) in std::mem::take(&mut self.held) {
-            delivery.accept_stored().await?;
+            self.accept(delivery).await?;
             let (_, lines) = self.react(&Heard::Settled { id }).await?;
             self.tell_all(lines).await;
         }

@@ -1,6 +1,8 @@
 //! Parcels: vendors have orders, drivers bring them, and a hub logs every event.
 
-use super::play::{Act, Actor, Beat, Event, ExchangePlan, Heard, Play, Scene, Step, SubscriptionPlan};
+use super::play::{
+    Act, Actor, Beat, ByHand, Does, Event, ExchangePlan, Heard, Key, Play, Scene, Step, SubscriptionPlan,
+};
 
 const ACME: &str = "acme-widgets";
 const FLOWERS: &str = "1-800-flowers";
@@ -52,7 +54,28 @@ pub(super) fn play() -> Play {
             broker_killed(),
             vendor_back(),
         ],
+        by_hand: ByHand {
+            goes_on: next_order,
+            keys: vec![
+                Key { letter: 'd', words: "driver", does: Does::TakeAway(&[FIRST_DRIVER, SECOND_DRIVER]) },
+                Key { letter: 'v', words: "vendor", does: Does::TakeAway(&[FLOWERS, ACME]) },
+                Key { letter: 'k', words: "kill -9", does: Does::KillBroker },
+                Key { letter: 'm', words: "misspell", does: Does::Publish(SHOP, misspelt) },
+            ],
+        },
     }
+}
+
+/// Vendors have orders in turn. While one is dark the shop takes them.
+fn next_order(number: u64) -> (&'static [&'static str], Event) {
+    match number % 2 {
+        1 => (&[ACME, SHOP], order("pickup", ACME, &format!("o-{number}"))),
+        _ => (&[FLOWERS, SHOP], order("pickup", FLOWERS, &format!("o-{number}"))),
+    }
+}
+
+fn misspelt(number: u64) -> Event {
+    order("pikcup", ACME, &format!("m-{number}"))
 }
 
 fn react(actor: &str, heard: &Heard) -> Vec<Step> {
@@ -120,11 +143,10 @@ fn ordinary() -> Scene {
 }
 
 fn valid_events() -> Scene {
-    let misspelt = order("pikcup", ACME, "a-0");
     Scene {
         title: "valid events only",
         question: "the vendor misspells an event. Who notices?",
-        beats: vec![Beat::of(Act::Publish(ACME, misspelt)).answers(
+        beats: vec![Beat::of(Act::Publish(ACME, misspelt(0))).answers(
             "refused: routing_key: expected a key that matches 'delivered.*' or 'in-transit.*' or 'pickup.*', \
              got pikcup.acme-widgets; did you mean 'pickup.acme-widgets', which 'pickup.*' allows?",
         )],

@@ -4,15 +4,24 @@ use std::fs::{DirBuilder, remove_dir_all};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::cli::failure::Failure;
-use crate::client::ConnectOptions;
+use crate::client::{Backoff, ConnectOptions};
 
 /// Names for the folder that are tried: others may be there of processes that had this one's number.
 const NAMES_MAX: u32 = 1000;
+
+/// When it is tried to connect again: soon, because somebody watches, and for as long as anybody may talk about it.
+const BACKOFF: Backoff = Backoff {
+    delay_first: Duration::from_millis(50),
+    delay_max: Duration::from_millis(500),
+    attempts_max: u32::MAX,
+    give_up_after: Duration::from_secs(24 * 60 * 60),
+};
 
 /// A broker on a free port of this machine, the same each time it is started.
 pub(super) struct ChildBroker {
@@ -75,9 +84,15 @@ impl ChildBroker {
         child.kill().await.map_err(|error| Failure::io("cannot kill the broker", &error))
     }
 
+    /// Whether it was started, and not killed since.
+    pub(super) fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// How to connect to it, and to connect again when it is back.
     pub(super) fn options(&self) -> ConnectOptions {
         match &self.address {
-            Some((host, port)) => ConnectOptions::default().host(host.clone()).port(*port),
+            Some((host, port)) => ConnectOptions::default().host(host.clone()).port(*port).reconnect(BACKOFF),
             None => ConnectOptions::default(),
         }
     }

@@ -1,6 +1,8 @@
 //! Chores of a family: `added` is a confirm, `received` an acknowledgement, and `getall` is coming back to a subscription.
 
-use super::play::{Act, Actor, Beat, Event, ExchangePlan, Heard, Play, Scene, Step, SubscriptionPlan};
+use super::play::{
+    Act, Actor, Beat, ByHand, Does, Event, ExchangePlan, Heard, Key, Play, Scene, Step, SubscriptionPlan,
+};
 
 pub(super) const PARENT: &str = "parent";
 const ANN: &str = "ann";
@@ -39,6 +41,19 @@ pub(super) fn play() -> Play {
             copies => format!("added: {} {}, {copies} copies", event.id, event.body),
         },
         scenes: vec![nobody_there(), getall(), in_hand(), one_list(), copies()],
+        by_hand: ByHand {
+            goes_on: |number| (&[PARENT], event("chore", &format!("o-{number}"), "dishes")),
+            keys: vec![
+                Key { letter: 'a', words: "ann", does: Does::TakeAway(&[ANN]) },
+                Key { letter: 'b', words: "ben", does: Does::TakeAway(&[BEN]) },
+                Key { letter: 'p', words: "phone", does: Does::TakeAway(&[BENS_PHONE, ANNS_PHONE]) },
+                Key {
+                    letter: 'n',
+                    words: "news",
+                    does: Does::Publish(PARENT, |number| event("news", &format!("news-{number}"), "pizza")),
+                },
+            ],
+        },
     }
 }
 
@@ -60,8 +75,11 @@ fn react(actor: &str, heard: &Heard) -> Vec<Step> {
 }
 
 fn adds(key: &str, id: &str, body: &str, answer: &str) -> Beat {
-    let event = Event { exchange: "chores", key: key.to_owned(), id: id.to_owned(), body: body.to_owned() };
-    Beat::of(Act::Publish(PARENT, event)).answers(answer)
+    Beat::of(Act::Publish(PARENT, event(key, id, body))).answers(answer)
+}
+
+fn event(key: &str, id: &str, body: &str) -> Event {
+    Event { exchange: "chores", key: key.to_owned(), id: id.to_owned(), body: body.to_owned() }
 }
 
 fn nobody_there() -> Scene {

@@ -2,15 +2,17 @@
 //!
 //! Owns what the demos are about and how they are shown. A demo is data ([`play::Play`]): who takes part, what happens, and
 //! what is to be heard because of it; one file each. `stage.rs` performs it with real clients over TCP, and fails if anything
-//! else is heard. Must never look into the broker: what it asserts it has heard, or asked as any client can. Start reading at
+//! else is heard; [`lines`] and [`panes`] show it, and with panes whoever watches may take over, by keys. Must never look into the broker: what it asserts it has heard, or asked as any client can. Start reading at
 //! `caps.rs`.
 
 mod actor;
 mod caps;
 mod child_broker;
 mod chores;
+mod lines;
 mod nmq;
 mod own_broker;
+mod panes;
 mod patience;
 mod play;
 mod rooms;
@@ -23,11 +25,12 @@ use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::output;
 use super::session::{Target, block_on};
+use super::terminal::can_be_drawn_on;
 use child_broker::ChildBroker;
 use own_broker::OwnBroker;
 use patience::PATIENCE;
 use play::Play;
-use stage::{Options, perform};
+use stage::{Options, Shows, perform};
 
 /// What was typed after `demo`.
 #[derive(Debug, Args)]
@@ -70,13 +73,13 @@ impl Which {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let play = arguments.which.play();
-    let options = |connect| Options {
-        connect,
-        is_script: arguments.script,
-        seed: arguments.seed,
-        patience: PATIENCE,
-        print: output::text,
+    let shows = match arguments.script {
+        true => Shows::Script,
+        false if can_be_drawn_on() => Shows::Panes,
+        false => Shows::Lines,
     };
+    let options =
+        |connect| Options { connect, shows, seed: arguments.seed, patience: PATIENCE, print: output::text };
     block_on(async {
         let mut interrupt = Interrupt::listen()?;
         let interrupted = interrupt.requested();

@@ -3,7 +3,9 @@
 //! What a small queue server calls a queue is an exchange here, and its events are routing keys. That server loses what is
 //! published before somebody listens, and what goes to a queue or an event that it does not know, and tells nobody.
 
-use super::play::{Act, Actor, Beat, Event, ExchangePlan, Heard, Play, Scene, Step, SubscriptionPlan};
+use super::play::{
+    Act, Actor, Beat, ByHand, Does, Event, ExchangePlan, Heard, Key, Play, Scene, Step, SubscriptionPlan,
+};
 
 const SERVER: &str = "server";
 const LOGGER: &str = "logger";
@@ -38,7 +40,41 @@ pub(super) fn play() -> Play {
             format!("{}/{} {}: {}", event.exchange, event.key, event.body, Event::in_queues(queues))
         },
         scenes: vec![app_first(), servers(), nobody_listens(), nobody_monitors(), misspelt(), as_usual()],
+        by_hand: ByHand {
+            goes_on: |number| (&[APP], next_event(number)),
+            keys: vec![
+                Key { letter: 'l', words: "logger", does: Does::TakeAway(&[LOGGER]) },
+                Key { letter: 'n', words: "network", does: Does::TakeAway(&[NETWORK]) },
+                Key { letter: 'a', words: "app", does: Does::TakeAway(&[APP]) },
+                Key {
+                    letter: 'u',
+                    words: "update",
+                    does: Does::Publish(SERVER, |number| event("nmq.database", "update", number, DELETED)),
+                },
+                Key {
+                    letter: 'm',
+                    words: "misspell",
+                    does: Does::Publish(SERVER, |number| match number % 2 {
+                        1 => event("nmq.network", "atack", number, ATTACK),
+                        _ => event("nmq.databse", "create", number, CREATED),
+                    }),
+                },
+            ],
+        },
     }
+}
+
+/// What the app publishes, over and over.
+fn next_event(number: u64) -> Event {
+    match number % 3 {
+        1 => event("nmq.database", "delete", number, DELETED),
+        2 => event("nmq.database", "create", number, CREATED),
+        _ => event("nmq.network", "attack", number, ATTACK),
+    }
+}
+
+fn event(exchange: &'static str, key: &str, number: u64, body: &str) -> Event {
+    Event { exchange, key: key.to_owned(), id: format!("n-{number}"), body: body.to_owned() }
 }
 
 fn react(actor: &str, heard: &Heard) -> Vec<Step> {

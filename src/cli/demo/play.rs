@@ -17,6 +17,7 @@ pub(super) struct Play {
     /// What an actor says when its event is confirmed and in so many queues.
     pub(super) confirmed: fn(event: &Event, queues: u32) -> String,
     pub(super) scenes: Vec<Scene>,
+    pub(super) by_hand: ByHand,
 }
 
 impl Play {
@@ -25,6 +26,33 @@ impl Play {
         let beats = self.scenes.iter().flat_map(|scene| &scene.beats);
         beats.into_iter().any(|beat| matches!(beat.act, Act::KillBroker))
     }
+}
+
+/// What comes when whoever watches takes over: events that come by themselves, and keys. Nothing is expected of it.
+pub(super) struct ByHand {
+    /// The next event, by its number from 1 on, and who publishes it: the first of these that is there.
+    pub(super) goes_on: fn(number: u64) -> (&'static [&'static str], Event),
+    pub(super) keys: Vec<Key>,
+}
+
+/// A key, and what it does.
+pub(super) struct Key {
+    pub(super) letter: char,
+    /// What it does, in a word or two.
+    pub(super) words: &'static str,
+    pub(super) does: Does,
+}
+
+/// What a key does.
+pub(super) enum Does {
+    /// Takes the first of these away that is there; when nobody is left, brings all of them back.
+    TakeAway(&'static [&'static str]),
+    /// An actor publishes an event, by a number from 1 on.
+    Publish(&'static str, fn(number: u64) -> Event),
+    /// A subscription listens to the first places, as this actor asks, or again only to the second ones.
+    Switch(&'static str, &'static str, &'static [Place], &'static [Place]),
+    /// Kills the broker without warning, and the next time starts it again.
+    KillBroker,
 }
 
 /// A topic exchange, and the patterns of the keys that it takes.

@@ -1,6 +1,9 @@
 //! Namespaces and rooms: a namespace is an exchange, a room is a binding, and joining is listening to one key more.
 
-use super::play::{Act, Actor, Beat, Event, ExchangePlan, Heard, Place, Play, Scene, Step, SubscriptionPlan};
+use super::play::{
+    Act, Actor, Beat, ByHand, Does, Event, ExchangePlan, Heard, Key, Place, Play, Scene, Step,
+    SubscriptionPlan,
+};
 
 const TEACHER: &str = "teacher";
 const ANN: &str = "ann";
@@ -46,7 +49,35 @@ pub(super) fn play() -> Play {
             format!("{}/{} '{}': {}", event.exchange, event.key, event.body, Event::in_queues(queues))
         },
         scenes: vec![namespaces(), room(), joining(), away(), leaving()],
+        by_hand: ByHand {
+            goes_on: |number| (&[TEACHER], next_word(number)),
+            keys: vec![
+                Key {
+                    letter: 'j',
+                    words: "cleo joins",
+                    does: Does::Switch(CLEO, "rooms.cleo", &[IN_SCHOOL, IN_ROOM], &[IN_SCHOOL]),
+                },
+                Key {
+                    letter: 'b',
+                    words: "ben leaves",
+                    does: Does::Switch(BEN, "rooms.ben", &[IN_SCHOOL], &[IN_SCHOOL, IN_ROOM]),
+                },
+                Key { letter: 'c', words: "cut off", does: Does::TakeAway(&[CLEO, BEN]) },
+            ],
+        },
     }
+}
+
+/// What the teacher says, over and over: a word in each namespace, and a challenge in the room.
+fn next_word(number: u64) -> Event {
+    let (exchange, key, word) = match number % 4 {
+        1 => ("rooms", "message", "hello"),
+        2 => ("rooms.school", "message", "lunch"),
+        3 => ("rooms.school", "challenge.codefellows", "riddle"),
+        _ => ("rooms.home", "message", "supper"),
+    };
+    let body = format!("{word} {number}");
+    Event { exchange, key: key.to_owned(), id: format!("w-{number}"), body }
 }
 
 fn react(_: &str, heard: &Heard) -> Vec<Step> {

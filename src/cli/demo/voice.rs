@@ -1,93 +1,108 @@
-//! How a demo is shown: a line for each thing that is said, with who said it before it.
+//! How a demo is told: as lines, or to panes in a terminal.
 
-use std::io::{BufRead, IsTerminal};
+use tokio::sync::mpsc::Sender;
 
-use tokio::sync::oneshot;
-
+use super::lines::Lines;
+use super::panes::Shown;
 use super::play::{Play, Scene};
 use crate::cli::failure::Failure;
-use crate::cli::terminal::{Colour, Terminal, printable};
+use crate::cli::terminal::Terminal;
 
-/// Colours of actors, one after the other (ECMA-48: cyan, yellow, magenta, blue, green).
-const COLOURS: [&str; 5] = ["36", "33", "35", "34", "32"];
-
-/// Prints what is said.
-pub(super) struct Voice {
-    terminal: Terminal,
-    actors: Vec<&'static str>,
-    width: usize,
-    /// Somebody sits there and says when to go on.
-    waits: bool,
-    print: Print,
+/// Where what is said goes.
+pub(super) enum Voice {
+    /// One after the other to standard output.
+    Lines(Lines),
+    /// To whoever draws them.
+    Panes(Sender<Shown>),
 }
 
-/// Where lines go.
-pub(super) type Print = fn(&str) -> Result<(), Failure>;
-
 impl Voice {
-    /// For a script no terminal is looked at: what is printed is the same everywhere.
-    pub(super) fn new(play: &Play, is_script: bool, print: Print) -> Self {
-        let actors: Vec<_> = play.actors.iter().map(|actor| actor.name).collect();
-        let width = actors.iter().map(|name| name.len()).max().unwrap_or_default();
-        let terminal = if is_script { Terminal::none() } else { Terminal::of_stdout() };
-        let waits = terminal.columns.is_some() && std::io::stdin().is_terminal();
-        Self { terminal, actors, width, waits, print }
-    }
-
+    /// The terminal that texts are made for; for panes they are shortened where they are drawn.
     pub(super) fn terminal(&self) -> Terminal {
-        self.terminal
+        match self {
+            Self::Lines(lines) => lines.terminal(),
+            Self::Panes(_) => Terminal::none(),
+        }
     }
 
     pub(super) fn title(&self, play: &Play) -> Result<(), Failure> {
-        let title = self.terminal.paint(Colour::Bold, &format!("demo {}", play.name));
-        (self.print)(&format!("{title}: {}\n", play.about))
+        match self {
+            Self::Lines(lines) => lines.title(play),
+            // It stands there all the time.
+            Self::Panes(_) => Ok(()),
+        }
     }
 
-    /// What is going to happen, and what to guess. Waits if somebody is there to guess.
+    /// What is going to happen, and what to guess. Lines wait until whoever sits there has guessed.
     pub(super) async fn scene(&self, number: usize, scene: &Scene) -> Result<(), Failure> {
-        let title = self.terminal.paint(Colour::Bold, &format!("{number}. {}", scene.title));
-        (self.print)(&format!("\n{title}\n   predict: {}\n", scene.question))?;
-        if !self.waits {
-            return Ok(());
-        }
-        (self.print)(&self.terminal.paint(Colour::Faint, "   Enter shows it\n"))?;
-        let (enter, entered) = oneshot::channel();
-        // A thread of its own, which the end of the program does not wait for.
-        std::thread::spawn(move || enter.send(std::io::stdin().lock().read_line(&mut String::new())));
-        match entered.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(Failure::io("cannot read from standard input", &error)),
-            Err(_) => Err(Failure::new("cannot read from standard input")),
+        match self {
+            Self::Lines(lines) => lines.scene(number, scene).await,
+            Self::Panes(_) => {
+                self.show(Shown::Scene { number, title: scene.title, question: scene.question }).await;
+                Ok(())
+            }
         }
     }
 
-    /// The last word.
-    pub(super) fn end(&self) -> Result<(), Failure> {
-        self.text(&format!("\n{}\n", self.terminal.paint(Colour::Green, "all was heard as it should be")))
+    /// An actor comes.
+    pub(super) async fn comes(&self, actor: &'static str) -> Result<(), Failure> {
+        self.show(Shown::Comes(actor)).await;
+        self.note(&format!("{actor} is here")).await
     }
 
-    /// Text that ends its own lines.
-    pub(super) fn text(&self, text: &str) -> Result<(), Failure> {
-        (self.print)(text)
+    /// An actor goes.
+    pub(super) async fn goes(&self, actor: &'static str) -> Result<(), Failure> {
+        self.show(Shown::Leaves(actor)).await;
+        self.note(&format!("{actor} is gone")).await
     }
 
     /// What happens, told by nobody.
-    pub(super) fn note(&self, text: &str) -> Result<(), Failure> {
-        for line in text.lines() {
-            let line = self.terminal.paint(Colour::Faint, &printable(line));
-            (self.print)(&format!("{:width$} · {line}\n", "", width = self.width))?;
+    pub(super) async fn note(&self, text: &str) -> Result<(), Failure> {
+        match self {
+            Self::Lines(lines) => lines.note(text)?,
+            Self::Panes(_) => {
+                for line in text.lines() {
+                    self.show(Shown::Note(line.to_owned())).await;
+                }
+            }
         }
         Ok(())
     }
 
     /// Something that an actor says.
-    pub(super) fn line(&self, actor: &str, text: &str) -> Result<(), Failure> {
-        let name = format!("{actor:width$}", width = self.width);
-        let place = self.actors.iter().position(|name| *name == actor).unwrap_or_default();
-        let name = match self.terminal.colour {
-            true => format!("\x1b[{}m{name}\x1b[0m", COLOURS[place % COLOURS.len()]),
-            false => name,
-        };
-        text.lines().try_for_each(|line| (self.print)(&format!("{name} │ {}\n", printable(line))))
+    pub(super) async fn line(&self, actor: &'static str, text: &str) -> Result<(), Failure> {
+        match self {
+            Self::Lines(lines) => lines.line(actor, text)?,
+            Self::Panes(_) => {
+                for line in text.lines() {
+                    self.show(Shown::Line(actor, line.to_owned())).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Text that ends its own lines.
+    pub(super) async fn text(&self, text: &str) -> Result<(), Failure> {
+        match self {
+            Self::Lines(lines) => lines.text(text),
+            Self::Panes(_) => self.note(text).await,
+        }
+    }
+
+    /// All scenes are over.
+    pub(super) async fn end(&self) -> Result<(), Failure> {
+        match self {
+            Self::Lines(lines) => lines.end(),
+            Self::Panes(_) => self.note("all was heard as it should be").await,
+        }
+    }
+
+    /// Something that only panes show.
+    pub(super) async fn show(&self, shown: Shown) {
+        if let Self::Panes(show) = self {
+            // Whoever drew it is gone when somebody wants no more: then the stage is told to stop, too.
+            let _ = show.send(shown).await;
+        }
     }
 }

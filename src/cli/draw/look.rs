@@ -8,7 +8,7 @@ use crate::client::{
 
 /// What the lists of a virtual host said.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Look {
+pub(crate) struct Look {
     /// When it was, in milliseconds since 1970.
     pub(super) at_ms: u64,
     pub(super) exchanges: Vec<ExchangeEntry>,
@@ -22,7 +22,7 @@ pub(super) struct Look {
 
 impl Look {
     /// Asks for the lists, one after the other, each a page at a time.
-    pub(super) async fn at(channel: &Channel) -> Result<Self, Failure> {
+    pub(crate) async fn at(channel: &Channel) -> Result<Self, Failure> {
         Ok(Self {
             at_ms: clock::now_ms(),
             connections: channel.list_connections().await?,

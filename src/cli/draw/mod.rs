@@ -4,6 +4,7 @@
 //! [`svg`], [`mermaid`] and [`json`] draw it; all but the first are functions of what they are given. Must never show what no
 //! counter told: what moves in [`live`] was counted. Start reading at `picture`.
 
+mod animation;
 mod boxes;
 mod build;
 mod canvas;
@@ -34,7 +35,8 @@ use super::output;
 use super::session::{Session, Target, block_on};
 use super::terminal::Terminal;
 use crate::client::{Channel, ConnectOptions};
-use look::Look;
+pub(super) use animation::Animation;
+pub(super) use look::Look;
 use picture::Picture;
 use scope::Scope;
 

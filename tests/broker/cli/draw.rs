@@ -1,19 +1,16 @@
 //! The picture of a broker, printed and live.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::num::NonZeroU16;
-use std::path::Path;
+use std::io::Write;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::{Value, json};
 
-use crate::support::{Broker, finish, terminal};
+use crate::support::seat::{Seat, keep};
+use crate::support::{Broker, finish};
 
 /// A broker with an exchange, two queues, a subscription that is dark, a consumer, and a producer that goes on.
 struct Shop {
@@ -97,78 +94,9 @@ fn write_lines(mut stdin: ChildStdin, is_over: &AtomicBool) {
     }
 }
 
-/// A terminal with a command in it, and what is to be seen there.
-struct Seat {
-    child: Child,
-    screen: File,
-    parser: vt100::Parser,
-    cooked: LocalModes,
-}
-
-impl Seat {
-    fn start(broker: &Broker, columns: u16, rows: u16) -> Self {
-        let (screen, stdout) = terminal();
-        resize(&screen, columns, rows);
-        let cooked = tcgetattr(&screen).unwrap().local_modes;
-        let name = rustix::pty::ptsname(&screen, Vec::new()).unwrap();
-        let stdin = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-        let mut command = broker.leveret(&["draw", "--live", "--interval", "0.3"]);
-        command.env("TERM", "xterm-256color").stdin(stdin).stdout(stdout);
-        let child = command.spawn().unwrap();
-        Self { child, screen, parser: vt100::Parser::new(size(rows), size(columns), 0), cooked }
-    }
-
-    /// Reads until all of these words are on the screen.
-    fn see(&mut self, words: &[&str]) -> String {
-        loop {
-            let seen = self.parser.screen().contents();
-            if words.iter().all(|word| seen.contains(word)) {
-                return seen;
-            }
-            self.read(&seen);
-        }
-    }
-
-    fn read(&mut self, seen: &str) {
-        let mut bytes = [0; 16 * 1024];
-        let count = self.screen.read(&mut bytes).unwrap_or(0);
-        assert!(count > 0, "the terminal was closed; it showed\n{seen}");
-        self.parser.process(&bytes[..count]);
-    }
-
-    fn resize(&mut self, columns: u16, rows: u16) {
-        resize(&self.screen, columns, rows);
-        self.parser.screen_mut().set_size(size(rows), size(columns));
-    }
-
-    /// Waits for the end: the terminal is as it was.
-    fn ends(mut self) {
-        while self.parser.screen().alternate_screen() || self.parser.screen().hide_cursor() {
-            let seen = self.parser.screen().contents();
-            self.read(&seen);
-        }
-        let modes = tcgetattr(&self.screen).map(|attributes| attributes.local_modes);
-        finish(self.child).ok();
-        assert_eq!(
-            modes.unwrap() | LocalModes::empty(),
-            self.cooked,
-            "it echoes, and gives lines, as before"
-        );
-    }
-}
-
-fn size(cells: u16) -> NonZeroU16 {
-    NonZeroU16::new(cells).unwrap()
-}
-
-fn resize(screen: &File, columns: u16, rows: u16) {
-    tcsetwinsize(screen, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-}
-
-/// Keeps what was seen where cargo keeps what tests make, for people to look at.
-fn keep(name: &str, seen: &str) {
-    std::fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), seen).unwrap();
-    println!("{name}:\n{seen}");
+/// A terminal with a live picture in it.
+fn live(broker: &Broker, columns: u16, rows: u16) -> Seat {
+    Seat::start(broker.leveret(&["draw", "--live", "--interval", "0.3"]), columns, rows)
 }
 
 #[test]
@@ -231,7 +159,7 @@ fn a_picture_goes_into_files_or_to_standard_output() {
 #[test]
 fn messages_move_in_a_terminal_of_any_size_until_q() {
     let shop = Shop::open();
-    let mut seat = Seat::start(&shop.broker, 80, 24);
+    let mut seat = live(&shop.broker, 80, 24);
     let small = seat.see(&["vhost /", "shop", "orders", "billing", "dark ", "worker", "●", "q quits"]);
     keep("draw-live-80x24.txt", &small);
     assert!(!small.contains("topic exchange"), "{small}");
@@ -240,19 +168,18 @@ fn messages_move_in_a_terminal_of_any_size_until_q() {
     keep("draw-live-200x50.txt", &large);
     seat.resize(40, 8);
     seat.see(&["72 columns and 10 rows are needed"]);
-    seat.screen.write_all(b"q").unwrap();
-    seat.ends();
+    seat.press(b"q");
+    seat.ends().0.ok();
 }
 
 #[test]
 fn whoever_is_told_to_end_leaves_the_terminal_as_it_was() {
     let broker = Broker::start();
     broker.queue("hello");
-    let mut seat = Seat::start(&broker, 80, 24);
+    let mut seat = live(&broker, 80, 24);
     seat.see(&["hello", "nothing moves"]);
-    let process = rustix::process::Pid::from_child(&seat.child);
-    rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
-    seat.ends();
+    seat.terminate();
+    seat.ends().0.ok();
 }
 
 #[test]

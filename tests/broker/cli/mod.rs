@@ -7,6 +7,7 @@ mod consume_exec;
 mod crash;
 mod damage;
 mod demo;
+mod demo_panes;
 mod draw;
 mod explain;
 #[cfg(target_os = "linux")]

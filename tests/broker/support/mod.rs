@@ -1,5 +1,7 @@
 //! Running the binary, and a broker of one's own for each test.
 
+pub(crate) mod seat;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Output, Stdio};

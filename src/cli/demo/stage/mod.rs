@@ -1,5 +1,7 @@
 //! Performs a play: does what it says, shows what is said, and holds that against what is to be heard.
 
+mod by_hand;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -8,24 +10,36 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::actor::{Outcome, Player, Said, listening};
 use super::child_broker::ChildBroker;
+use super::lines::{Lines, Print};
 use super::patience::{PATIENCE, ask_until};
-use super::play::{Act, Awaited, Beat, Play};
-use super::voice::{Print, Voice};
+use super::play::{Act, Awaited, Beat, Play, Scene};
+use super::voice::Voice;
 use crate::cli::draw;
 use crate::cli::failure::Failure;
 use crate::cli::receipts;
 use crate::client::{
-    Channel, ConnectOptions, Connection, DeleteExchange, Event, Journey, JourneyRule, JourneyScope,
-    Subscription,
+    Channel, ConnectOptions, Connection, DeleteExchange, Event, Events, Journey, JourneyRule, JourneyScope,
+    Journeys, Subscription,
 };
 
 /// Lines that were said and not shown yet; who says more waits.
 const LINES_MAX: usize = 64;
 
+/// How a demo is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// As lines that are the same each time.
+    Script,
+    /// As lines, as they are said.
+    Lines,
+    /// In panes, in a terminal that is drawn on as a whole, with keys.
+    Panes,
+}
+
 /// How a demo is run.
 pub(super) struct Options {
     pub(super) connect: ConnectOptions,
-    pub(super) is_script: bool,
+    pub(super) shows: Shows,
     pub(super) seed: u64,
     /// Longest time for what a single act leads to.
     pub(super) patience: Duration,
@@ -46,22 +60,27 @@ pub(super) async fn perform(
     check_free(play, &asking).await?;
     let told_before = told_before(play, &asking).await?;
     let (said, heard) = channel(LINES_MAX);
-    let voice = Voice::new(play, options.is_script, options.print);
+    let lines = Lines::new(play, options.shows == Shows::Script, options.print);
     let mut stage = Stage {
         play,
         options,
-        voice,
+        voice: Voice::Lines(lines),
         connection: connection.clone(),
         asking: asking.clone(),
         told_before,
         child,
+        killed: None,
+        last_message: None,
         players: BTreeMap::new(),
         said,
         heard,
     };
-    let result = tokio::select! {
-        result = stage.run() => result,
-        () = interrupted => Err(Failure::new("the demo was stopped before its end")),
+    let result = match stage.options.shows {
+        Shows::Panes => stage.perform_in_panes(interrupted).await,
+        Shows::Script | Shows::Lines => tokio::select! {
+            result = stage.run() => result,
+            () = interrupted => Err(Failure::new("the demo was stopped before its end")),
+        },
     };
     let tidied = timeout(PATIENCE, async {
         stage.leave_all().await;
@@ -130,6 +149,10 @@ struct Stage<'a> {
     /// Messages that had the same ids, of an earlier performance on this broker: the ids that the broker made.
     told_before: BTreeSet<String>,
     child: Option<&'a mut ChildBroker>,
+    /// While the broker is killed: what each connection tells, of which it is to be heard that it is back.
+    killed: Option<Vec<Events>>,
+    /// The id of the last message that is in a queue.
+    last_message: Option<String>,
     players: BTreeMap<&'static str, Player>,
     said: Sender<Said>,
     heard: Receiver<Said>,
@@ -140,20 +163,25 @@ impl Stage<'_> {
         self.voice.title(self.play)?;
         for (number, scene) in (1..).zip(&self.play.scenes) {
             self.voice.scene(number, scene).await?;
-            for beat in &scene.beats {
-                let place = |failure: Failure| failure.detail(format!("in scene {number}, {}", scene.title));
-                self.beat(beat).await.map_err(place)?;
-            }
+            self.beats(number, scene).await?;
         }
         // Not for scripts: connections have other addresses each time.
-        if !self.options.is_script {
+        if self.options.shows != Shows::Script {
             let exchanges = self.play.exchanges.iter().map(|plan| plan.name.to_owned()).collect();
             let vhost = self.options.connect.vhost();
             let picture = draw::now(&self.asking, vhost, exchanges, self.voice.terminal()).await?;
-            self.voice.text(&format!("\n{picture}"))?;
+            self.voice.text(&format!("\n{picture}")).await?;
         }
         self.check_silence().await?;
-        self.voice.end()
+        self.voice.end().await
+    }
+
+    async fn beats(&mut self, number: usize, scene: &Scene) -> Result<(), Failure> {
+        for beat in &scene.beats {
+            let place = |failure: Failure| failure.detail(format!("in scene {number}, {}", scene.title));
+            self.beat(beat).await.map_err(place)?;
+        }
+        Ok(())
     }
 
     async fn beat(&mut self, beat: &Beat) -> Result<(), Failure> {
@@ -175,8 +203,8 @@ impl Stage<'_> {
             };
             let Some(Said { actor, line }) = said else { return Err(Failure::new("nobody is there")) };
             let line = line?;
-            if !self.options.is_script {
-                self.voice.line(actor, &line)?;
+            if self.options.shows != Shows::Script {
+                self.voice.line(actor, &line).await?;
             }
             awaited.hear(actor, &line).map_err(|unexpected| {
                 let expected = unexpected.instead_of.unwrap_or_else(|| "nothing more".to_owned());
@@ -185,17 +213,19 @@ impl Stage<'_> {
                     .detail(format!("expected: {expected}"))
             })?;
         }
-        if self.options.is_script {
-            self.show_in_order(beat)?;
+        if self.options.shows == Shows::Script {
+            self.show_in_order(beat).await?;
         }
         Ok(())
     }
 
     /// Shows what was said, which is what was expected, actor by actor: who of them was faster is different each time.
-    fn show_in_order(&self, beat: &Beat) -> Result<(), Failure> {
+    async fn show_in_order(&self, beat: &Beat) -> Result<(), Failure> {
         for actor in &self.play.actors {
             let lines = beat.heard.iter().filter(|(name, _)| *name == actor.name);
-            lines.flat_map(|(_, lines)| lines).try_for_each(|line| self.voice.line(actor.name, line))?;
+            for line in lines.flat_map(|(_, lines)| lines) {
+                self.voice.line(actor.name, line).await?;
+            }
         }
         Ok(())
     }
@@ -210,7 +240,7 @@ impl Stage<'_> {
                 Ok(None)
             }
             Act::Leave(actor) => {
-                self.voice.note(&format!("{actor} is gone"))?;
+                self.voice.goes(actor).await?;
                 let player = self.players.remove(actor).ok_or_else(|| not_there(actor))?;
                 player.leave().await?;
                 Ok(None)
@@ -218,17 +248,22 @@ impl Stage<'_> {
             Act::Publish(actor, event) => {
                 let confirmed = self.play.confirmed;
                 let answer = match self.player(actor)?.mouth.publish(event).await? {
-                    Outcome::Confirmed(queues) => confirmed(event, queues),
+                    Outcome::Confirmed(queues) => {
+                        self.last_message = Some(event.id.clone());
+                        confirmed(event, queues)
+                    }
                     Outcome::Returned => {
                         format!("{}/{} came back: nobody listens to it", event.exchange, event.key)
                     }
                     Outcome::Refused(reason) => format!("refused: {reason}"),
                 };
-                self.voice.line(actor, &answer)?;
+                self.voice.line(actor, &answer).await?;
                 Ok(Some(answer))
             }
             Act::KillBroker => {
-                self.kill_broker().await?;
+                if self.kill().await? {
+                    self.revive().await?;
+                }
                 Ok(None)
             }
             Act::Settle(actor) => {
@@ -241,41 +276,52 @@ impl Stage<'_> {
                 let places: Vec<_> =
                     places.iter().map(|(exchange, key)| format!("{exchange}/{key}")).collect();
                 let answer = format!("listens to {}", places.join(", "));
-                self.voice.line(actor, &answer)?;
+                self.voice.line(actor, &answer).await?;
                 Ok(Some(answer))
             }
             Act::Look(name) => {
                 let answer = self.look(name).await?;
-                self.voice.note(&format!("subscription {name}: {answer}"))?;
+                self.voice.note(&format!("subscription {name}: {answer}")).await?;
                 Ok(Some(answer))
             }
             Act::Receipts(id) => {
-                let journeys = self.asking.receipts(id).await?;
-                receipts::check_found(&journeys, id)?;
-                // In the order in which they were published.
-                let journeys = journeys.journeys.iter().rev();
-                let journeys: Vec<&Journey> =
-                    journeys.filter(|journey| !self.told_before.contains(&journey.id)).collect();
-                let answer = receipts_in_words(&journeys);
-                self.voice.note(&format!("receipts of {id}:"))?;
-                match self.voice.terminal().columns {
-                    None => self.voice.note(&answer)?,
-                    Some(_) => journeys.iter().try_for_each(|journey| {
-                        let table = receipts::table(&journey.receipts).render(self.voice.terminal());
-                        self.voice.text(&format!("{}{table}", receipts::head(journey)))
-                    })?,
-                }
-                Ok(Some(answer))
+                let told = self.asking.receipts(id).await?;
+                receipts::check_found(&told, id)?;
+                Ok(Some(self.tell_receipts(id, &told).await?))
             }
         }
     }
 
+    /// Shows the receipts of what this performance has published under an id; in words.
+    async fn tell_receipts(&self, id: &str, told: &Journeys) -> Result<String, Failure> {
+        // In the order in which they were published.
+        let journeys = told.journeys.iter().rev();
+        let journeys: Vec<&Journey> =
+            journeys.filter(|journey| !self.told_before.contains(&journey.id)).collect();
+        let answer = receipts_in_words(&journeys);
+        self.voice.note(&format!("receipts of {id}:")).await?;
+        let terminal = self.voice.terminal();
+        if terminal.columns.is_none() {
+            self.voice.note(&answer).await?;
+            return Ok(answer);
+        }
+        for journey in journeys {
+            let table = receipts::table(&journey.receipts).render(terminal);
+            self.voice.text(&format!("{}{table}", receipts::head(journey))).await?;
+        }
+        Ok(answer)
+    }
+
     async fn start(&mut self, name: &'static str) -> Result<(), Failure> {
-        self.voice.note(&format!("{name} is here"))?;
+        self.voice.comes(name).await?;
         let actor =
             self.play.actors.iter().find(|actor| actor.name == name).ok_or_else(|| not_there(name))?;
         let player = Player::start(self.play, actor, self.options.connect.clone(), self.said.clone()).await?;
         self.players.insert(name, player);
+        self.keep_journeys().await
+    }
+
+    async fn keep_journeys(&self) -> Result<(), Failure> {
         for plan in &self.play.exchanges {
             let rule = JourneyRule::new(JourneyScope::Exchange(plan.name.to_owned()));
             self.asking.keep_journeys(&rule).await?;
@@ -283,17 +329,24 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Kills the broker, starts it again, and waits until all who were there are back.
-    async fn kill_broker(&mut self) -> Result<(), Failure> {
+    /// Kills the broker; whether there is one that may be killed.
+    async fn kill(&mut self) -> Result<bool, Failure> {
         let Some(child) = &mut self.child else {
-            return self.voice.note("the broker is not killed: it is not the demo's own");
+            self.voice.note("the broker is not killed: it is not the demo's own").await?;
+            return Ok(false);
         };
         let connections = self.players.values().map(Player::connection).chain([&self.connection]);
-        let watched: Vec<_> = connections.map(Connection::events).collect();
+        self.killed = Some(connections.map(Connection::events).collect());
         child.kill().await?;
-        self.voice.note("the broker is killed: kill -9")?;
+        self.voice.note("the broker is killed: kill -9").await?;
+        Ok(true)
+    }
+
+    /// Starts a broker that was killed, and waits until all who were there are back.
+    async fn revive(&mut self) -> Result<(), Failure> {
+        let (Some(child), Some(watched)) = (&mut self.child, self.killed.take()) else { return Ok(()) };
         child.start().await?;
-        self.voice.note("the broker is started again")?;
+        self.voice.note("the broker is started again").await?;
         let deadline = Instant::now() + self.options.patience;
         for mut events in watched {
             let is_back = async {
@@ -332,6 +385,17 @@ impl Stage<'_> {
 
     /// Fails if anybody has said something since, or something waits that nobody has taken.
     async fn check_silence(&mut self) -> Result<(), Failure> {
+        self.check_nothing_left().await?;
+        self.leave_all().await;
+        match self.heard.try_recv() {
+            Err(_) => Ok(()),
+            Ok(Said { actor, line }) => {
+                Err(Failure::new(format!("{actor} said something in the end")).detail(line?))
+            }
+        }
+    }
+
+    async fn check_nothing_left(&self) -> Result<(), Failure> {
         for plan in &self.play.subscriptions {
             for entry in self.asking.find_subscription(plan.name).await? {
                 let left = entry.messages_ready + entry.messages_unacknowledged;
@@ -340,13 +404,7 @@ impl Stage<'_> {
                 }
             }
         }
-        self.leave_all().await;
-        match self.heard.try_recv() {
-            Err(_) => Ok(()),
-            Ok(Said { actor, line }) => {
-                Err(Failure::new(format!("{actor} said something in the end")).detail(line?))
-            }
-        }
+        Ok(())
     }
 
     async fn leave_all(&mut self) {
@@ -411,7 +469,7 @@ mod tests {
         change(&mut play);
         let broker = OwnBroker::start().await.unwrap();
         let print: Print = |_| Ok(());
-        let options = Options { connect: broker.options(), is_script: true, seed: 1, patience, print };
+        let options = Options { connect: broker.options(), shows: Shows::Script, seed: 1, patience, print };
         let performed = perform(&play, options, None, std::future::pending()).await;
         broker.stop().await.unwrap();
         performed.map_err(|failure| failure.to_string())
