@@ -181,3 +181,17 @@ fn a_demo_that_fails_gives_the_terminal_back_and_says_why() {
     outcome.fails(1, &["chores", "in scene 1, chores are added, and no child is there"]);
     broker.kill();
 }
+
+#[test]
+fn whoever_quits_while_the_broker_is_dead_sees_what_it_has_kept() {
+    let mut class = Class::open("caps", 200, 50);
+    class.seat.see(&["predict: "]);
+    // Nobody is there to take what is published, and the broker is killed.
+    class.seat.press(b"vvddk");
+    class.seat.see(&["the broker is dead", "driver-2 is gone", "kill -9"]);
+    class.seat.press(b"q");
+    let left = class.ends();
+    for words in ["the broker is started again: this is what it has kept", "sub:caps.drivers", "dark "] {
+        assert!(left.contains(words), "{words}: {left}");
+    }
+}

@@ -5,7 +5,8 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent};
 
 use super::*;
-use crate::cli::demo::caps;
+use crate::cli::demo::play::Does;
+use crate::cli::demo::{caps, chores, nmq, rooms};
 
 /// A board on which something was said already.
 fn board() -> Board {
@@ -14,7 +15,7 @@ fn board() -> Board {
         Shown::Scene { number: 2, title: "valid events only", question: "who notices?" },
         Shown::Comes("driver-1"),
         Shown::Line("driver-1", "picked up a-1".to_owned()),
-        Shown::Line("hub", format!("EVENT {} the end", "long ".repeat(8))),
+        Shown::Line("hub", format!("EVENT {} the end", "long ".repeat(20))),
         Shown::Line("web-shop", "\u{1b}[31mred".to_owned()),
         Shown::Note("driver-1 is here".to_owned()),
     ];
@@ -56,7 +57,8 @@ fn a_long_line_is_cut_in_a_low_pane_and_goes_on_in_a_high_one() {
     check(&painted(&board(), 80, 24), &["EVENT long long long lon…"]);
     let high = painted(&board(), 60, 50);
     check(&high, &["EVENT long", "the end"]);
-    assert!(high.iter().all(|row| !row.contains('…')), "{}", high.join("\n"));
+    let panes = &high[..high.len() - 1];
+    assert!(panes.iter().all(|row| !row.contains('…')), "{}", panes.join("\n"));
 }
 
 #[test]
@@ -80,4 +82,27 @@ fn a_terminal_that_is_too_small_is_told_how_to_get_out_of_it() {
     check(&painted(&board(), 40, 12), &["no room for 4 of 6 panes", "q quits"]);
     check(&painted(&board(), 39, 12), &["40 columns and 10 rows are needed; q"]);
     painted(&board(), 1, 1);
+}
+
+#[test]
+fn every_key_of_a_demo_means_one_thing_and_is_about_somebody_who_takes_part() {
+    for play in [caps::play(), nmq::play(), rooms::play(), chores::play()] {
+        let mut board = Board::of(&play);
+        board.take(Shown::ByHand);
+        let is_actor = |name: &&str| play.actors.iter().any(|actor| actor.name == *name);
+        for (number, key) in play.by_hand.keys.iter().enumerate() {
+            let typed = KeyEvent::from(KeyCode::Char(key.letter));
+            assert_eq!(board.press(&typed), Pressed::Wish(Wish::Do(number)), "{} {}", play.name, key.letter);
+            let takes_part = match &key.does {
+                Does::TakeAway(actors) => !actors.is_empty() && actors.iter().all(is_actor),
+                Does::Publish(actor, _) => is_actor(actor),
+                Does::Switch(actor, name, ..) => {
+                    is_actor(actor) && play.subscriptions.iter().any(|plan| plan.name == *name)
+                }
+                Does::KillBroker => play.kills_broker(),
+            };
+            assert!(takes_part, "{} {}", play.name, key.letter);
+        }
+        assert!((1..20).all(|number| (play.by_hand.goes_on)(number).0.iter().all(is_actor)), "{}", play.name);
+    }
 }
