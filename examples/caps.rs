@@ -114,7 +114,7 @@ impl Client {
     /// Makes what all of them need. Whoever comes first does, so it does not matter who that is.
     async fn lay(&self) -> Fallible<()> {
         let exchange = Exchange::new(EXCHANGE, ExchangeKind::Topic);
-        let exchange = ALLOWED.iter().fold(exchange, |exchange, pattern| exchange.allow(*pattern));
+        let exchange = ALLOWED.iter().fold(exchange, |exchange, pattern| exchange.allow(pattern));
         self.channel.declare_exchange(exchange).await?;
         for (name, keys) in subscriptions() {
             let subscription = Subscription::new(name);
