@@ -211,6 +211,23 @@ pub struct Subscribe {
     /// If it is there, it stays as it is, and only the member joins: for clients that come back.
     #[prost(bool, tag = "7")]
     pub keep: bool,
+    /// What its queues retain. Absent: as it is; a new one retains nothing.
+    #[prost(message, optional, tag = "8")]
+    pub retention: ::core::option::Option<Retention>,
+}
+/// What a queue retains of messages that consumers accepted, or that went out without acknowledgements. All bounds that are not
+/// 0 hold at once; with none nothing is retained.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Retention {
+    /// Milliseconds since they came.
+    #[prost(uint64, tag = "1")]
+    pub age_ms: u64,
+    /// Messages, the newest.
+    #[prost(uint64, tag = "2")]
+    pub messages: u64,
+    /// Bytes of messages, the newest.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
 }
 /// The subscription is there.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -282,6 +299,11 @@ pub struct SubscriptionEntry {
     pub oldest_ready_ms: u64,
     #[prost(uint64, tag = "18")]
     pub oldest_unacknowledged_ms: u64,
+    /// What its queues retain, and how many messages this one does.
+    #[prost(message, optional, tag = "19")]
+    pub retention: ::core::option::Option<Retention>,
+    #[prost(uint64, tag = "20")]
+    pub messages_retained: u64,
 }
 /// A consumer of a subscription's queue.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1150,6 +1172,9 @@ pub struct Browsed {
     pub messages_ready: u64,
     #[prost(uint64, tag = "7")]
     pub messages_unacknowledged: u64,
+    /// Messages that the queue retained then.
+    #[prost(uint64, tag = "8")]
+    pub messages_retained: u64,
 }
 /// A message as it lies in its queue.
 #[derive(Clone, PartialEq, ::prost::Message)]

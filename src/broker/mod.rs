@@ -36,7 +36,7 @@ pub use crate::routing::{
     Payload, ReachedBy, Routed,
 };
 pub use crate::shard::{
-    Came, ConsumerKey, ConsumerLimits, Delivery, LookedAt, Origin, Outcome, Piece, RuntimeWorkers,
+    Came, ConsumerKey, ConsumerLimits, Delivery, LookedAt, Origin, Outcome, Piece, Retention, RuntimeWorkers,
     SealConditions, Settlement, TagRange, Which, Workers,
 };
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
@@ -52,6 +52,7 @@ pub use login::Identity;
 pub use open::{OpenFailure, open, open_on};
 pub use platform::{NoRandomness, OpenLog, OpenedLog, Platform, Randomness};
 pub use published::Published;
+pub use retention::retention_arguments;
 pub use session::{
     Address, Confirmation, ConfirmedRun, ConsumeRequest, Fetched, FrontEnd, Introduction, Publication,
     Publish, Returned, Session, SettleRequest, Word,

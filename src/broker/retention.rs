@@ -15,6 +15,14 @@ pub(super) struct NoBound {
     pub(super) got: FieldValue,
 }
 
+/// The arguments of a queue that retains this.
+pub fn retention_arguments(retention: Retention) -> FieldTable {
+    let bounds = [retention.age_millis, retention.messages, retention.bytes];
+    let given = RETENTION_ARGUMENTS.into_iter().zip(bounds).filter_map(|(name, bound)| Some((name, bound?)));
+    let integer = |bound: u64| FieldValue::Integer(i64::try_from(bound).unwrap_or(i64::MAX));
+    FieldTable(given.map(|(name, bound)| (name.to_owned(), integer(bound))).collect())
+}
+
 /// What a queue with these arguments retains; `None`: nothing.
 ///
 /// # Errors

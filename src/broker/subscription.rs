@@ -4,10 +4,12 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::retention::retention_of;
 use super::vhost::QueueDefinition;
 pub use crate::model::Sharing;
 use crate::model::{ExchangeName, FieldTable, MemberName, QueueName, RoutingKey, SubscriptionName};
 use crate::routing::{Binding, Destination};
+use crate::shard::Retention;
 
 /// What the names of all its queues begin with.
 const QUEUE_PREFIX: &str = "sub";
@@ -71,11 +73,18 @@ pub struct Subscription {
     pub expires_after_ms: u64,
     /// Notes for people and programs.
     pub annotations: BTreeMap<String, String>,
+    /// Arguments of its queues: what they retain.
+    pub queue_arguments: FieldTable,
     /// Its queues, by member; a shared one has one, under the empty name.
     pub members: BTreeMap<MemberName, Arc<QueueDefinition>>,
 }
 
 impl Subscription {
+    /// What its queues retain of what consumers are done with; `None`: nothing.
+    pub fn retention(&self) -> Option<Retention> {
+        retention_of(&self.queue_arguments).ok().flatten()
+    }
+
     /// Those of its bindings that `other` has not.
     pub(super) fn bindings_beyond(&self, other: &Self) -> Vec<&SubscriptionBinding> {
         if self.bindings == other.bindings {

@@ -36,6 +36,12 @@ pub(super) struct Wanted {
     /// Only messages that came within this time
     #[arg(long, value_name = "TIME", value_parser = ago)]
     pub(super) newer_than: Option<Duration>,
+    /// Messages that consumers are done with and that the queue retains, in the place of those that wait
+    #[arg(long)]
+    pub(super) retained: bool,
+    /// Of the retained ones only the newest so many
+    #[arg(long, value_name = "N", requires = "retained", value_parser = number::whole::<u64>(1, u64::MAX))]
+    pub(super) last: Option<u64>,
     /// So many messages at most
     #[arg(long, value_name = "N", value_parser = number::whole::<u64>(1, u64::MAX))]
     pub(super) limit: Option<u64>,
@@ -70,6 +76,8 @@ impl Wanted {
             header: self.header.clone(),
             came_since: self.newer_than.map(before_now),
             came_before: self.older_than.map(before_now),
+            retained: self.retained,
+            newest: self.last,
             ..Browse::new(&self.queue)
         }
     }
@@ -81,37 +89,40 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     once(&arguments.target, async |channel| {
         let mut browser = channel.browse(request);
         let mut stdout = std::io::stdout().lock();
-        let (mut shown, mut numbers) = (0, (0, 0));
+        let (mut shown, mut numbers) = (0, (0, 0, 0));
         let limit = limit.unwrap_or(u64::MAX);
         while shown < limit
             && let Some(page) = browser.next_page().await?
         {
-            numbers = (page.messages_ready, page.messages_unacknowledged);
+            numbers = (page.messages_ready, page.messages_unacknowledged, page.messages_retained);
             let rest = usize::try_from(limit - shown).unwrap_or(usize::MAX);
             for message in page.messages.iter().take(rest) {
                 shown += 1;
                 let line = match arguments.json {
                     true => output::json_text(&to_json(message, arguments.bodies)),
-                    false => readable(message, arguments),
+                    false => readable(message, arguments.bodies, arguments.properties),
                 };
                 writeln!(stdout, "{line}")?;
             }
         }
         if !arguments.json {
-            let (ready, unsettled) = numbers;
-            writeln!(
-                stdout,
-                "shown: {shown}, ready in queue '{}': {ready}, with consumers and not shown: {unsettled}",
-                printable(&arguments.wanted.queue)
-            )?;
+            let (ready, unsettled, retained) = numbers;
+            let queue = printable(&arguments.wanted.queue);
+            match arguments.wanted.retained {
+                true => writeln!(stdout, "shown: {shown}, retained by queue '{queue}': {retained}")?,
+                false => writeln!(
+                    stdout,
+                    "shown: {shown}, ready in queue '{queue}': {ready}, with consumers and not shown: {unsettled}"
+                )?,
+            }
         }
         Ok(stdout.flush()?)
     })
 }
 
 /// Sequence, routing key, body or its length, and what is remarkable, on a line.
-fn readable(message: &BrowsedMessage, arguments: &Arguments) -> String {
-    let body = match arguments.bodies {
+pub(super) fn readable(message: &BrowsedMessage, with_body: bool, with_properties: bool) -> String {
+    let body = match with_body {
         true => readable_body(&message.body),
         false => format!("{} bytes", message.body_bytes),
     };
@@ -119,13 +130,15 @@ fn readable(message: &BrowsedMessage, arguments: &Arguments) -> String {
     if !message.exchange.is_empty() {
         remarks.push(format!("exchange {}", printable(&message.exchange)));
     }
-    if message.redelivered {
+    if message.replayed {
+        remarks.push("replayed".to_owned());
+    } else if message.redelivered {
         remarks.push(came_back(message.delivery_count));
     }
     if message.resent {
         remarks.push("sent more than once".to_owned());
     }
-    if arguments.properties {
+    if with_properties {
         remarks.extend(message.came_at.map(|at| format!("came {}", clock::in_words(at.0))));
         remarks.extend(properties::in_words(&message.properties));
     }
@@ -139,7 +152,7 @@ fn readable(message: &BrowsedMessage, arguments: &Arguments) -> String {
     format!("{}  {}  {body}{remarks}", message.sequence, printable(&message.routing_key))
 }
 
-fn to_json(message: &BrowsedMessage, with_body: bool) -> Value {
+pub(super) fn to_json(message: &BrowsedMessage, with_body: bool) -> Value {
     let mut json = json!({
         "sequence": message.sequence,
         "exchange": message.exchange,
@@ -147,6 +160,7 @@ fn to_json(message: &BrowsedMessage, with_body: bool) -> Value {
         "redelivered": message.redelivered,
         "delivery_count": message.delivery_count,
         "resent": message.resent,
+        "replayed": message.replayed,
         "came_at_ms": message.came_at.map(|at| at.0),
         "headers": field::table_to_json(&message.properties.headers),
         "properties": properties_to_json(&message.properties),

@@ -7,6 +7,7 @@ use super::did_you_mean;
 use super::failure::Failure;
 use super::field::{self, FIELD_HELP};
 use super::output;
+use super::retain::Retain;
 use super::schema::{self, SchemaFile};
 use super::session::{Target, note, once};
 use crate::client::{Exchange, Queue};
@@ -78,6 +79,8 @@ struct QueueArguments {
     /// It goes when its last consumer goes
     #[arg(long)]
     auto_delete: bool,
+    #[command(flatten)]
+    retain: Retain,
     /// Further argument; may be given more than once
     #[arg(long = "argument", value_name = "NAME[:TYPE]=VALUE", value_parser = field::parse)]
     arguments: Vec<(String, FieldValue)>,
@@ -140,6 +143,10 @@ fn declare_queue(target: &Target, typed: &QueueArguments) -> Result<(), Failure>
         exclusive: typed.exclusive,
         auto_delete: typed.auto_delete,
         arguments,
+    };
+    let queue = match typed.retain.retention() {
+        Some(retention) => queue.retain(retention),
+        None => queue,
     };
     let declared = once(target, async |channel| Ok(channel.declare_queue(queue).await?))?;
     if typed.json {

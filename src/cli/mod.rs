@@ -39,6 +39,8 @@ mod ping;
 mod properties;
 mod publish;
 mod receipts;
+mod replay;
+mod retain;
 mod schema;
 mod screen;
 mod serve;
@@ -113,6 +115,8 @@ enum Command {
     Get(get::Arguments),
     /// Show what lies in a queue, which stays as it is
     Browse(browse::Arguments),
+    /// Show messages again that consumers are done with, as far as their queue retains them
+    Replay(replay::Arguments),
     /// Copy messages of a queue to another queue or an exchange
     Copy(transfer::Arguments),
     /// Move messages of a queue to another queue or an exchange
@@ -213,6 +217,7 @@ impl Command {
             Self::Unsubscribe(arguments) => &mut arguments.target,
             Self::Get(arguments) => &mut arguments.target,
             Self::Browse(arguments) => &mut arguments.target,
+            Self::Replay(arguments) => &mut arguments.target,
             Self::Copy(arguments) | Self::Move(arguments) => &mut arguments.target,
             Self::Explain(arguments) => &mut arguments.target,
             Self::Receipts(arguments) => &mut arguments.target,
@@ -256,6 +261,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Unsubscribe(arguments) => subscriptions::unsubscribe(&arguments),
         Command::Get(arguments) => get::run(&arguments),
         Command::Browse(arguments) => browse::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Copy(arguments) => transfer::copy(&arguments),
         Command::Move(arguments) => transfer::move_on(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),

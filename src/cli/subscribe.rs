@@ -10,8 +10,11 @@ use super::consume::{self, Taking};
 use super::failure::Failure;
 use super::field::{self, FIELD_HELP};
 use super::output;
+use super::retain::Retain;
 use super::session::{Link, Session, lasting};
-use crate::client::{Binding, Channel, Entity, ExchangeKind, Queue, Subscription, SubscriptionBinding};
+use crate::client::{
+    Binding, Channel, Entity, ExchangeKind, Queue, Retention, Subscription, SubscriptionBinding,
+};
 use crate::model::FieldValue;
 
 /// What was typed after `subscribe`.
@@ -64,6 +67,11 @@ struct Named {
     /// A note for people and programs; without a value it is taken away; may be given more than once
     #[arg(long, value_name = "KEY=VALUE", requires = "named", value_parser = annotation, help_heading = HEADING)]
     annotate: Vec<(String, String)>,
+    #[command(flatten, next_help_heading = HEADING)]
+    retain: Retain,
+    /// Keep nothing of what consumers are done with, whatever was kept before
+    #[arg(long, requires = "named", conflicts_with_all = ["retain_age", "retain_messages", "retain_bytes"], help_heading = HEADING)]
+    retain_nothing: bool,
     /// Make or change it, and do not wait for messages
     #[arg(long, requires = "named", help_heading = HEADING)]
     declare_only: bool,
@@ -90,6 +98,11 @@ fn annotation(typed: &str) -> Result<(String, String), String> {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let Arguments { exchanges, durable, keys, headers, named, taking, link, .. } = arguments;
     let is_named = *durable || !exchanges.is_empty();
+    if !is_named && named.retain.retention().is_some() {
+        return Err(Failure::usage(
+            "what is retained is a durable subscription's: name an --exchange, or --durable",
+        ));
+    }
     if is_named && exchanges.is_empty() && !(keys.is_empty() && headers.is_empty()) {
         return Err(Failure::usage("--key and --header of a durable subscription need an --exchange"));
     }
@@ -139,6 +152,10 @@ async fn wanted(arguments: &Arguments, session: &Session) -> Result<Subscription
     }
     if let Some(time) = named.expires_after {
         subscription = subscription.expires_after(time);
+    }
+    let retention = named.retain.retention().or(named.retain_nothing.then(Retention::default));
+    if let Some(retention) = retention {
+        subscription = subscription.retain(retention);
     }
     for (key, value) in &named.annotate {
         subscription = subscription.annotate(key, value);

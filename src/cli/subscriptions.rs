@@ -221,6 +221,12 @@ fn to_json(seen: &Seen) -> Value {
         "published_total": entry.published_total,
         "delivered_total": entry.delivered_total,
         "accepted_total": entry.accepted_total,
+        "retention": {
+            "ms": entry.retention.age.map(|age| age.as_millis() as u64),
+            "messages": entry.retention.messages,
+            "bytes": entry.retention.bytes,
+        },
+        "messages_retained": entry.messages_retained,
         "oldest_ready_ms": entry.oldest_ready.map(|at| at.0),
         "oldest_unacknowledged_ms": entry.oldest_unacknowledged.map(|at| at.0),
         "fault": entry.fault,

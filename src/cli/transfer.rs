@@ -75,6 +75,11 @@ fn run(arguments: &Arguments, then: Then) -> Result<(), Failure> {
     if arguments.destination.is_none() && arguments.exchange.is_none() {
         return Err(Failure::usage(NO_DESTINATION));
     }
+    if then == Then::Leave && arguments.wanted.retained {
+        return Err(Failure::usage(
+            "what is retained has left the queue already: `leveret copy` publishes it anew",
+        ));
+    }
     let bar = bar(if then == Then::Leave { "moving" } else { "copying" });
     let mut tally = Tally::default();
     let result =
@@ -130,7 +135,8 @@ async fn transfer(
         page.messages.truncate(usize::try_from(limit - tally.found).unwrap_or(usize::MAX));
         if examined == 0 {
             // Later less is ready, if messages leave.
-            total = page.messages_ready.min(limit);
+            let all = if arguments.wanted.retained { page.messages_retained } else { page.messages_ready };
+            total = all.min(limit);
         }
         examined += page.examined;
         tally.found += page.messages.len() as u64;
@@ -226,7 +232,7 @@ fn to_json(tally: &Tally, then: Then) -> serde_json::Value {
 }
 
 /// A bar of messages; hidden where nobody would see it.
-fn bar(what: &'static str) -> ProgressBar {
+pub(super) fn bar(what: &'static str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -24,6 +24,12 @@ pub struct Browse {
     pub came_since: Option<Timestamp>,
     /// Only messages that came before this time, to the second: some that came within the second before are not shown.
     pub came_before: Option<Timestamp>,
+    /// Instead of those that are ready, those that consumers are done with and that the queue retains.
+    pub retained: bool,
+    /// Of those that are retained only the newest so many.
+    pub newest: Option<u64>,
+    /// Only those behind the message with this sequence.
+    pub after: Option<u64>,
     /// Without their bodies, of which only the lengths are told.
     pub without_bodies: bool,
     /// Messages that the server looks at for a page, 1 to 4,096; 0: as many as it likes.
@@ -39,6 +45,9 @@ impl Browse {
             header: None,
             came_since: None,
             came_before: None,
+            retained: false,
+            newest: None,
+            after: None,
             without_bodies: false,
             page_size: 0,
         }
@@ -66,6 +75,8 @@ pub struct BrowsedPage {
     pub messages_ready: u64,
     /// Messages with consumers then, which are not shown.
     pub messages_unacknowledged: u64,
+    /// Messages that the queue retained then.
+    pub messages_retained: u64,
     /// The queue's number, which no other one has.
     pub queue_id: u64,
 }
@@ -91,6 +102,8 @@ pub struct BrowsedMessage {
     pub delivery_count: u32,
     /// Its publisher sent it more than once.
     pub resent: bool,
+    /// A consumer was done with it, and it is seen again.
+    pub replayed: bool,
     /// When it came, to the second; `None`: while a version ran that did not note it.
     pub came_at: Option<Timestamp>,
 }
@@ -107,6 +120,9 @@ impl Channel {
             header_value,
             came_since_ms: what.came_since.map_or(0, |time| time.0),
             came_before_ms: what.came_before.map_or(0, |time| time.0),
+            retained: what.retained,
+            newest: what.newest.unwrap_or(0),
+            from: what.after.map_or(0, |sequence| sequence.saturating_add(1)),
             without_bodies: what.without_bodies,
             ..pb::Browse::default()
         };
@@ -176,6 +192,7 @@ impl Browser {
             examined: browsed.examined,
             messages_ready: browsed.messages_ready,
             messages_unacknowledged: browsed.messages_unacknowledged,
+            messages_retained: browsed.messages_retained,
             queue_id,
         }))
     }
@@ -194,6 +211,7 @@ fn message(browsed: pb::BrowsedMessage) -> Result<BrowsedMessage, ItemFault> {
         redelivered: item.redelivered,
         delivery_count: item.delivery_count,
         resent: item.resent,
+        replayed: browsed.replayed,
         came_at: told(browsed.came_at_ms),
     })
 }

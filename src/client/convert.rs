@@ -11,6 +11,7 @@ use super::connection::Shortage;
 use super::error::Returned;
 use super::journey::{JourneyRule, rule_from_wire};
 use super::message::{Message, Properties};
+use super::retention::Retention;
 use super::subscription::{Sharing, Subscriber, SubscriptionBinding, SubscriptionEntry};
 use super::topology::{Binding, Destination, Exchange, Queue, QueueDeclared};
 use crate::message::ItemFault;
@@ -296,6 +297,8 @@ entry!(SubscriptionEntry, Subscriptions, subscriptions, |from| Ok(Self {
     accepted_total: from.accepted_total,
     oldest_ready: told(from.oldest_ready_ms),
     oldest_unacknowledged: told(from.oldest_unacknowledged_ms),
+    retention: Retention::from_wire(from.retention.unwrap_or_default()),
+    messages_retained: from.messages_retained,
     fault: Some(from.fault).filter(|fault| !fault.is_empty()),
 }));
 

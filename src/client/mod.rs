@@ -23,8 +23,10 @@ mod message;
 mod options;
 mod publisher;
 mod recorded;
+mod replay;
 mod request;
 mod restore;
+mod retention;
 mod schema;
 mod session;
 mod state;
@@ -59,6 +61,8 @@ pub use publisher::{
     BatchOutcome, Confirmed, MessageBatch, PendingBatch, PendingConfirm, PreparedProperties, Progress,
     Publisher, PublisherBuilder,
 };
+pub use replay::{Replay, Replayer};
+pub use retention::Retention;
 pub use schema::MessageSchema;
 pub use subscription::{
     Sharing, Subscribed, Subscriber, Subscription, SubscriptionBinding, SubscriptionEntry,

@@ -9,6 +9,7 @@ use super::convert::table_to_wire;
 use super::error::RequestError;
 use super::recorded::Change;
 use super::request::{Effect, OnBreak};
+use super::retention::Retention;
 pub use crate::model::Sharing;
 use crate::model::{FieldTable, Timestamp};
 use crate::wire::pb::{self, frame::Body};
@@ -35,6 +36,7 @@ pub struct Subscription {
     bindings: Vec<SubscriptionBinding>,
     expires_after: Option<Duration>,
     annotations: BTreeMap<String, String>,
+    retention: Option<Retention>,
 }
 
 impl Subscription {
@@ -48,6 +50,7 @@ impl Subscription {
             bindings: Vec::new(),
             expires_after: None,
             annotations: BTreeMap::new(),
+            retention: None,
         }
     }
 
@@ -98,6 +101,12 @@ impl Subscription {
         self
     }
 
+    /// Its queues retain messages that consumers are done with, so that they can be [seen again](super::Replay).
+    pub fn retain(mut self, retention: Retention) -> Self {
+        self.retention = Some(retention);
+        self
+    }
+
     pub(super) fn to_wire(&self) -> pb::Subscribe {
         let sharing = match self.sharing {
             None => pb::Sharing::Unspecified,
@@ -118,6 +127,7 @@ impl Subscription {
             expires_after_ms: self.expires_after.map(millis),
             annotations: self.annotations.clone(),
             keep: false,
+            retention: self.retention.map(Retention::to_wire),
         }
     }
 }
@@ -169,6 +179,10 @@ pub struct SubscriptionEntry {
     pub oldest_ready: Option<Timestamp>,
     /// When the oldest message that a consumer has came; `None` likewise.
     pub oldest_unacknowledged: Option<Timestamp>,
+    /// What its queues retain of what consumers are done with.
+    pub retention: Retention,
+    /// Messages that this queue retains.
+    pub messages_retained: u64,
     /// Why its queue hands out nothing, if that is so.
     pub fault: Option<String>,
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::retention::Retention;
 use super::schema::MessageSchema;
 use crate::model::{ALLOWED_KEYS, FieldTable, FieldValue, QUARANTINE_QUEUE, SCHEMAS};
 
@@ -142,6 +143,12 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// It retains messages that consumers are done with, so that they can be [seen again](super::Replay). It has to be durable.
+    pub fn retain(mut self, retention: Retention) -> Self {
+        retention.put_into(&mut self.arguments);
+        self
+    }
+
     /// A durable queue.
     pub fn new(name: impl Into<String>) -> Self {
         Self {

@@ -195,8 +195,10 @@ impl Catalog {
             for (queue, binding) in pairs(&former, former.bindings_beyond(put).into_iter()) {
                 state.table.unbind(&binding.to_queue(&queue.name));
             }
-            let stay = former.members.iter().map(|(member, queue)| (member.clone(), Arc::clone(queue)));
-            Arc::make_mut(&mut subscription).members.extend(stay);
+            let members = &mut Arc::make_mut(&mut subscription).members;
+            for (member, queue) in &former.members {
+                members.entry(member.clone()).or_insert_with(|| Arc::clone(queue));
+            }
         }
         state.subscriptions.insert(put.name.clone(), subscription);
         changed.routed.insert(vhost.clone());

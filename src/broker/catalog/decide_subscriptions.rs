@@ -59,6 +59,11 @@ impl Catalog {
             }
         }
         let bound = next.bindings.len() * (next.members.len() + joined.len());
+        let changed = next.members.iter().filter(|(_, queue)| queue.arguments != next.queue_arguments);
+        joined.extend(changed.map(|(member, queue)| {
+            let arguments = next.queue_arguments.clone();
+            (member.clone(), Arc::new(QueueDefinition { arguments, ..QueueDefinition::clone(queue) }))
+        }));
         if bound > BOUND_MAX {
             return Err(too_many("bindings of its queues together", BOUND_MAX, bound, &next.name));
         }
@@ -115,7 +120,7 @@ impl Catalog {
             durable: true,
             owner: None,
             auto_delete: false,
-            arguments: FieldTable::default(),
+            arguments: subscription.queue_arguments.clone(),
             shard: self.place(true, surroundings)?,
             subscription: Some(subscription.name.clone()),
         })
@@ -184,6 +189,7 @@ fn new_subscription(wanted: &SubscriptionDeclaration, vhost: &VhostName) -> Resu
         bindings: Vec::new(),
         expires_after_ms: 0,
         annotations: BTreeMap::new(),
+        queue_arguments: FieldTable::default(),
         members: BTreeMap::new(),
     })
 }
@@ -200,6 +206,9 @@ fn change(next: &mut Subscription, wanted: &SubscriptionDeclaration) -> Result<(
         next.bindings = bindings;
     }
     next.expires_after_ms = wanted.expires_after_ms.unwrap_or(next.expires_after_ms);
+    if let Some(arguments) = &wanted.queue_arguments {
+        next.queue_arguments = arguments.clone();
+    }
     for (key, value) in &wanted.annotations {
         match value.as_str() {
             "" => drop(next.annotations.remove(key)),
@@ -303,7 +312,7 @@ pub(super) fn check_own_queue(queue: &QueueDefinition, what: &str) -> Result<(),
 mod tests {
     use super::super::catalog::Changed;
     use super::*;
-    use crate::model::{ExchangeName, MemberName, RoutingKey};
+    use crate::model::{ExchangeName, FieldValue, MemberName, RETAIN_MESSAGES, RoutingKey};
     use crate::routing::{Binding, Destination, ExchangeDefinition, ExchangeKind};
     use crate::storage::Machine;
 
@@ -425,6 +434,7 @@ mod tests {
             bindings: bindings.iter().map(binding).collect(),
             expires_after_ms: None,
             annotations: BTreeMap::new(),
+            queue_arguments: None,
             keep: false,
         }
     }
@@ -464,6 +474,19 @@ mod tests {
             ..wanted("tills", "", &[("news", "z")])
         };
         assert_eq!(world.subscribe(&noted), 1, "of all members at once");
+        let retain = FieldTable::from([(RETAIN_MESSAGES, FieldValue::Integer(5))]);
+        let retaining =
+            SubscriptionDeclaration { queue_arguments: Some(retain.clone()), ..wanted("tills", "3", &[]) };
+        assert_eq!(world.subscribe(&retaining), 1, "of all members, and of one that joins");
+        for catalog in [&world.live, &world.replayed] {
+            let queues = &catalog.vhosts[&world.vhost].queues;
+            for member in ["1", "2", "3"] {
+                assert_eq!(queues[format!("sub:tills:{member}").as_str()].arguments, retain);
+            }
+        }
+        assert_eq!(world.subscribe(&wanted("tills", "1", &[])), 0, "what is not said stays");
+        let (entries, _) = world.live.decide_unsubscribe(&world.vhost, "tills", "3").unwrap();
+        world.record(entries);
         assert_eq!(world.shape(), "sub:app sub:tills:1 sub:tills:2 4");
 
         let (entries, gone) = world.live.decide_unsubscribe(&world.vhost, "tills", "1").unwrap();

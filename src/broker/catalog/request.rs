@@ -68,6 +68,8 @@ pub struct SubscriptionDeclaration {
     pub expires_after_ms: Option<u64>,
     /// Those to be set; an empty value takes one away.
     pub annotations: BTreeMap<String, String>,
+    /// Arguments of its queues: what they retain. `None`: as it is.
+    pub queue_arguments: Option<FieldTable>,
     /// One that is there stays as it is.
     pub keep: bool,
 }

@@ -11,7 +11,7 @@ use crate::broker::subscription::{Sharing, Subscription, SubscriptionBinding};
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{ExchangeName, FieldTable, MemberName, RoutingKey, SubscriptionName, VhostName};
 
-/// All that a subscription is from now on; of its members those that join, the others stay.
+/// All that a subscription is from now on; of its members those that join or change, the others stay.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct StoredSubscription {
     #[prost(string, tag = "1")]
@@ -28,6 +28,8 @@ pub(super) struct StoredSubscription {
     annotations: BTreeMap<String, String>,
     #[prost(message, repeated, tag = "7")]
     members: Vec<StoredMember>,
+    #[prost(message, optional, tag = "8")]
+    queue_arguments: Option<StoredTable>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -61,7 +63,8 @@ pub(super) struct StoredMemberName {
 
 impl StoredSubscription {
     pub(super) fn new(vhost: &VhostName, subscription: &Subscription) -> Self {
-        let Subscription { name, sharing, bindings, expires_after_ms, annotations, members } = subscription;
+        let Subscription { name, sharing, bindings, expires_after_ms, annotations, queue_arguments, members } =
+            subscription;
         let bindings = bindings.iter().map(|binding| StoredSubscriptionBinding {
             exchange: binding.exchange.to_string(),
             key: binding.key.to_string(),
@@ -79,6 +82,7 @@ impl StoredSubscription {
             expires_after_ms: *expires_after_ms,
             annotations: annotations.clone(),
             members: members.collect(),
+            queue_arguments: (!queue_arguments.is_empty()).then(|| StoredTable::from(queue_arguments)),
         }
     }
 
@@ -101,6 +105,7 @@ impl StoredSubscription {
             bindings: bindings.collect::<Result<_, _>>()?,
             expires_after_ms: self.expires_after_ms,
             annotations: self.annotations,
+            queue_arguments: self.queue_arguments.map(FieldTable::from).unwrap_or_default(),
             members: members.collect::<Result<_, _>>()?,
             name,
         })

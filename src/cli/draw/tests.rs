@@ -138,6 +138,8 @@ fn subscription(name: &str, ready: u64, dark_since_ms: Option<u64>) -> Subscript
         accepted_total: 0,
         oldest_ready: None,
         oldest_unacknowledged: None,
+        retention: Default::default(),
+        messages_retained: 0,
         fault: None,
     }
 }

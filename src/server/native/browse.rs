@@ -57,6 +57,7 @@ pub(super) async fn browse(
         examined: examined as u64,
         messages_ready: counts.ready,
         messages_unacknowledged: counts.unsettled,
+        messages_retained: counts.retained,
     })
 }
 

@@ -6,8 +6,8 @@ use prost::Message as _;
 
 use super::requests::{ARGUMENTS_BYTES_MAX, arguments, named};
 use crate::broker::{
-    Broker, ConnectionDescription, Identity, Sharing, SubscriberListing, SubscriptionBinding,
-    SubscriptionDeclaration, SubscriptionListing,
+    Broker, ConnectionDescription, Identity, Retention, Sharing, SubscriberListing, SubscriptionBinding,
+    SubscriptionDeclaration, SubscriptionListing, retention_arguments,
 };
 use crate::model::{Entity, ExchangeName, MemberName, Refusal, ReplyCode, RoutingKey, SubscriptionName};
 use crate::wire::pb;
@@ -56,8 +56,26 @@ fn declaration(subscribe: pb::Subscribe) -> Result<SubscriptionDeclaration, Refu
         bindings: bindings.collect::<Result<_, Refusal>>()?,
         expires_after_ms: subscribe.expires_after_ms,
         annotations: subscribe.annotations,
+        queue_arguments: subscribe.retention.map(|retention| retention_arguments(retention_from(retention))),
         keep: subscribe.keep,
     })
+}
+
+fn retention_from(retention: pb::Retention) -> Retention {
+    let bound = |bound: u64| (bound > 0).then_some(bound);
+    Retention {
+        age_millis: bound(retention.age_ms),
+        messages: bound(retention.messages),
+        bytes: bound(retention.bytes),
+    }
+}
+
+fn retention_to(retention: Retention) -> pb::Retention {
+    pb::Retention {
+        age_ms: retention.age_millis.unwrap_or(0),
+        messages: retention.messages.unwrap_or(0),
+        bytes: retention.bytes.unwrap_or(0),
+    }
 }
 
 pub(super) fn subscription_entry(listing: &SubscriptionListing) -> pb::SubscriptionEntry {
@@ -90,6 +108,8 @@ pub(super) fn subscription_entry(listing: &SubscriptionListing) -> pb::Subscript
         accepted_total: counts.departures.accepted,
         oldest_ready_ms: oldest.ready.map_or(0, |at| at.0),
         oldest_unacknowledged_ms: oldest.unsettled.map_or(0, |at| at.0),
+        retention: Some(retention_to(subscription.retention().unwrap_or_default())),
+        messages_retained: counts.retained,
         fault: fault.as_deref().unwrap_or_default().to_owned(),
     }
 }

@@ -22,6 +22,7 @@ mod perf;
 mod properties;
 mod publish;
 mod receipts;
+mod replay;
 mod service_manager;
 mod simulate;
 mod standalone;

@@ -120,6 +120,9 @@ const BLOCKS: &[(&str, &str, How)] = &[
         By("fn the_story_of_what_was_refused_says_what_was_wrong_where()"),
     ),
     ("docs/RECEIPTS.md", "$ leveret receipts j-", By("fn the_story_of_an_order_is_told_to_whoever_asks")),
+    ("docs/REPLAY.md", "$ leveret declare queue payments", Typed(&[])),
+    ("docs/REPLAY.md", "$ seq 1 5", Typed(&[])),
+    ("docs/REPLAY.md", "$ leveret declare queue payments-again", Typed(&[])),
     (
         "docs/SIMULATION.md",
         "leveret simulate --seeds 1000 ",
