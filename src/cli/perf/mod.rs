@@ -76,6 +76,9 @@ pub(super) struct Arguments {
     /// Publish through an exchange of this type, instead of the default exchange
     #[arg(long, value_enum, value_name = "TYPE")]
     exchange: Option<Exchange>,
+    /// The exchange takes only keys of this pattern, and of others that are given, too
+    #[arg(long, value_name = "PATTERN")]
+    allow: Vec<String>,
     /// N queues behind one fanout exchange, each with consumers of its own
     #[arg(long, value_name = "N", value_parser = number::whole::<usize>(1, 65_535))]
     fanout: Option<usize>,

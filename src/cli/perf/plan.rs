@@ -76,6 +76,8 @@ pub(super) struct Plan {
     pub(super) prefetch: u32,
     /// `None`: the default exchange.
     pub(super) exchange: Option<Exchange>,
+    /// Patterns of keys that the exchange takes; none: all keys.
+    pub(super) allowed: Vec<String>,
     pub(super) topic_bindings: usize,
     pub(super) keeps: bool,
     pub(super) queue_name: Option<String>,
@@ -122,6 +124,7 @@ impl Plan {
             ack: typed.ack,
             prefetch: typed.prefetch,
             exchange,
+            allowed: typed.allow.clone(),
             topic_bindings: typed.topic_bindings,
             keeps: typed.keep,
             queue_name: typed.queue.clone(),
@@ -305,6 +308,13 @@ fn check_combinations(typed: &Arguments) -> Result<(), Failure> {
             "leave out --queue, or make it one",
         );
     }
+    if !typed.allow.is_empty()
+        && typed.exchange.is_none()
+        && typed.topic_bindings == 0
+        && typed.fanout.is_none()
+    {
+        return no("--allow needs an exchange", "say which with --exchange");
+    }
     if typed.topic_bindings > 0 && !matches!(typed.exchange, None | Some(Exchange::Topic)) {
         return no("--topic-bindings needs a topic exchange", "leave out --exchange, or make it topic");
     }
@@ -387,6 +397,7 @@ mod tests {
         refused("--queue q --fanout 2", "names one queue");
         refused("--topic-bindings 5 --exchange direct", "topic exchange");
         refused("--fanout 5 --exchange topic", "fanout exchange");
+        refused("--allow a.#", "needs an exchange");
         refused("--count 5 --seconds 1", "not after both");
         refused("--count 5 --warmup 1", "no warm-up");
         refused("--fanout 200 --consumers 100", "20000 consumers");

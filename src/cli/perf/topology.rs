@@ -91,6 +91,7 @@ impl Topology {
         }
         let Some((kind, exchange)) = &self.exchange else { return Ok(()) };
         let declared = crate::client::Exchange::new(exchange, kind.kind());
+        let declared = plan.allowed.iter().fold(declared, |declared, pattern| declared.allow(pattern));
         channel.declare_exchange(declared).await?;
         all(self.bindings(plan).into_iter().map(|binding| {
             let channel = channel.clone();

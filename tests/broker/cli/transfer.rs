@@ -1,9 +1,10 @@
 //! Copying and moving over the command line.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Seek};
 use std::process::Stdio;
 
-use crate::support::{Broker, finish};
+use crate::support::{Broker, finish, interrupt};
 
 /// What `leveret browse` shows of a queue.
 fn bodies(broker: &Broker, queue: &str) -> Vec<String> {
@@ -105,6 +106,43 @@ fn a_move_that_is_cut_off_loses_nothing() {
     broker.run(&["move", "a", "b"]).ok();
     assert_eq!(broker.messages("a"), (0, 0));
     assert_eq!(bodies(&broker, "b").iter().collect::<BTreeSet<_>>().len(), MESSAGES);
+}
+
+/// A consumer takes messages while they are moved: each is in one of both hands at least, and the command tells how many are in both.
+#[test]
+fn what_consumers_take_while_it_is_moved_is_told() {
+    const MESSAGES: usize = 20_000;
+    let broker = Broker::start();
+    let numbers: Vec<String> = (0..MESSAGES).map(|number| number.to_string()).collect();
+    broker.queue("a");
+    broker.queue("b");
+    broker.run_with_input(&["publish", "--key", "a", "--lines"], numbers.join("\n").as_bytes()).ok();
+    let mut consuming = broker.leveret(&["consume", "a", "--raw"]);
+    // A pipe has no room for all of them.
+    let mut shown = tempfile::tempfile().unwrap();
+    let stdout = shown.try_clone().unwrap();
+    let consuming = consuming.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+    let moved = broker.run(&["move", "a", "b", "--json"]);
+    while broker.messages("a") != (0, 0) {
+        std::thread::yield_now();
+    }
+    interrupt(&consuming);
+    finish(consuming).ok();
+    let mut consumed = String::new();
+    shown.rewind().unwrap();
+    shown.read_to_string(&mut consumed).unwrap();
+    let consumed: BTreeSet<&str> = consumed.lines().collect();
+    let there = bodies(&broker, "b");
+    let there: BTreeSet<&str> = there.iter().map(String::as_str).collect();
+    assert_eq!(consumed.union(&there).count(), MESSAGES);
+    let both = consumed.intersection(&there).count() as u64;
+    let told: serde_json::Value = serde_json::from_str(moved.stdout.lines().next().unwrap()).unwrap();
+    assert_eq!(told["taken_meanwhile"].as_u64(), Some(both));
+    assert_eq!(told["moved"].as_u64(), Some(there.len() as u64 - both));
+    match both {
+        0 => drop(moved.ok()),
+        _ => drop(moved.fails(1, &["consumers took them while they were published"])),
+    }
 }
 
 #[test]
