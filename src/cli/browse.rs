@@ -16,6 +16,7 @@ use super::output;
 use super::properties;
 use super::session::{Target, once};
 use super::terminal::printable;
+use super::transfer::bar_beside;
 use crate::client::{Browse, BrowsedMessage};
 use crate::model::Timestamp;
 
@@ -86,9 +87,11 @@ impl Wanted {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let Wanted { limit, .. } = arguments.wanted;
     let request = Browse { without_bodies: !arguments.bodies, ..arguments.wanted.request() };
-    once(&arguments.target, async |channel| {
+    let bar = bar_beside("browsing");
+    let result = once(&arguments.target, async |channel| {
         let mut browser = channel.browse(request);
-        let mut stdout = std::io::stdout().lock();
+        let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
+        let mut examined = 0;
         let (mut shown, mut numbers) = (0, (0, 0, 0));
         let limit = limit.unwrap_or(u64::MAX);
         while shown < limit
@@ -104,6 +107,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
                 };
                 writeln!(stdout, "{line}")?;
             }
+            // What is there is seen before the next page is.
+            stdout.flush()?;
+            examined += page.examined;
+            let all = if arguments.wanted.retained { page.messages_retained } else { page.messages_ready };
+            bar.set_length(all.max(examined));
+            bar.set_position(examined);
         }
         if !arguments.json {
             let (ready, unsettled, retained) = numbers;
@@ -117,7 +126,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             }
         }
         Ok(stdout.flush()?)
-    })
+    });
+    bar.finish_and_clear();
+    result
 }
 
 /// Sequence, routing key, body or its length, and what is remarkable, on a line.

@@ -13,7 +13,7 @@ use super::number;
 use super::output;
 use super::session::{Target, once};
 use super::terminal::printable;
-use super::transfer::bar;
+use super::transfer::bar_beside;
 use crate::client::{BrowsedMessage, Channel, Entity, Replay};
 use crate::model::Timestamp;
 
@@ -60,8 +60,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    // On a terminal the messages are what moves.
-    let bar = if std::io::stdout().is_terminal() { ProgressBar::hidden() } else { bar("replaying") };
+    let bar = bar_beside("replaying");
     let result = once(&arguments.target, async |channel| {
         let queue = queue_of(arguments, channel).await?;
         replay(arguments, channel, &queue, &bar).await

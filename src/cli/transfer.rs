@@ -231,8 +231,13 @@ fn to_json(tally: &Tally, then: Then) -> serde_json::Value {
     }
 }
 
+/// A bar beside messages that are printed; on a terminal they are what moves.
+pub(super) fn bar_beside(what: &'static str) -> ProgressBar {
+    if std::io::stdout().is_terminal() { ProgressBar::hidden() } else { bar(what) }
+}
+
 /// A bar of messages; hidden where nobody would see it.
-pub(super) fn bar(what: &'static str) -> ProgressBar {
+fn bar(what: &'static str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -5,6 +5,7 @@ mod blocked;
 mod browsing;
 mod consuming;
 mod cuts;
+mod dark;
 mod dropping;
 mod exclusive;
 mod kills;
