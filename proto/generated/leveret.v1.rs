@@ -393,7 +393,9 @@ pub struct DeleteExchange {
     pub if_unused: bool,
 }
 /// Replaces what an exchange takes, in one step: its "x-allowed-keys", "x-schemas" and "x-quarantine-queue". Its bindings and all else
-/// stay. Answered by Done.
+/// stay. With "x-schemas" the messages that wait and were published to it are held against the new schemas first: in the queues that its
+/// bindings lead to, through other exchanges, too. If one does not fit, the answer is error 406 and nothing is changed, unless `force`.
+/// Answered by ExchangeAltered.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AlterExchange {
     #[prost(string, tag = "1")]
@@ -404,6 +406,52 @@ pub struct AlterExchange {
     /// Names of arguments, of those three, that it is not to have any more.
     #[prost(string, repeated, tag = "3")]
     pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Change it though messages that wait do not fit.
+    #[prost(bool, tag = "4")]
+    pub force: bool,
+    /// Change nothing, and tell what does not fit.
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+}
+/// What an exchange takes is as it was asked for, unless that was a dry run.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExchangeAltered {
+    /// False: it was a dry run, and nothing is changed.
+    #[prost(bool, tag = "1")]
+    pub altered: bool,
+    /// Messages that wait, were published to it, and were held against the new schemas; 0 if the request brought none.
+    #[prost(uint64, tag = "2")]
+    pub looked_at: u64,
+    /// Those of them that do not fit.
+    #[prost(uint64, tag = "3")]
+    pub misfits: u64,
+    /// The first of them, 20 at most.
+    #[prost(message, repeated, tag = "4")]
+    pub first: ::prost::alloc::vec::Vec<WaitingMisfit>,
+    /// Why there may be more that were not looked at, in a sentence; "": all were.
+    #[prost(string, tag = "5")]
+    pub not_all: ::prost::alloc::string::String,
+}
+/// A message that waits in a queue and does not fit a new schema.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WaitingMisfit {
+    /// The queue.
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// Its place in the queue, as Browsed tells it.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    #[prost(string, tag = "3")]
+    pub routing_key: ::prost::alloc::string::String,
+    /// Where in the message, such as "body.price" or "content_encoding".
+    #[prost(string, tag = "4")]
+    pub field: ::prost::alloc::string::String,
+    /// What would fit there.
+    #[prost(string, tag = "5")]
+    pub expected: ::prost::alloc::string::String,
+    /// What is there.
+    #[prost(string, tag = "6")]
+    pub got: ::prost::alloc::string::String,
 }
 /// A binding: source, destination, key and arguments are its identity.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1849,7 +1897,7 @@ pub struct Frame {
     /// Echoed in the answer. 0: no answer wanted.
     #[prost(uint64, tag = "2")]
     pub request: u64,
-    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 64, 65, 66, 67, 68, 69, 70, 71")]
+    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 64, 65, 66, 67, 68, 69, 70, 71")]
     pub body: ::core::option::Option<frame::Body>,
 }
 /// Nested message and enum types in `Frame`.
@@ -1930,6 +1978,8 @@ pub mod frame {
         Unsubscribe(super::Unsubscribe),
         #[prost(message, tag = "44")]
         AlterExchange(super::AlterExchange),
+        #[prost(message, tag = "45")]
+        ExchangeAltered(super::ExchangeAltered),
         /// Looking and administration.
         #[prost(message, tag = "48")]
         List(super::List),

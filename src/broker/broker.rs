@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use tokio::sync::{Semaphore, oneshot};
 
+use super::altering::LOOKERS_MAX;
 use super::catalog::{
-    Alteration, Answer, CatalogCommand, DeclaredQueue, FIRST_VOLATILE_SHARD, QueueDeclaration, Request,
-    Stopped, UserChange, check_owner, no_such_vhost,
+    Answer, CatalogCommand, DeclaredQueue, FIRST_VOLATILE_SHARD, QueueDeclaration, Request, Stopped,
+    UserChange, check_owner, no_such_vhost,
 };
 use super::close_failure::CloseFailure;
 use super::hand_over::Places;
@@ -104,6 +105,8 @@ pub(super) struct Shared {
     pub(super) logins: Mutex<LoginCache>,
     /// Who looks at journeys on disk: each reads all that is there.
     pub(super) journey_permits: Arc<Semaphore>,
+    /// Who looks whether what waits fits new schemas: each takes a thread and a page of messages.
+    pub(super) look_permits: Arc<Semaphore>,
     /// Password checks at a time: each takes 19 MiB and tens of milliseconds.
     pub(super) login_permits: Arc<Semaphore>,
     connections: Mutex<BTreeMap<ConnectionId, Arc<ConnectionDescription>>>,
@@ -199,10 +202,11 @@ impl Shared {
             users: RwLock::default(),
             logins: Mutex::new(logins),
             journey_permits: Arc::new(Semaphore::new(JOURNEY_READERS_MAX)),
+            look_permits: Arc::new(Semaphore::new(LOOKERS_MAX)),
             login_permits: Arc::new(Semaphore::new(login_permits)),
             connections: Mutex::default(),
             places: Places::default(),
-            presence: Arc::new(Presence::new(Arc::clone(&platform.clock))),
+            presence: Arc::new(Presence::new(Arc::clone(&platform.clock), BTreeMap::new())),
             next_connection: AtomicU64::new(1),
             consumer_tags: Mutex::default(),
             stored_body_bytes_max: 0,
@@ -320,11 +324,6 @@ impl Broker {
         definition: ExchangeDefinition,
     ) -> Result<(), Refusal> {
         self.done(Request::DeclareExchange { vhost: who.vhost_name(), definition }).await
-    }
-
-    /// Replaces what an exchange takes: its list of keys, its schemas and its quarantine queue.
-    pub async fn alter_exchange(&self, who: &Identity, alteration: Alteration) -> Result<(), Refusal> {
-        self.done(Request::AlterExchange { vhost: who.vhost_name(), alteration }).await
     }
 
     /// Checks that an exchange exists.

@@ -4,6 +4,7 @@
 //! under way). Must never know a protocol or a socket. Start reading at [`Broker`] for what a front end may ask and at
 //! [`Session`] for the way of a message; `catalog/` is the state machine behind all declarations.
 
+mod altering;
 mod broker;
 mod browse;
 mod catalog;
@@ -39,6 +40,7 @@ pub use crate::shard::{
     Came, ConsumerKey, ConsumerLimits, Delivery, LookedAt, Origin, Outcome, Piece, Retention, RuntimeWorkers,
     SealConditions, Settlement, TagRange, Which, Workers,
 };
+pub use altering::{AlterMode, Altered, WaitingMisfit};
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
 pub use browse::{BrowseRequest, BrowsedPage, routing_key_of};
 pub use catalog::{

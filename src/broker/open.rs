@@ -14,6 +14,7 @@ use super::catalog::{
 };
 use super::journey_keeping::{keep_journeys_on_disk, open_journeys, settle_strays};
 use super::platform::{NoRandomness, OpenedLog, Platform};
+use super::presence::Presence;
 use super::shortage::watch_disk;
 use super::subscribing::watch_subscriptions;
 use super::vhost::Vhost;
@@ -144,6 +145,7 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
     let commands = Arc::new(Mailbox::default());
     let (stop_catalog, stop) = oneshot::channel();
     let logins = LoginCache::new(key, LOGINS_MAX);
+    let dark = catalog.dark.clone();
     let mut shared = Shared::new(
         options,
         started.handles,
@@ -153,6 +155,7 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
         logins,
         platform.clone(),
     );
+    shared.presence = Arc::new(Presence::new(Arc::clone(&platform.clock), dark.clone()));
     shared.directory = directory;
     shared.stored_body_bytes_max = catalog.body_bytes_max;
     let shared = Arc::new(shared);
@@ -184,7 +187,7 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
         let (journeys, disk) = (Arc::downgrade(&gauges.journeys), Arc::downgrade(&gauges.disk));
         tokio::spawn(keep_journeys_on_disk(shared.platform.clone(), journeys, disk));
     }
-    tokio::spawn(watch_subscriptions(Arc::downgrade(&shared)));
+    tokio::spawn(watch_subscriptions(Arc::downgrade(&shared), dark));
     Ok(Broker { shared })
 }
 

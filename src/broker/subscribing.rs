@@ -1,8 +1,10 @@
 //! Subscriptions as front ends ask for them and list them, and the look for those that nobody came for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::broker::{Broker, ConnectionDescription, DECLARE_ATTEMPTS_MAX, Shared, declared};
 use super::catalog::{Answer, CatalogCommand, DeclaredQueue, Request, SubscriptionDeclaration};
@@ -185,7 +187,9 @@ fn queues_after(vhost: &Vhost, name: &str, after: Option<(&str, &str)>, count: u
 
 /// Looks from time to time for queues of subscriptions that nobody came for in time, as long as the broker is there. The
 /// clock only proposes: what becomes of it the catalog decides.
-pub(super) async fn watch_subscriptions(shared: Weak<Shared>) {
+///
+/// Who is dark since when it has recorded, in one entry for all of whom that changed; `recorded` is what the catalog had of it at the start.
+pub(super) async fn watch_subscriptions(shared: Weak<Shared>, mut recorded: BTreeMap<QueueId, Timestamp>) {
     loop {
         let Some(workers) = shared.upgrade().map(|shared| Arc::clone(&shared.platform.workers)) else {
             return;
@@ -206,6 +210,25 @@ pub(super) async fn watch_subscriptions(shared: Weak<Shared>) {
             }
         }
         shared.presence.retain(&there);
+        recorded.retain(|queue, _| there.contains(queue));
+        // Nothing that can wait is written to a disk without room.
+        if shared.directory.is_none() || shared.gauges.disk.is_short() {
+            continue;
+        }
+        let change = shared.presence.change(&there, &recorded);
+        if change.is_empty() {
+            continue;
+        }
+        let (reply, answer) = oneshot::channel();
+        let request = Request::NotePresence(change.clone());
+        if shared.catalog.push(CatalogCommand { request, reply: Some(reply) }).is_err() {
+            return;
+        }
+        // The broker may go while this waits for the disk.
+        drop(shared);
+        if let Ok(Ok(_)) = answer.await {
+            change.apply_to(&mut recorded);
+        }
     }
 }
 

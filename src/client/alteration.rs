@@ -13,6 +13,52 @@ pub struct Alteration {
     /// Its arguments are those to be set.
     exchange: Exchange,
     remove: Vec<String>,
+    force: bool,
+    dry_run: bool,
+}
+
+/// What became of an alteration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Altered {
+    /// The exchange is as it was to be; false: it was a dry run.
+    pub altered: bool,
+    /// Messages that wait and were published to it, and were held against the new schemas; 0 if there are none.
+    pub looked_at: u64,
+    /// Those of them that do not fit.
+    pub misfits: u64,
+    /// The first of them, 20 at most.
+    pub first: Vec<WaitingMisfit>,
+    /// Why there may be more that were not looked at, in a sentence; `None`: all were.
+    pub not_all: Option<String>,
+}
+
+/// A message that waits in a queue and does not fit a new schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingMisfit {
+    /// The queue.
+    pub queue: String,
+    /// Its place there, as browsing tells it.
+    pub sequence: u64,
+    /// Its key.
+    pub routing_key: String,
+    /// Where in the message, such as `body.price`.
+    pub field: String,
+    /// What would fit there.
+    pub expected: String,
+    /// What is there.
+    pub got: String,
+}
+
+impl From<pb::ExchangeAltered> for Altered {
+    fn from(altered: pb::ExchangeAltered) -> Self {
+        let pb::ExchangeAltered { altered, looked_at, misfits, first, not_all } = altered;
+        let misfit = |misfit| {
+            let pb::WaitingMisfit { queue, sequence, routing_key, field, expected, got } = misfit;
+            WaitingMisfit { queue, sequence, routing_key, field, expected, got }
+        };
+        let first = first.into_iter().map(misfit).collect();
+        Self { altered, looked_at, misfits, first, not_all: Some(not_all).filter(|why| !why.is_empty()) }
+    }
 }
 
 impl Default for Alteration {
@@ -24,7 +70,8 @@ impl Default for Alteration {
 impl Alteration {
     /// One that changes nothing yet.
     pub fn new() -> Self {
-        Self { exchange: Exchange::new("", ExchangeKind::Direct), remove: Vec::new() }
+        let exchange = Exchange::new("", ExchangeKind::Direct);
+        Self { exchange, remove: Vec::new(), force: false, dry_run: false }
     }
 
     /// The list of keys has this pattern, and those given here already, and no others.
@@ -57,6 +104,20 @@ impl Alteration {
         self.without(QUARANTINE_QUEUE)
     }
 
+    /// It is made though messages that wait do not fit the new schemas. They stay where they are.
+    pub fn force(self) -> Self {
+        Self { force: true, ..self }
+    }
+
+    /// Nothing is changed; what became of it says which messages would not fit.
+    pub fn dry_run(self) -> Self {
+        Self { dry_run: true, ..self }
+    }
+
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     fn without(mut self, argument: &str) -> Self {
         self.remove.push(argument.to_owned());
         self
@@ -67,6 +128,8 @@ impl Alteration {
             name: name.to_owned(),
             arguments: table_to_wire(&self.exchange.arguments),
             remove: self.remove.clone(),
+            force: self.force,
+            dry_run: self.dry_run,
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, Explanation, NewUser, QueueEntry, UserEntry, VhostEntry,
 };
-use super::alteration::Alteration;
+use super::alteration::{Alteration, Altered};
 use super::connection::ConnectionHandle;
 use super::consumer::{ConsumerBuilder, Got, Settler};
 use super::convert::{
@@ -101,15 +101,22 @@ impl Channel {
     }
 
     /// Replaces what an exchange takes: of its list of keys, its schemas and its quarantine queue those that `alteration` names. Its
-    /// bindings stay, and publishers are asked by the new ones from now on. Messages that wait in queues are not looked at.
+    /// bindings stay, and publishers are asked by the new ones from now on. Messages that wait and were published to it are held against
+    /// new schemas first: if one does not fit, it is refused with 406 and nothing changes, unless that is forced.
     ///
     /// # Cancel safety
     /// Once it was polled it is carried out, and remembered for a reconnect, though nobody hears of it.
-    pub async fn alter_exchange(&self, name: &str, alteration: Alteration) -> Result<(), RequestError> {
+    pub async fn alter_exchange(&self, name: &str, alteration: Alteration) -> Result<Altered, RequestError> {
         check_names([&name.to_owned()])?;
         let alter = alteration.to_wire(name);
-        let change = Change::ExchangeAltered(alter.clone());
-        self.change(Body::AlterExchange(alter), change).await
+        let effect = match alteration.is_dry_run() {
+            true => Effect::None,
+            false => Effect::Record(Change::ExchangeAltered(alter.clone())),
+        };
+        match self.request(Body::AlterExchange(alter), OnBreak::Repeat, effect).await? {
+            Body::ExchangeAltered(altered) => Ok(altered.into()),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Checks that an exchange exists.

@@ -408,6 +408,7 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         Subscribed(_) => "Subscribed",
         Unsubscribe(_) => "Unsubscribe",
         AlterExchange(_) => "AlterExchange",
+        ExchangeAltered(_) => "ExchangeAltered",
         List(_) => "List",
         Listing(_) => "Listing",
         Explain(_) => "Explain",

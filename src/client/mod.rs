@@ -43,7 +43,7 @@ pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
     Published, QueueEntry, UserEntry, VhostEntry,
 };
-pub use alteration::Alteration;
+pub use alteration::{Alteration, Altered, WaitingMisfit};
 pub use browse::{Browse, BrowsedMessage, BrowsedPage, Browser};
 pub use channel::{Channel, DeleteExchange, DeleteQueue, Get};
 pub use connection::{Blocked, Connection, Event, Events, ServerOffer, Shortage, Status};

@@ -42,7 +42,7 @@ impl Recorded {
                 self.exchanges.insert(exchange.name.clone(), exchange);
             }
             // One that was declared over this connection is declared again as it is now.
-            Change::ExchangeAltered(pb::AlterExchange { name, arguments, remove }) => {
+            Change::ExchangeAltered(pb::AlterExchange { name, arguments, remove, .. }) => {
                 let Some(exchange) = self.exchanges.get_mut(&name) else { return };
                 let fields = &mut exchange.arguments.get_or_insert_default().fields;
                 fields.retain(|name, _| !remove.contains(name));

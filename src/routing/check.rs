@@ -79,23 +79,33 @@ pub fn altered(
 }
 
 fn check_schemas(definition: &ExchangeDefinition, vhost: &VhostName) -> Result<(), Refusal> {
+    compiled_schemas(definition, vhost).map(|_| ())
+}
+
+/// The schemas of an exchange that is declared or altered, compiled; `None` if it has none. 406 for those that make no sense.
+pub fn compiled_schemas(
+    definition: &ExchangeDefinition,
+    vhost: &VhostName,
+) -> Result<Option<Schemas>, Refusal> {
     let refusal = |text: &str| {
         let exchange = named(&definition.name, vhost);
         let text = format!("invalid arg '{SCHEMAS}' for {exchange}: {text}");
         Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Exchange, &*definition.name)
     };
     let fault = match Schemas::of(&definition.arguments) {
-        Ok(None) => return Ok(()),
+        Ok(None) => return Ok(None),
         Ok(Some(_)) if definition.internal => {
             let text = "no client publishes to an internal exchange, so the schemas would do nothing";
             return Err(refusal(text)
                 .field(SCHEMAS, "absent", "present")
                 .hint("give the schemas to the exchange that clients publish to"));
         }
-        Ok(Some(schemas)) => schemas.fault(),
-        Err(fault) => Some(fault),
+        Ok(Some(schemas)) => match schemas.fault() {
+            None => return Ok(Some(schemas)),
+            Some(fault) => fault,
+        },
+        Err(fault) => fault,
     };
-    let Some(fault) = fault else { return Ok(()) };
     Err(refusal(&format!("the list {}", fault.text))
         .field(SCHEMAS, fault.expected, fault.got)
         .hint("each entry is a table of pattern, kind (json or protobuf), schema, and for protobuf message"))

@@ -29,7 +29,7 @@ pub use allowed::{AllowedKeys, KeyNotAllowed};
 pub use binding::{Binding, BindingPosition, Destination, InvalidPosition};
 pub use check::{
     altered, check_binding, check_declare, check_delete, check_equivalent, check_not_default,
-    exchange_in_use, no_such_exchange, no_such_queue,
+    compiled_schemas, exchange_in_use, no_such_exchange, no_such_queue,
 };
 pub use exchange::{ALTERNATE_EXCHANGE, ExchangeDefinition, ExchangeKind};
 pub use explain::{

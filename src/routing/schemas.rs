@@ -12,6 +12,7 @@ use crate::schema::{Misfit, Schema, SchemaFault, SchemaKind};
 use super::allowed::ListFault;
 use super::check::named;
 use super::kind;
+use super::outcome::Routed;
 use super::trie::{KeyWords, PatternTrie};
 use super::values::{self, ShownText};
 
@@ -110,6 +111,22 @@ impl Schemas {
         let mut first = usize::MAX;
         self.trie.for_each_match(key, words, |place| first = first.min(*place));
         self.rules.get(first)
+    }
+
+    /// Holds a message against the schema for its key, and counts nothing. Without a schema for the key it fits.
+    ///
+    /// # Errors
+    /// As for [`SchemaRule::check`].
+    pub fn check(
+        &self,
+        payload: Payload<'_>,
+        key: &str,
+        exchange: &str,
+        vhost: &VhostName,
+    ) -> Result<(), Unfit> {
+        let mut rule = None;
+        Routed::default().with_words(key, |words, _| rule = self.for_key(key, words));
+        rule.map_or(Ok(()), |rule| rule.check(payload, key, exchange, vhost))
     }
 
     /// Messages that did not fit since the exchange was declared or the broker was started.

@@ -81,6 +81,7 @@ pub(super) fn kind(number: u32) -> Option<Kind> {
         42 => ("Subscribed", Server),
         43 => ("Unsubscribe", Client),
         44 => ("AlterExchange", Client),
+        45 => ("ExchangeAltered", Server),
         48 => ("List", Client),
         49 => ("Listing", Server),
         50 => ("Explain", Client),

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use super::entry::Entry;
 use crate::auth::User;
+use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::{Subscription, SubscriptionBinding};
 use crate::broker::vhost::QueueDefinition;
 use crate::journey::{Rule, Rules, Scope};
 use crate::model::{
     ConnectionId, Entity, ExchangeName, QueueId, QueueName, Refusal, ReplyCode, ShardId, SubscriptionName,
-    UserName, VhostName,
+    Timestamp, UserName, VhostName,
 };
 use crate::routing::{QueueTarget, RoutingTable};
 use crate::storage::KnownLog;
@@ -35,6 +36,8 @@ pub(in crate::broker) struct Catalog {
     /// How many durable shards the data directory has; 0: not known yet.
     pub(in crate::broker) durable_shards: u16,
     pub(in crate::broker) shard_logs: BTreeMap<ShardId, KnownLog>,
+    /// Queues of subscriptions that nobody consumes from, and since when, as far as that is recorded.
+    pub(in crate::broker) dark: BTreeMap<QueueId, Timestamp>,
     /// Queues per shard, to place new ones.
     pub(super) load: BTreeMap<ShardId, u64>,
 }
@@ -80,7 +83,7 @@ impl Catalog {
             Entry::DeleteVhost(name) => {
                 let Some(state) = self.vhosts.remove(name) else { return };
                 for queue in state.queues.into_values() {
-                    self.unload(queue.shard);
+                    self.unload(&queue);
                     changed.removed.push((name.clone(), queue));
                 }
                 changed.routed.insert(name.clone());
@@ -148,6 +151,12 @@ impl Catalog {
                 state.journeys.remove(scope);
                 changed.journeys.insert(vhost.clone());
             }
+            Entry::Presence(PresenceChange { dark, back }) => {
+                self.dark.extend(dark);
+                for queue in back {
+                    self.dark.remove(queue);
+                }
+            }
             Entry::ExchangeUsed(vhost, name) => {
                 let Some(state) = self.vhosts.get_mut(vhost) else { return };
                 state.used.insert(name.clone());
@@ -169,7 +178,7 @@ impl Catalog {
         let former = state.queues.insert(queue.name.clone(), Arc::clone(queue));
         *self.load.entry(queue.shard).or_default() += 1;
         if let Some(former) = former {
-            self.unload(former.shard);
+            self.unload(&former);
         }
         changed.created.push((vhost.clone(), Arc::clone(queue)));
         changed.routed.insert(vhost.clone());
@@ -209,7 +218,7 @@ impl Catalog {
         let Some(state) = self.vhosts.get_mut(vhost) else { return };
         state.table.remove_queue(name);
         let Some(queue) = state.queues.remove(name) else { return };
-        self.unload(queue.shard);
+        self.unload(&queue);
         changed.removed.push((vhost.clone(), queue));
         changed.routed.insert(vhost.clone());
     }
@@ -220,10 +229,18 @@ impl Catalog {
         Some(&mut state.table)
     }
 
-    fn unload(&mut self, shard: ShardId) {
-        if let Some(count) = self.load.get_mut(&shard) {
+    /// A queue is gone.
+    fn unload(&mut self, queue: &QueueDefinition) {
+        self.dark.remove(&queue.id);
+        if let Some(count) = self.load.get_mut(&queue.shard) {
             *count = count.saturating_sub(1);
         }
+    }
+
+    /// The queues of all subscriptions.
+    pub(super) fn subscribed_queues(&self) -> BTreeSet<QueueId> {
+        let subscriptions = self.vhosts.values().flat_map(|state| state.subscriptions.values());
+        subscriptions.flat_map(|subscription| subscription.members.values().map(|queue| queue.id)).collect()
     }
 
     /// Numbers that were given stay given, also those of a catalog that came to nothing.

@@ -9,6 +9,7 @@ use super::catalog::{Catalog, Changed, VhostState};
 use super::entry::Entry;
 use super::fault::RecordFault;
 use super::record::Records;
+use crate::broker::presence::PresenceChange;
 use crate::model::VhostName;
 use crate::routing::{Binding, Destination, ExchangeDefinition, RoutingTable};
 use crate::shard::{Workers, run_blocking};
@@ -31,6 +32,9 @@ impl Catalog {
         for (name, state) in &self.vhosts {
             entries.push(Entry::PutVhost(name.clone()));
             state.add_entries(name, &mut entries);
+        }
+        if !self.dark.is_empty() {
+            entries.push(Entry::Presence(PresenceChange { dark: self.dark.clone(), back: Vec::new() }));
         }
         entries.extend(self.users.values().cloned().map(Entry::PutUser));
         Records { records: entries.iter().filter_map(Entry::record).collect() }
@@ -158,13 +162,15 @@ fn write_and_trim(keeper: &dyn LogKeeper, snapshot: Snapshot) -> Result<(), Keep
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
     use crate::auth::{Password, SALT_BYTES, User, hash_password};
     use crate::broker::vhost::QueueDefinition;
     use crate::journey::{Filter, Rule, Scope};
-    use crate::model::{ExchangeName, FieldTable, QueueId, QueueName, RoutingKey, ShardId, UserName};
+    use crate::model::{
+        ExchangeName, FieldTable, QueueId, QueueName, RoutingKey, ShardId, Timestamp, UserName,
+    };
     use crate::routing::ExchangeKind;
     use crate::storage::{KnownLog, LogIndex};
 
@@ -246,6 +252,9 @@ mod tests {
             entries.push(Entry::PutJourneyRule(vhost.clone(), Arc::new(rule)));
         }
         entries.push(Entry::DeleteJourneyRule(vhost.clone(), Scope::Vhost));
+        let dark = BTreeMap::from([(QueueId(1), Timestamp(70)), (QueueId(2), Timestamp(80))]);
+        entries.push(Entry::Presence(PresenceChange { dark, back: Vec::new() }));
+        entries.push(Entry::Presence(PresenceChange { dark: BTreeMap::new(), back: vec![QueueId(2)] }));
         let password = hash_password(&Password::new("secret").unwrap(), &[7; SALT_BYTES]).unwrap();
         let vhosts = BTreeSet::from([vhost]);
         let user = User { name: UserName::new("ann").unwrap(), password, administrator: true, vhosts };
@@ -271,6 +280,7 @@ mod tests {
         assert_eq!(state.used.iter().map(|name| &**name).collect::<Vec<_>>(), ["stays"]);
         assert_eq!(state.journeys, catalog.vhosts.values().next().unwrap().journeys);
         assert_eq!(state.journeys.len(), 2);
+        assert_eq!(restored.dark, BTreeMap::from([(QueueId(1), Timestamp(70))]));
         assert_eq!(restored.shard_logs, catalog.shard_logs);
         assert!(Catalog::default().restore(Bytes::from_static(b"\x0a\x02\xff")).is_err());
     }

@@ -8,6 +8,7 @@ use super::decide_queues::Surroundings;
 use super::decide_routes::with_unused;
 use super::entry::Entry;
 use super::request::SubscriptionDeclaration;
+use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::{SEPARATOR, Sharing, Subscription, SubscriptionBinding, queue_name};
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{Entity, FieldTable, QueueId, QueueName, Refusal, ReplyCode, SubscriptionName, VhostName};
@@ -25,6 +26,15 @@ const BOUND_MAX: usize = 100_000;
 const ANNOTATIONS_MAX: usize = 64;
 
 impl Catalog {
+    /// Of queues that are there still.
+    pub(super) fn decide_note_presence(&self, change: &PresenceChange) -> Vec<Entry> {
+        let there = self.subscribed_queues();
+        let mut change = change.clone();
+        change.dark.retain(|queue, _| there.contains(queue));
+        change.back.retain(|queue| self.dark.contains_key(queue));
+        if change.is_empty() { Vec::new() } else { vec![Entry::Presence(change)] }
+    }
+
     /// A subscription is to be made or changed, unless the one there is equal; the name of the queue to consume from comes with
     /// the entries, and is empty if nobody joins.
     pub(super) fn decide_subscribe(

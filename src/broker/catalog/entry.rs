@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use super::fault::RecordFault;
-use super::record::{self, Change, Record, StoredBinding, StoredExchange, StoredLog, StoredName, StoredUser};
+use super::record::{
+    self, Change, Record, StoredBinding, StoredExchange, StoredLog, StoredName, StoredPresence, StoredUser,
+};
 use super::stored_rule::StoredRule;
 use super::stored_subscription::{StoredMemberName, StoredSubscription};
 use crate::auth::{PasswordHash, User};
+use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::Subscription;
 use crate::broker::vhost::QueueDefinition;
 use crate::journey::{Rule, Scope};
@@ -63,6 +66,8 @@ pub(super) enum Entry {
     /// Journeys of messages are kept as this says, in the place of what was said about the same scope.
     PutJourneyRule(VhostName, Arc<Rule>),
     DeleteJourneyRule(VhostName, Scope),
+    /// Nobody consumes from some queues of subscriptions, or somebody does again.
+    Presence(PresenceChange),
     /// A durable auto-delete exchange has got a binding that a restart forgets, so that it goes with that restart unless
     /// it has others.
     ExchangeUsed(VhostName, ExchangeName),
@@ -117,6 +122,7 @@ impl Entry {
             Self::DeleteJourneyRule(vhost, scope) => {
                 Change::DeleteJourneyRule(StoredRule::of_scope(vhost, scope))
             }
+            Self::Presence(change) => Change::Presence(StoredPresence::new(change)),
             Self::ExchangeUsed(vhost, name) => Change::ExchangeUsed(StoredName::new(vhost, name)),
             Self::BodyBytesMax(bytes) => Change::BodyBytesMax(*bytes),
             Self::Shards(count) => Change::Shards((*count).into()),
@@ -195,6 +201,7 @@ impl Entry {
             Change::DeleteJourneyRule(stored) => {
                 Self::DeleteJourneyRule(VhostName::new(&stored.vhost)?, stored.scope()?)
             }
+            Change::Presence(stored) => Self::Presence(stored.change()),
             Change::ExchangeUsed(stored) => {
                 Self::ExchangeUsed(VhostName::new(&stored.vhost)?, ExchangeName::new(&stored.name)?)
             }
@@ -230,6 +237,7 @@ impl Entry {
             | Self::DeleteVhost(_)
             | Self::PutUser(_)
             | Self::DeleteUser(_)
+            | Self::Presence(_)
             | Self::BodyBytesMax(_)
             | Self::Shards(_)
             | Self::NextQueue(_)

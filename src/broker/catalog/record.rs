@@ -8,9 +8,10 @@ use super::fault::RecordFault;
 use super::stored_rule::StoredRule;
 use super::stored_subscription::{StoredMemberName, StoredSubscription};
 use crate::auth::User;
+use crate::broker::presence::PresenceChange;
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{
-    ExchangeName, FieldTable, FieldValue, QueueId, QueueName, RoutingKey, ShardId, VhostName,
+    ExchangeName, FieldTable, FieldValue, QueueId, QueueName, RoutingKey, ShardId, Timestamp, VhostName,
 };
 use crate::routing::{Binding, Destination, ExchangeDefinition, ExchangeKind};
 
@@ -25,7 +26,7 @@ pub(super) struct Records {
 pub(super) struct Record {
     #[prost(
         oneof = "Change",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23"
     )]
     pub(super) change: Option<Change>,
 }
@@ -82,6 +83,40 @@ pub(super) enum Change {
     PutJourneyRule(StoredRule),
     #[prost(message, tag = "22")]
     DeleteJourneyRule(StoredRule),
+    #[prost(message, tag = "23")]
+    Presence(StoredPresence),
+}
+
+/// What has changed about who is there.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredPresence {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) dark: Vec<StoredDark>,
+    /// Numbers of queues that are not dark any more.
+    #[prost(uint64, repeated, tag = "2")]
+    pub(super) back: Vec<u64>,
+}
+
+/// A queue of a subscription that nobody consumes from.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredDark {
+    #[prost(uint64, tag = "1")]
+    pub(super) queue: u64,
+    /// Since when, in milliseconds since 1970.
+    #[prost(uint64, tag = "2")]
+    pub(super) since_ms: u64,
+}
+
+impl StoredPresence {
+    pub(super) fn new(change: &PresenceChange) -> Self {
+        let dark = change.dark.iter().map(|(queue, since)| StoredDark { queue: queue.0, since_ms: since.0 });
+        Self { dark: dark.collect(), back: change.back.iter().map(|queue| queue.0).collect() }
+    }
+
+    pub(super) fn change(self) -> PresenceChange {
+        let dark = self.dark.into_iter().map(|dark| (QueueId(dark.queue), Timestamp(dark.since_ms)));
+        PresenceChange { dark: dark.collect(), back: self.back.into_iter().map(QueueId).collect() }
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]

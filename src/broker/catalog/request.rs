@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::auth::{Password, PasswordHash};
+use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::{Sharing, SubscriptionBinding};
 use crate::broker::vhost::QueueDefinition;
 use crate::journey::{Rule, Scope};
@@ -151,6 +152,8 @@ pub(in crate::broker) enum Request {
     Expire {
         queue: QueueId,
     },
+    /// What has changed about who is there, to be told after a restart.
+    NotePresence(PresenceChange),
     CloseConnection {
         vhost: VhostName,
         connection: ConnectionId,

@@ -112,6 +112,14 @@ fn told(entry: &Entry) -> LoggedChange {
             );
             change(what, vhost, name, Vec::new())
         }
+        Entry::Presence(presence) => {
+            let dark = presence.dark.iter().map(|(queue, since)| format!("{queue} since {}", since.0));
+            let back = presence.back.iter().map(ToString::to_string);
+            let (dark, back): (Vec<_>, Vec<_>) = (dark.collect(), back.collect());
+            let told =
+                [("dark", dark), ("not_dark", back)].into_iter().filter(|(_, queues)| !queues.is_empty());
+            change("who is there", "", "", told.map(|(what, queues)| (what, queues.join(", "))).collect())
+        }
         Entry::ExchangeUsed(vhost, name) => change("exchange was used", vhost, name, Vec::new()),
         Entry::BodyBytesMax(bytes) => change("allow bodies", "", "", vec![("bytes", bytes.to_string())]),
         Entry::Shards(count) => change("shards", "", "", vec![("count", count.to_string())]),

@@ -246,6 +246,7 @@ impl CatalogTask {
             }
             // The queue's shard is asked first; what it has looked at comes as a deletion.
             Request::Expire { .. } => Vec::new(),
+            Request::NotePresence(change) => catalog.decide_note_presence(change),
             // One queue after the other, above.
             Request::CloseConnection { .. } => Vec::new(),
             Request::PutUser { name, password_hash, administrator, vhosts } => {
@@ -409,10 +410,13 @@ impl Stopped {
         if task.log.known().is_none() {
             return Ok(None);
         }
+        let presence = &task.shared.presence;
+        let change = presence.change(&task.applied.subscribed_queues(), &task.applied.dark);
         let entries: Vec<Entry> = shards
             .into_iter()
             .filter(|(shard, log)| task.applied.shard_logs.get(shard) != Some(log))
             .map(|(shard, log)| Entry::ShardLog(shard, log))
+            .chain(task.applied.decide_note_presence(&change))
             .collect();
         let records = entries.iter().filter_map(Entry::record).collect();
         task.make_durable(records).await?;

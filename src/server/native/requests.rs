@@ -6,8 +6,8 @@ use super::journeys;
 use super::lists::list;
 use super::subscriptions::subscribe;
 use crate::broker::{
-    Alteration, Binding, Broker, Destination, ExchangeDefinition, ExchangeKind, Identity, Password,
-    QueueDeclaration, SealConditions, UserChange,
+    AlterMode, Alteration, Altered, Binding, Broker, Destination, ExchangeDefinition, ExchangeKind, Identity,
+    Password, QueueDeclaration, SealConditions, UserChange,
 };
 use crate::model::{
     Entity, ExchangeName, FieldTable, NameTooLong, QueueName, Refusal, ReplyCode, RoutingKey, UserName,
@@ -28,11 +28,7 @@ pub(super) async fn carry_out(
 ) -> Result<Body, Refusal> {
     match body {
         Body::DeclareExchange(declare) => declare_exchange(broker, who, declare).await,
-        Body::AlterExchange(alter) => {
-            let set = arguments(alter.arguments)?;
-            broker.alter_exchange(who, Alteration { name: alter.name, set, remove: alter.remove }).await?;
-            Ok(DONE)
-        }
+        Body::AlterExchange(alter) => alter_exchange(broker, who, alter).await.map(Body::ExchangeAltered),
         Body::DeleteExchange(delete) => {
             broker.delete_exchange(who, delete.name, delete.if_unused).await?;
             Ok(DONE)
@@ -110,6 +106,37 @@ async fn declare_exchange(
     };
     broker.declare_exchange(who, definition).await?;
     Ok(DONE)
+}
+
+async fn alter_exchange(
+    broker: &Broker,
+    who: &Identity,
+    alter: pb::AlterExchange,
+) -> Result<pb::ExchangeAltered, Refusal> {
+    let pb::AlterExchange { name, arguments: set, remove, force, dry_run } = alter;
+    let mode = match (dry_run, force) {
+        (true, _) => AlterMode::DryRun,
+        (false, true) => AlterMode::Force,
+        (false, false) => AlterMode::IfAllFit,
+    };
+    let alteration = Alteration { name, set: arguments(set)?, remove };
+    let Altered { altered, looked_at, misfits, first, not_all } =
+        broker.alter_exchange(who, alteration, mode).await?;
+    let first = first.into_iter().map(|misfit| pb::WaitingMisfit {
+        queue: misfit.queue.to_string(),
+        sequence: misfit.sequence,
+        routing_key: misfit.routing_key,
+        field: misfit.field,
+        expected: misfit.expected,
+        got: misfit.got,
+    });
+    Ok(pb::ExchangeAltered {
+        altered,
+        looked_at,
+        misfits,
+        first: first.collect(),
+        not_all: not_all.unwrap_or_default(),
+    })
 }
 
 async fn declare_queue(broker: &Broker, who: &Identity, declare: pb::DeclareQueue) -> Result<Body, Refusal> {

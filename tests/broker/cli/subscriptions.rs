@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::support::{Broker, finish, interrupt};
+use crate::support::{Broker, finish, interrupt, leveret, run};
 
 fn broker() -> Broker {
     let broker = Broker::start();
@@ -136,6 +136,70 @@ fn what_is_mistyped_is_told() {
 }
 
 /// The script of the README, with fewer events.
+/// Waits until the catalog's log has something about who is there, and the last of it says this.
+#[track_caller]
+fn recorded(broker: &Broker, wanted: &str) {
+    for _ in 0..1000 {
+        let elsewhere = tempfile::TempDir::new().unwrap();
+        let backup = elsewhere.path().join("backup");
+        let (data, backup) = (broker.data(), backup.to_str().unwrap().to_owned());
+        run(leveret(&["backup", data.to_str().unwrap(), &backup])).ok();
+        let dump = run(leveret(&["log", "dump", &format!("{backup}/catalog")])).ok();
+        if dump.lines().rfind(|line| line.contains("who is there")).is_some_and(|line| line.contains(wanted))
+        {
+            return;
+        }
+    }
+    panic!("it was never recorded: {wanted}");
+}
+
+fn dark_since(broker: &Broker, name: &str) -> Option<u64> {
+    listed(broker, name)["dark_since_ms"].as_u64()
+}
+
+#[test]
+fn since_when_somebody_is_dark_is_known_after_a_crash() {
+    let mut broker = broker();
+    broker.run(&["subscribe", "billing", "--exchange", "orders", "--key", "#", "--declare-only"]).ok();
+    broker.run(&["publish", "--exchange", "orders", "--key", "eu", "first"]).ok();
+    broker.run(&["subscribe", "billing", "--durable", "--raw", "--count", "1"]).ok();
+    let went = dark_since(&broker, "billing").unwrap();
+    recorded(&broker, &format!("since {went}"));
+    broker.kill_and_restart();
+    assert_eq!(dark_since(&broker, "billing"), Some(went));
+
+    let mut child = broker.leveret(&["subscribe", "billing", "--durable", "--raw"]).spawn().unwrap();
+    broker.run(&["publish", "--exchange", "orders", "--key", "eu", "second"]).ok();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "second");
+    recorded(&broker, "not_dark 1");
+    broker.kill();
+    let killed = now_ms();
+    child.kill().unwrap();
+    finish(child);
+    broker.restart();
+    let since = dark_since(&broker, "billing").unwrap();
+    assert!(since >= killed, "it was there until the crash, and counts from the start: {since}, {killed}");
+}
+
+#[test]
+fn whoever_was_there_until_the_broker_was_stopped_is_dark_since_then() {
+    let mut broker = broker();
+    broker.run(&["subscribe", "billing", "--exchange", "orders", "--key", "#", "--declare-only"]).ok();
+    broker.run(&["publish", "--exchange", "orders", "--key", "eu", "first"]).ok();
+    let mut child = broker.leveret(&["subscribe", "billing", "--durable", "--raw"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "first");
+    let stopping = now_ms();
+    broker.stop();
+    let stopped = now_ms();
+    child.kill().unwrap();
+    finish(child);
+    broker.restart();
+    let since = dark_since(&broker, "billing").unwrap();
+    assert!((stopping..=stopped).contains(&since), "{stopping} to {stopped}: {since}");
+}
+
 #[test]
 fn a_dark_client_gets_all_it_missed_as_the_script_tells() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/dark-client");

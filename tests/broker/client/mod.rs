@@ -1,6 +1,7 @@
 //! The client library against a real broker: what a program sees, also when the broker dies under it.
 
 mod allowed_keys;
+mod altering;
 mod blocked;
 mod browsing;
 mod consuming;
