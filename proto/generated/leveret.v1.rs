@@ -639,6 +639,25 @@ pub struct ExchangeEntry {
     /// not counted.
     #[prost(uint64, tag = "10")]
     pub published_total: u64,
+    /// Its "x-schemas", in their order, each with the messages of unfit_total that did not fit it.
+    #[prost(message, repeated, tag = "11")]
+    pub schemas: ::prost::alloc::vec::Vec<SchemaEntry>,
+    /// Messages refused since then of which "x-quarantine-queue" has no copy, since there was no such queue.
+    #[prost(uint64, tag = "12")]
+    pub unkept_total: u64,
+}
+/// A schema of an exchange.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SchemaEntry {
+    /// The keys that it is for.
+    #[prost(string, tag = "1")]
+    pub pattern: ::prost::alloc::string::String,
+    /// "json" or "protobuf".
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    /// Messages under its keys that did not fit it, since the broker was started.
+    #[prost(uint64, tag = "3")]
+    pub unfit_total: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueueEntry {

@@ -11,7 +11,7 @@ use super::login::Identity;
 use super::vhost::QueueDefinition;
 use crate::auth::{User, may_open};
 use crate::model::{ConnectionId, QueueId, QueueName, Refusal, ReplyCode, ShardId, VhostName};
-use crate::routing::{Binding, BindingPosition, ExchangeDefinition};
+use crate::routing::{Binding, BindingPosition, ExchangeDefinition, SchemaKind};
 use crate::shard::{Command, ConsumerKey, ConsumerLimits, Oldest, QueueCounts, QueueState};
 
 /// Queues whose consumers are asked for at a time.
@@ -37,6 +37,10 @@ pub struct ExchangeListing {
     pub refused: u64,
     /// Messages refused since then that did not fit their schemas.
     pub unfit: u64,
+    /// The same by schema, in order: its pattern, its kind, and how many did not fit it.
+    pub schemas: Vec<(String, SchemaKind, u64)>,
+    /// Messages refused since then of which its quarantine queue, which does not exist, has no copy.
+    pub unkept: u64,
     /// Messages that were published to it and taken, since it was declared or the broker was started.
     pub published: u64,
 }
@@ -86,6 +90,13 @@ impl Broker {
             bindings: entry.bindings_count(),
             refused: entry.allowed_keys().map_or(0, |allowed| allowed.refused()),
             unfit: entry.schemas().map_or(0, |schemas| schemas.refused()),
+            schemas: entry
+                .schemas()
+                .into_iter()
+                .flat_map(|schemas| schemas.rules())
+                .map(|rule| (rule.pattern().to_owned(), rule.kind(), rule.refused()))
+                .collect(),
+            unkept: entry.quarantine().map_or(0, |quarantine| quarantine.homeless()),
             published: entry.published().load(Ordering::Relaxed),
         };
         if !name.is_empty() {

@@ -13,9 +13,9 @@ use super::table::Table;
 use super::terminal::Terminal;
 use crate::client::{
     Binding, Channel, ConnectionEntry, ConsumerEntry, Destination, ExchangeEntry, Published, QueueEntry,
-    UserEntry, VhostEntry,
+    SchemaEntry, UserEntry, VhostEntry,
 };
-use crate::model::{FieldTable, FieldValue, SCHEMAS, schema_fields};
+use crate::model::{FieldTable, FieldValue, QUARANTINE_QUEUE, SCHEMAS, schema_fields};
 
 /// What was typed after `list`.
 #[derive(Debug, Args)]
@@ -114,9 +114,36 @@ fn exchanges(entries: &[ExchangeEntry]) -> Listing {
             "refused_total": entry.refused_total,
             "published_total": entry.published_total,
             "unfit_total": entry.unfit_total,
+            "schemas": entry.schemas.iter().map(schema_to_json).collect::<Vec<_>>(),
+            "unkept_total": entry.unkept_total,
         })
     };
-    Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
+    let notes = entries.iter().flat_map(|entry| [of_unfit(entry), of_unkept(entry)]).flatten().collect();
+    Listing { table, json: entries.iter().map(json).collect(), notes }
+}
+
+fn schema_to_json(schema: &SchemaEntry) -> Value {
+    let SchemaEntry { pattern, kind, unfit_total } = schema;
+    json!({ "pattern": pattern, "kind": kind, "unfit_total": unfit_total })
+}
+
+/// Which schemas messages did not fit, where there is more than one.
+fn of_unfit(entry: &ExchangeEntry) -> Option<String> {
+    if entry.unfit_total == 0 || entry.schemas.len() < 2 {
+        return None;
+    }
+    let unfit = entry.schemas.iter().filter(|schema| schema.unfit_total > 0);
+    let unfit = unfit.map(|schema| format!("'{}' ({}) {}", schema.pattern, schema.kind, schema.unfit_total));
+    let unfit: Vec<String> = unfit.collect();
+    Some(format!("exchange '{}': messages that did not fit the schema for {}", entry.name, unfit.join(", ")))
+}
+
+fn of_unkept(entry: &ExchangeEntry) -> Option<String> {
+    let queue = entry.arguments.text(QUARANTINE_QUEUE).filter(|_| entry.unkept_total > 0)?;
+    Some(format!(
+        "exchange '{}': refused messages of which there is no copy, since there was no quarantine queue '{queue}': {}",
+        entry.name, entry.unkept_total
+    ))
 }
 
 /// Arguments of which schemas show their patterns alone: they are pages long.

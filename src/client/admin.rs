@@ -26,9 +26,24 @@ pub struct ExchangeEntry {
     pub refused_total: u64,
     /// Messages since then that did not fit the schema that it has for their key.
     pub unfit_total: u64,
+    /// Its schemas, in their order, each with the messages of these that did not fit it.
+    pub schemas: Vec<SchemaEntry>,
+    /// Messages refused since then of which its quarantine queue has no copy, since there was no such queue.
+    pub unkept_total: u64,
     /// Messages that were published to it and taken, since the broker was started; those that other exchanges lead here
     /// are not counted.
     pub published_total: u64,
+}
+
+/// A schema of an exchange, as listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaEntry {
+    /// The keys that it is for.
+    pub pattern: String,
+    /// "json", "protobuf", or what a newer server knows besides.
+    pub kind: String,
+    /// Messages under its keys that did not fit it, since the broker was started.
+    pub unfit_total: u64,
 }
 
 /// A queue, as listed.

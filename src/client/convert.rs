@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation,
-    Published, QueueEntry, UserEntry, VhostEntry,
+    Published, QueueEntry, SchemaEntry, UserEntry, VhostEntry,
 };
 use super::connection::Shortage;
 use super::error::Returned;
@@ -186,6 +186,11 @@ macro_rules! entry {
     };
 }
 
+fn schema_entry(from: pb::SchemaEntry) -> SchemaEntry {
+    let pb::SchemaEntry { pattern, kind, unfit_total } = from;
+    SchemaEntry { pattern, kind, unfit_total }
+}
+
 entry!(ExchangeEntry, Exchanges, exchanges, |from| Ok(Self {
     name: from.name,
     kind: from.r#type,
@@ -196,6 +201,8 @@ entry!(ExchangeEntry, Exchanges, exchanges, |from| Ok(Self {
     bindings: from.bindings,
     refused_total: from.refused_total,
     unfit_total: from.unfit_total,
+    schemas: from.schemas.into_iter().map(schema_entry).collect(),
+    unkept_total: from.unkept_total,
     published_total: from.published_total,
 }));
 

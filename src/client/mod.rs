@@ -41,7 +41,7 @@ pub use crate::model::{
 };
 pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
-    Published, QueueEntry, UserEntry, VhostEntry,
+    Published, QueueEntry, SchemaEntry, UserEntry, VhostEntry,
 };
 pub use alteration::{Alteration, Altered, WaitingMisfit};
 pub use browse::{Browse, BrowsedMessage, BrowsedPage, Browser};

@@ -13,6 +13,7 @@ mod explain;
 mod kind;
 mod outcome;
 mod places;
+mod quarantine;
 mod route;
 mod schemas;
 mod short;
@@ -25,6 +26,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use crate::schema::SchemaKind;
 pub use allowed::{AllowedKeys, KeyNotAllowed};
 pub use binding::{Binding, BindingPosition, Destination, InvalidPosition};
 pub use check::{
@@ -37,5 +39,6 @@ pub use explain::{
 };
 pub use kind::pattern_matches;
 pub use outcome::{LazyHeaders, MessageHeaders, QueueTarget, RouteError, Routed};
+pub use quarantine::Quarantine;
 pub use schemas::{Payload, SchemaRule, Schemas, Unfit};
 pub use table::{Bound, ExchangeEntry, Removed, RoutingTable};

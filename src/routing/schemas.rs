@@ -70,7 +70,6 @@ impl Schemas {
     /// The schemas in an exchange's arguments; `None` if there are none, and every body may be published.
     pub(super) fn of(arguments: &FieldTable) -> Result<Option<Self>, ListFault> {
         let Some(sources) = sources(arguments)? else { return Ok(None) };
-        let refused = Arc::new(AtomicU64::new(0));
         let mut rules = Vec::with_capacity(sources.len());
         let mut trie = PatternTrie::default();
         for (place, source) in sources.into_iter().enumerate() {
@@ -79,7 +78,7 @@ impl Schemas {
                 value.get_or_insert(place);
             });
             let schema = Schema::compile(kind, schema, message);
-            let refused = Arc::clone(&refused);
+            let refused = Arc::default();
             rules.push(Arc::new(SchemaRule { pattern: pattern.to_owned(), kind, schema, refused }));
         }
         Ok(Some(Self { rules, trie }))
@@ -131,11 +130,31 @@ impl Schemas {
 
     /// Messages that did not fit since the exchange was declared or the broker was started.
     pub fn refused(&self) -> u64 {
-        self.rules.first().map_or(0, |rule| rule.refused.load(Ordering::Relaxed))
+        self.rules.iter().map(|rule| rule.refused()).sum()
+    }
+
+    /// The schemas, in the order in which they were given.
+    pub fn rules(&self) -> impl Iterator<Item = &SchemaRule> {
+        self.rules.iter().map(|rule| &**rule)
     }
 }
 
 impl SchemaRule {
+    /// The keys that it is for.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    /// What it is written in.
+    pub fn kind(&self) -> SchemaKind {
+        self.kind
+    }
+
+    /// Messages under its keys that did not fit it since the exchange was declared or the broker was started.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     /// Whether a message fits.
     ///
     /// # Errors

@@ -13,8 +13,8 @@ use super::kind::Index;
 use super::sorted::SortedMap;
 use super::target::Target;
 use super::{
-    AllowedKeys, Binding, BindingPosition, Destination, ExchangeDefinition, ExchangeKind, QueueTarget,
-    Schemas,
+    AllowedKeys, Binding, BindingPosition, Destination, ExchangeDefinition, ExchangeKind, Quarantine,
+    QueueTarget, Schemas,
 };
 
 /// Exchanges that every virtual host has, beside the default exchange.
@@ -49,7 +49,7 @@ pub struct ExchangeEntry {
     alternate: Option<ExchangeName>,
     allowed: Option<Arc<AllowedKeys>>,
     schemas: Option<Arc<Schemas>>,
-    quarantine: Option<QueueName>,
+    quarantine: Option<Arc<Quarantine>>,
     bindings: usize,
     /// Whoever publishes counts; it is the same one as long as the exchange is.
     published: Arc<AtomicU64>,
@@ -65,7 +65,7 @@ impl ExchangeEntry {
             schemas: Schemas::of(&definition.arguments)
                 .unwrap_or_else(|fault| Some(Schemas::unreadable(fault)))
                 .map(Arc::new),
-            quarantine: definition.quarantine_queue(),
+            quarantine: definition.quarantine_queue().map(|queue| Arc::new(Quarantine::new(queue))),
             bindings: 0,
             published: Arc::default(),
             index: Index::new(definition.kind),
@@ -93,8 +93,8 @@ impl ExchangeEntry {
         self.schemas.as_ref()
     }
 
-    /// The queue that keeps what its list and its schemas refuse.
-    pub fn quarantine_queue(&self) -> Option<&QueueName> {
+    /// What keeps a copy of what its list and its schemas refuse.
+    pub fn quarantine(&self) -> Option<&Arc<Quarantine>> {
         self.quarantine.as_ref()
     }
 

@@ -8,7 +8,7 @@ use super::super::vhost::Vhost;
 use super::target::{Fate, Publication};
 use crate::message::{MessageRun, MessageRunBuilder, encode_annotated_item, encode_headers};
 use crate::model::{FieldTable, FieldValue, QueueName, Refusal, ShardId};
-use crate::routing::QueueTarget;
+use crate::routing::{Quarantine, QueueTarget};
 use crate::shard::{Origin, Segment};
 
 /// Bytes of one frame's messages that go to quarantine: a refused message is longer than what was published.
@@ -70,7 +70,8 @@ pub(super) fn quarantine(
     messages: &impl Publication,
     fates: &[(u32, Fate)],
 ) -> Option<Quarantined> {
-    let (queue, target) = find(vhost, &origin.exchange)?;
+    let (kept_by, target) = find(vhost, &origin.exchange)?;
+    let mut homeless = 0;
     let mut copies = Copies { builder: MessageRunBuilder::default(), count: 0, bytes: 0 };
     let mut notes = Vec::new();
     let mut first = 0usize;
@@ -79,10 +80,24 @@ pub(super) fn quarantine(
         first = range.end;
         let Some(refusal) = fate.barred() else { continue };
         notes.push(match target {
-            None => Note::NoQueue,
+            None => {
+                homeless += u64::from(*count);
+                Note::NoQueue
+            }
             Some(_) => copies.add(refusal, origin, messages, range),
         });
     }
+    match target {
+        Some(_) => kept_by.note_found(),
+        None if homeless > 0 && kept_by.count_homeless(homeless) => tracing::warn!(
+            vhost = %vhost.name,
+            exchange = %origin.exchange,
+            queue = %kept_by.queue(),
+            "an exchange's quarantine queue does not exist: what it refuses is not kept"
+        ),
+        None => {}
+    }
+    let queue = kept_by.queue().clone();
     let Copies { builder, count, .. } = copies;
     let copies = target.filter(|_| count > 0).map(|target| {
         let segment = Segment { first: 0, end: count, queues: Arc::from([target.id]) };
@@ -91,11 +106,11 @@ pub(super) fn quarantine(
     Some(Quarantined { copies, notes: Notes { queue, notes } })
 }
 
-fn find(vhost: &Vhost, exchange: &str) -> Option<(QueueName, Option<QueueTarget>)> {
+fn find(vhost: &Vhost, exchange: &str) -> Option<(Arc<Quarantine>, Option<QueueTarget>)> {
     let table = vhost.routing();
-    let queue = table.exchange(exchange)?.quarantine_queue()?.clone();
-    let target = table.queue(&queue);
-    Some((queue, target))
+    let quarantine = Arc::clone(table.exchange(exchange)?.quarantine()?);
+    let target = table.queue(quarantine.queue());
+    Some((quarantine, target))
 }
 
 struct Copies {

@@ -34,6 +34,8 @@ fn exchange(name: &str, kind: &str, published_total: u64) -> ExchangeEntry {
         bindings: 0,
         refused_total: 0,
         unfit_total: 0,
+        schemas: Vec::new(),
+        unkept_total: 0,
         published_total,
     }
 }

@@ -179,7 +179,13 @@ fn append(page: &mut pb::Listing, part: pb::Listing) {
 }
 
 fn exchange_entry(listing: &ExchangeListing) -> pb::ExchangeEntry {
-    let ExchangeListing { definition: exchange, bindings, refused, unfit, published } = listing;
+    let ExchangeListing { definition: exchange, bindings, refused, unfit, schemas, unkept, published } =
+        listing;
+    let schemas = schemas.iter().map(|(pattern, kind, unfit)| pb::SchemaEntry {
+        pattern: pattern.clone(),
+        kind: kind.to_string(),
+        unfit_total: *unfit,
+    });
     pb::ExchangeEntry {
         name: exchange.name.to_string(),
         r#type: exchange.kind.as_str().to_owned(),
@@ -191,6 +197,8 @@ fn exchange_entry(listing: &ExchangeListing) -> pb::ExchangeEntry {
         refused_total: *refused,
         unfit_total: *unfit,
         published_total: *published,
+        schemas: schemas.collect(),
+        unkept_total: *unkept,
     }
 }
 

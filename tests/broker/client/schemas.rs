@@ -286,3 +286,49 @@ async fn a_client_that_altered_what_it_declared_declares_it_again_as_it_is() {
     }
     assert_eq!(refusal(&channel, "else", "{}").await, None);
 }
+
+#[tokio::test]
+async fn what_does_not_fit_is_counted_by_schema() {
+    let broker = Broker::start();
+    let (_connection, channel) = connect(&broker).await;
+    declare(&channel, events().schema("order.#", MessageSchema::json("false"))).await;
+    for (key, body) in [("order.created", "{}"), ("order.paid", "x"), ("chore.added", "\x0a\x01a\x12\x01b")] {
+        assert!(refusal(&channel, key, body).await.is_some());
+    }
+    assert!(refusal(&channel, "order.paid.late", "true").await.is_some(), "the third is for more keys");
+    let exchanges = soon(channel.list_exchanges()).await.unwrap();
+    let entry = exchanges.into_iter().find(|exchange| exchange.name == "events").unwrap();
+    let schemas = entry.schemas.iter().map(|schema| (&*schema.pattern, &*schema.kind, schema.unfit_total));
+    assert_eq!(
+        schemas.collect::<Vec<_>>(),
+        [("order.*", "json", 2), ("chore.#", "protobuf", 1), ("order.#", "json", 1)]
+    );
+    assert_eq!(entry.unfit_total, 4);
+    let shown = broker.run(&["list", "exchanges"]).ok();
+    let note = "exchange 'events': messages that did not fit the schema for 'order.*' (json) 2, 'chore.#' (protobuf) 1, 'order.#' (json) 1\n";
+    assert!(shown.ends_with(note), "{shown}");
+    let json = broker.run(&["list", "exchanges", "--json"]).json();
+    let listed = json.as_array().unwrap().iter().find(|exchange| exchange["name"] == "events").unwrap();
+    assert_eq!(listed["schemas"][1]["unfit_total"], 1);
+}
+
+#[tokio::test]
+async fn copies_for_which_there_is_no_quarantine_queue_are_counted_and_told() {
+    let broker = Broker::start();
+    let (_connection, channel) = connect(&broker).await;
+    declare(&channel, events().allow("order.*").quarantine_queue("odd")).await;
+    let unkept = async || {
+        let exchanges = soon(channel.list_exchanges()).await.unwrap();
+        exchanges.into_iter().find(|exchange| exchange.name == "events").unwrap().unkept_total
+    };
+    for (key, body) in [("order.created", "{}"), ("ordr.created", "{}")] {
+        assert!(refusal(&channel, key, body).await.unwrap().text.contains("there is no queue 'odd'"));
+    }
+    assert_eq!(unkept().await, 2);
+    let shown = broker.run(&["list", "exchanges"]).ok();
+    let note = "there is no copy, since there was no quarantine queue 'odd': 2\n";
+    assert!(shown.ends_with(note), "{shown}");
+    soon(channel.declare_queue(Queue::new("odd"))).await.unwrap();
+    assert!(refusal(&channel, "ordr.created", "{}").await.unwrap().text.contains("kept in queue 'odd'"));
+    assert_eq!((unkept().await, broker.messages("odd")), (2, (1, 0)));
+}

@@ -106,7 +106,11 @@ pub(crate) fn interrupt(child: &Child) {
 
 /// Both ends of a terminal: what one reads who sits before it, and what a command is given.
 pub(crate) fn terminal() -> (std::fs::File, Stdio) {
-    let master: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    // No command that another test starts may hold it: then it would not be closed with this one.
+    #[cfg(target_os = "linux")]
+    let flags = flags | OpenptFlags::CLOEXEC;
+    let master: OwnedFd = openpt(flags).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap();

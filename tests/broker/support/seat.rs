@@ -5,9 +5,10 @@ use std::io::{Read, Write};
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use super::{DEADLINE, Outcome, finish, terminal};
@@ -15,12 +16,39 @@ use super::{DEADLINE, Outcome, finish, terminal};
 /// A terminal in which nothing changes for so long shows what it will show.
 const PATIENCE_SECONDS: i64 = 20;
 
+/// Time for a command to end by itself after a test that failed.
+const PARTING: Duration = Duration::from_secs(5);
+
 /// A terminal with a command in it, and what is to be seen there.
 pub(crate) struct Seat {
-    child: Child,
+    /// Closed before the command is told to end: then it waits for nobody who reads.
     screen: File,
+    child: Seated,
     parser: vt100::Parser,
     cooked: LocalModes,
+}
+
+/// The command: whatever becomes of the test, it ends with it.
+struct Seated(Option<Child>);
+
+impl Seated {
+    fn stands_up(mut self) -> Child {
+        self.0.take().expect("it has not ended")
+    }
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        let Some(mut child) = self.0.take() else { return };
+        // So that it can end what it has started itself; it may have ended already.
+        let _ = rustix::process::kill_process(Pid::from_child(&child), Signal::TERM);
+        let began = Instant::now();
+        while began.elapsed() < PARTING && matches!(child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
 }
 
 impl Seat {
@@ -32,7 +60,12 @@ impl Seat {
         let stdin = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
         command.env("TERM", "xterm-256color").stdin(stdin).stdout(stdout);
         let child = command.spawn().unwrap();
-        Self { child, screen, parser: vt100::Parser::new(size(rows), size(columns), 0), cooked }
+        Self {
+            child: Seated(Some(child)),
+            screen,
+            parser: vt100::Parser::new(size(rows), size(columns), 0),
+            cooked,
+        }
     }
 
     /// Reads until all of these words are on the screen.
@@ -74,8 +107,8 @@ impl Seat {
 
     /// Tells the command to end.
     pub(crate) fn terminate(&self) {
-        let process = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+        let process = Pid::from_child(self.child.0.as_ref().expect("it has not ended"));
+        rustix::process::kill_process(process, Signal::TERM).unwrap();
     }
 
     pub(crate) fn resize(&mut self, columns: u16, rows: u16) {
@@ -101,7 +134,7 @@ impl Seat {
             }
             parser.screen().contents()
         });
-        let outcome = finish(child);
+        let outcome = finish(child.stands_up());
         assert_eq!(modes.unwrap() | LocalModes::empty(), cooked, "it echoes, and gives lines, as before");
         (outcome, reader.join().unwrap())
     }
@@ -119,4 +152,23 @@ fn resize(screen: &File, columns: u16, rows: u16) {
 pub(crate) fn keep(name: &str, seen: &str) {
     std::fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), seen).unwrap();
     println!("{name}:\n{seen}");
+}
+
+#[test]
+fn a_command_ends_with_its_seat_and_holds_no_end_of_another_terminal() {
+    let first = terminal();
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "ls -l /proc/self/fd; trap 'echo told to end' TERM; echo pid $$ waits; while :; do sleep 0.1; done",
+    ]);
+    let mut seat = Seat::start(command, 200, 50);
+    let seen = seat.see(&["waits"]);
+    assert!(!seen.contains("ptmx"), "nobody but the test holds the other end of a terminal:\n{seen}");
+    let pid = seen.split_once("pid ").unwrap().1.split_once(' ').unwrap().0.parse().unwrap();
+    let pid = Pid::from_raw(pid).unwrap();
+    assert!(rustix::process::test_kill_process(pid).is_ok());
+    drop(seat);
+    assert!(rustix::process::test_kill_process(pid).is_err(), "it does not listen, and is gone all the same");
+    drop(first);
 }
