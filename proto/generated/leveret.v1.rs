@@ -325,6 +325,27 @@ pub struct Subscriber {
     #[prost(string, tag = "7")]
     pub peer: ::prost::alloc::string::String,
 }
+/// Subscriptions of which all of this is so.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubscriptionFilter {
+    /// Each is a part of its name, its member, an annotation as "name=value", or an exchange or a key that it listens to; upper and lower
+    /// case are the same. 16 at most, of 255 bytes.
+    #[prost(string, repeated, tag = "1")]
+    pub texts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// It has these annotations, with these values. 16 at most.
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub annotations: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    /// It listens to this exchange; with a routing key a message that is published there, without headers, gets to it, also on its way
+    /// through others. "": any exchange.
+    #[prost(string, tag = "3")]
+    pub exchange: ::prost::alloc::string::String,
+    /// One of its keys or patterns matches this; with an exchange as there.
+    #[prost(string, optional, tag = "4")]
+    pub routing_key: ::core::option::Option<::prost::alloc::string::String>,
+    /// Nobody has consumed from it for so many milliseconds or longer; 0: nobody does.
+    #[prost(uint64, optional, tag = "5")]
+    pub dark_for_ms: ::core::option::Option<u64>,
+}
 /// Who gets what, if several take part in a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -571,7 +592,7 @@ impl DestinationKind {
     }
 }
 /// Answered by Listing, a page at a time.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct List {
     #[prost(enumeration = "ListKind", tag = "1")]
     pub kind: i32,
@@ -581,9 +602,12 @@ pub struct List {
     /// Entries per page, 1 to 10,000; 0: 1,000.
     #[prost(uint32, tag = "3")]
     pub page_size: u32,
-    /// Listing.next_page_token of the page before; "": the first page.
+    /// Listing.next_page_token of the page before; "": the first page. Pages of filtered lists may have few entries, or none.
     #[prost(string, tag = "4")]
     pub page_token: ::prost::alloc::string::String,
+    /// Of subscriptions only these; absent: all.
+    #[prost(message, optional, tag = "5")]
+    pub subscriptions: ::core::option::Option<SubscriptionFilter>,
 }
 /// One page. Only the field that was asked for has entries; they are in order of name (or number).
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -24,6 +24,7 @@ mod session;
 mod shortage;
 mod subscribing;
 mod subscription;
+mod subscription_filter;
 mod vhost;
 
 pub use crate::auth::{Password, parse_plain};
@@ -62,3 +63,4 @@ pub use session::{
 pub use shortage::Shortage;
 pub use subscribing::{SubscriberListing, SubscriptionListing};
 pub use subscription::{Sharing, Subscription, SubscriptionBinding};
+pub use subscription_filter::SubscriptionFilter;

@@ -8,15 +8,18 @@ use tokio::sync::oneshot;
 
 use super::broker::{Broker, ConnectionDescription, DECLARE_ATTEMPTS_MAX, Shared, declared};
 use super::catalog::{Answer, CatalogCommand, DeclaredQueue, Request, SubscriptionDeclaration};
-use super::inspect::{Page, bad_token, page};
+use super::inspect::{Page, bad_token};
 use super::login::Identity;
 use super::subscription::{SEPARATOR, Subscription};
+use super::subscription_filter::SubscriptionFilter;
 use super::vhost::{QueueDefinition, Vhost};
 use crate::model::{Entity, MemberName, QueueId, Refusal, ReplyCode, Timestamp};
 use crate::shard::{ConsumerKey, ConsumerState, Oldest, QueueCounts, QueueState, out_of_service};
 
 /// From one look for subscriptions that nobody came for to the next.
 const LOOK: Duration = Duration::from_secs(1);
+/// Queues that are looked at for a part of a filtered list.
+const EXAMINED_MAX: usize = 1_000;
 /// Consumers that are named of each queue.
 const SUBSCRIBERS_LISTED_MAX: usize = 100;
 
@@ -93,7 +96,8 @@ impl Broker {
         Ok(self.ask(request).await?.message_count().await)
     }
 
-    /// Subscriptions with their queues, by name and then by member.
+    /// Subscriptions with their queues, by name and then by member. A page that is filtered may have few entries, or none, and others
+    /// follow.
     ///
     /// # Errors
     /// 502 for a token that this call did not give.
@@ -101,6 +105,7 @@ impl Broker {
         &self,
         who: &Identity,
         name: &str,
+        filter: &SubscriptionFilter,
         token: &str,
         size: usize,
     ) -> Result<Page<SubscriptionListing>, Refusal> {
@@ -108,7 +113,24 @@ impl Broker {
             "" => None,
             token => Some(token.split_once(SEPARATOR).ok_or_else(|| bad_token(token))?),
         };
-        let found = queues_after(&who.vhost, name, after, size + 1);
+        let examined_max = if filter.is_all() { size } else { EXAMINED_MAX };
+        let mut found = queues_after(&who.vhost, name, after, examined_max + 1);
+        let more = found.len() > examined_max;
+        found.truncate(examined_max);
+        let mut next = found.last().filter(|_| more).map(token_of);
+        if !filter.is_all() {
+            let table = who.vhost.routing();
+            let sieve = filter.sieve(&table, (self.shared.platform.clock)());
+            found.retain(|(subscription, member, queue)| {
+                let dark_since =
+                    || queue.as_ref().and_then(|queue| self.shared.presence.dark_since(queue.id));
+                sieve.lets_through(subscription, member, queue.as_deref(), dark_since)
+            });
+        }
+        if found.len() > size {
+            found.truncate(size);
+            next = found.last().map(token_of);
+        }
         let queues: Vec<_> = found.iter().filter_map(|(_, _, queue)| queue.clone()).collect();
         let mut states = self.states(&queues).await;
         let sees_all = self.is_administrator(who);
@@ -134,9 +156,7 @@ impl Broker {
                 }
             })
             .collect();
-        Ok(page(entries, size, |entry: &SubscriptionListing| {
-            format!("{}{SEPARATOR}{}", entry.subscription.name, entry.member)
-        }))
+        Ok(Page { entries, next })
     }
 
     fn subscribers(&self, who: &Identity, sees_all: bool, state: QueueState) -> Vec<SubscriberListing> {
@@ -158,6 +178,11 @@ impl Broker {
 }
 
 type Found = (Arc<Subscription>, MemberName, Option<Arc<QueueDefinition>>);
+
+/// What the page after this one begins behind.
+fn token_of((subscription, member, _): &Found) -> String {
+    format!("{}{SEPARATOR}{member}", subscription.name)
+}
 
 /// What follows a subscription and a member, of all or of the one with this name.
 fn queues_after(vhost: &Vhost, name: &str, after: Option<(&str, &str)>, count: usize) -> Vec<Found> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::clock;
+use super::clock::{self, ago};
 use super::failure::Failure;
 use super::field;
 use super::if_exists::IfExists;
@@ -13,7 +13,9 @@ use super::output;
 use super::session::{Target, once};
 use super::table::Table;
 use super::terminal::Terminal;
-use crate::client::{Channel, Entity, Sharing, Subscriber, SubscriptionBinding, SubscriptionEntry};
+use crate::client::{
+    Channel, Entity, Sharing, Subscriber, SubscriptionBinding, SubscriptionEntry, SubscriptionFilter,
+};
 use crate::model::Timestamp;
 
 /// What was typed after `subscriptions`.
@@ -21,6 +23,25 @@ use crate::model::Timestamp;
 pub(super) struct ListArguments {
     /// Only this one
     name: Option<String>,
+    /// Only those with this text in their name, member, an annotation (NAME=VALUE), an exchange or a key that they listen to; given more
+    /// than once, all of them
+    #[arg(long, value_name = "TEXT", num_args = 1..)]
+    find: Vec<String>,
+    /// Only those with this annotation; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE", value_parser = annotation)]
+    annotation: Vec<(String, String)>,
+    /// Only those that listen to this exchange; with --key those that get what is published there
+    #[arg(long, value_name = "NAME")]
+    exchange: Option<String>,
+    /// Only those that hear this: one of their keys or patterns matches it
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Only those that nobody consumes from
+    #[arg(long)]
+    dark: bool,
+    /// Only those that nobody has consumed from for so long: seconds, or a number with s, m, h or d
+    #[arg(long, value_name = "TIME", value_parser = ago)]
+    dark_for: Option<Duration>,
     /// Look twice, a second apart, and show how many messages came in and went out in it
     #[arg(long)]
     rate: bool,
@@ -86,6 +107,11 @@ async fn look(channel: &Channel, arguments: &ListArguments) -> Result<Vec<Seen>,
 }
 
 async fn entries(channel: &Channel, arguments: &ListArguments) -> Result<Vec<SubscriptionEntry>, Failure> {
+    let filter = filter(arguments);
+    if filter != SubscriptionFilter::default() {
+        let filter = SubscriptionFilter { name: arguments.name.clone().unwrap_or_default(), ..filter };
+        return Ok(channel.find_subscriptions(filter).await?);
+    }
     let Some(name) = &arguments.name else { return Ok(channel.list_subscriptions().await?) };
     let found = channel.find_subscription(name).await?;
     match found.is_empty() {
@@ -93,6 +119,25 @@ async fn entries(channel: &Channel, arguments: &ListArguments) -> Result<Vec<Sub
             .for_lack_of(Entity::Subscription, name)
             .hint("`leveret subscriptions` shows what there is")),
         false => Ok(found),
+    }
+}
+
+fn filter(arguments: &ListArguments) -> SubscriptionFilter {
+    let ListArguments { find, annotation, exchange, key, dark, dark_for, .. } = arguments;
+    SubscriptionFilter {
+        name: String::new(),
+        texts: find.clone(),
+        annotations: annotation.iter().cloned().collect(),
+        exchange: exchange.clone().unwrap_or_default(),
+        routing_key: key.clone(),
+        dark_for: dark_for.or(dark.then_some(Duration::ZERO)),
+    }
+}
+
+fn annotation(typed: &str) -> Result<(String, String), String> {
+    match typed.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
     }
 }
 

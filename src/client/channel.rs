@@ -400,11 +400,16 @@ impl Channel {
     }
 
     pub(super) async fn list<E: Entry>(&self, name: &str) -> Result<Vec<E>, RequestError> {
+        self.list_those(pb::List { name: name.to_owned(), ..pb::List::default() }).await
+    }
+
+    /// What `list` asks for, of all its pages; the kind is that of the entries.
+    pub(super) async fn list_those<E: Entry>(&self, mut list: pb::List) -> Result<Vec<E>, RequestError> {
         let mut entries = Vec::new();
-        let mut page_token = String::new();
+        list.kind = E::KIND.into();
         for _ in 0..PAGES_MAX {
-            let list = pb::List { kind: E::KIND.into(), name: name.to_owned(), page_size: 0, page_token };
-            let mut listing = match self.ask(Body::List(list), OnBreak::Repeat).await? {
+            let list_page = list.clone();
+            let mut listing = match self.ask(Body::List(list_page), OnBreak::Repeat).await? {
                 Body::Listing(listing) => listing,
                 other => return Err(unexpected(&other)),
             };
@@ -412,8 +417,8 @@ impl Channel {
             entries.extend(
                 page.map_err(|fault| RequestError::Invalid(format!("the server's answer: {fault}")))?,
             );
-            page_token = listing.next_page_token;
-            if page_token.is_empty() {
+            list.page_token = listing.next_page_token;
+            if list.page_token.is_empty() {
                 return Ok(entries);
             }
         }

@@ -65,7 +65,7 @@ pub use replay::{Replay, Replayer};
 pub use retention::Retention;
 pub use schema::MessageSchema;
 pub use subscription::{
-    Sharing, Subscribed, Subscriber, Subscription, SubscriptionBinding, SubscriptionEntry,
+    Sharing, Subscribed, Subscriber, Subscription, SubscriptionBinding, SubscriptionEntry, SubscriptionFilter,
 };
 pub use topology::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueDeclared};
 

@@ -206,6 +206,25 @@ pub struct Subscriber {
     pub peer: String,
 }
 
+/// Which subscriptions, for [`Channel::find_subscriptions`]: those of which all of this is so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubscriptionFilter {
+    /// Its whole name; "": any.
+    pub name: String,
+    /// Each is a part of its name, its member, an annotation as `name=value`, or an exchange or a key that it listens to. Upper and
+    /// lower case are the same. 16 at most.
+    pub texts: Vec<String>,
+    /// It has these annotations, with these values. 16 at most.
+    pub annotations: BTreeMap<String, String>,
+    /// It listens to this exchange; with a key: a message that is published there, without headers, gets to it, also on its way through
+    /// others. "": any.
+    pub exchange: String,
+    /// One of its keys or patterns matches this; with an exchange as there.
+    pub routing_key: Option<String>,
+    /// Nobody has consumed from it for so long or longer; in whole milliseconds.
+    pub dark_for: Option<Duration>,
+}
+
 impl Channel {
     /// A consumer of a subscription, which is made, or changed to what is said here, when the consumer starts. It outlives the
     /// connection: who comes back under its name gets first what came in the meantime. After a reconnect it is made again if
@@ -265,6 +284,20 @@ impl Channel {
     /// The answer is thrown away.
     pub async fn list_subscriptions(&self) -> Result<Vec<SubscriptionEntry>, RequestError> {
         self.list("").await
+    }
+
+    /// Those of all subscriptions that this fits, by name and then by member. The server looks for them.
+    ///
+    /// # Cancel safety
+    /// The answer is thrown away.
+    pub async fn find_subscriptions(
+        &self,
+        filter: SubscriptionFilter,
+    ) -> Result<Vec<SubscriptionEntry>, RequestError> {
+        let SubscriptionFilter { name, texts, annotations, exchange, routing_key, dark_for } = filter;
+        let dark_for_ms = dark_for.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let filter = pb::SubscriptionFilter { texts, annotations, exchange, routing_key, dark_for_ms };
+        self.list_those(pb::List { name, subscriptions: Some(filter), ..pb::List::default() }).await
     }
 
     /// One subscription with its queues; none if it does not exist.

@@ -8,9 +8,9 @@ use super::journeys::rule_entry;
 use super::subscriptions::subscription_entry;
 use crate::broker::{
     Binding, Broker, ConnectionDescription, ConsumerListing, Destination, ExchangeListing, Identity,
-    QueueListing,
+    QueueListing, SubscriptionFilter,
 };
-use crate::model::{Entity, Refusal, ReplyCode};
+use crate::model::{Entity, NAME_BYTES_MAX, Refusal, ReplyCode};
 use crate::wire::pb;
 
 /// Entries of a page if the client names no number.
@@ -21,6 +21,17 @@ const PAGE_SIZE_MAX: usize = 10_000;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Entries that are fetched at a time, at most.
 const STEP: usize = 100;
+/// Times that entries are fetched for a page: a filter may find few, or none.
+const PARTS_MAX: usize = 200;
+/// Texts that a filter looks for, and annotations.
+const FILTER_TERMS_MAX: usize = 16;
+
+/// What to list.
+struct Wanted<'a> {
+    kind: pb::ListKind,
+    name: &'a str,
+    filter: &'a SubscriptionFilter,
+}
 
 /// One page, of `bytes_max` at most if a single entry is not larger.
 pub(super) async fn list(
@@ -40,12 +51,14 @@ pub(super) async fn list(
         }
         size => size,
     };
+    let filter = subscription_filter(request.subscriptions.unwrap_or_default())?;
+    let wanted = Wanted { kind, name: &request.name, filter: &filter };
     let mut page = pb::Listing { next_page_token: request.page_token, ..pb::Listing::default() };
-    let mut entries = 0;
+    let (mut entries, mut parts) = (0, 0);
     let mut step_max = STEP;
     loop {
         let step = step_max.min(size - entries);
-        let part = part(broker, who, kind, &request.name, &page.next_page_token, step).await?;
+        let part = part(broker, who, &wanted, &page.next_page_token, step).await?;
         let before = page.encoded_len();
         if before + part.encoded_len() > bytes_max {
             match step {
@@ -58,9 +71,11 @@ pub(super) async fn list(
             }
         }
         entries += count(&part);
+        parts += 1;
         append(&mut page, part);
-        let grew = page.encoded_len() > before;
-        if page.next_page_token.is_empty() || entries >= size || !grew {
+        // A filter may look at very many to find few: others run in between.
+        tokio::task::yield_now().await;
+        if page.next_page_token.is_empty() || entries >= size || parts == PARTS_MAX {
             return Ok(page);
         }
     }
@@ -69,11 +84,11 @@ pub(super) async fn list(
 async fn part(
     broker: &Broker,
     who: &Identity,
-    kind: pb::ListKind,
-    name: &str,
+    wanted: &Wanted<'_>,
     token: &str,
     size: usize,
 ) -> Result<pb::Listing, Refusal> {
+    let Wanted { kind, name, filter } = *wanted;
     let mut part = pb::Listing::default();
     let next = match kind {
         pb::ListKind::Exchanges => {
@@ -122,7 +137,7 @@ async fn part(
             page.next
         }
         pb::ListKind::Subscriptions => {
-            let page = broker.list_subscriptions(who, name, token, size).await?;
+            let page = broker.list_subscriptions(who, name, filter, token, size).await?;
             part.subscriptions = page.entries.iter().map(subscription_entry).collect();
             page.next
         }
@@ -139,6 +154,25 @@ async fn part(
     };
     part.next_page_token = next.unwrap_or_default();
     Ok(part)
+}
+
+fn subscription_filter(filter: pb::SubscriptionFilter) -> Result<SubscriptionFilter, Refusal> {
+    let pb::SubscriptionFilter { texts, annotations, exchange, routing_key, dark_for_ms } = filter;
+    let refuse =
+        |field: &str, expected: String, got: usize| {
+            Refusal::new(ReplyCode::SyntaxError, "the filter is too large")
+                .about(Entity::Frame, "List")
+                .field(format!("subscriptions.{field}"), expected, got.to_string())
+        };
+    for (field, terms) in [("texts", texts.len()), ("annotations", annotations.len())] {
+        if terms > FILTER_TERMS_MAX {
+            return Err(refuse(field, format!("{FILTER_TERMS_MAX} at most"), terms));
+        }
+    }
+    if let Some(text) = texts.iter().find(|text| text.len() > NAME_BYTES_MAX) {
+        return Err(refuse("texts", format!("texts of {NAME_BYTES_MAX} bytes at most"), text.len()));
+    }
+    Ok(SubscriptionFilter { texts, annotations, exchange, routing_key, dark_for_ms })
 }
 
 fn count(part: &pb::Listing) -> usize {

@@ -200,6 +200,65 @@ fn whoever_was_there_until_the_broker_was_stopped_is_dark_since_then() {
     assert!((stopping..=stopped).contains(&since), "{stopping} to {stopped}: {since}");
 }
 
+/// What is listed, by name and member.
+#[track_caller]
+fn found(broker: &Broker, wanted: &[&str]) -> Vec<String> {
+    let arguments = [&["subscriptions", "--json"], wanted].concat();
+    let listed = broker.run(&arguments).json();
+    let name = |entry: &Value| match entry["member"].as_str().unwrap() {
+        "" => entry["name"].as_str().unwrap().to_owned(),
+        member => format!("{}:{member}", entry["name"].as_str().unwrap()),
+    };
+    listed.as_array().unwrap().iter().map(name).collect()
+}
+
+#[test]
+fn who_hears_what_and_who_is_dark_is_found_among_many() {
+    let broker = broker();
+    broker.run(&["declare", "exchange", "hop", "--type", "direct", "--internal"]).ok();
+    broker.run(&["bind", "orders", "hop", "--to-exchange", "--key", "eu.*"]).ok();
+    let make = |name: &str, exchange: &str, key: &str, more: &[&str]| {
+        let mut arguments = vec!["subscribe", name, "--exchange", exchange, "--key", key, "--declare-only"];
+        arguments.extend(more);
+        broker.run(&arguments).ok();
+    };
+    make("billing", "orders", "*.paid", &["--annotate", "owner=ann"]);
+    make("audit", "orders", "#", &["--annotate", "owner=Anna"]);
+    make("hopper", "hop", "eu.paid", &[]);
+    make("tills", "orders", "us.#", &["--each", "--member", "one"]);
+    make("tills", "orders", "us.#", &["--each", "--member", "two"]);
+
+    assert_eq!(found(&broker, &["--find", "ill"]), ["billing", "tills:one", "tills:two"]);
+    assert_eq!(found(&broker, &["--find", "TWO"]), ["tills:two"]);
+    assert_eq!(found(&broker, &["--find", "owner=ann"]), ["audit", "billing"]);
+    assert_eq!(found(&broker, &["--annotation", "owner=ann"]), ["billing"]);
+    assert_eq!(found(&broker, &["--find", "us.", "two"]), ["tills:two"], "both are so");
+    assert_eq!(found(&broker, &["--exchange", "hop"]), ["hopper"]);
+    assert_eq!(found(&broker, &["--key", "eu.paid"]), ["audit", "billing", "hopper"]);
+    assert_eq!(found(&broker, &["--key", "us.paid"]), ["audit", "billing", "tills:one", "tills:two"]);
+    let through = found(&broker, &["--exchange", "orders", "--key", "eu.paid"]);
+    assert_eq!(through, ["audit", "billing", "hopper"], "it gets to the last one through another exchange");
+    assert_eq!(
+        found(&broker, &["--exchange", "orders", "--key", "us.new"]),
+        ["audit", "tills:one", "tills:two"]
+    );
+    assert_eq!(found(&broker, &["tills", "--find", "one"]), ["tills:one"]);
+    assert_eq!(found(&broker, &["--find", "nobody"]), [""; 0]);
+
+    broker.run(&["publish", "--exchange", "orders", "--key", "eu.paid", "first"]).ok();
+    let mut child = broker.leveret(&["subscribe", "audit", "--durable", "--raw"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "first");
+    assert_eq!(found(&broker, &["--dark"]), ["billing", "hopper", "tills:one", "tills:two"]);
+    assert_eq!(found(&broker, &["--dark", "--key", "eu.paid"]), ["billing", "hopper"]);
+    assert_eq!(found(&broker, &["--dark-for", "1h"]), [""; 0]);
+    let table = broker.run(&["subscriptions", "--find", "hopper"]).ok();
+    assert_eq!(table.lines().count(), 2, "{table}");
+    interrupt(&child);
+    finish(child).ok();
+    broker.run(&["subscriptions", "--annotation", "owner"]).fails(2, &["expected NAME=VALUE"]);
+}
+
 #[test]
 fn a_dark_client_gets_all_it_missed_as_the_script_tells() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/dark-client");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use leveret::client::{
     Binding, Channel, ConnectOptions, Connection, Consumer, Entity, Event, Exchange, ExchangeKind,
     FieldTable, NewUser, Queue, ReplyCode, RequestError, Sharing, Subscription, SubscriptionBinding,
-    SubscriptionEntry,
+    SubscriptionEntry, SubscriptionFilter,
 };
 
 use super::{connect, soon};
@@ -396,4 +396,34 @@ async fn who_is_connected_is_told_as_far_as_connections_are() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// Few of many, and more of them than one look of the broker and one page have.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_looked_for_is_found_behind_any_number_of_others() {
+    let broker = Broker::start();
+    let (_connection, channel) = beginning(&broker).await;
+    let member = |number: u32| format!("m{number:04}");
+    for number in 0..1_100 {
+        soon(channel.declare_subscription(subscription("many").member(member(number)))).await.unwrap();
+    }
+    soon(channel.declare_subscription(subscription("zoe").annotate("owner", "zoe"))).await.unwrap();
+    let find = async |filter: SubscriptionFilter| -> Vec<String> {
+        let found = soon(channel.find_subscriptions(filter)).await.unwrap();
+        found.into_iter().map(|entry| format!("{} {}", entry.name, entry.member)).collect()
+    };
+    let texts = |text: &str| SubscriptionFilter { texts: vec![text.to_owned()], ..Default::default() };
+    assert_eq!(find(texts("m0007")).await, ["many m0007"]);
+    assert_eq!(find(texts("m1099")).await, ["many m1099"]);
+    assert_eq!(find(texts("owner=zoe")).await, ["zoe "]);
+    let hear = SubscriptionFilter {
+        exchange: EVENTS.to_owned(),
+        routing_key: Some("order.1".to_owned()),
+        ..Default::default()
+    };
+    let all = find(hear).await;
+    assert_eq!((all.len(), &*all[1_100]), (1_101, "zoe "));
+    assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "each once, in order");
+    let too_many = SubscriptionFilter { texts: vec![String::new(); 17], ..Default::default() };
+    refused(soon(channel.find_subscriptions(too_many)).await, ReplyCode::SyntaxError, "too large");
 }
