@@ -140,6 +140,11 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ),
     (
         "docs/SUBSCRIPTIONS.md",
+        "leveret subscriptions --find",
+        By("fn who_hears_what_and_who_is_dark_is_found_among_many"),
+    ),
+    (
+        "docs/SUBSCRIPTIONS.md",
         "leveret subscribe tills",
         By("fn patterns_notes_and_members_are_changed_by_saying_them_again"),
     ),
