@@ -155,6 +155,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/VALID_EVENTS.md", "$ leveret explain --exchange orders", Typed(&[])),
     ("docs/VALID_EVENTS.md", "$ leveret get odd-orders", Typed(&[])),
     ("docs/VALID_EVENTS.md", "$ leveret alter exchange events", Typed(&[])),
+    ("docs/VALID_EVENTS.md", "$ leveret declare exchange bills", Typed(&[])),
     (
         "docs/lessons/01-a-queue-server.md",
         "leveret demo nmq",

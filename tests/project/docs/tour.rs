@@ -102,7 +102,10 @@ pub(crate) struct Broker(Child, String);
 impl Broker {
     pub(crate) fn start(data: &TempDir) -> Self {
         let mut command = Command::new(BINARY);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--data"]).arg(data.path());
+        // Numbers of messages count in a shard: with one they are the same on every machine.
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--shards", "1", "--data"])
+            .arg(data.path());
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
