@@ -14,6 +14,7 @@ mod logs;
 mod random;
 mod rot;
 mod run;
+mod topology;
 mod trace;
 mod troubles;
 mod words;

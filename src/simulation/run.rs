@@ -1,16 +1,16 @@
 //! The run of one seed: which step is next.
 
-use super::books::{Books, Certainty, Finding, Link, MessageId, QueueNumber, Stage};
+use super::books::{Books, Finding, MessageId, QueueNumber, Stage};
 use super::client::{Answer, CHANNEL, Client, Messages, Pending};
 use super::counters::Counters;
 use super::random::Random;
+use super::topology::Topology;
 use super::trace::Trace;
 use super::world::{World, fresh_disk};
 use crate::broker::{
-    Address, Binding, ConsumeRequest, Destination, Outcome as Settles, Publish, QueueDeclaration,
-    SealConditions, SettleRequest, Settlement, TagRange,
+    Address, ConsumeRequest, Outcome as Settles, Publish, SettleRequest, Settlement, TagRange,
 };
-use crate::model::{ExchangeName, FieldTable, QueueName, Refusal, RoutingKey};
+use crate::model::{ExchangeName, RoutingKey};
 use crate::storage::testing::MemoryDisk;
 
 /// What a run does.
@@ -70,9 +70,9 @@ pub fn simulate(options: SimulationOptions) -> Outcome {
 }
 
 /// Names of queues.
-const QUEUES: [&str; 5] = ["ant", "bee", "cat", "dog", "eel"];
-const EXCHANGES: [&str; 3] = ["amq.direct", "amq.fanout", "amq.topic"];
-const PATTERNS: [&str; 6] = ["a", "b.c", "a.*", "#", "*.c", "b.#"];
+pub(super) const QUEUES: [&str; 5] = ["ant", "bee", "cat", "dog", "eel"];
+pub(super) const EXCHANGES: [&str; 3] = ["amq.direct", "amq.fanout", "amq.topic"];
+pub(super) const PATTERNS: [&str; 6] = ["a", "b.c", "a.*", "#", "*.c", "b.#"];
 const KEYS: [&str; 5] = ["a", "a.c", "b.c", "b", "b.c.d"];
 const CLIENTS_MAX: usize = 4;
 /// Bytes of the largest body but a few.
@@ -97,15 +97,6 @@ pub(super) struct Run {
     /// The disk has room for no more than this.
     pub(super) is_full: bool,
     next_client: u32,
-}
-
-/// A change of what exists, which somebody asked for.
-#[derive(Debug, Clone)]
-pub(super) enum Topology {
-    Declare(QueueNumber),
-    Delete(QueueNumber),
-    Bind(Link),
-    Unbind(Link),
 }
 
 impl Run {
@@ -376,98 +367,6 @@ impl Run {
         });
     }
 
-    fn change_topology(&mut self) -> Result<(), Finding> {
-        if self.is_topology_orphaned && !self.is_troubled && !self.is_full {
-            return self.look();
-        }
-        if self.topology.is_some() {
-            return Ok(());
-        }
-        let Some(index) = self.some_client().filter(|index| self.clients[*index].session.takes_more()) else {
-            return Ok(());
-        };
-        let name = QUEUES[self.random.below(QUEUES.len())];
-        let change = match self.books.queue_named(name) {
-            None => Topology::Declare(self.books.add_queue(name)),
-            Some(queue) if !self.books.queues[queue].stage.is_there() => return Ok(()),
-            Some(queue) if self.random.one_in(8) => {
-                // What was refused before stays refused.
-                if self.books.queues[queue].stage == Stage::Staying {
-                    return Ok(());
-                }
-                self.books.queues[queue].stage = Stage::Going;
-                Topology::Delete(queue)
-            }
-            Some(queue) => {
-                let link = Link {
-                    exchange: EXCHANGES[self.random.below(3)],
-                    key: PATTERNS[self.random.below(PATTERNS.len())],
-                    queue,
-                };
-                let was_there = self.books.bindings.insert(link.clone(), Certainty::Maybe);
-                match was_there {
-                    Some(_) => Topology::Unbind(link),
-                    None => Topology::Bind(link),
-                }
-            }
-        };
-        self.topology = Some(change.clone());
-        self.ask(index, change);
-        Ok(())
-    }
-
-    fn ask(&mut self, index: usize, change: Topology) {
-        let client = &mut self.clients[index];
-        let request = client.request(Pending::Topology);
-        self.trace.note(format_args!("client {} asks for {change:?}", client.number));
-        let (broker, who) = (self.world.broker.clone(), client.session.identity().clone());
-        let queue = match &change {
-            Topology::Declare(queue) | Topology::Delete(queue) => *queue,
-            Topology::Bind(link) | Topology::Unbind(link) => link.queue,
-        };
-        let name = self.books.queues[queue].name;
-        client.session.carry_out(CHANNEL, request, async move {
-            match change {
-                Topology::Declare(_) => {
-                    broker.declare_queue(&who, declaration(name)).await.map(|_| Answer::Declared)
-                }
-                Topology::Delete(_) => {
-                    let conditions = SealConditions { if_unused: false, if_empty: false };
-                    broker.delete_queue(&who, name.to_owned(), conditions).await.map(|_| Answer::Deleted)
-                }
-                Topology::Bind(link) => broker.bind(&who, binding(&link, name)).await.map(|()| Answer::Bound),
-                Topology::Unbind(link) => {
-                    broker.unbind(&who, binding(&link, name)).await.map(|()| Answer::Unbound)
-                }
-            }
-        });
-    }
-
-    /// A request to change what exists was answered.
-    pub(super) fn topology_answered(&mut self, answer: Result<Answer, Refusal>) -> Result<(), Finding> {
-        let Some(change) = self.topology.take() else { return Ok(()) };
-        let is_done = answer.is_ok();
-        if let Err(refusal) = answer
-            && !self.is_troubled
-            && !self.is_full
-        {
-            return Err(format!("{change:?} was refused without need: {refusal}"));
-        }
-        match change {
-            Topology::Declare(queue) => {
-                self.books.queues[queue].stage = if is_done { Stage::There } else { Stage::Refused }
-            }
-            Topology::Delete(queue) if is_done => self.books.queue_gone(queue),
-            Topology::Delete(queue) => self.books.queues[queue].stage = Stage::Staying,
-            Topology::Bind(link) if is_done => drop(self.books.bindings.insert(link, Certainty::Sure)),
-            Topology::Unbind(link) if is_done => drop(self.books.bindings.remove(&link)),
-            // It may be there after a restart.
-            Topology::Bind(_) | Topology::Unbind(_) => {}
-        }
-        self.counters.topology += u64::from(is_done);
-        Ok(())
-    }
-
     fn come_or_go(&mut self) {
         if self.clients.len() < CLIENTS_MAX && !self.random.one_in(4) {
             self.arrive();
@@ -522,7 +421,7 @@ impl Run {
         self.world.workers.advance(millis);
     }
 
-    fn some_client(&mut self) -> Option<usize> {
+    pub(super) fn some_client(&mut self) -> Option<usize> {
         if self.clients.is_empty() {
             return Some(self.arrive());
         }
@@ -530,7 +429,7 @@ impl Run {
     }
 
     /// A client that may ask for something, and a queue that is there for certain.
-    fn some_use(&mut self) -> Option<(usize, QueueNumber)> {
+    pub(super) fn some_use(&mut self) -> Option<(usize, QueueNumber)> {
         let index = self.some_client()?;
         if !self.clients[index].session.takes_more() {
             return None;
@@ -539,24 +438,5 @@ impl Run {
             (0..self.books.queues.len()).filter(|number| self.books.queues[*number].stage == Stage::There);
         let queue = self.random.pick(there)?;
         Some((index, queue))
-    }
-}
-
-fn declaration(name: &str) -> QueueDeclaration {
-    QueueDeclaration {
-        name: QueueName::new(name).expect("a name of the simulation's"),
-        durable: true,
-        exclusive: false,
-        auto_delete: false,
-        arguments: FieldTable::default(),
-    }
-}
-
-fn binding(link: &Link, queue: &str) -> Binding {
-    Binding {
-        source: ExchangeName::new(link.exchange).expect("a name of the simulation's"),
-        destination: Destination::Queue(QueueName::new(queue).expect("a name of the simulation's")),
-        key: RoutingKey::new(link.key).expect("a key of the simulation's"),
-        arguments: FieldTable::default(),
     }
 }

@@ -1,0 +1,129 @@
+//! Changes of what exists: queues and bindings come and go.
+
+use super::books::{Certainty, Finding, Link, QueueNumber, Stage};
+use super::client::{Answer, CHANNEL, Pending};
+use super::run::{EXCHANGES, PATTERNS, QUEUES, Run};
+use crate::broker::{Binding, Destination, QueueDeclaration, SealConditions};
+use crate::model::{ExchangeName, FieldTable, QueueName, Refusal, RoutingKey};
+
+/// A change of what exists, which somebody asked for.
+#[derive(Debug, Clone)]
+pub(super) enum Topology {
+    Declare(QueueNumber),
+    Delete(QueueNumber),
+    Bind(Link),
+    Unbind(Link),
+}
+
+impl Run {
+    pub(super) fn change_topology(&mut self) -> Result<(), Finding> {
+        if self.is_topology_orphaned && !self.is_troubled && !self.is_full {
+            return self.look();
+        }
+        if self.topology.is_some() {
+            return Ok(());
+        }
+        let Some(index) = self.some_client().filter(|index| self.clients[*index].session.takes_more()) else {
+            return Ok(());
+        };
+        let name = QUEUES[self.random.below(QUEUES.len())];
+        let change = match self.books.queue_named(name) {
+            None => Topology::Declare(self.books.add_queue(name)),
+            Some(queue) if !self.books.queues[queue].stage.is_there() => return Ok(()),
+            Some(queue) if self.random.one_in(8) => {
+                // What was refused before stays refused.
+                if self.books.queues[queue].stage == Stage::Staying {
+                    return Ok(());
+                }
+                self.books.queues[queue].stage = Stage::Going;
+                Topology::Delete(queue)
+            }
+            Some(queue) => {
+                let link = Link {
+                    exchange: EXCHANGES[self.random.below(3)],
+                    key: PATTERNS[self.random.below(PATTERNS.len())],
+                    queue,
+                };
+                let was_there = self.books.bindings.insert(link.clone(), Certainty::Maybe);
+                match was_there {
+                    Some(_) => Topology::Unbind(link),
+                    None => Topology::Bind(link),
+                }
+            }
+        };
+        self.topology = Some(change.clone());
+        self.ask(index, change);
+        Ok(())
+    }
+
+    fn ask(&mut self, index: usize, change: Topology) {
+        let client = &mut self.clients[index];
+        let request = client.request(Pending::Topology);
+        self.trace.note(format_args!("client {} asks for {change:?}", client.number));
+        let (broker, who) = (self.world.broker.clone(), client.session.identity().clone());
+        let queue = match &change {
+            Topology::Declare(queue) | Topology::Delete(queue) => *queue,
+            Topology::Bind(link) | Topology::Unbind(link) => link.queue,
+        };
+        let name = self.books.queues[queue].name;
+        client.session.carry_out(CHANNEL, request, async move {
+            match change {
+                Topology::Declare(_) => {
+                    broker.declare_queue(&who, declaration(name)).await.map(|_| Answer::Declared)
+                }
+                Topology::Delete(_) => {
+                    let conditions = SealConditions { if_unused: false, if_empty: false };
+                    broker.delete_queue(&who, name.to_owned(), conditions).await.map(|_| Answer::Deleted)
+                }
+                Topology::Bind(link) => broker.bind(&who, binding(&link, name)).await.map(|()| Answer::Bound),
+                Topology::Unbind(link) => {
+                    broker.unbind(&who, binding(&link, name)).await.map(|()| Answer::Unbound)
+                }
+            }
+        });
+    }
+
+    /// A request to change what exists was answered.
+    pub(super) fn topology_answered(&mut self, answer: Result<Answer, Refusal>) -> Result<(), Finding> {
+        let Some(change) = self.topology.take() else { return Ok(()) };
+        let is_done = answer.is_ok();
+        if let Err(refusal) = answer
+            && !self.is_troubled
+            && !self.is_full
+        {
+            return Err(format!("{change:?} was refused without need: {refusal}"));
+        }
+        match change {
+            Topology::Declare(queue) => {
+                self.books.queues[queue].stage = if is_done { Stage::There } else { Stage::Refused }
+            }
+            Topology::Delete(queue) if is_done => self.books.queue_gone(queue),
+            Topology::Delete(queue) => self.books.queues[queue].stage = Stage::Staying,
+            Topology::Bind(link) if is_done => drop(self.books.bindings.insert(link, Certainty::Sure)),
+            Topology::Unbind(link) if is_done => drop(self.books.bindings.remove(&link)),
+            // It may be there after a restart.
+            Topology::Bind(_) | Topology::Unbind(_) => {}
+        }
+        self.counters.topology += u64::from(is_done);
+        Ok(())
+    }
+}
+
+fn declaration(name: &str) -> QueueDeclaration {
+    QueueDeclaration {
+        name: QueueName::new(name).expect("a name of the simulation's"),
+        durable: true,
+        exclusive: false,
+        auto_delete: false,
+        arguments: FieldTable::default(),
+    }
+}
+
+fn binding(link: &Link, queue: &str) -> Binding {
+    Binding {
+        source: ExchangeName::new(link.exchange).expect("a name of the simulation's"),
+        destination: Destination::Queue(QueueName::new(queue).expect("a name of the simulation's")),
+        key: RoutingKey::new(link.key).expect("a key of the simulation's"),
+        arguments: FieldTable::default(),
+    }
+}
