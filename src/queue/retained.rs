@@ -144,9 +144,12 @@ impl Retained {
 
     /// Where the newest so many begin; 0 if there are no more than those.
     pub(super) fn newest(&self, count: u64) -> u64 {
+        if count >= self.count {
+            return 0;
+        }
         let mut rest = count;
         for chunk in self.chunks.iter().rev() {
-            if rest < u64::from(chunk.live) {
+            if rest <= u64::from(chunk.live) {
                 let skipped = (u64::from(chunk.live) - rest) as usize;
                 return chunk.live_messages().nth(skipped).map_or(0, MessageRef::sequence);
             }
@@ -327,6 +330,18 @@ mod tests {
         (1..=1_000_000).for_each(|sequence| retained.keep(kept(sequence, 100)));
         let bytes = retained.memory_bytes();
         assert!(bytes < 1_000_000, "{bytes} bytes for a million messages");
+    }
+
+    /// A start begins a new chunk.
+    #[test]
+    fn the_newest_may_be_just_those_of_the_last_chunk() {
+        let mut retained = Retained::default();
+        (1..=5).for_each(|sequence| retained.keep(kept(sequence, 100)));
+        let mut out = Vec::new();
+        retained.encode(&mut out);
+        let mut again = Retained::decode(&mut &out[..], |_| ()).unwrap();
+        (6..=8).for_each(|sequence| again.keep(kept(sequence, 100)));
+        assert_eq!([2, 3, 4, 7, 8, 9].map(|count| again.newest(count)), [7, 6, 5, 2, 0, 0]);
     }
 
     #[test]
