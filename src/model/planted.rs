@@ -18,6 +18,8 @@ pub(crate) enum Bug {
     CheckpointForgets,
     /// A merge drops a message that is needed.
     MergeForgets,
+    /// A merge drops what queues retain.
+    MergeForgetsRetained,
     /// What is read back is the message behind the one that was asked for.
     NeighbourRead,
     /// After a start nothing is marked as delivered before.

@@ -122,6 +122,7 @@ impl Shard {
             let held = slot.queue.live_in(range.clone());
             needed.extend(held.map(|(sequence, bytes)| (sequence, *id, bytes)));
             let retained = slot.queue.retained_in(range.clone());
+            let retained = retained.filter(|_| !planted(Bug::MergeForgetsRetained));
             needed.extend(retained.map(|message| (message.sequence, *id, message.size_bytes)));
             // Without acknowledgements they have left the queue, and wait here to be read back.
             needed.extend(on_their_way(slot, &range).map(|sequence| (sequence, *id, 0)));

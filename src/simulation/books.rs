@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::retained::Bounds;
 use crate::model::Durability;
 
 /// A message's number: the order in which all clients together published.
@@ -19,10 +20,13 @@ pub(super) type Finding = String;
 #[derive(Debug, Default)]
 pub(super) struct Books {
     pub(super) queues: Vec<QueueBook>,
-    messages: Vec<MessageBook>,
+    pub(super) messages: Vec<MessageBook>,
     pub(super) bindings: BTreeMap<Link, Certainty>,
     /// How often the broker was started. What is only in memory lives as long as one.
-    life: u32,
+    pub(super) life: u32,
+    /// What the clock says, and the most that it ever said.
+    pub(super) now_ms: u64,
+    pub(super) latest_ms: u64,
 }
 
 /// A binding of a queue to one of the exchanges.
@@ -45,7 +49,11 @@ pub(super) struct QueueBook {
     pub(super) name: &'static str,
     pub(super) stage: Stage,
     /// Messages that may be in it.
-    held: BTreeSet<MessageId>,
+    pub(super) held: BTreeSet<MessageId>,
+    /// What it retains of what consumers are done with, if anything.
+    pub(super) bounds: Option<Bounds>,
+    /// Messages that consumers may have been done with, if it retains any.
+    pub(super) done: BTreeSet<MessageId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,12 +78,18 @@ impl Stage {
 }
 
 #[derive(Debug)]
-struct MessageBook {
-    client: u32,
+pub(super) struct MessageBook {
+    pub(super) client: u32,
+    /// As it was sent.
+    pub(super) bytes: u64,
+    /// When it was sent.
+    pub(super) sent_ms: u64,
+    /// The latest time at which the broker can say that it came, once it has told that it did.
+    pub(super) came_ms: Option<u64>,
     /// Confirmed as on disk.
-    on_disk: bool,
+    pub(super) on_disk: bool,
     /// Confirmed in this life of the broker.
-    confirmed_in: Option<u32>,
+    pub(super) confirmed_in: Option<u32>,
     /// It waited before it was routed: nobody knows what was bound then.
     is_loose: bool,
     places: Vec<Place>,
@@ -83,17 +97,49 @@ struct MessageBook {
 
 /// A message in a queue.
 #[derive(Debug)]
-struct Place {
-    queue: QueueNumber,
+pub(super) struct Place {
+    pub(super) queue: QueueNumber,
     /// It was routed there for certain.
-    is_sure: bool,
-    left: Left,
+    pub(super) is_sure: bool,
+    pub(super) left: Left,
     /// Some client got it, at some time.
-    was_heard: bool,
+    pub(super) was_heard: bool,
+    /// Where it stands in the queue, once somebody saw that.
+    pub(super) sequence: Option<u64>,
+    /// A consumer may have been done with it.
+    pub(super) may_be_done: bool,
+    /// It may have left in a way in which nothing is retained.
+    pub(super) may_be_dropped: bool,
+    /// It was retained no more.
+    pub(super) is_forgotten: bool,
+}
+
+impl Place {
+    fn new(queue: QueueNumber, is_sure: bool) -> Self {
+        Self {
+            queue,
+            is_sure,
+            left: Left::No,
+            was_heard: false,
+            sequence: None,
+            may_be_done: false,
+            may_be_dropped: false,
+            is_forgotten: false,
+        }
+    }
+}
+
+/// How a message leaves a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// A consumer was done with it: it may be retained.
+    Done,
+    /// Any other.
+    Dropped,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Left {
+pub(super) enum Left {
     No,
     /// It was settled or purged, and nobody knows whether the disk has that.
     Perhaps,
@@ -109,8 +155,19 @@ impl Books {
         self.queues.iter().rposition(|queue| queue.name == name && queue.stage != Stage::Gone)
     }
 
+    /// Queues that are there for certain, and that nobody wants to end.
+    pub(super) fn there(&self) -> Vec<QueueNumber> {
+        (0..self.queues.len()).filter(|number| self.queues[*number].stage == Stage::There).collect()
+    }
+
     pub(super) fn add_queue(&mut self, name: &'static str) -> QueueNumber {
-        self.queues.push(QueueBook { name, stage: Stage::Asked, held: BTreeSet::new() });
+        self.queues.push(QueueBook {
+            name,
+            stage: Stage::Asked,
+            held: BTreeSet::new(),
+            bounds: Bounds::of(name),
+            done: BTreeSet::new(),
+        });
         self.queues.len() - 1
     }
 
@@ -149,16 +206,18 @@ impl Books {
     }
 
     /// A client sends a message.
-    pub(super) fn published(&mut self, client: u32, route: &Route) -> MessageId {
+    pub(super) fn published(&mut self, client: u32, route: &Route, bytes: u64) -> MessageId {
         let id = self.messages.len() as MessageId;
         let places = route.iter().map(|(queue, certainty)| {
             self.queues[*queue].held.insert(id);
-            let is_sure = *certainty == Certainty::Sure;
-            Place { queue: *queue, is_sure, left: Left::No, was_heard: false }
+            Place::new(*queue, *certainty == Certainty::Sure)
         });
         let places = places.collect();
         self.messages.push(MessageBook {
             client,
+            bytes,
+            sent_ms: self.now_ms,
+            came_ms: None,
             on_disk: false,
             confirmed_in: None,
             is_loose: false,
@@ -180,6 +239,7 @@ impl Books {
                 "message {id} was confirmed for {queues} queues and belongs in {sure} to {most}"
             ));
         }
+        message.came_ms = message.came_ms.or(Some(self.latest_ms));
         message.on_disk |= safe >= Durability::Synced;
         message.confirmed_in = Some(life);
         if queues == most && !message.is_loose {
@@ -206,18 +266,10 @@ impl Books {
         queue: QueueNumber,
         redelivered: bool,
     ) -> Result<(), Finding> {
+        let is_gone = self.queues[queue].stage == Stage::Gone;
         let name = self.queues[queue].name;
-        let Some(message) = self.messages.get_mut(id as usize) else {
-            return Err(format!("message {id}, which nobody sent, came from queue '{name}'"));
-        };
-        if message.is_loose && message.places.iter().all(|place| place.queue != queue) {
-            message.places.push(Place { queue, is_sure: false, left: Left::No, was_heard: false });
-            self.queues[queue].held.insert(id);
-        }
-        let Some(place) = message.places.iter_mut().find(|place| place.queue == queue) else {
-            return Err(format!("message {id} came from queue '{name}', to which it was not routed"));
-        };
-        if place.left == Left::Surely && self.queues[queue].stage != Stage::Gone {
+        let place = self.came_from(id, queue)?;
+        if place.left == Left::Surely && !is_gone {
             return Err(format!("message {id} came from queue '{name}' after it had left that for certain"));
         }
         if place.was_heard && !redelivered {
@@ -229,15 +281,40 @@ impl Books {
         Ok(())
     }
 
+    /// The place of a message that came from a queue: it was routed there.
+    pub(super) fn came_from(&mut self, id: MessageId, queue: QueueNumber) -> Result<&mut Place, Finding> {
+        let name = self.queues[queue].name;
+        let Some(message) = self.messages.get_mut(id as usize) else {
+            return Err(format!("message {id}, which nobody sent, came from queue '{name}'"));
+        };
+        message.came_ms = message.came_ms.or(Some(self.latest_ms));
+        if message.is_loose && message.places.iter().all(|place| place.queue != queue) {
+            message.places.push(Place { may_be_done: true, ..Place::new(queue, false) });
+            self.queues[queue].held.insert(id);
+        }
+        message
+            .places
+            .iter_mut()
+            .find(|place| place.queue == queue)
+            .ok_or_else(|| format!("message {id} came from queue '{name}', to which it was not routed"))
+    }
+
     /// Who published a message.
     pub(super) fn client_of(&self, id: MessageId) -> Option<u32> {
         self.messages.get(id as usize).map(|message| message.client)
     }
 
     /// A message may have left a queue.
-    pub(super) fn leaving(&mut self, id: MessageId, queue: QueueNumber) {
+    pub(super) fn leaving(&mut self, id: MessageId, queue: QueueNumber, way: Way) {
         let place = self.place_mut(id, queue);
         place.left = place.left.max(Left::Perhaps);
+        match way {
+            Way::Done => place.may_be_done = true,
+            Way::Dropped => place.may_be_dropped = true,
+        }
+        if way == Way::Done && self.queues[queue].bounds.is_some() {
+            self.queues[queue].done.insert(id);
+        }
     }
 
     /// A message has left a queue for good.
@@ -246,10 +323,10 @@ impl Books {
         self.queues[queue].held.remove(&id);
     }
 
-    /// Somebody empties a queue.
-    pub(super) fn purging(&mut self, queue: QueueNumber) {
+    /// Any message may have left a queue.
+    pub(super) fn all_leaving(&mut self, queue: QueueNumber, way: Way) {
         let held: Vec<MessageId> = self.queues[queue].held.iter().copied().collect();
-        held.into_iter().for_each(|id| self.leaving(id, queue));
+        held.into_iter().for_each(|id| self.leaving(id, queue, way));
     }
 
     /// The broker is gone. Clients know nothing of what they were not told.
@@ -257,7 +334,9 @@ impl Books {
         self.life += 1;
         for message in &mut self.messages {
             if !message.on_disk {
-                message.places.iter_mut().for_each(|place| place.is_sure = false);
+                // What left for certain left behind it in the log.
+                let places = message.places.iter_mut().filter(|place| place.left != Left::Surely);
+                places.for_each(|place| place.is_sure = false);
             }
         }
     }
@@ -318,6 +397,12 @@ impl Books {
         if !owed.is_empty() {
             return Err(format!("queue '{name}' lost messages that were confirmed: {owed:?}"));
         }
+        self.by_client(queue, came)
+    }
+
+    /// Each client's messages come in the order in which it published them.
+    pub(super) fn by_client(&self, queue: QueueNumber, came: &[MessageId]) -> Result<(), Finding> {
+        let name = self.queues[queue].name;
         let mut newest: BTreeMap<u32, MessageId> = BTreeMap::new();
         for id in came {
             let client = self.client_of(*id).unwrap_or_default();
@@ -330,7 +415,18 @@ impl Books {
         Ok(())
     }
 
-    fn is_owed(&self, id: MessageId, queue: QueueNumber) -> bool {
+    /// What the clock says now.
+    pub(super) fn note_time(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.latest_ms = self.latest_ms.max(now_ms);
+    }
+
+    /// Whether nobody knows where a message went.
+    pub(super) fn is_loose(&self, id: MessageId) -> bool {
+        self.messages.get(id as usize).is_some_and(|message| message.is_loose)
+    }
+
+    pub(super) fn is_owed(&self, id: MessageId, queue: QueueNumber) -> bool {
         let message = &self.messages[id as usize];
         let is_kept = message.on_disk || message.confirmed_in == Some(self.life);
         is_kept
@@ -340,7 +436,11 @@ impl Books {
                 .any(|place| place.queue == queue && place.is_sure && place.left == Left::No)
     }
 
-    fn place_mut(&mut self, id: MessageId, queue: QueueNumber) -> &mut Place {
+    pub(super) fn place(&self, id: MessageId, queue: QueueNumber) -> Option<&Place> {
+        self.messages.get(id as usize)?.places.iter().find(|place| place.queue == queue)
+    }
+
+    pub(super) fn place_mut(&mut self, id: MessageId, queue: QueueNumber) -> &mut Place {
         let places = &mut self.messages[id as usize].places;
         places.iter_mut().find(|place| place.queue == queue).expect("a queue holds what was routed to it")
     }

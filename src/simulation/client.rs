@@ -7,8 +7,9 @@ use std::task::{Context, Waker};
 use bytes::BytesMut;
 
 use super::books::{MessageId, QueueNumber};
+use super::looking::Reading;
 use super::world::World;
-use crate::broker::{FrontEnd, Introduction, Publication, Session, Word};
+use crate::broker::{BrowsedPage, FrontEnd, Introduction, Publication, Session, Word};
 use crate::message::{MessageRun, MessageRunBuilder, encode_item};
 use crate::model::{FieldTable, Refusal};
 
@@ -32,6 +33,7 @@ pub(super) enum Answer {
     Bound,
     Unbound,
     Purged,
+    Browsed(BrowsedPage),
 }
 
 /// Messages of one frame.
@@ -47,16 +49,28 @@ impl Messages {
         let mut builder = MessageRunBuilder::default();
         let mut bodies_bytes = Vec::new();
         for (id, padding) in ids {
-            let mut body = id.to_le_bytes().to_vec();
-            // What a message holds follows from its number, so that others' bytes in it are seen.
-            body.resize(body.len() + padding, pad(id));
-            let mut item = BytesMut::new();
-            encode_item(&[], &body, None, false, &mut item);
-            builder.push(&item);
-            bodies_bytes.push(body.len());
+            builder.push(&item(id, padding));
+            bodies_bytes.push(NUMBER_BYTES + padding);
         }
         Self { run: builder.finish(), bodies_bytes }
     }
+}
+
+/// Bytes of a body's number.
+const NUMBER_BYTES: usize = size_of::<MessageId>();
+
+fn item(id: MessageId, padding: usize) -> BytesMut {
+    let mut body = id.to_le_bytes().to_vec();
+    // What a message holds follows from its number, so that others' bytes in it are seen.
+    body.resize(NUMBER_BYTES + padding, pad(id));
+    let mut item = BytesMut::new();
+    encode_item(&[], &body, None, false, &mut item);
+    item
+}
+
+/// Bytes of a message with a body that is padded to so many.
+pub(super) fn message_bytes(padding: usize) -> u64 {
+    item(0, padding).len() as u64
 }
 
 fn pad(id: MessageId) -> u8 {
@@ -114,7 +128,7 @@ pub(super) struct Consumer {
 }
 
 /// What a request was for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum Pending {
     Topology,
     Consume { consumer: u32 },
@@ -122,6 +136,7 @@ pub(super) enum Pending {
     Get { queue: QueueNumber, no_ack: bool },
     Settle { messages: Vec<(MessageId, QueueNumber)> },
     Purge,
+    Read(Reading),
 }
 
 #[derive(Debug)]

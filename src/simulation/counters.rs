@@ -61,6 +61,24 @@ pub struct Counters {
     pub cold_reads: u64,
     /// Those that came to nothing.
     pub cold_reads_cut: u64,
+    /// Reads of messages from segments that were merged.
+    pub merged_reads: u64,
+    /// Messages that were looked at where they waited.
+    pub browsed: u64,
+    /// Messages that were retained and read again.
+    pub replayed: u64,
+    /// Times that a client read all that a queue retains, while everything went on.
+    pub replays: u64,
+    /// Times that what a queue retains was read from segments that were merged.
+    pub merged_replays: u64,
+    /// Queues that were looked into, with nothing moving, and held against the books.
+    pub looks: u64,
+    /// Messages that were forgotten because newer ones were too many or too large.
+    pub forgotten: u64,
+    /// Messages that were forgotten because they were too old.
+    pub forgotten_for_age: u64,
+    /// Times that messages were forgotten while the disk was full.
+    pub forgotten_on_full_disks: u64,
     /// Queues that were emptied to the last message and held against the books.
     pub audits: u64,
 }
@@ -68,7 +86,8 @@ pub struct Counters {
 impl Counters {
     /// Adds what was asked of logs.
     pub(super) fn note(&mut self, counts: Housekeeping) {
-        let Housekeeping { checkpoints, merges, purges, reads } = counts;
+        let Housekeeping { checkpoints, merges, purges, reads, merged_reads } = counts;
+        self.merged_reads += merged_reads;
         self.checkpoints += checkpoints.done;
         self.checkpoints_cut += checkpoints.failed;
         self.merges += merges.done;
@@ -119,6 +138,15 @@ impl Counters {
         self.removals += other.removals;
         self.cold_reads += other.cold_reads;
         self.cold_reads_cut += other.cold_reads_cut;
+        self.merged_reads += other.merged_reads;
+        self.browsed += other.browsed;
+        self.replayed += other.replayed;
+        self.replays += other.replays;
+        self.merged_replays += other.merged_replays;
+        self.looks += other.looks;
+        self.forgotten += other.forgotten;
+        self.forgotten_for_age += other.forgotten_for_age;
+        self.forgotten_on_full_disks += other.forgotten_on_full_disks;
         self.audits += other.audits;
     }
 }

@@ -1,5 +1,6 @@
 //! Logs that are written when the simulation says so, and that count what is asked of them.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +24,8 @@ pub(super) struct Housekeeping {
     pub(super) purges: Tries,
     /// Reads of messages that were not in memory.
     pub(super) reads: Tries,
+    /// Those that met a segment which came of a merge.
+    pub(super) merged_reads: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,6 +44,9 @@ impl Tries {
     }
 }
 
+/// Parts of a log that were merged while this broker lives.
+type Merges = Arc<Mutex<Vec<Range<LogIndex>>>>;
+
 pub(super) type SharedLog = Arc<Mutex<SteppedLog>>;
 
 /// Opens logs that `workers` step.
@@ -57,7 +63,10 @@ pub(super) fn open_log(workers: &Arc<SteppedWorkers>) -> OpenLog {
             let told = log.recovery().told();
             let log = Arc::new(Mutex::new(log));
             workers.add_log(Arc::clone(&log));
-            Ok(OpenedLog { log: Box::new(Owned { log, workers: Arc::clone(&workers) }), told })
+            Ok(OpenedLog {
+                log: Box::new(Owned { log, workers: Arc::clone(&workers), merged: Merges::default() }),
+                told,
+            })
         },
     )
 }
@@ -66,6 +75,7 @@ pub(super) fn open_log(workers: &Arc<SteppedWorkers>) -> OpenLog {
 struct Owned {
     log: SharedLog,
     workers: Arc<SteppedWorkers>,
+    merged: Merges,
 }
 
 impl Owned {
@@ -96,7 +106,8 @@ impl ShardLog for Owned {
     }
 
     fn reader(&self) -> Arc<dyn BodyRead> {
-        Arc::new(CountedReader { reader: self.log().reader(), workers: Arc::clone(&self.workers) })
+        let merged = Arc::clone(&self.merged);
+        Arc::new(CountedReader { reader: self.log().reader(), workers: Arc::clone(&self.workers), merged })
     }
 
     fn position(&self) -> LogPosition {
@@ -109,25 +120,34 @@ impl ShardLog for Owned {
 
     fn keeper(&self) -> Option<Arc<dyn LogKeeper>> {
         let keeper = self.log().keeper()?;
-        Some(Arc::new(CountedKeeper { keeper, workers: Arc::clone(&self.workers) }))
+        let merged = Arc::clone(&self.merged);
+        Some(Arc::new(CountedKeeper { keeper, workers: Arc::clone(&self.workers), merged }))
     }
 }
 
 struct CountedReader {
     reader: Arc<dyn BodyRead>,
     workers: Arc<SteppedWorkers>,
+    merged: Merges,
 }
 
 impl BodyRead for CountedReader {
     fn read(&self, first: LogIndex, end: LogIndex) -> Result<Vec<RecoveredBatch>, ReadFailure> {
         let read = self.reader.read(first, end);
-        self.workers.count(|counts| counts.reads.note(read))
+        let merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_merged = read.is_ok() && merged.iter().any(|part| part.start < end && first < part.end);
+        drop(merged);
+        self.workers.count(|counts| {
+            counts.merged_reads += u64::from(is_merged);
+            counts.reads.note(read)
+        })
     }
 }
 
 struct CountedKeeper {
     keeper: Arc<dyn LogKeeper>,
     workers: Arc<SteppedWorkers>,
+    merged: Merges,
 }
 
 impl LogKeeper for CountedKeeper {
@@ -158,7 +178,14 @@ impl LogKeeper for CountedKeeper {
         first_indices: &[LogIndex],
         selection: &mut dyn Selection,
     ) -> Result<Merged, KeepFailure> {
+        let segments = self.keeper.segments();
+        let taken = segments.iter().filter(|segment| first_indices.contains(&segment.first_index));
+        let (first, end) = (taken.clone().next(), taken.last());
+        let range = first.zip(end).map(|(first, end)| first.first_index..end.end_index);
         let merged = self.keeper.merge_segments(first_indices, selection);
+        if merged.is_ok() {
+            self.merged.lock().unwrap_or_else(PoisonError::into_inner).extend(range);
+        }
         self.workers.count(|counts| counts.merges.note(merged))
     }
 }

@@ -1,7 +1,9 @@
 //! The run of one seed: which step is next.
 
-use super::books::{Books, Finding, MessageId, QueueNumber, Stage};
-use super::client::{Answer, CHANNEL, Client, Messages, Pending};
+use std::collections::BTreeMap;
+
+use super::books::{Books, Finding, MessageId, QueueNumber, Way};
+use super::client::{Answer, CHANNEL, Client, Messages, Pending, message_bytes};
 use super::counters::Counters;
 use super::random::Random;
 use super::topology::Topology;
@@ -96,6 +98,8 @@ pub(super) struct Run {
     pub(super) is_troubled: bool,
     /// The disk has room for no more than this.
     pub(super) is_full: bool,
+    /// The oldest message that a queue was seen to retain.
+    pub(super) oldest_retained: BTreeMap<QueueNumber, u64>,
     next_client: u32,
 }
 
@@ -119,6 +123,7 @@ impl Run {
             is_topology_orphaned: false,
             is_troubled: false,
             is_full: false,
+            oldest_retained: BTreeMap::new(),
             next_client: 1,
         })
     }
@@ -127,12 +132,17 @@ impl Run {
         if self.random.one_in(50) {
             self.rarely()?;
         }
+        if self.random.one_in(120)
+            && let Some(queue) = self.random.pick(self.books.there())
+        {
+            self.look_into(queue)?;
+        }
         self.quiet_step()
     }
 
     /// A step in which nothing ends and nothing fails, if that is not ordered already.
     pub(super) fn quiet_step(&mut self) -> Result<(), Finding> {
-        match self.random.below(98) {
+        match self.random.below(101) {
             0..=24 => self.publish(),
             25..=39 => self.settle(),
             40..=46 => self.consume(),
@@ -143,11 +153,13 @@ impl Run {
             59..=72 => drop(self.world.workers.step_log(&mut self.random)),
             73..=82 => self.work(),
             83..=86 => self.pass_time(),
+            98..=100 => self.begin_reading(),
             _ => self.world.tick(1 + self.random.below(4)),
         }
         if self.random.one_in(2) {
             self.world.tick(1);
         }
+        self.books.note_time(self.world.workers.now().0);
         self.counters.note(self.world.workers.take_counts());
         if self.disk.is_powered_off() {
             return self.crash();
@@ -221,7 +233,9 @@ impl Run {
         let route = self.books.route(exchange, key);
         let client = &mut self.clients[index];
         let first_sequence = client.next_sequence;
-        let ids: Vec<MessageId> = (0..count).map(|_| self.books.published(client.number, &route)).collect();
+        let bytes = message_bytes(padding);
+        let ids: Vec<MessageId> =
+            (0..count).map(|_| self.books.published(client.number, &route, bytes)).collect();
         client.sent.extend((first_sequence..).zip(ids.iter().copied()));
         client.next_sequence += count as u64;
         self.counters.published += count as u64;
@@ -280,7 +294,8 @@ impl Run {
                 self.random.one_in(2).then(|| client.request(Pending::Settle { messages: Vec::new() }))
             }
             _ => {
-                messages.iter().for_each(|(id, queue)| self.books.leaving(*id, *queue));
+                let way = if outcome == Settles::Accepted { Way::Done } else { Way::Dropped };
+                messages.iter().for_each(|(id, queue)| self.books.leaving(*id, *queue, way));
                 (!self.random.one_in(4)).then(|| client.request(Pending::Settle { messages }))
             }
         };
@@ -360,7 +375,7 @@ impl Run {
         let request = client.request(Pending::Purge);
         let name = self.books.queues[queue].name;
         self.trace.note(format_args!("client {} purges '{name}'", client.number));
-        self.books.purging(queue);
+        self.books.all_leaving(queue, Way::Dropped);
         let (broker, who) = (self.world.broker.clone(), client.session.identity().clone());
         client.session.carry_out(CHANNEL, request, async move {
             broker.purge_queue(&who, name).await.map(|_| Answer::Purged)
@@ -399,7 +414,8 @@ impl Run {
             Pending::Get { queue, no_ack: true } => Some(*queue),
             _ => None,
         });
-        consumed.map(|consumer| consumer.queue).chain(got).for_each(|queue| self.books.purging(queue));
+        let queues = consumed.map(|consumer| consumer.queue).chain(got);
+        queues.for_each(|queue| self.books.all_leaving(queue, Way::Done));
         if client.pending.values().any(|pending| matches!(pending, Pending::Topology)) {
             self.is_topology_orphaned = true;
         }
@@ -419,6 +435,7 @@ impl Run {
         };
         self.now_ms += millis;
         self.world.workers.advance(millis);
+        self.trace.note(format_args!("it is {}", self.world.workers.now().0));
     }
 
     pub(super) fn some_client(&mut self) -> Option<usize> {
@@ -434,9 +451,7 @@ impl Run {
         if !self.clients[index].session.takes_more() {
             return None;
         }
-        let there =
-            (0..self.books.queues.len()).filter(|number| self.books.queues[*number].stage == Stage::There);
-        let queue = self.random.pick(there)?;
+        let queue = self.random.pick(self.books.there())?;
         Some((index, queue))
     }
 }

@@ -51,13 +51,14 @@ fn without_faults_there_are_none() {
 }
 
 /// Bugs that are made on purpose.
-const BUGS: [Bug; 11] = [
+const BUGS: [Bug; 12] = [
     Bug::SyncLeftOut,
     Bug::NameNotSynced,
     Bug::ChecksumIgnored,
     Bug::SettlementNotRecorded,
     Bug::CheckpointForgets,
     Bug::MergeForgets,
+    Bug::MergeForgetsRetained,
     Bug::NeighbourRead,
     Bug::MarkIgnored,
     Bug::RequeuedLast,

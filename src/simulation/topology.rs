@@ -2,6 +2,7 @@
 
 use super::books::{Certainty, Finding, Link, QueueNumber, Stage};
 use super::client::{Answer, CHANNEL, Pending};
+use super::retained::Bounds;
 use super::run::{EXCHANGES, PATTERNS, QUEUES, Run};
 use crate::broker::{Binding, Destination, QueueDeclaration, SealConditions};
 use crate::model::{ExchangeName, FieldTable, QueueName, Refusal, RoutingKey};
@@ -90,6 +91,7 @@ impl Run {
         if let Err(refusal) = answer
             && !self.is_troubled
             && !self.is_full
+            && !self.disk.is_powered_off()
         {
             return Err(format!("{change:?} was refused without need: {refusal}"));
         }
@@ -115,7 +117,7 @@ fn declaration(name: &str) -> QueueDeclaration {
         durable: true,
         exclusive: false,
         auto_delete: false,
-        arguments: FieldTable::default(),
+        arguments: Bounds::of(name).map(|bounds| bounds.arguments()).unwrap_or_default(),
     }
 }
 

@@ -91,6 +91,7 @@ impl Run {
         self.restart_if_troubled()?;
         self.make_peace()?;
         let before = self.world.shown(&mut self.random)?;
+        let retained = self.retained_everywhere()?;
         self.make_peace()?;
         self.counters.crashes += 1;
         self.trace.note(format_args!("the power ends in peace"));
@@ -103,7 +104,7 @@ impl Run {
                 "everything was on disk, and after a crash {after:?} is there and not {before:?}"
             ));
         }
-        Ok(())
+        self.check_retained(&retained)
     }
 
     /// The broker stops as asked, and starts again.
@@ -115,6 +116,7 @@ impl Run {
         }
         self.make_peace()?;
         let before = self.world.shown(&mut self.random)?;
+        let retained = self.retained_everywhere()?;
         self.books.ended();
         self.topology_unknown();
         let stopped = self.world.close(&mut self.random)?;
@@ -126,7 +128,8 @@ impl Run {
         if before != after {
             return Err(format!("after a stop {after:?} is there and not {before:?}"));
         }
-        self.find(&after)
+        self.find(&after)?;
+        self.check_retained(&retained)
     }
 
     /// Nobody hears anything of this broker any more.
@@ -163,7 +166,14 @@ impl Run {
         }
         self.open_world()?;
         let shown = self.world.shown(&mut self.random)?;
-        self.find(&shown)
+        self.find(&shown)?;
+        if self.random.one_in(2) {
+            return Ok(());
+        }
+        for queue in self.books.there() {
+            self.look_into(queue)?;
+        }
+        Ok(())
     }
 
     /// A start that does not come to its end changes nothing.
@@ -181,6 +191,8 @@ impl Run {
     }
 
     fn open_world(&mut self) -> Result<(), Finding> {
+        // The clock may go back now.
+        self.books.note_time(self.world.workers.now().0);
         self.now_ms += 1;
         let opened = World::open(&self.disk, self.now_ms);
         self.world = opened.map_err(|failure| format!("the broker does not start: {failure}"))?;

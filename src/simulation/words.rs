@@ -1,7 +1,7 @@
 //! What a broker tells a client, and what the books make of it.
 
-use super::books::Finding;
-use super::client::{Pending, Simulated, number_of};
+use super::books::{Finding, Way};
+use super::client::{Answer, Pending, Simulated, number_of};
 use super::run::Run;
 use crate::broker::{Delivery, Fetched, Word};
 use crate::message::{DeliveredView, message_ends};
@@ -66,7 +66,7 @@ impl Run {
                     let id = self.came(&delivery, queue)?[0];
                     self.trace.note(format_args!("client {number} got {id} as {tag}"));
                     match no_ack {
-                        true => self.books.leaving(id, queue),
+                        true => self.books.leaving(id, queue, Way::Done),
                         false => drop(self.clients[index].held.insert((GETS, tag), (id, queue))),
                     }
                 }
@@ -78,18 +78,25 @@ impl Run {
                     messages.into_iter().for_each(|(id, queue)| self.books.left(id, queue));
                 }
             }
-            Word::Answered { request, answer, .. } => {
-                self.trace.note(format_args!("client {number} hears {answer:?}"));
-                match client.pending.remove(&request) {
-                    Some(Pending::Topology) => self.topology_answered(Ok(answer))?,
-                    Some(_) => self.counters.purged += 1,
-                    None => return Err("an answer came to no request".to_owned()),
+            Word::Answered { request, answer, .. } => match (client.pending.remove(&request), answer) {
+                (Some(Pending::Read(reading)), Answer::Browsed(page)) => {
+                    self.page_came(index, reading, &page)?;
                 }
-            }
+                (pending, answer) => {
+                    self.trace.note(format_args!("client {number} hears {answer:?}"));
+                    match pending {
+                        Some(Pending::Topology) => self.topology_answered(Ok(answer))?,
+                        Some(_) => self.counters.purged += 1,
+                        None => return Err("an answer came to no request".to_owned()),
+                    }
+                }
+            },
             Word::Refused { request, refusal, .. } => {
                 self.trace.note(format_args!("client {number} hears a refusal of {request}: {refusal}"));
-                if let Some(Pending::Topology) = client.pending.remove(&request) {
-                    self.topology_answered(Err(*refusal))?;
+                match client.pending.remove(&request) {
+                    Some(Pending::Topology) => self.topology_answered(Err(*refusal))?,
+                    Some(Pending::Read(reading)) => self.check_excuse(reading.queue, &refusal)?,
+                    _ => {}
                 }
             }
             Word::Blocked { .. } | Word::Unblocked => {}
@@ -126,7 +133,7 @@ impl Run {
                 ));
             }
             match no_ack {
-                true => self.books.leaving(id, queue),
+                true => self.books.leaving(id, queue, Way::Done),
                 false => drop(client.held.insert((handle, tag), (id, queue))),
             }
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::counters::Counters;
 use super::logs::{Housekeeping, SharedLog};
 use super::random::Random;
 use crate::broker::Workers;
@@ -58,6 +59,11 @@ impl SteppedWorkers {
     /// What was asked of the logs since this was last asked.
     pub(super) fn take_counts(&self) -> Housekeeping {
         std::mem::take(&mut self.state().counts)
+    }
+
+    /// Adds them up.
+    pub(super) fn take_counts_into(&self, counters: &mut Counters) {
+        counters.note(self.take_counts());
     }
 
     pub(super) fn now(&self) -> Timestamp {
