@@ -24,6 +24,8 @@ pub(crate) enum Bug {
     NeighbourRead,
     /// After a start nothing is marked as delivered before.
     MarkIgnored,
+    /// A move takes out a message that was not named.
+    MoveTakesMore,
     /// What came back goes out after what never left.
     RequeuedLast,
     /// A binding that goes is not recorded.

@@ -9,7 +9,7 @@ use super::commit_queue::Waiting;
 use super::progress::log_failed;
 use super::shard::Shard;
 use super::slot::Slot;
-use crate::model::{BodySequence, Entity, QueueId, Refusal, ReplyCode};
+use crate::model::{BodySequence, Bug, Entity, QueueId, Refusal, ReplyCode, planted};
 use crate::queue::{ConsumerKey, Effect, QueueOptions};
 
 impl Shard {
@@ -49,7 +49,7 @@ impl Shard {
     pub(super) fn take_out(
         &mut self,
         queue: QueueId,
-        sequences: BTreeSet<u64>,
+        mut sequences: BTreeSet<u64>,
         reply: oneshot::Sender<Result<Vec<u64>, Box<Refusal>>>,
     ) {
         let failure = self.commits.failure().map(|failure| log_failed(self.options.id, failure));
@@ -59,6 +59,9 @@ impl Shard {
             let _ = reply.send(Err(Box::new(refusal.unwrap_or_else(queue_deleted))));
             return;
         };
+        if planted(Bug::MoveTakesMore) {
+            sequences.extend(sequences.last().map(|last| last + 1));
+        }
         let others = slot.queue.take_out(sequences, &mut self.effects);
         self.run_effects(queue);
         self.commits.wait(Waiting::TakeOut { reply, others });

@@ -110,6 +110,8 @@ pub(super) struct Place {
     pub(super) may_be_done: bool,
     /// It may have left in a way in which nothing is retained.
     pub(super) may_be_dropped: bool,
+    /// A move is taking it out.
+    pub(super) is_moving: bool,
     /// It was retained no more.
     pub(super) is_forgotten: bool,
 }
@@ -124,6 +126,7 @@ impl Place {
             sequence: None,
             may_be_done: false,
             may_be_dropped: false,
+            is_moving: false,
             is_forgotten: false,
         }
     }
@@ -430,10 +433,9 @@ impl Books {
         let message = &self.messages[id as usize];
         let is_kept = message.on_disk || message.confirmed_in == Some(self.life);
         is_kept
-            && message
-                .places
-                .iter()
-                .any(|place| place.queue == queue && place.is_sure && place.left == Left::No)
+            && message.places.iter().any(|place| {
+                place.queue == queue && place.is_sure && place.left == Left::No && !place.is_moving
+            })
     }
 
     pub(super) fn place(&self, id: MessageId, queue: QueueNumber) -> Option<&Place> {

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 
 use super::books::{MessageId, QueueNumber};
 use super::looking::Reading;
+use super::moving::{Move, Places};
 use super::world::World;
 use crate::broker::{BrowsedPage, FrontEnd, Introduction, Publication, Session, Word};
 use crate::message::{MessageRun, MessageRunBuilder, encode_item};
@@ -34,6 +35,8 @@ pub(super) enum Answer {
     Unbound,
     Purged,
     Browsed(BrowsedPage),
+    /// Sequences that were not ready.
+    Removed(Vec<u64>),
 }
 
 /// Messages of one frame.
@@ -71,6 +74,11 @@ fn item(id: MessageId, padding: usize) -> BytesMut {
 /// Bytes of a message with a body that is padded to so many.
 pub(super) fn message_bytes(padding: usize) -> u64 {
     item(0, padding).len() as u64
+}
+
+/// What a body of so many bytes is padded with.
+pub(super) fn padding_of(body_bytes: usize) -> usize {
+    body_bytes.saturating_sub(NUMBER_BYTES)
 }
 
 fn pad(id: MessageId) -> u8 {
@@ -131,12 +139,29 @@ pub(super) struct Consumer {
 #[derive(Debug)]
 pub(super) enum Pending {
     Topology,
-    Consume { consumer: u32 },
+    Consume {
+        consumer: u32,
+    },
     Cancel,
-    Get { queue: QueueNumber, no_ack: bool },
-    Settle { messages: Vec<(MessageId, QueueNumber)> },
+    Get {
+        queue: QueueNumber,
+        no_ack: bool,
+    },
+    Settle {
+        messages: Vec<(MessageId, QueueNumber)>,
+    },
     Purge,
     Read(Reading),
+    /// A look at what is to be moved.
+    MovePage {
+        from: QueueNumber,
+        to: QueueNumber,
+    },
+    /// What was published elsewhere is to be taken out.
+    Remove {
+        from: QueueNumber,
+        messages: Places,
+    },
 }
 
 #[derive(Debug)]
@@ -151,6 +176,8 @@ pub(super) struct Client {
     /// Messages that were sent with this confirm sequence.
     pub(super) sent: BTreeMap<u64, MessageId>,
     pub(super) next_sequence: u64,
+    /// Messages that it is moving.
+    pub(super) moving: Option<Move>,
     next_request: u64,
     next_consumer: u32,
 }
@@ -172,6 +199,7 @@ impl Client {
             held: BTreeMap::new(),
             sent: BTreeMap::new(),
             next_sequence: 1,
+            moving: None,
             next_request: 1,
             next_consumer: 1,
         }

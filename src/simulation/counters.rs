@@ -79,6 +79,12 @@ pub struct Counters {
     pub forgotten_for_age: u64,
     /// Times that messages were forgotten while the disk was full.
     pub forgotten_on_full_disks: u64,
+    /// Messages that were moved to another queue.
+    pub moved: u64,
+    /// Messages that somebody else had taken when they were to leave for another queue.
+    pub not_moved: u64,
+    /// Moves that a crash cut.
+    pub moves_cut: u64,
     /// Queues that were emptied to the last message and held against the books.
     pub audits: u64,
 }
@@ -147,6 +153,9 @@ impl Counters {
         self.forgotten += other.forgotten;
         self.forgotten_for_age += other.forgotten_for_age;
         self.forgotten_on_full_disks += other.forgotten_on_full_disks;
+        self.moved += other.moved;
+        self.not_moved += other.not_moved;
+        self.moves_cut += other.moves_cut;
         self.audits += other.audits;
     }
 }

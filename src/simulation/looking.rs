@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::books::{Finding, MessageId, QueueNumber, Stage};
-use super::client::{Answer, CHANNEL, Pending, number_of};
+use super::client::{Answer, CHANNEL, Client, Pending, number_of};
 use super::retained::{AtRest, Seen};
 use super::run::Run;
 use crate::broker::{BrowseRequest, BrowsedPage, Came, Filter, QueueListing, Which};
@@ -72,7 +72,7 @@ impl Run {
         });
     }
 
-    fn page_of(&mut self, queue: QueueNumber, which: Which) -> BrowseRequest {
+    pub(super) fn page_of(&mut self, queue: QueueNumber, which: Which) -> BrowseRequest {
         BrowseRequest {
             queue: self.books.queues[queue].name.to_owned(),
             queue_id: None,
@@ -132,7 +132,7 @@ impl Run {
         reading.known.contains(&id) || self.books.is_loose(id)
     }
 
-    fn note_seen(&mut self, queue: QueueNumber, which: Which, seen: Seen) -> Result<(), Finding> {
+    pub(super) fn note_seen(&mut self, queue: QueueNumber, which: Which, seen: Seen) -> Result<(), Finding> {
         match which {
             Which::Ready => {
                 self.counters.browsed += 1;
@@ -154,7 +154,7 @@ impl Run {
     }
 
     /// The messages of a page, which are what somebody sent.
-    fn seen_in(&self, name: &str, page: &BrowsedPage) -> Result<Vec<Seen>, Finding> {
+    pub(super) fn seen_in(&self, name: &str, page: &BrowsedPage) -> Result<Vec<Seen>, Finding> {
         let seen = page.messages.iter().map(|message| {
             let item = DeliveredView::of(&message.bytes);
             let id = item.and_then(|item| number_of(item.body));
@@ -291,7 +291,7 @@ impl Run {
 
     /// Whether everything that anybody asked for is done, and nothing failed.
     fn is_at_rest(&self) -> bool {
-        let is_quiet = |client: &super::client::Client| client.pending.is_empty() && client.sent.is_empty();
+        let is_quiet = |client: &Client| client.pending.is_empty() && client.sent.is_empty();
         let workers = &self.world.workers;
         !self.is_troubled
             && !self.is_full

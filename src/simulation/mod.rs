@@ -12,6 +12,7 @@ mod client;
 mod counters;
 mod logs;
 mod looking;
+mod moving;
 mod random;
 mod retained;
 mod rot;

@@ -142,7 +142,7 @@ impl Run {
 
     /// A step in which nothing ends and nothing fails, if that is not ordered already.
     pub(super) fn quiet_step(&mut self) -> Result<(), Finding> {
-        match self.random.below(101) {
+        match self.random.below(104) {
             0..=24 => self.publish(),
             25..=39 => self.settle(),
             40..=46 => self.consume(),
@@ -154,6 +154,7 @@ impl Run {
             73..=82 => self.work(),
             83..=86 => self.pass_time(),
             98..=100 => self.begin_reading(),
+            101..=103 => self.move_messages(),
             _ => self.world.tick(1 + self.random.below(4)),
         }
         if self.random.one_in(2) {
@@ -416,6 +417,11 @@ impl Run {
         });
         let queues = consumed.map(|consumer| consumer.queue).chain(got);
         queues.for_each(|queue| self.books.all_leaving(queue, Way::Done));
+        for pending in client.pending.values() {
+            if let Pending::Remove { from, messages } = pending {
+                self.perhaps_taken_out(*from, messages);
+            }
+        }
         if client.pending.values().any(|pending| matches!(pending, Pending::Topology)) {
             self.is_topology_orphaned = true;
         }

@@ -51,7 +51,7 @@ fn without_faults_there_are_none() {
 }
 
 /// Bugs that are made on purpose.
-const BUGS: [Bug; 12] = [
+const BUGS: [Bug; 13] = [
     Bug::SyncLeftOut,
     Bug::NameNotSynced,
     Bug::ChecksumIgnored,
@@ -61,6 +61,7 @@ const BUGS: [Bug; 12] = [
     Bug::MergeForgetsRetained,
     Bug::NeighbourRead,
     Bug::MarkIgnored,
+    Bug::MoveTakesMore,
     Bug::RequeuedLast,
     Bug::UnbindNotRecorded,
     Bug::ShownBeforeDurable,

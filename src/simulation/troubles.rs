@@ -134,6 +134,7 @@ impl Run {
 
     /// Nobody hears anything of this broker any more.
     fn end_life(&mut self) {
+        self.count_cut_moves();
         for client in std::mem::take(&mut self.clients) {
             self.forget(&client);
         }

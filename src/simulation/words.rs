@@ -2,9 +2,11 @@
 
 use super::books::{Finding, Way};
 use super::client::{Answer, Pending, Simulated, number_of};
+use super::looking::Reading;
 use super::run::Run;
 use crate::broker::{Delivery, Fetched, Word};
 use crate::message::{DeliveredView, message_ends};
+use crate::model::Durability;
 
 /// In the place of a consumer's number: what was got one by one.
 const GETS: u32 = 0;
@@ -30,6 +32,9 @@ impl Run {
                         let Some(id) = self.clients[index].sent.remove(&sequence) else {
                             return Err(format!("sequence {sequence} was confirmed, and is not open"));
                         };
+                        let is_safe =
+                            run.refusal.is_none() && run.durability >= Durability::Synced && queues > 0;
+                        self.copy_told(index, sequence, is_safe);
                         if run.refusal.is_none() {
                             self.counters.confirmed += 1;
                             self.books.confirmed(id, queues, run.durability)?;
@@ -82,6 +87,13 @@ impl Run {
                 (Some(Pending::Read(reading)), Answer::Browsed(page)) => {
                     self.page_came(index, reading, &page)?;
                 }
+                (Some(Pending::MovePage { from, to }), Answer::Browsed(page)) => {
+                    self.move_page_came(index, from, to, &page)?;
+                }
+                (Some(Pending::Remove { from, messages }), Answer::Removed(others)) => {
+                    self.trace.note(format_args!("client {number} hears that {others:?} stay"));
+                    self.taken_out(from, messages, &others);
+                }
                 (pending, answer) => {
                     self.trace.note(format_args!("client {number} hears {answer:?}"));
                     match pending {
@@ -95,7 +107,13 @@ impl Run {
                 self.trace.note(format_args!("client {number} hears a refusal of {request}: {refusal}"));
                 match client.pending.remove(&request) {
                     Some(Pending::Topology) => self.topology_answered(Err(*refusal))?,
-                    Some(Pending::Read(reading)) => self.check_excuse(reading.queue, &refusal)?,
+                    Some(Pending::Read(Reading { queue, .. }) | Pending::MovePage { from: queue, .. }) => {
+                        self.check_excuse(queue, &refusal)?;
+                    }
+                    Some(Pending::Remove { from, messages }) => {
+                        self.perhaps_taken_out(from, &messages);
+                        self.check_excuse(from, &refusal)?;
+                    }
                     _ => {}
                 }
             }
