@@ -179,9 +179,10 @@ impl LogKeeper for CountedKeeper {
         selection: &mut dyn Selection,
     ) -> Result<Merged, KeepFailure> {
         let segments = self.keeper.segments();
-        let taken = segments.iter().filter(|segment| first_indices.contains(&segment.first_index));
-        let (first, end) = (taken.clone().next(), taken.last());
-        let range = first.zip(end).map(|(first, end)| first.first_index..end.end_index);
+        let mut taken = segments.iter().filter(|segment| first_indices.contains(&segment.first_index));
+        let first = taken.next();
+        let range =
+            first.zip(taken.next_back().or(first)).map(|(first, end)| first.first_index..end.end_index);
         let merged = self.keeper.merge_segments(first_indices, selection);
         if merged.is_ok() {
             self.merged.lock().unwrap_or_else(PoisonError::into_inner).extend(range);

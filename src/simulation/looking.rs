@@ -11,7 +11,7 @@ use crate::message::DeliveredView;
 use crate::model::{QueueId, Refusal};
 
 /// Messages of a page, at most.
-const PAGE_MESSAGES_MAX: usize = 30;
+const PAGE_MESSAGES_MAX: usize = 80;
 /// Bytes of a page, at most.
 const PAGE_BYTES_MAX: usize = 60_000;
 

@@ -168,7 +168,7 @@ impl Run {
         self.open_world()?;
         let shown = self.world.shown(&mut self.random)?;
         self.find(&shown)?;
-        if self.random.one_in(2) {
+        if !self.random.one_in(3) {
             return Ok(());
         }
         for queue in self.books.there() {
