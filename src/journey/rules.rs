@@ -1,5 +1,7 @@
 //! Of which messages journeys are kept.
 
+use std::ops::Range;
+
 use crate::model::{ExchangeName, FieldValue, QueueName, RoutingKey};
 use crate::routing::pattern_matches;
 
@@ -107,6 +109,22 @@ impl Wanted {
         self.per_million >= SAMPLE_ALL
     }
 
+    /// Which of the messages with these numbers, which came together, are to be kept if that is not up to their headers: as many as
+    /// were wanted, and neighbours, since a run of messages costs no more than one. `None`: it is up to headers.
+    pub fn run_of(&self, numbers: Range<u64>) -> Option<Range<u64>> {
+        if !self.by_header.is_empty() {
+            return None;
+        }
+        let count =
+            sampled_before(numbers.end, self.per_million) - sampled_before(numbers.start, self.per_million);
+        if count == 0 {
+            return Some(numbers.start..numbers.start);
+        }
+        let is_first = |number: &u64| is_sampled(*number, self.per_million);
+        let first = numbers.clone().find(is_first).unwrap_or(numbers.start).min(numbers.end - count);
+        Some(first..first + count)
+    }
+
     /// Whether the message with this number is to be kept. Numbers are given to all messages that are looked at, so that what
     /// is taken of those that follow each other is as much as was wanted, and evenly. `header` gives the value of one.
     pub fn takes(&self, number: u64, header: impl Fn(&str) -> Option<FieldValue>) -> bool {
@@ -121,6 +139,16 @@ fn is_sampled(number: u64, per_million: u32) -> bool {
     // The steps of a line that rises by so much in a million.
     let (number, all) = (number % u64::from(SAMPLE_ALL), u64::from(SAMPLE_ALL));
     number * u64::from(per_million) % all < u64::from(per_million)
+}
+
+/// How many of the numbers below this one are sampled.
+fn sampled_before(number: u64, per_million: u32) -> u64 {
+    let steps = |number: u64| u128::from(number) * u128::from(per_million) / u128::from(SAMPLE_ALL);
+    match number {
+        _ if per_million == 0 => 0,
+        0 => 0,
+        number => steps(number - 1) as u64 + 1,
+    }
 }
 
 fn is_written(value: &FieldValue, text: &str) -> bool {
@@ -163,6 +191,30 @@ mod tests {
             assert!(widest <= u64::from(1_000_000u32.div_ceil(per_million)), "{per_million}: {widest}");
         }
         assert!(!is_sampled(5, 0));
+    }
+
+    #[test]
+    fn of_messages_that_came_together_neighbours_are_taken_and_as_many_as_were_wanted() {
+        let start = 1_700_000_000_123 << 20;
+        for (per_million, frame) in
+            [(10_000, 1), (10_000, 7), (10_000, 650), (333_333, 10), (999_999, 64), (0, 9)]
+        {
+            let wanted = Wanted { per_million, by_header: Vec::new() };
+            let (mut taken, mut frames) = (0, 0);
+            for first in (start..start + 1_000_000).step_by(frame) {
+                let numbers = first..first + frame as u64;
+                let run = wanted.run_of(numbers.clone()).unwrap();
+                assert!(run.start >= numbers.start && run.end <= numbers.end, "{run:?} of {numbers:?}");
+                let one_by_one = numbers.filter(|number| is_sampled(*number, per_million)).count() as u64;
+                assert_eq!(run.end - run.start, one_by_one);
+                taken += one_by_one;
+                frames += 1;
+            }
+            let all = frames * frame as u64;
+            assert!((all * u64::from(per_million) / 1_000_000).abs_diff(taken) <= 1, "{taken} of {all}");
+        }
+        let by_header = vec![("a".to_owned(), "b".to_owned(), 1)];
+        assert_eq!(Wanted { per_million: 5, by_header }.run_of(0..9), None, "each is looked at");
     }
 
     #[test]

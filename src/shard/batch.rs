@@ -60,11 +60,6 @@ impl BatchBuilder {
         }
     }
 
-    /// When it was begun.
-    pub(super) fn begun_at(&self) -> Timestamp {
-        self.begun_at
-    }
-
     /// The batch before was of this time.
     pub(super) fn follows(mut self, time: Timestamp) -> Self {
         self.begun_at = time;

@@ -354,7 +354,7 @@ impl Shard {
         });
         self.commits.batch.begin(self.now);
         let (first, offset) = self.commits.batch.publish(origin, run, segments);
-        self.times.note(first, self.commits.batch.begun_at(), || self.bodies.needed_from());
+        self.times.note(first, self.now, || self.bodies.needed_from());
         let live = self.apply_publish(first, parts.clone());
         if let Some(tracked) = tracked {
             self.observe_taken(tracked, segments, first);

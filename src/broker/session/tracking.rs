@@ -135,8 +135,16 @@ impl<P: Publication> Frame<'_, P> {
         if wanted.is_none() {
             return;
         }
+        let number_of = |place: u32| first_number + u64::from(place);
+        if let Some(run) = wanted.run_of(number_of(places.start)..number_of(places.end)) {
+            let count = (run.end - run.start) as u32;
+            if count > 0 {
+                self.add(way(), first_number, (run.start - first_number) as u32, count, stories, runs);
+            }
+            return;
+        }
         for place in places.clone() {
-            let number = first_number + u64::from(place);
+            let number = number_of(place);
             // Headers that cannot be read are those of a message that was refused for it.
             let headers = || self.messages.headers(place as usize).ok().flatten();
             if wanted.takes(number, |name| headers()?.value(name).cloned()) {
