@@ -261,6 +261,72 @@ fn a_damaged_header_of_a_batch_or_a_segment_costs_what_is_under_it_alone() {
     }
 }
 
+/// A log of several segments with numbered messages, and the paths of the segments in order.
+fn segments(broker: &mut Broker, messages: usize) -> Vec<PathBuf> {
+    broker.queue("orders");
+    // Each is confirmed before the next is sent, so that none shares its batch with all.
+    for part in (0..messages).collect::<Vec<_>>().chunks(20) {
+        let lines: String =
+            part.iter().map(|number| format!("{number:04} {}\n", "x".repeat(20_000))).collect();
+        broker.run_with_input(&["publish", "--key", "orders", "--lines"], lines.as_bytes()).ok();
+    }
+    broker.kill();
+    let all = files(&broker.data().join("shard-0"));
+    let segments: Vec<PathBuf> =
+        all.into_keys().filter(|path| path.extension().is_some_and(|kind| kind == "log")).collect();
+    assert!(segments.len() >= 4, "{segments:?}");
+    segments
+}
+
+/// Numbers of the messages that are there, which are taken.
+fn numbers(broker: &Broker) -> Vec<usize> {
+    let count = broker.messages("orders").0;
+    let shown = broker.run(&["consume", "orders", "--raw", "--count", &count.to_string()]).ok();
+    shown.lines().map(|line| line[..4].parse().unwrap()).collect()
+}
+
+#[test]
+fn a_segment_that_is_missing_costs_its_messages_alone() {
+    const MESSAGES: usize = 300;
+    let mut broker = Broker::start_with(&["--shards", "1", "--segment-bytes", "1MiB"]);
+    let segments = segments(&mut broker, MESSAGES);
+    let missing = &segments[segments.len() / 2];
+    let bytes = std::fs::metadata(missing).unwrap().len() as usize;
+    std::fs::remove_file(missing).unwrap();
+    broker.refuses_to_start(&["shard 0 cannot be recovered", "missing"]);
+    repair(&broker);
+    broker.restart();
+    let left = numbers(&broker);
+    let lost = MESSAGES - left.len();
+    assert!(left.is_sorted() && left[0] == 0 && left.last() == Some(&(MESSAGES - 1)), "{left:?}");
+    assert!(lost > 0 && lost * 20_000 <= bytes, "{lost} messages of {bytes} bytes");
+    broker.queue_of("orders", &["9999 new"]);
+    broker.kill_and_restart();
+    assert_eq!(numbers(&broker), [9999]);
+}
+
+/// What a power cut leaves is cut off without a word; an end that was durable once is missed.
+#[test]
+fn a_log_that_lost_its_end_is_not_taken_for_one_that_a_crash_cut_short() {
+    const MESSAGES: usize = 300;
+    let mut broker = Broker::start_with(&["--shards", "1", "--segment-bytes", "1MiB"]);
+    let all = segments(&mut broker, MESSAGES);
+    broker.restart();
+    broker.stop();
+    for lost in &all[all.len() - 2..] {
+        std::fs::remove_file(lost).unwrap();
+    }
+    broker.refuses_to_start(&["shard 0 cannot be recovered"]);
+    repair(&broker);
+    broker.restart();
+    let left = numbers(&broker);
+    assert!(!left.is_empty() && left.len() < MESSAGES, "{} left", left.len());
+    assert!(left.iter().copied().eq(0..left.len()), "the beginning, in order: {left:?}");
+    broker.queue_of("orders", &["9999 new"]);
+    broker.kill_and_restart();
+    assert_eq!(numbers(&broker), [9999]);
+}
+
 #[test]
 fn a_catalog_that_lost_a_batch_is_repaired_and_numbers_no_queue_twice() {
     let mut broker = Broker::start_with(&["--shards", "1"]);
