@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use prost::encoding::encode_varint;
 
-use super::chunk::{CHUNK_MESSAGES, Chunk, Messages};
+use super::chunk::{CHUNK_MESSAGES, Chunk, Messages, live_in};
 use super::fault::{QueueFault, number};
 use super::message_ref::MessageRef;
 use super::packed::Packed;
@@ -95,11 +95,8 @@ impl Backlog {
     /// Memory that it takes, chunk by chunk.
     #[cfg(test)]
     pub(super) fn memory_bytes(&self) -> usize {
-        let chunks = self.chunks.iter().map(|chunk| match &chunk.messages {
-            Messages::Open(messages) => messages.memory_bytes(),
-            Messages::Packed(packed) => packed.memory_bytes(),
-        });
-        self.chunks.capacity() * size_of::<Chunk>() + chunks.sum::<usize>()
+        self.chunks.capacity() * size_of::<Chunk>()
+            + self.chunks.iter().map(Chunk::memory_bytes).sum::<usize>()
     }
 
     /// Messages that have not left.
@@ -239,13 +236,7 @@ impl Backlog {
 
     /// Live messages in a range of sequences, oldest first.
     pub(super) fn live_in(&self, range: Range<u64>) -> impl Iterator<Item = MessageRef> {
-        let first = self.chunks.partition_point(|chunk| chunk.last_sequence() < range.start);
-        let (start, end) = (range.start, range.end);
-        self.chunks
-            .range(first..)
-            .take_while(move |chunk| chunk.first_sequence() < end)
-            .flat_map(Chunk::live_messages)
-            .filter(move |message| (start..end).contains(&message.sequence()))
+        live_in(&self.chunks, range)
     }
 
     /// The live message with this sequence.

@@ -4,6 +4,8 @@
 //! references, in two bytes each, in chunks that hold a large message.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::message_ref::MessageRef;
 use super::packed::{PACKED_MAX, Packed};
@@ -126,7 +128,27 @@ impl OpenMessages {
     }
 }
 
+/// Live messages with these sequences, oldest first, of chunks in order.
+pub(super) fn live_in(chunks: &VecDeque<Chunk>, range: Range<u64>) -> impl Iterator<Item = MessageRef> {
+    let first = chunks.partition_point(|chunk| chunk.last_sequence() < range.start);
+    let (start, end) = (range.start, range.end);
+    chunks
+        .range(first..)
+        .take_while(move |chunk| chunk.first_sequence() < end)
+        .flat_map(Chunk::live_messages)
+        .filter(move |message| (start..end).contains(&message.sequence()))
+}
+
 impl Chunk {
+    /// Memory that its messages take.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        match &self.messages {
+            Messages::Open(messages) => messages.memory_bytes(),
+            Messages::Packed(packed) => packed.memory_bytes(),
+        }
+    }
+
     /// An open one without messages.
     pub(super) fn with_capacity(capacity: usize) -> Self {
         Self { messages: Messages::Open(OpenMessages::with_capacity(capacity)), live: 0 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use prost::encoding::encode_varint;
 
-use super::chunk::{CHUNK_MESSAGES, Chunk, Messages, OpenMessages};
+use super::chunk::{CHUNK_MESSAGES, Chunk, Messages, OpenMessages, live_in};
 use super::fault::{QueueFault, number};
 use super::message_ref::MessageRef;
 use super::packed::Packed;
@@ -160,13 +160,7 @@ impl Retained {
 
     /// Those with these sequences, oldest first.
     pub(super) fn within(&self, range: Range<u64>) -> impl Iterator<Item = MessageRef> {
-        let first = self.chunks.partition_point(|chunk| chunk.last_sequence() < range.start);
-        let (start, end) = (range.start, range.end);
-        self.chunks
-            .range(first..)
-            .take_while(move |chunk| chunk.first_sequence() < end)
-            .flat_map(Chunk::live_messages)
-            .filter(move |message| (start..end).contains(&message.sequence()))
+        live_in(&self.chunks, range)
     }
 
     fn unpack(&mut self, index: usize) {
@@ -232,11 +226,8 @@ impl Retained {
     /// Memory that they take, chunk by chunk.
     #[cfg(test)]
     pub(super) fn memory_bytes(&self) -> usize {
-        let chunks = self.chunks.iter().map(|chunk| match &chunk.messages {
-            Messages::Open(messages) => messages.memory_bytes(),
-            Messages::Packed(packed) => packed.memory_bytes(),
-        });
-        self.chunks.capacity() * size_of::<Chunk>() + chunks.sum::<usize>()
+        self.chunks.capacity() * size_of::<Chunk>()
+            + self.chunks.iter().map(Chunk::memory_bytes).sum::<usize>()
     }
 }
 

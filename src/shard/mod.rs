@@ -5,7 +5,8 @@
 //! never know a protocol, a route or an exchange. Start reading at [`Shard::turn`]; `task.rs` is the loop around it.
 //!
 //! What a shard holds, by file: its queues, each with those who use it (`slot.rs`), and which there are (`queues.rs`);
-//! where messages are (`bodies.rs`); what is on its way to the disk, and who waits for it (`batch.rs`, `durability.rs`).
+//! where messages are (`bodies.rs`); what is on its way to the disk, and who waits for it (`batch.rs`, `commit_queue.rs`);
+//! when messages came (`times.rs`).
 //! What of that outlives the process changes in `apply.rs` alone.
 
 mod apply;
