@@ -95,12 +95,12 @@ pub(super) fn check_same_queue(
     asked: &QueueDeclaration,
     vhost: &VhostName,
 ) -> Result<(), Refusal> {
-    let differs = |field: &str, expected: String, got: String| {
+    let differs = |code: ReplyCode, field: &str, expected: String, got: String| {
         let text = format!(
             "inequivalent arg '{field}' for queue '{}' in vhost '{vhost}': received {got} but current is {expected}",
             current.name
         );
-        Err(Refusal::new(ReplyCode::PreconditionFailed, text)
+        Err(Refusal::new(code, text)
             .about(Entity::Queue, current.name.as_str())
             .field(field, expected, got)
             .hint("declare it as it is, or delete it first"))
@@ -108,13 +108,14 @@ pub(super) fn check_same_queue(
     let exclusive = current.owner.is_some();
     // Declared durable, an exclusive queue is transient all the same.
     let durable = asked.durable && !asked.exclusive;
-    for (field, is, wanted) in [
-        ("exclusive", exclusive, asked.exclusive),
-        ("durable", current.durable, durable),
-        ("auto_delete", current.auto_delete, asked.auto_delete),
+    // Whose a queue is comes first and has a code of its own, as in RabbitMQ.
+    for (code, field, is, wanted) in [
+        (ReplyCode::ResourceLocked, "exclusive", exclusive, asked.exclusive),
+        (ReplyCode::PreconditionFailed, "durable", current.durable, durable),
+        (ReplyCode::PreconditionFailed, "auto_delete", current.auto_delete, asked.auto_delete),
     ] {
         if is != wanted {
-            return differs(field, is.to_string(), wanted.to_string());
+            return differs(code, field, is.to_string(), wanted.to_string());
         }
     }
     let said = |arguments: &FieldTable, name: &str| match arguments.value(name) {
@@ -125,7 +126,7 @@ pub(super) fn check_same_queue(
     for name in RETENTION_ARGUMENTS {
         let (is, wanted) = (said(&current.arguments, name), said(&asked.arguments, name));
         if is != wanted {
-            return differs(name, is, wanted);
+            return differs(ReplyCode::PreconditionFailed, name, is, wanted);
         }
     }
     Ok(())
