@@ -30,6 +30,8 @@ const BLOCKS: &[(&str, &str, How)] = &[
         By("cargo clippy --locked --lib --no-default-features --features client"),
     ),
     ("CONTRIBUTING.md", "cargo test ", By("\"${newcomer[@]}\" cargo test")),
+    ("CONTRIBUTING.md", "cargo test --test broker conformance", By("\"${newcomer[@]}\" cargo test")),
+    ("CONTRIBUTING.md", ".ci/rabbitmq setup", By(".ci/rabbitmq start \"$folder\"")),
     ("CONTRIBUTING.md", "cargo build --release && scripts/figures", Not(MINUTES)),
     (
         "README.md",
