@@ -50,7 +50,11 @@ struct Held {
     queue: String,
     body: String,
     tag: u64,
+    is_settled: bool,
 }
+
+/// Who asks what the scenario's clients do not.
+const WATCHER: &str = "(watcher)";
 
 impl Peer for Clients {
     const SIDE: Side = Side::RabbitMq;
@@ -206,15 +210,20 @@ impl Clients {
                 answer.and(done(acked))
             }
             Action::CloseChannel => {
+                let returning = self.returning(|of| of == client).await?;
                 let closed = done(channel.close(200, "done".into()).await);
                 self.forget(|of| of == client);
+                self.have_returned(returning).await?;
                 closed
             }
             Action::CloseConnection => {
                 let connection = connection_of(client).to_owned();
+                let returning = self.returning(|of| connection_of(of) == connection).await?;
                 self.forget(|of| connection_of(of) == connection);
                 let open = self.connections.remove(&connection).ok_or_else(|| broken("it has none"))?;
-                done(open.close(200, "done".into()).await)
+                let closed = done(open.close(200, "done".into()).await);
+                self.have_returned(returning).await?;
+                closed
             }
             Action::Gone(queue) => loop {
                 let channel = self.channel(client).await?;
@@ -270,6 +279,48 @@ impl Clients {
         self.channels.retain(|client, _| !is_gone(client));
         self.consumers.retain(|_, consuming| !is_gone(&consuming.client));
         self.held.retain(|held| !is_gone(&held.client));
+    }
+
+    /// Queues to which unsettled deliveries will go back, each with the count of ready messages that it will have then.
+    async fn returning(&mut self, is_gone: impl Fn(&str) -> bool) -> Result<BTreeMap<String, u64>, Fault> {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for held in self.held.iter().filter(|held| is_gone(&held.client) && !held.is_settled) {
+            *counts.entry(held.queue.clone()).or_default() += 1;
+        }
+        let mut returning = BTreeMap::new();
+        for (queue, count) in counts {
+            let channel = self.channel(WATCHER).await?;
+            match check_queue(&channel, &queue).await {
+                Ok(Seen::Queue { ready, .. }) => {
+                    returning.insert(queue, ready + count);
+                }
+                // Gone, or somebody's alone: nobody will see them.
+                _ => {
+                    self.what_is_closed(WATCHER);
+                }
+            }
+        }
+        Ok(returning)
+    }
+
+    /// Waits for that. RabbitMQ returns what a channel got without a consumer a while after the channel has closed.
+    async fn have_returned(&mut self, returning: BTreeMap<String, u64>) -> Result<(), Fault> {
+        for (queue, expected) in returning {
+            let channel = self.channel(WATCHER).await?;
+            loop {
+                match check_queue(&channel, &queue).await {
+                    // A consumer takes them at once.
+                    Ok(Seen::Queue { ready, consumers, .. }) if ready < expected && consumers == 0 => {}
+                    Ok(_) => break,
+                    // It went with its last consumer.
+                    Err(_) => {
+                        self.what_is_closed(WATCHER);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn declare_exchange(
@@ -359,6 +410,7 @@ impl Clients {
             queue: queue.to_owned(),
             body: String::from_utf8_lossy(&delivery.data).into_owned(),
             tag: delivery.delivery_tag,
+            is_settled: false,
         });
     }
 
@@ -366,7 +418,10 @@ impl Clients {
         let Settle { body, outcome, multiple } = settle;
         let held = self.held.iter().rfind(|held| held.client == client && held.body == *body);
         let Held { tag, queue, .. } = held.ok_or_else(|| broken(format!("'{body}' was not delivered")))?;
-        let (tag, multiple) = (*tag, *multiple);
+        let (tag, queue, multiple) = (*tag, queue.clone(), *multiple);
+        for held in self.held.iter_mut().filter(|held| held.client == client) {
+            held.is_settled |= held.tag == tag || multiple && held.tag < tag;
+        }
         let settling = async {
             match *outcome {
                 Outcome::Ack => channel.basic_ack(tag, BasicAckOptions { multiple }).await,
@@ -379,7 +434,7 @@ impl Clients {
             }
         };
         // Both are sent before anything can come back, so that an error ends the question, which has an answer.
-        let (settled, answer) = tokio::join!(settling, check_queue(channel, queue));
+        let (settled, answer) = tokio::join!(settling, check_queue(channel, &queue));
         match answer {
             // The queue may be gone, and with it what was to be settled.
             Err(Fault::Refused { code: 404, .. }) => {
