@@ -1,6 +1,6 @@
 //! Emptying the broker to the last message, and what is left then.
 
-use super::books::{Finding, MessageId, QueueNumber, Way};
+use super::books::{Finding, MessageId, QueueNumber, Stage, Way};
 use super::client::{CHANNEL, Pending};
 use super::run::Run;
 use super::world::SEGMENT_BYTES;
@@ -21,6 +21,10 @@ impl Run {
         }
         self.look()?;
         for queue in self.books.there() {
+            self.fade();
+            if self.books.queues[queue].stage != Stage::There {
+                continue;
+            }
             self.empty(queue)?;
             self.look_into(queue)?;
         }

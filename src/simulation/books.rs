@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::retained::Bounds;
+use super::subscriptions::{Dark, SubscriptionBook};
 use crate::model::Durability;
 
 /// A message's number: the order in which all clients together published.
@@ -22,6 +23,7 @@ pub(super) struct Books {
     pub(super) queues: Vec<QueueBook>,
     pub(super) messages: Vec<MessageBook>,
     pub(super) bindings: BTreeMap<Link, Certainty>,
+    pub(super) subscriptions: Vec<SubscriptionBook>,
     /// How often the broker was started. What is only in memory lives as long as one.
     pub(super) life: u32,
     /// What the clock says, and the most that it ever said.
@@ -52,8 +54,14 @@ pub(super) struct QueueBook {
     pub(super) held: BTreeSet<MessageId>,
     /// What it retains of what consumers are done with, if anything.
     pub(super) bounds: Option<Bounds>,
-    /// Messages that consumers may have been done with, if it retains any.
+    /// What it was or may have been told to retain since everything that it retains was last looked at.
+    pub(super) earlier_bounds: Vec<Option<Bounds>>,
+    /// Messages that consumers may have been done with, if it may ever retain any.
     pub(super) done: BTreeSet<MessageId>,
+    may_retain: bool,
+    /// Milliseconds without a consumer after which it goes.
+    pub(super) expires_after_ms: Option<u64>,
+    pub(super) attended: Dark,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +73,8 @@ pub(super) enum Stage {
     There,
     /// Somebody asked for its end.
     Going,
+    /// Nobody came for so long that it may go at any time.
+    Fading,
     /// The broker said that there is no way to record its end: it stays before a restart, and perhaps after one.
     Staying,
     Gone,
@@ -164,12 +174,18 @@ impl Books {
     }
 
     pub(super) fn add_queue(&mut self, name: &'static str) -> QueueNumber {
+        let subscription = self.subscription_of(name).map(|number| &self.subscriptions[number]);
+        let bounds = Bounds::of(name);
         self.queues.push(QueueBook {
             name,
             stage: Stage::Asked,
             held: BTreeSet::new(),
-            bounds: Bounds::of(name),
+            bounds,
+            earlier_bounds: Vec::new(),
             done: BTreeSet::new(),
+            may_retain: bounds.is_some() || subscription.is_some_and(|of| !of.retentions.is_empty()),
+            expires_after_ms: subscription.and_then(|of| of.expires_after_ms),
+            attended: Dark::default(),
         });
         self.queues.len() - 1
     }
@@ -315,7 +331,7 @@ impl Books {
             Way::Done => place.may_be_done = true,
             Way::Dropped => place.may_be_dropped = true,
         }
-        if way == Way::Done && self.queues[queue].bounds.is_some() {
+        if way == Way::Done && self.queues[queue].may_retain {
             self.queues[queue].done.insert(id);
         }
     }
@@ -324,6 +340,20 @@ impl Books {
     pub(super) fn left(&mut self, id: MessageId, queue: QueueNumber) {
         self.place_mut(id, queue).left = Left::Surely;
         self.queues[queue].held.remove(&id);
+    }
+
+    /// A queue went and was made anew, or did not: nobody knows which of its messages are there.
+    pub(super) fn loosen(&mut self, queue: QueueNumber) {
+        for id in self.queues[queue].held.clone() {
+            self.leaving(id, queue, Way::Dropped);
+            self.place_mut(id, queue).is_sure = false;
+            if self.messages[id as usize].confirmed_in.is_none() {
+                self.messages[id as usize].is_loose = true;
+            }
+        }
+        for id in self.queues[queue].done.clone() {
+            self.place_mut(id, queue).may_be_dropped = true;
+        }
     }
 
     /// Any message may have left a queue.
@@ -351,7 +381,7 @@ impl Books {
         links: &BTreeSet<(String, String, String)>,
     ) -> Result<(), Finding> {
         for number in 0..self.queues.len() {
-            let QueueBook { name, stage, .. } = self.queues[number];
+            let (name, stage) = (self.queues[number].name, self.queues[number].stage);
             let is_latest = self.queue_named(name) == Some(number);
             let is_there = queues.contains(name) && is_latest;
             match (stage, is_there) {

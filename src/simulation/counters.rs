@@ -45,6 +45,10 @@ pub struct Counters {
     pub full_disks_with_settlements: u64,
     /// Bytes that rotted.
     pub rotten: u64,
+    /// Messages that were retained and read again after something had rotted.
+    pub repeated_beside_rot: u64,
+    /// Times that what is retained could not be read again after something had rotted, and that was said.
+    pub rot_told: u64,
     /// Pieces of work off the tasks: checkpoints, merges, reads.
     pub work: u64,
     /// Checkpoints that were written.
@@ -71,6 +75,8 @@ pub struct Counters {
     pub replays: u64,
     /// Times that what a queue retains was read from segments that were merged.
     pub merged_replays: u64,
+    /// Times that what came before and since some time was read and held against when it was sent and heard of.
+    pub read_by_time: u64,
     /// Queues that were looked into, with nothing moving, and held against the books.
     pub looks: u64,
     /// Messages that were forgotten because newer ones were too many or too large.
@@ -85,6 +91,22 @@ pub struct Counters {
     pub not_moved: u64,
     /// Moves that a crash cut.
     pub moves_cut: u64,
+    /// Subscriptions that were made or told to listen to something else.
+    pub subscriptions_changed: u64,
+    /// Changes of subscriptions that came to nothing because the log was failing.
+    pub subscriptions_in_trouble: u64,
+    /// Members that joined a subscription.
+    pub subscription_members: u64,
+    /// Queues of subscriptions that went because nobody came.
+    pub expired: u64,
+    /// Times that somebody came back to a subscription whose queue might have gone already.
+    pub returns_in_doubt: u64,
+    /// Times that the list of subscriptions was held against the books.
+    pub subscriptions_listed: u64,
+    /// Queues of subscriptions whose recorded darkness was held against what was shown before a crash.
+    pub darkness_recorded: u64,
+    /// Times that somebody came back to a subscription that was dark while something waited.
+    pub returns_from_dark: u64,
     /// Queues that were emptied to the last message and held against the books.
     pub audits: u64,
 }
@@ -136,6 +158,8 @@ impl Counters {
         self.read_faults += other.read_faults;
         self.full_disks_with_settlements += other.full_disks_with_settlements;
         self.rotten += other.rotten;
+        self.repeated_beside_rot += other.repeated_beside_rot;
+        self.rot_told += other.rot_told;
         self.work += other.work;
         self.checkpoints += other.checkpoints;
         self.checkpoints_cut += other.checkpoints_cut;
@@ -149,6 +173,7 @@ impl Counters {
         self.replayed += other.replayed;
         self.replays += other.replays;
         self.merged_replays += other.merged_replays;
+        self.read_by_time += other.read_by_time;
         self.looks += other.looks;
         self.forgotten += other.forgotten;
         self.forgotten_for_age += other.forgotten_for_age;
@@ -156,6 +181,14 @@ impl Counters {
         self.moved += other.moved;
         self.not_moved += other.not_moved;
         self.moves_cut += other.moves_cut;
+        self.subscriptions_changed += other.subscriptions_changed;
+        self.subscriptions_in_trouble += other.subscriptions_in_trouble;
+        self.subscription_members += other.subscription_members;
+        self.expired += other.expired;
+        self.returns_in_doubt += other.returns_in_doubt;
+        self.subscriptions_listed += other.subscriptions_listed;
+        self.darkness_recorded += other.darkness_recorded;
+        self.returns_from_dark += other.returns_from_dark;
         self.audits += other.audits;
     }
 }

@@ -6,6 +6,7 @@ use super::books::{Finding, MessageId, QueueNumber, Stage};
 use super::client::{Answer, CHANNEL, Client, Pending, number_of};
 use super::retained::{AtRest, Seen};
 use super::run::Run;
+use super::timing::Part;
 use crate::broker::{BrowseRequest, BrowsedPage, Came, Filter, QueueListing, Which};
 use crate::message::DeliveredView;
 use crate::model::{QueueId, Refusal};
@@ -159,6 +160,7 @@ impl Run {
             let item = DeliveredView::of(&message.bytes);
             let id = item.and_then(|item| number_of(item.body));
             let id = id.ok_or_else(|| format!("queue '{name}' shows a message that nobody sent so"))?;
+            self.books.check_told(name, id, message.came_at)?;
             Ok(Seen {
                 id,
                 sequence: message.sequence,
@@ -173,7 +175,7 @@ impl Run {
     pub(super) fn check_excuse(&self, queue: QueueNumber, refusal: &Refusal) -> Result<(), Finding> {
         let is_excused = self.is_troubled || self.is_full || self.disk.is_powered_off();
         let book = &self.books.queues[queue];
-        match is_excused || book.stage != Stage::There {
+        match is_excused || book.stage != Stage::There || self.may_go(queue) {
             true => Ok(()),
             false => Err(format!("queue '{}' cannot be looked into: {refusal}", book.name)),
         }
@@ -184,15 +186,16 @@ impl Run {
         &mut self,
         queue: QueueNumber,
         which: Which,
-        newest: Option<u64>,
+        part: Part,
     ) -> Result<Option<Vec<Seen>>, Finding> {
         let name = self.books.queues[queue].name;
         let mut all: Vec<Seen> = Vec::new();
         let (mut from, mut end, mut queue_id) = (0, 0, None);
-        let mut first = newest;
+        let mut first = part;
         loop {
-            let request =
-                BrowseRequest { from, end, queue_id, newest: first.take(), ..self.page_of(queue, which) };
+            // Further pages are within what the first one was of.
+            let Part { newest, came } = std::mem::take(&mut first);
+            let request = BrowseRequest { from, end, queue_id, newest, came, ..self.page_of(queue, which) };
             let (broker, who) = (self.world.broker.clone(), self.world.log_in());
             let looked =
                 self.world.until(async move { broker.browse(&who, request).await }, &mut self.random)?;
@@ -227,11 +230,11 @@ impl Run {
         }
         let name = self.books.queues[queue].name;
         let before = self.listing(queue)?;
-        let Some(ready) = self.read_all(queue, Which::Ready, None)? else { return Ok(()) };
+        let Some(ready) = self.read_all(queue, Which::Ready, Part::default())? else { return Ok(()) };
         ready.iter().try_for_each(|seen| self.books.check_waiting(queue, *seen))?;
         self.world.workers.take_counts_into(&mut self.counters);
         let reads = self.counters.merged_reads;
-        let Some(retained) = self.read_all(queue, Which::Retained, None)? else { return Ok(()) };
+        let Some(retained) = self.read_all(queue, Which::Retained, Part::default())? else { return Ok(()) };
         self.world.workers.take_counts_into(&mut self.counters);
         self.counters.merged_replays += u64::from(self.counters.merged_reads > reads);
         self.note_forgotten_in_need(queue, &retained);
@@ -239,6 +242,9 @@ impl Run {
         self.listen()?;
         self.books.note_time(self.world.workers.now().0);
         let (Some(before), Some(after)) = (before, after) else {
+            if self.may_go(queue) {
+                return Ok(());
+            }
             return Err(format!("queue '{name}' is there and is not listed"));
         };
         if !self.is_at_rest() || after.fault.is_some() {
@@ -269,6 +275,8 @@ impl Run {
         self.counters.looks += 1;
         self.counters.forgotten += forgotten.beyond_bounds;
         self.counters.forgotten_for_age += forgotten.too_old;
+        self.read_by_time(queue, Which::Ready, &rest.ready)?;
+        self.read_by_time(queue, Which::Retained, &rest.retained)?;
         self.read_newest(queue, &rest.retained)
     }
 
@@ -278,7 +286,9 @@ impl Run {
             return Ok(());
         }
         let count = 1 + self.random.below(all.len());
-        let Some(newest) = self.read_all(queue, Which::Retained, Some(count as u64))? else { return Ok(()) };
+        let Some(newest) = self.read_all(queue, Which::Retained, Part::newest(count as u64))? else {
+            return Ok(());
+        };
         match newest == all[all.len() - count..] {
             // What grows old meanwhile goes.
             false if self.books.queues[queue].bounds.is_none_or(|bounds| bounds.age_ms.is_none()) => {
@@ -312,7 +322,7 @@ impl Run {
     pub(super) fn retained_everywhere(&mut self) -> Result<BTreeMap<QueueNumber, Vec<Seen>>, Finding> {
         let mut all = BTreeMap::new();
         for queue in self.books.there() {
-            if let Some(retained) = self.read_all(queue, Which::Retained, None)? {
+            if let Some(retained) = self.read_all(queue, Which::Retained, Part::default())? {
                 all.insert(queue, retained);
             }
         }
@@ -326,6 +336,9 @@ impl Run {
     ) -> Result<(), Finding> {
         let after = self.retained_everywhere()?;
         for (queue, retained) in before {
+            if self.books.queues[*queue].stage != Stage::There {
+                continue;
+            }
             let QueueNames { name, ages } = self.names(*queue);
             let now = after.get(queue).map_or(&[][..], Vec::as_slice);
             self.trace.note(format_args!("{name}: {retained:?} and then {now:?}"));
@@ -346,7 +359,7 @@ impl Run {
     pub(super) fn check_ages(&mut self) -> Result<(), Finding> {
         self.books.note_time(self.world.workers.now().0);
         for queue in self.books.there() {
-            if let Some(retained) = self.read_all(queue, Which::Retained, None)? {
+            if let Some(retained) = self.read_all(queue, Which::Retained, Part::default())? {
                 self.books.check_ages(queue, &retained)?;
             }
         }

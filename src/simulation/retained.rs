@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::books::{Books, Finding, Left, MessageId, QueueNumber};
+use crate::broker::Retention;
 use crate::model::{FieldTable, FieldValue, RETAIN_BYTES, RETAIN_MESSAGES, RETAIN_MILLIS};
 
 /// Milliseconds by which a message that is too old may be retained longer: a look for those comes each second, and a time is
@@ -35,12 +36,26 @@ impl Bounds {
         }
     }
 
+    pub(super) const fn of_messages(most: u64) -> Self {
+        Self { age_ms: None, messages: Some(most), bytes: None }
+    }
+
+    pub(super) const fn of_bytes(most: u64) -> Self {
+        Self { age_ms: None, messages: None, bytes: Some(most) }
+    }
+
     /// As a declaration says them.
     pub(super) fn arguments(self) -> FieldTable {
         let Self { age_ms, messages, bytes } = self;
         let said = [(RETAIN_MILLIS, age_ms), (RETAIN_MESSAGES, messages), (RETAIN_BYTES, bytes)];
         let said = said.into_iter().filter_map(|(name, bound)| Some((name, bound?)));
         FieldTable(said.map(|(name, bound)| (name.to_owned(), FieldValue::Integer(bound as i64))).collect())
+    }
+}
+
+impl From<Retention> for Bounds {
+    fn from(Retention { age_millis, messages, bytes }: Retention) -> Self {
+        Self { age_ms: age_millis, messages, bytes }
     }
 }
 
@@ -99,7 +114,8 @@ impl Books {
     ) -> Result<(), Finding> {
         let Seen { id, .. } = seen;
         let name = self.queues[queue].name;
-        if self.queues[queue].bounds.is_none() {
+        let book = &self.queues[queue];
+        if book.bounds.is_none() && book.earlier_bounds.iter().all(Option::is_none) {
             return Err(format!("queue '{name}' is to retain nothing, and retains message {id}"));
         }
         let place = self.came_from(id, queue)?;
@@ -147,10 +163,16 @@ impl Books {
         if let Some(id) = lost {
             return Err(format!("message {id} was confirmed, and queue '{name}' does not show it"));
         }
-        let Some(bounds) = self.queues[queue].bounds else { return Ok(Forgotten::default()) };
+        // With all that it may have been told to retain meanwhile.
+        let mut told = std::mem::take(&mut self.queues[queue].earlier_bounds);
+        told.push(self.queues[queue].bounds);
         let bytes: u64 = rest.retained.iter().map(|seen| seen.bytes).sum();
         let count = retained.len() as u64;
-        if bounds.messages.is_some_and(|most| count > most) || bounds.bytes.is_some_and(|most| bytes > most) {
+        if self.subscriptions_are_sure()
+            && let Some(bounds) = self.queues[queue].bounds
+            && (bounds.messages.is_some_and(|most| count > most)
+                || bounds.bytes.is_some_and(|most| bytes > most))
+        {
             return Err(format!("queue '{name}' retains {count} messages of {bytes} bytes: {bounds:?}"));
         }
         let done: Vec<MessageId> = self.queues[queue].done.iter().copied().collect();
@@ -161,19 +183,44 @@ impl Books {
                 continue;
             }
             if self.is_to_be_retained(id, queue) {
-                let is_old = bounds.age_ms.is_some_and(|age| {
-                    self.latest_ms.saturating_sub(self.messages[id as usize].sent_ms) >= age
-                });
+                let age_ms = self.latest_ms.saturating_sub(self.messages[id as usize].sent_ms);
+                let is_old =
+                    told.iter().flatten().any(|bounds| bounds.age_ms.is_some_and(|age| age_ms >= age));
                 match is_old {
                     true => forgotten.too_old += 1,
-                    false => self.check_beyond(id, queue, bounds, &rest.retained)?,
+                    false => self.check_forgotten(id, queue, &told, &rest.retained)?,
                 }
                 forgotten.beyond_bounds += u64::from(!is_old);
             }
             self.left(id, queue);
             self.place_mut(id, queue).is_forgotten = true;
         }
+        if !self.subscriptions_are_sure() {
+            self.queues[queue].earlier_bounds = told;
+        }
         Ok(forgotten)
+    }
+
+    /// A message is not retained: something that the queue was told to retain left it no room.
+    fn check_forgotten(
+        &self,
+        id: MessageId,
+        queue: QueueNumber,
+        told: &[Option<Bounds>],
+        retained: &[Seen],
+    ) -> Result<(), Finding> {
+        if let [Some(bounds)] = told {
+            self.check_beyond(id, queue, *bounds)?;
+            return self.check_newest(id, queue, *bounds, retained);
+        }
+        let mut why = Ok(());
+        for bounds in told {
+            why = bounds.map_or(Ok(()), |bounds| self.check_beyond(id, queue, bounds));
+            if why.is_ok() {
+                break;
+            }
+        }
+        why
     }
 
     /// Each client's messages come in the order in which it published them.
@@ -197,13 +244,7 @@ impl Books {
     }
 
     /// A message is not retained: newer ones were too many, or too large, at some time.
-    fn check_beyond(
-        &self,
-        id: MessageId,
-        queue: QueueNumber,
-        bounds: Bounds,
-        retained: &[Seen],
-    ) -> Result<(), Finding> {
+    fn check_beyond(&self, id: MessageId, queue: QueueNumber, bounds: Bounds) -> Result<(), Finding> {
         let name = self.queues[queue].name;
         let (mut count, mut bytes) = (0, 0);
         for other in &self.queues[queue].done {
@@ -220,6 +261,18 @@ impl Books {
                 self.messages[id as usize].sent_ms, self.now_ms, self.latest_ms
             ));
         }
+        Ok(())
+    }
+
+    /// A message is not retained though nothing was told but this: those that are retained are newer.
+    fn check_newest(
+        &self,
+        id: MessageId,
+        queue: QueueNumber,
+        bounds: Bounds,
+        retained: &[Seen],
+    ) -> Result<(), Finding> {
+        let name = self.queues[queue].name;
         // With a bound on the number alone, the newest so many are there, whatever came in which order.
         if bounds.bytes.is_none() && bounds.age_ms.is_none() {
             let older = retained.iter().find(|seen| self.comes_after(id, seen.id, queue) == Some(true));

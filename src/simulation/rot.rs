@@ -1,10 +1,10 @@
 //! Bits that rot.
 
-use super::books::{Finding, Stage};
+use super::books::{Finding, QueueNumber, Stage};
 use super::client::{CHANNEL, Pending, number_of};
 use super::run::Run;
-use super::world::World;
-use crate::broker::{ConsumeRequest, Word};
+use super::world::{LIST_MAX, World};
+use crate::broker::{BrowseRequest, ConsumeRequest, Which, Word};
 use crate::message::{DeliveredView, message_ends};
 
 /// Steps in which there comes something to rot.
@@ -43,7 +43,41 @@ impl Run {
                 Err(_) => return Ok(()),
             }
         }
+        self.read_what_is_retained()?;
         self.read_what_is_left()
+    }
+
+    /// What is retained is what somebody sent, or said to be damaged.
+    fn read_what_is_retained(&mut self) -> Result<(), Finding> {
+        let queues: Vec<QueueNumber> = (0..self.books.queues.len()).collect();
+        for queue in queues {
+            if self.books.queues[queue].stage != Stage::There || self.books.queues[queue].bounds.is_none() {
+                continue;
+            }
+            let request = BrowseRequest { count_max: LIST_MAX, ..self.page_of(queue, Which::Retained) };
+            let mut from = Some(0);
+            while let Some(next) = from.take() {
+                let request = BrowseRequest { from: next, ..request.clone() };
+                let (broker, who) = (self.world.broker.clone(), self.world.log_in());
+                let looked =
+                    self.world.until(async move { broker.browse(&who, request).await }, &mut self.random)?;
+                let Ok(page) = looked else {
+                    self.counters.rot_told += 1;
+                    break;
+                };
+                for message in &page.messages {
+                    let item = DeliveredView::of(&message.bytes);
+                    let id = item.and_then(|item| number_of(item.body));
+                    let sent = id.and_then(|id| self.books.messages.get(id as usize));
+                    if sent.is_none_or(|sent| sent.bytes != message.bytes.len() as u64) {
+                        return Err("a rotten message was repeated".to_owned());
+                    }
+                    self.counters.repeated_beside_rot += 1;
+                }
+                from = page.next;
+            }
+        }
+        Ok(())
     }
 
     fn read_what_is_left(&mut self) -> Result<(), Finding> {

@@ -1,11 +1,12 @@
 //! The run of one seed: which step is next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::books::{Books, Finding, MessageId, QueueNumber, Way};
 use super::client::{Answer, CHANNEL, Client, Messages, Pending, message_bytes};
 use super::counters::Counters;
 use super::random::Random;
+use super::subscriptions::subscriptions;
 use super::topology::Topology;
 use super::trace::Trace;
 use super::world::{World, fresh_disk};
@@ -100,6 +101,8 @@ pub(super) struct Run {
     pub(super) is_full: bool,
     /// The oldest message that a queue was seen to retain.
     pub(super) oldest_retained: BTreeMap<QueueNumber, u64>,
+    /// Names of queues and subscriptions that may have gone by themselves around the end of the last broker.
+    pub(super) passing: BTreeSet<&'static str>,
     next_client: u32,
 }
 
@@ -115,7 +118,7 @@ impl Run {
             disk,
             world,
             clients: Vec::new(),
-            books: Books::default(),
+            books: Books { subscriptions: subscriptions(), ..Books::default() },
             counters: Counters::default(),
             trace: Trace::new(options.trace_lines),
             now_ms,
@@ -124,6 +127,7 @@ impl Run {
             is_troubled: false,
             is_full: false,
             oldest_retained: BTreeMap::new(),
+            passing: BTreeSet::new(),
             next_client: 1,
         })
     }
@@ -132,16 +136,33 @@ impl Run {
         if self.random.one_in(50) {
             self.rarely()?;
         }
+        self.look_sometimes()?;
+        self.quiet_step()
+    }
+
+    fn look_sometimes(&mut self) -> Result<(), Finding> {
         if self.random.one_in(120)
             && let Some(queue) = self.random.pick(self.books.there())
         {
             self.look_into(queue)?;
         }
-        self.quiet_step()
+        if self.is_full && self.random.one_in(15) {
+            // What goes though there is no room is soon past.
+            let retain = |queue: &QueueNumber| self.books.queues[*queue].bounds.is_some();
+            let retaining: Vec<QueueNumber> = self.books.there().into_iter().filter(retain).collect();
+            if let Some(queue) = self.random.pick(retaining) {
+                self.look_into(queue)?;
+            }
+        }
+        if self.random.one_in(100) && !self.disk.is_powered_off() {
+            self.check_subscriptions()?;
+        }
+        Ok(())
     }
 
     /// A step in which nothing ends and nothing fails, if that is not ordered already.
     pub(super) fn quiet_step(&mut self) -> Result<(), Finding> {
+        self.fade();
         match self.random.below(104) {
             0..=24 => self.publish(),
             25..=39 => self.settle(),
@@ -199,6 +220,7 @@ impl Run {
 
     /// Hears what the broker has to say to its clients.
     pub(super) fn listen(&mut self) -> Result<(), Finding> {
+        self.books.note_time(self.world.workers.now().0);
         let mut index = 0;
         while index < self.clients.len() {
             let words = self.clients[index].words();
@@ -321,6 +343,7 @@ impl Run {
             self.trace.note(format_args!("client {} cancels {consumer}", client.number));
             return client.session.cancel(CHANNEL, consumer, request);
         }
+        self.counters.returns_from_dark += u64::from(self.is_dark(queue));
         let no_ack = self.random.one_in(4);
         let is_alone = !self.share(queue);
         let client = &mut self.clients[index];
@@ -368,6 +391,7 @@ impl Run {
         let name = self.books.queues[queue].name;
         self.trace.note(format_args!("client {} gets from '{name}' {no_ack}", client.number));
         client.session.get(CHANNEL, name, no_ack, request);
+        self.note_use(queue);
     }
 
     fn purge(&mut self) {
@@ -406,6 +430,8 @@ impl Run {
         self.forget(&client);
         let session = client.session;
         self.world.enter(|| session.close());
+        let live = client.consumers.values().filter(|consumer| consumer.is_live);
+        live.for_each(|consumer| self.note_use(consumer.queue));
     }
 
     /// What was on its way to a client that is gone, and needs no settling, has left its queue or not.

@@ -4,6 +4,7 @@ use super::books::{Certainty, Finding, Link, QueueNumber, Stage};
 use super::client::{Answer, CHANNEL, Pending};
 use super::retained::Bounds;
 use super::run::{EXCHANGES, PATTERNS, QUEUES, Run};
+use super::subscribing::Joining;
 use crate::broker::{Binding, Destination, QueueDeclaration, SealConditions};
 use crate::model::{ExchangeName, FieldTable, QueueName, Refusal, RoutingKey};
 
@@ -14,6 +15,15 @@ pub(super) enum Topology {
     Delete(QueueNumber),
     Bind(Link),
     Unbind(Link),
+    Subscribe(Joining),
+    /// One of those who take part leaves, and its queue goes.
+    Leave {
+        subscription: usize,
+        member: &'static str,
+        queue: QueueNumber,
+    },
+    /// All of it goes, with its queues.
+    Unsubscribe(usize),
 }
 
 impl Run {
@@ -24,9 +34,20 @@ impl Run {
         if self.topology.is_some() {
             return Ok(());
         }
+        let is_fading = self.books.queues.iter().any(|queue| queue.stage == Stage::Fading);
+        if is_fading && !self.is_troubled && !self.is_full && self.random.one_in(3) {
+            return self.wait_for_fading();
+        }
         let Some(index) = self.some_client().filter(|index| self.clients[*index].session.takes_more()) else {
             return Ok(());
         };
+        if self.random.one_in(3) {
+            if let Some(change) = self.change_subscription() {
+                self.topology = Some(change.clone());
+                self.ask(index, change);
+            }
+            return Ok(());
+        }
         let name = QUEUES[self.random.below(QUEUES.len())];
         let change = match self.books.queue_named(name) {
             None => Topology::Declare(self.books.add_queue(name)),
@@ -62,13 +83,32 @@ impl Run {
         let request = client.request(Pending::Topology);
         self.trace.note(format_args!("client {} asks for {change:?}", client.number));
         let (broker, who) = (self.world.broker.clone(), client.session.identity().clone());
-        let queue = match &change {
-            Topology::Declare(queue) | Topology::Delete(queue) => *queue,
-            Topology::Bind(link) | Topology::Unbind(link) => link.queue,
+        let name = match &change {
+            Topology::Declare(queue) | Topology::Delete(queue) => self.books.queues[*queue].name,
+            Topology::Bind(link) | Topology::Unbind(link) => self.books.queues[link.queue].name,
+            Topology::Subscribe(Joining { subscription, .. })
+            | Topology::Leave { subscription, .. }
+            | Topology::Unsubscribe(subscription) => self.books.subscriptions[*subscription].name,
         };
-        let name = self.books.queues[queue].name;
+        let declaration_of = match &change {
+            Topology::Subscribe(joining) => {
+                Some(joining.declaration(&self.books.subscriptions[joining.subscription]))
+            }
+            _ => None,
+        };
         client.session.carry_out(CHANNEL, request, async move {
+            if let Some(declaration) = declaration_of {
+                return broker.subscribe(&who, declaration).await.map(|_| Answer::Declared);
+            }
             match change {
+                Topology::Subscribe(_) => Ok(Answer::Declared),
+                Topology::Leave { member, .. } => broker
+                    .unsubscribe(&who, name.to_owned(), member.to_owned())
+                    .await
+                    .map(|_| Answer::Deleted),
+                Topology::Unsubscribe(_) => {
+                    broker.unsubscribe(&who, name.to_owned(), String::new()).await.map(|_| Answer::Deleted)
+                }
                 Topology::Declare(_) => {
                     broker.declare_queue(&who, declaration(name)).await.map(|_| Answer::Declared)
                 }
@@ -92,6 +132,7 @@ impl Run {
             && !self.is_troubled
             && !self.is_full
             && !self.disk.is_powered_off()
+            && !matches!(&change, Topology::Subscribe(joining) if self.may_be_missing(joining))
         {
             return Err(format!("{change:?} was refused without need: {refusal}"));
         }
@@ -105,6 +146,9 @@ impl Run {
             Topology::Unbind(link) if is_done => drop(self.books.bindings.remove(&link)),
             // It may be there after a restart.
             Topology::Bind(_) | Topology::Unbind(_) => {}
+            Topology::Subscribe(joining) => self.subscribed(joining, is_done),
+            Topology::Leave { queue, .. } => self.left_subscription(queue, is_done),
+            Topology::Unsubscribe(subscription) => self.unsubscribed(subscription, is_done),
         }
         self.counters.topology += u64::from(is_done);
         Ok(())

@@ -1,11 +1,12 @@
 //! How a broker ends, what its disk does to it, and how it begins again.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::books::Finding;
+use super::books::{Finding, Stage};
 use super::client::Pending;
 use super::run::Run;
-use super::world::World;
+use super::world::{Shown, World};
 use crate::storage::Disk as _;
 use crate::storage::testing::{Fault, PowerLoss};
 
@@ -15,6 +16,10 @@ const SOON: usize = 30;
 const LAST_BYTES: usize = 20_000;
 /// Rounds that everything gets until nothing moves any more.
 const PEACE_ROUNDS: usize = 200;
+/// After this it is recorded who is dark.
+const PRESENCE_RECORDED_MS: u64 = 1_000;
+/// What is recorded of that is known to this.
+const RECORDED_APART_MS: u64 = 60_000;
 
 impl Run {
     /// Orders something for the disk.
@@ -92,13 +97,20 @@ impl Run {
         self.make_peace()?;
         let before = self.world.shown(&mut self.random)?;
         let retained = self.retained_everywhere()?;
+        // Until it is recorded who is dark since when.
+        self.world.workers.advance(PRESENCE_RECORDED_MS);
+        self.make_peace()?;
+        let dark = self.dark()?;
         self.make_peace()?;
         self.counters.crashes += 1;
         self.trace.note(format_args!("the power ends in peace"));
         self.end_life();
         self.disk.cut_power();
         self.start_again(false)?;
+        self.check_dark(&dark)?;
         let after = self.world.shown(&mut self.random)?;
+        self.note_passing();
+        let (before, after) = (before.without(&self.passing), after.without(&self.passing));
         if before != after {
             return Err(format!(
                 "everything was on disk, and after a crash {after:?} is there and not {before:?}"
@@ -117,23 +129,45 @@ impl Run {
         self.make_peace()?;
         let before = self.world.shown(&mut self.random)?;
         let retained = self.retained_everywhere()?;
+        let stopped = self.world.close(&mut self.random)?;
+        self.passing.clear();
+        self.note_passing();
         self.books.ended();
         self.topology_unknown();
-        let stopped = self.world.close(&mut self.random)?;
         stopped.map_err(|problems| format!("the broker does not stop cleanly: {problems:?}"))?;
         self.world.halt();
         self.disk.kill_process();
         self.open_world()?;
-        let after = self.world.shown(&mut self.random)?;
+        let shown = self.world.shown(&mut self.random)?;
+        self.find(&shown)?;
+        let (before, after) = (before.without(&self.passing), shown.without(&self.passing));
         if before != after {
             return Err(format!("after a stop {after:?} is there and not {before:?}"));
         }
-        self.find(&after)?;
         self.check_retained(&retained)
+    }
+
+    /// Since when somebody is dark is recorded, to a minute.
+    fn check_dark(&mut self, before: &BTreeMap<String, Option<u64>>) -> Result<(), Finding> {
+        let after = self.dark()?;
+        let start_ms = self.now_ms;
+        for (queue, since) in before {
+            let Some(shown) = after.get(queue) else { continue };
+            let expected = since.unwrap_or(start_ms).min(start_ms);
+            if shown.is_none_or(|shown| shown.abs_diff(expected) >= RECORDED_APART_MS || shown > start_ms) {
+                return Err(format!(
+                    "queue '{queue}' was dark since {since:?}, and since {shown:?} after a start at {start_ms}"
+                ));
+            }
+            self.counters.darkness_recorded += 1;
+        }
+        Ok(())
     }
 
     /// Nobody hears anything of this broker any more.
     fn end_life(&mut self) {
+        self.passing.clear();
+        self.note_passing();
         self.count_cut_moves();
         for client in std::mem::take(&mut self.clients) {
             self.forget(&client);
@@ -197,12 +231,25 @@ impl Run {
         self.now_ms += 1;
         let opened = World::open(&self.disk, self.now_ms);
         self.world = opened.map_err(|failure| format!("the broker does not start: {failure}"))?;
+        self.books.begins(self.now_ms);
+        self.books.note_time(self.now_ms);
         Ok(())
     }
 
-    fn find(&mut self, shown: &super::world::Shown) -> Result<(), Finding> {
+    /// Queues and subscriptions that may go, or have gone, though nobody asked for it.
+    fn note_passing(&mut self) {
+        self.fade();
+        let fading = self.books.queues.iter().filter(|queue| queue.stage == Stage::Fading);
+        self.passing.extend(fading.map(|queue| queue.name));
+        let expired = self.books.subscriptions.iter().filter(|book| book.may_have_expired);
+        self.passing.extend(expired.map(|book| book.name));
+    }
+
+    fn find(&mut self, shown: &Shown) -> Result<(), Finding> {
+        self.fade();
         self.trace.note(format_args!("there are {:?}", shown.contents));
-        self.books.found(&shown.queues, &shown.links)
+        self.books.found(&shown.queues, &shown.links)?;
+        self.books.found_subscriptions(&shown.subscriptions, &shown.links)
     }
 
     /// Lets everything that was begun come to its end.
@@ -229,6 +276,11 @@ impl Run {
         }
         self.topology_unknown();
         let shown = self.world.shown(&mut self.random)?;
-        self.find(&shown)
+        self.find(&shown)?;
+        let now_ms = self.world.workers.now().0;
+        for queue in &mut self.books.queues {
+            queue.attended.until_ms = queue.attended.until_ms.min(now_ms);
+        }
+        Ok(())
     }
 }

@@ -49,19 +49,17 @@ impl Run {
             Word::Consuming { request, .. } => drop(client.pending.remove(&request)),
             Word::ConsumeRefused { request, refusal, .. } => {
                 self.trace.note(format_args!("client {number} may not consume: {refusal}"));
-                if let Some(Pending::Consume { consumer }) = client.pending.remove(&request)
-                    && let Some(consumer) = client.consumers.get_mut(&consumer)
-                {
-                    consumer.is_live = false;
+                if let Some(Pending::Consume { consumer }) = client.pending.remove(&request) {
+                    self.consumer_ended(index, consumer);
                 }
             }
             Word::Cancelled { consumer, request, .. } => {
                 client.pending.remove(&request);
-                client.consumers.get_mut(&consumer).into_iter().for_each(|consumer| consumer.is_live = false);
+                self.consumer_ended(index, consumer);
             }
             Word::Ended { consumer, reason, .. } => {
                 self.trace.note(format_args!("client {number}: consumer {consumer} ended: {reason}"));
-                client.consumers.get_mut(&consumer).into_iter().for_each(|consumer| consumer.is_live = false);
+                self.consumer_ended(index, consumer);
             }
             Word::Got { request, message, .. } => {
                 let Some(Pending::Get { queue, no_ack }) = client.pending.remove(&request) else {
@@ -122,6 +120,16 @@ impl Run {
             Word::Displaced(_) => return Err(format!("client {number} has to make room for nobody")),
         }
         Ok(true)
+    }
+
+    fn consumer_ended(&mut self, index: usize, number: u32) {
+        if let Some(consumer) = self.clients[index].consumers.get_mut(&number)
+            && consumer.is_live
+        {
+            consumer.is_live = false;
+            let queue = consumer.queue;
+            self.note_use(queue);
+        }
     }
 
     fn delivered(&mut self, index: usize, delivery: &Delivery) -> Result<(), Finding> {

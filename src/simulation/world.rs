@@ -12,9 +12,11 @@ use tokio::task::yield_now;
 use super::books::Finding;
 use super::logs::open_log;
 use super::random::Random;
+use super::subscriptions::{ShownSubscriptions, shown_in};
 use super::workers::SteppedWorkers;
 use crate::broker::{
-    Broker, BrokerOptions, CloseFailure, Identity, OpenFailure, Password, Platform, QueueListing, open_on,
+    Broker, BrokerOptions, CloseFailure, Identity, OpenFailure, Password, Platform, QueueListing,
+    SubscriptionFilter, SubscriptionListing, open_on,
 };
 use crate::model::UserName;
 use crate::storage::testing::{MemoryDisk, Seeded};
@@ -26,7 +28,7 @@ const ROUNDS_MAX: usize = 20_000;
 /// Milliseconds that a step of waiting takes, if nobody says when to be woken.
 const IDLE_MS: u64 = 50;
 /// Names that lists hold at most here.
-const LIST_MAX: usize = 1000;
+pub(super) const LIST_MAX: usize = 1000;
 
 const USER: &str = "guest";
 
@@ -45,6 +47,18 @@ pub(super) struct Shown {
     pub(super) links: BTreeSet<(String, String, String)>,
     /// Messages and bytes of each queue.
     pub(super) contents: BTreeSet<(String, u64, u64)>,
+    pub(super) subscriptions: ShownSubscriptions,
+}
+
+impl Shown {
+    /// What it shows beside queues and subscriptions with these names.
+    pub(super) fn without(mut self, names: &BTreeSet<&str>) -> Self {
+        self.queues.retain(|name| !names.contains(&**name));
+        self.links.retain(|(_, _, name)| !names.contains(&**name));
+        self.contents.retain(|(name, _, _)| !names.contains(&**name));
+        self.subscriptions.retain(|name, _| !names.contains(&**name));
+        self
+    }
 }
 
 impl World {
@@ -127,6 +141,7 @@ impl World {
             shown.contents.insert((name.clone(), counts.ready + counts.unsettled, counts.bytes));
             shown.queues.insert(name);
         }
+        shown.subscriptions = shown_in(&self.subscriptions(&who, random)?);
         let bindings = self.broker.list_bindings(&who, "", LIST_MAX);
         let bindings = bindings.map_err(|refusal| format!("bindings cannot be listed: {refusal}"))?;
         for binding in bindings.entries {
@@ -140,6 +155,19 @@ impl World {
     /// Its queues.
     pub(super) fn listed(&self, who: &Identity, random: &mut Random) -> Result<Vec<QueueListing>, Finding> {
         self.until(self.broker.list_queues(who, "", "", LIST_MAX), random).map(|page| page.entries)
+    }
+
+    /// Its subscriptions.
+    pub(super) fn subscriptions(
+        &self,
+        who: &Identity,
+        random: &mut Random,
+    ) -> Result<Vec<SubscriptionListing>, Finding> {
+        let all = SubscriptionFilter::default();
+        let listed = self.until(self.broker.list_subscriptions(who, "", &all, "", LIST_MAX), random)?;
+        listed
+            .map(|page| page.entries)
+            .map_err(|refusal| format!("subscriptions cannot be listed: {refusal}"))
     }
 
     fn runtime(&self) -> &Runtime {

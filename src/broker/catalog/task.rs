@@ -313,9 +313,16 @@ impl CatalogTask {
 
     /// Before anybody can publish to them.
     fn create_on_shards(&self, changed: &Changed) {
-        for (_, queue) in &changed.created {
+        for (vhost, queue) in &changed.created {
             if let Some(shard) = self.shared.shard(queue.shard) {
                 shard.send(Command::CreateQueue { queue: queue.id, options: queue.options() });
+            }
+            let vhost = self.shared.vhosts().get(vhost).cloned();
+            let former = vhost.and_then(|vhost| vhost.queue(&queue.name));
+            let is_new = former.is_none_or(|former| former.id != queue.id);
+            // Whoever asked for it may be gone before they hear of it.
+            if is_new && queue.subscription.is_some() {
+                self.shared.presence.expect(queue.id);
             }
         }
     }
