@@ -55,7 +55,8 @@ impl BatchBuilder {
     /// Something is about to be added. The first of it gives the batch its time, which is never before that of a batch
     /// that was written or replayed since the start.
     pub(super) fn begin(&mut self, now: Timestamp) {
-        if !self.is_begun {
+        // What is not recorded leaves it as empty as it was.
+        if !self.is_begun || self.is_empty() {
             (self.begun_at, self.is_begun) = (self.begun_at.max(now), true);
         }
     }
@@ -181,5 +182,19 @@ impl BatchBuilder {
         self.operations_count = 0;
         self.first_body = self.next_body;
         batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In memory a queue is made without a record; messages that come hours later are not as old as that.
+    #[test]
+    fn what_comes_to_an_empty_batch_gives_it_its_time() {
+        let mut batch = BatchBuilder::new(false, 1);
+        batch.begin(Timestamp(5));
+        batch.begin(Timestamp(9));
+        assert_eq!(batch.begun_at(), Timestamp(9));
     }
 }

@@ -20,7 +20,7 @@ impl Run {
             self.leave(0);
         }
         self.look()?;
-        for queue in self.books.there() {
+        for queue in self.books.for_all() {
             self.fade();
             if self.books.queues[queue].stage != Stage::There {
                 continue;

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::access::AccessBook;
 use super::retained::Bounds;
+use super::run::FLEETING;
 use super::subscriptions::{Dark, SubscriptionBook};
 use crate::model::Durability;
 
@@ -24,6 +26,7 @@ pub(super) struct Books {
     pub(super) messages: Vec<MessageBook>,
     pub(super) bindings: BTreeMap<Link, Certainty>,
     pub(super) subscriptions: Vec<SubscriptionBook>,
+    pub(super) access: AccessBook,
     /// How often the broker was started. What is only in memory lives as long as one.
     pub(super) life: u32,
     /// What the clock says, and the most that it ever said.
@@ -62,6 +65,11 @@ pub(super) struct QueueBook {
     /// Milliseconds without a consumer after which it goes.
     pub(super) expires_after_ms: Option<u64>,
     pub(super) attended: Dark,
+    pub(super) is_durable: bool,
+    /// The client to which it belongs alone.
+    pub(super) owner: Option<u32>,
+    /// That is gone.
+    is_owner_gone: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +181,28 @@ impl Books {
         (0..self.queues.len()).filter(|number| self.queues[*number].stage == Stage::There).collect()
     }
 
+    /// Those of them that anybody may use.
+    pub(super) fn for_all(&self) -> Vec<QueueNumber> {
+        self.there().into_iter().filter(|number| self.queues[*number].owner.is_none()).collect()
+    }
+
+    /// A client is gone, and with it the queues that were its own. Returns how many held something.
+    pub(super) fn owner_gone(&mut self, client: u32) -> u64 {
+        let mut count = 0;
+        for queue in self.queues.iter_mut().filter(|queue| queue.owner == Some(client)) {
+            if queue.stage != Stage::Gone {
+                count += u64::from(!queue.held.is_empty());
+                (queue.stage, queue.is_owner_gone) = (Stage::Going, true);
+            }
+        }
+        count
+    }
+
+    /// Queues whose owner is gone, and that may be there still.
+    pub(super) fn has_orphans(&self) -> bool {
+        self.queues.iter().any(|queue| queue.is_owner_gone && queue.stage == Stage::Going)
+    }
+
     pub(super) fn add_queue(&mut self, name: &'static str) -> QueueNumber {
         let subscription = self.subscription_of(name).map(|number| &self.subscriptions[number]);
         let bounds = Bounds::of(name);
@@ -186,6 +216,9 @@ impl Books {
             may_retain: bounds.is_some() || subscription.is_some_and(|of| !of.retentions.is_empty()),
             expires_after_ms: subscription.and_then(|of| of.expires_after_ms),
             attended: Dark::default(),
+            is_durable: !FLEETING.contains(&name),
+            owner: None,
+            is_owner_gone: false,
         });
         self.queues.len() - 1
     }
@@ -363,8 +396,17 @@ impl Books {
     }
 
     /// The broker is gone. Clients know nothing of what they were not told.
-    pub(super) fn ended(&mut self) {
+    /// Returns how many queues went with it that held something.
+    pub(super) fn ended(&mut self) -> u64 {
         self.life += 1;
+        let mut count = 0;
+        for number in 0..self.queues.len() {
+            let queue = &self.queues[number];
+            if !queue.is_durable && queue.stage != Stage::Gone {
+                count += u64::from(!queue.held.is_empty());
+                self.queue_gone(number);
+            }
+        }
         for message in &mut self.messages {
             if !message.on_disk {
                 // What left for certain left behind it in the log.
@@ -372,6 +414,7 @@ impl Books {
                 places.for_each(|place| place.is_sure = false);
             }
         }
+        count
     }
 
     /// After a start: these queues and bindings are there.
@@ -387,6 +430,9 @@ impl Books {
             match (stage, is_there) {
                 (Stage::There, false) => return Err(format!("queue '{name}' was declared and is not there")),
                 (Stage::Gone, _) => {}
+                (_, true) if self.queues[number].is_owner_gone => {
+                    return Err(format!("queue '{name}' is there, and its connection is gone"));
+                }
                 (_, true) => self.queues[number].stage = Stage::There,
                 (_, false) => self.queue_gone(number),
             }

@@ -107,6 +107,20 @@ pub struct Counters {
     pub darkness_recorded: u64,
     /// Times that somebody came back to a subscription that was dark while something waited.
     pub returns_from_dark: u64,
+    /// Queues of one connection that went with it, and what they held.
+    pub gone_with_connections: u64,
+    /// Queues in memory that went with their broker, and what they held.
+    pub gone_with_brokers: u64,
+    /// Users that were made or changed.
+    pub users_put: u64,
+    /// Users that were deleted.
+    pub users_deleted: u64,
+    /// Virtual hosts that were made, or given a queue.
+    pub vhosts_put: u64,
+    /// Virtual hosts that were deleted with what was in them.
+    pub vhosts_deleted: u64,
+    /// Changes of users and virtual hosts that came to nothing because the log was failing.
+    pub access_in_trouble: u64,
     /// Queues that were emptied to the last message and held against the books.
     pub audits: u64,
 }
@@ -189,6 +203,13 @@ impl Counters {
         self.subscriptions_listed += other.subscriptions_listed;
         self.darkness_recorded += other.darkness_recorded;
         self.returns_from_dark += other.returns_from_dark;
+        self.gone_with_connections += other.gone_with_connections;
+        self.gone_with_brokers += other.gone_with_brokers;
+        self.users_put += other.users_put;
+        self.users_deleted += other.users_deleted;
+        self.vhosts_put += other.vhosts_put;
+        self.vhosts_deleted += other.vhosts_deleted;
+        self.access_in_trouble += other.access_in_trouble;
         self.audits += other.audits;
     }
 }

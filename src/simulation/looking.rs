@@ -321,7 +321,7 @@ impl Run {
     /// What all queues retain, in order.
     pub(super) fn retained_everywhere(&mut self) -> Result<BTreeMap<QueueNumber, Vec<Seen>>, Finding> {
         let mut all = BTreeMap::new();
-        for queue in self.books.there() {
+        for queue in self.books.for_all() {
             if let Some(retained) = self.read_all(queue, Which::Retained, Part::default())? {
                 all.insert(queue, retained);
             }
@@ -358,7 +358,7 @@ impl Run {
     /// After a long time nothing is retained that is too old.
     pub(super) fn check_ages(&mut self) -> Result<(), Finding> {
         self.books.note_time(self.world.workers.now().0);
-        for queue in self.books.there() {
+        for queue in self.books.for_all() {
             if let Some(retained) = self.read_all(queue, Which::Retained, Part::default())? {
                 self.books.check_ages(queue, &retained)?;
             }

@@ -6,6 +6,7 @@
 //! must be so. Must never be used by a running broker, or judge one by more than its clients and its disk can tell. Start
 //! reading at [`simulate`]; `books.rs` says what is demanded.
 
+mod access;
 mod audit;
 mod books;
 mod client;

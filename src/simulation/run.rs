@@ -74,6 +74,10 @@ pub fn simulate(options: SimulationOptions) -> Outcome {
 
 /// Names of queues.
 pub(super) const QUEUES: [&str; 5] = ["ant", "bee", "cat", "dog", "eel"];
+/// Those of queues that only memory holds: one for everybody, one for the connection that made it.
+pub(super) const FLEETING: [&str; 2] = [TRANSIENT, EXCLUSIVE];
+const TRANSIENT: &str = "fly";
+pub(super) const EXCLUSIVE: &str = "gnat";
 pub(super) const EXCHANGES: [&str; 3] = ["amq.direct", "amq.fanout", "amq.topic"];
 pub(super) const PATTERNS: [&str; 6] = ["a", "b.c", "a.*", "#", "*.c", "b.#"];
 const KEYS: [&str; 5] = ["a", "a.c", "b.c", "b", "b.c.d"];
@@ -142,7 +146,7 @@ impl Run {
 
     fn look_sometimes(&mut self) -> Result<(), Finding> {
         if self.random.one_in(120)
-            && let Some(queue) = self.random.pick(self.books.there())
+            && let Some(queue) = self.random.pick(self.books.for_all())
         {
             self.look_into(queue)?;
         }
@@ -243,7 +247,7 @@ impl Run {
             return;
         }
         let (exchange, key) = match self.random.one_in(2) {
-            true => ("", QUEUES[self.random.below(QUEUES.len())]),
+            true => ("", self.some_name()),
             false => (EXCHANGES[self.random.below(3)], KEYS[self.random.below(KEYS.len())]),
         };
         let transient = self.random.one_in(8);
@@ -282,6 +286,14 @@ impl Run {
         self.world.enter(|| session.publish(publish));
         if client.session.is_blocked() {
             ids.into_iter().for_each(|id| self.books.waits(id));
+        }
+    }
+
+    /// Rather one of a queue that survives.
+    pub(super) fn some_name(&mut self) -> &'static str {
+        match self.random.one_in(8) {
+            true => FLEETING[self.random.below(FLEETING.len())],
+            false => QUEUES[self.random.below(QUEUES.len())],
         }
     }
 
@@ -432,6 +444,7 @@ impl Run {
         self.world.enter(|| session.close());
         let live = client.consumers.values().filter(|consumer| consumer.is_live);
         live.for_each(|consumer| self.note_use(consumer.queue));
+        self.counters.gone_with_connections += self.books.owner_gone(client.number);
     }
 
     /// What was on its way to a client that is gone, and needs no settling, has left its queue or not.
@@ -484,6 +497,8 @@ impl Run {
             return None;
         }
         let queue = self.random.pick(self.books.there())?;
-        Some((index, queue))
+        let Some(owner) = self.books.queues[queue].owner else { return Some((index, queue)) };
+        let index = self.clients.iter().position(|client| client.number == owner)?;
+        self.clients[index].session.takes_more().then_some((index, queue))
     }
 }

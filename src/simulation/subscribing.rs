@@ -230,6 +230,7 @@ impl Run {
         self.fade();
         self.counters.subscriptions_listed += 1;
         self.books.check_listed(&listed)?;
+        self.books.access.check(&self.world.access(&who)?)?;
         for SubscriptionListing { queue, dark_since, .. } in &listed {
             let Some(number) = queue.as_ref().and_then(|queue| self.books.queue_named(&queue.name)) else {
                 continue;

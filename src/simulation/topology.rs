@@ -1,9 +1,10 @@
 //! Changes of what exists: queues and bindings come and go.
 
+use super::access::{AccessChange, carry_out};
 use super::books::{Certainty, Finding, Link, QueueNumber, Stage};
 use super::client::{Answer, CHANNEL, Pending};
 use super::retained::Bounds;
-use super::run::{EXCHANGES, PATTERNS, QUEUES, Run};
+use super::run::{EXCHANGES, EXCLUSIVE, FLEETING, PATTERNS, Run};
 use super::subscribing::Joining;
 use crate::broker::{Binding, Destination, QueueDeclaration, SealConditions};
 use crate::model::{ExchangeName, FieldTable, QueueName, Refusal, RoutingKey};
@@ -24,6 +25,7 @@ pub(super) enum Topology {
     },
     /// All of it goes, with its queues.
     Unsubscribe(usize),
+    Access(AccessChange),
 }
 
 impl Run {
@@ -34,6 +36,9 @@ impl Run {
         if self.topology.is_some() {
             return Ok(());
         }
+        if self.books.has_orphans() && !self.is_troubled && !self.is_full {
+            return self.look();
+        }
         let is_fading = self.books.queues.iter().any(|queue| queue.stage == Stage::Fading);
         if is_fading && !self.is_troubled && !self.is_full && self.random.one_in(3) {
             return self.wait_for_fading();
@@ -41,6 +46,13 @@ impl Run {
         let Some(index) = self.some_client().filter(|index| self.clients[*index].session.takes_more()) else {
             return Ok(());
         };
+        if self.random.one_in(8) {
+            if let Some(change) = self.change_access() {
+                self.topology = Some(change.clone());
+                self.ask(index, change);
+            }
+            return Ok(());
+        }
         if self.random.one_in(3) {
             if let Some(change) = self.change_subscription() {
                 self.topology = Some(change.clone());
@@ -48,10 +60,19 @@ impl Run {
             }
             return Ok(());
         }
-        let name = QUEUES[self.random.below(QUEUES.len())];
+        let name = self.some_name();
         let change = match self.books.queue_named(name) {
-            None => Topology::Declare(self.books.add_queue(name)),
-            Some(queue) if !self.books.queues[queue].stage.is_there() => return Ok(()),
+            None => {
+                let queue = self.books.add_queue(name);
+                if name == EXCLUSIVE {
+                    self.books.queues[queue].owner = Some(self.clients[index].number);
+                    self.clients[index].session.note_exclusive_queue();
+                }
+                Topology::Declare(queue)
+            }
+            Some(queue) if !self.books.queues[queue].stage.is_there() || !self.may_use(index, queue) => {
+                return Ok(());
+            }
             Some(queue) if self.random.one_in(8) => {
                 // What was refused before stays refused.
                 if self.books.queues[queue].stage == Stage::Staying {
@@ -78,6 +99,10 @@ impl Run {
         Ok(())
     }
 
+    fn may_use(&self, index: usize, queue: QueueNumber) -> bool {
+        self.books.queues[queue].owner.is_none_or(|owner| owner == self.clients[index].number)
+    }
+
     fn ask(&mut self, index: usize, change: Topology) {
         let client = &mut self.clients[index];
         let request = client.request(Pending::Topology);
@@ -89,6 +114,7 @@ impl Run {
             Topology::Subscribe(Joining { subscription, .. })
             | Topology::Leave { subscription, .. }
             | Topology::Unsubscribe(subscription) => self.books.subscriptions[*subscription].name,
+            Topology::Access(_) => "",
         };
         let declaration_of = match &change {
             Topology::Subscribe(joining) => {
@@ -102,6 +128,7 @@ impl Run {
             }
             match change {
                 Topology::Subscribe(_) => Ok(Answer::Declared),
+                Topology::Access(change) => carry_out(&broker, &who, change).await.map(|()| Answer::Declared),
                 Topology::Leave { member, .. } => broker
                     .unsubscribe(&who, name.to_owned(), member.to_owned())
                     .await
@@ -147,6 +174,10 @@ impl Run {
             // It may be there after a restart.
             Topology::Bind(_) | Topology::Unbind(_) => {}
             Topology::Subscribe(joining) => self.subscribed(joining, is_done),
+            Topology::Access(change) => {
+                self.books.access.answered(is_done);
+                self.count_access(&change, is_done);
+            }
             Topology::Leave { queue, .. } => self.left_subscription(queue, is_done),
             Topology::Unsubscribe(subscription) => self.unsubscribed(subscription, is_done),
         }
@@ -158,8 +189,8 @@ impl Run {
 fn declaration(name: &str) -> QueueDeclaration {
     QueueDeclaration {
         name: QueueName::new(name).expect("a name of the simulation's"),
-        durable: true,
-        exclusive: false,
+        durable: !FLEETING.contains(&name),
+        exclusive: name == EXCLUSIVE,
         auto_delete: false,
         arguments: Bounds::of(name).map(|bounds| bounds.arguments()).unwrap_or_default(),
     }

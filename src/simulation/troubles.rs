@@ -132,7 +132,7 @@ impl Run {
         let stopped = self.world.close(&mut self.random)?;
         self.passing.clear();
         self.note_passing();
-        self.books.ended();
+        self.counters.gone_with_brokers += self.books.ended();
         self.topology_unknown();
         stopped.map_err(|problems| format!("the broker does not stop cleanly: {problems:?}"))?;
         self.world.halt();
@@ -173,7 +173,7 @@ impl Run {
             self.forget(&client);
         }
         self.world.halt();
-        self.books.ended();
+        self.counters.gone_with_brokers += self.books.ended();
         self.topology_unknown();
     }
 
@@ -205,7 +205,7 @@ impl Run {
         if !self.random.one_in(3) {
             return Ok(());
         }
-        for queue in self.books.there() {
+        for queue in self.books.for_all() {
             self.look_into(queue)?;
         }
         Ok(())
@@ -239,7 +239,8 @@ impl Run {
     /// Queues and subscriptions that may go, or have gone, though nobody asked for it.
     fn note_passing(&mut self) {
         self.fade();
-        let fading = self.books.queues.iter().filter(|queue| queue.stage == Stage::Fading);
+        let fading =
+            self.books.queues.iter().filter(|queue| queue.stage == Stage::Fading || !queue.is_durable);
         self.passing.extend(fading.map(|queue| queue.name));
         let expired = self.books.subscriptions.iter().filter(|book| book.may_have_expired);
         self.passing.extend(expired.map(|book| book.name));
@@ -249,6 +250,7 @@ impl Run {
         self.fade();
         self.trace.note(format_args!("there are {:?}", shown.contents));
         self.books.found(&shown.queues, &shown.links)?;
+        self.books.access.found(&shown.access)?;
         self.books.found_subscriptions(&shown.subscriptions, &shown.links)
     }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
+use super::access::ShownAccess;
 use super::books::Finding;
 use super::logs::open_log;
 use super::random::Random;
@@ -48,6 +49,7 @@ pub(super) struct Shown {
     /// Messages and bytes of each queue.
     pub(super) contents: BTreeSet<(String, u64, u64)>,
     pub(super) subscriptions: ShownSubscriptions,
+    pub(super) access: ShownAccess,
 }
 
 impl Shown {
@@ -141,6 +143,7 @@ impl World {
             shown.contents.insert((name.clone(), counts.ready + counts.unsettled, counts.bytes));
             shown.queues.insert(name);
         }
+        shown.access = self.access(&who)?;
         shown.subscriptions = shown_in(&self.subscriptions(&who, random)?);
         let bindings = self.broker.list_bindings(&who, "", LIST_MAX);
         let bindings = bindings.map_err(|refusal| format!("bindings cannot be listed: {refusal}"))?;
