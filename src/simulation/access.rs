@@ -200,8 +200,8 @@ impl Run {
                 let is_new = self.books.access.user(name).is.is_none();
                 // To make one takes long: its password is hashed.
                 match is_new {
-                    true if !self.random.one_in(3) => return None,
-                    false if self.random.one_in(6) => AccessChange::DeleteUser(name),
+                    true if !self.random.one_in(2) => return None,
+                    false if self.random.one_in(3) => AccessChange::DeleteUser(name),
                     _ => {
                         let mut opens: BTreeSet<String> = vhosts
                             .iter()

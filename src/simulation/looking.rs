@@ -247,7 +247,7 @@ impl Run {
             }
             return Err(format!("queue '{name}' is there and is not listed"));
         };
-        if !self.is_at_rest() || after.fault.is_some() {
+        if !self.is_at_rest() || after.fault.is_some() || self.may_go(queue) {
             return Ok(());
         }
         self.trace.note(format_args!("'{name}' shows {} and retains {}", ready.len(), retained.len()));

@@ -145,12 +145,12 @@ impl Run {
     }
 
     fn look_sometimes(&mut self) -> Result<(), Finding> {
-        if self.random.one_in(120)
+        if self.random.one_in(180)
             && let Some(queue) = self.random.pick(self.books.for_all())
         {
             self.look_into(queue)?;
         }
-        if self.is_full && self.random.one_in(15) {
+        if self.is_full && self.random.one_in(25) {
             // What goes though there is no room is soon past.
             let retain = |queue: &QueueNumber| self.books.queues[*queue].bounds.is_some();
             let retaining: Vec<QueueNumber> = self.books.there().into_iter().filter(retain).collect();
@@ -158,7 +158,7 @@ impl Run {
                 self.look_into(queue)?;
             }
         }
-        if self.random.one_in(100) && !self.disk.is_powered_off() {
+        if self.random.one_in(200) && !self.disk.is_powered_off() {
             self.check_subscriptions()?;
         }
         Ok(())

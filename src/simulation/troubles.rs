@@ -202,7 +202,7 @@ impl Run {
         self.open_world()?;
         let shown = self.world.shown(&mut self.random)?;
         self.find(&shown)?;
-        if !self.random.one_in(3) {
+        if !self.random.one_in(5) {
             return Ok(());
         }
         for queue in self.books.for_all() {

@@ -16,7 +16,7 @@ use super::random::Random;
 use super::subscriptions::{ShownSubscriptions, shown_in};
 use super::workers::SteppedWorkers;
 use crate::broker::{
-    Broker, BrokerOptions, CloseFailure, Identity, OpenFailure, Password, Platform, QueueListing,
+    Binding, Broker, BrokerOptions, CloseFailure, Identity, OpenFailure, Password, Platform, QueueListing,
     SubscriptionFilter, SubscriptionListing, open_on,
 };
 use crate::model::UserName;
@@ -30,6 +30,9 @@ const ROUNDS_MAX: usize = 20_000;
 const IDLE_MS: u64 = 50;
 /// Names that lists hold at most here.
 pub(super) const LIST_MAX: usize = 1000;
+
+/// Tries to see all lists as they are at one moment.
+const SHOWN_TRIES_MAX: usize = 20;
 
 const USER: &str = "guest";
 
@@ -134,8 +137,22 @@ impl World {
         }
     }
 
-    /// What it shows.
+    /// What it shows, at one moment.
     pub(super) fn shown(&self, random: &mut Random) -> Result<Shown, Finding> {
+        for _ in 0..SHOWN_TRIES_MAX {
+            let links = self.links()?;
+            let shown = self.shown_now(random)?;
+            let members = shown.subscriptions.values().flat_map(|listening| &listening.queues);
+            let queues = shown.queues.iter().filter(|name| name.starts_with("sub:"));
+            // What expires between the lists is in some of them.
+            if links == shown.links && members.collect::<BTreeSet<_>>() == queues.collect() {
+                return Ok(shown);
+            }
+        }
+        Err("the lists of queues, bindings and subscriptions do not agree".to_owned())
+    }
+
+    fn shown_now(&self, random: &mut Random) -> Result<Shown, Finding> {
         let who = self.log_in();
         let mut shown = Shown::default();
         for QueueListing { definition, counts, .. } in self.listed(&who, random)? {
@@ -143,16 +160,20 @@ impl World {
             shown.contents.insert((name.clone(), counts.ready + counts.unsettled, counts.bytes));
             shown.queues.insert(name);
         }
-        shown.access = self.access(&who)?;
         shown.subscriptions = shown_in(&self.subscriptions(&who, random)?);
-        let bindings = self.broker.list_bindings(&who, "", LIST_MAX);
-        let bindings = bindings.map_err(|refusal| format!("bindings cannot be listed: {refusal}"))?;
-        for binding in bindings.entries {
-            let link =
-                (binding.source.to_string(), binding.key.to_string(), binding.destination.name().to_owned());
-            shown.links.insert(link);
-        }
+        shown.access = self.access(&who)?;
+        shown.links = self.links()?;
         Ok(shown)
+    }
+
+    /// Exchange, key and queue of each binding.
+    fn links(&self) -> Result<BTreeSet<(String, String, String)>, Finding> {
+        let bindings = self.broker.list_bindings(&self.log_in(), "", LIST_MAX);
+        let bindings = bindings.map_err(|refusal| format!("bindings cannot be listed: {refusal}"))?;
+        let link = |binding: &Binding| {
+            (binding.source.to_string(), binding.key.to_string(), binding.destination.name().to_owned())
+        };
+        Ok(bindings.entries.iter().map(|binding| link(binding)).collect())
     }
 
     /// Its queues.
