@@ -195,6 +195,6 @@ mod tests {
         let mut batch = BatchBuilder::new(false, 1);
         batch.begin(Timestamp(5));
         batch.begin(Timestamp(9));
-        assert_eq!(batch.begun_at(), Timestamp(9));
+        assert_eq!(batch.begun_at, Timestamp(9));
     }
 }
