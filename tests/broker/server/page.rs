@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::support::{Client, MESSAGE_BYTES_MAX, Served, Settings, item, publish_frame, settle, target};
 
 /// The client's frames in an order that makes sense: what is used is declared before.
-const SENT: [&str; 28] = [
+const SENT: [&str; 31] = [
     "connect",
     "heartbeat",
     "open_channel",
@@ -33,12 +33,15 @@ const SENT: [&str; 28] = [
     "explain",
     "subscribe",
     "list_subscriptions",
+    "list_subscriptions_some",
     "unsubscribe",
     "keep_journeys",
     "tell_journeys",
     "keep_no_journeys",
     "browse",
     "remove_moved",
+    "alter_exchange",
+    "alter_exchange_checked",
     "close",
 ];
 
