@@ -29,6 +29,8 @@ pub(super) struct Books {
     pub(super) access: AccessBook,
     /// How often the broker was started. What is only in memory lives as long as one.
     pub(super) life: u32,
+    /// Messages with lower numbers were sent in earlier lives.
+    pub(super) life_from: MessageId,
     /// What the clock says, and the most that it ever said.
     pub(super) now_ms: u64,
     pub(super) latest_ms: u64,

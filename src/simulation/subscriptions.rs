@@ -195,6 +195,7 @@ impl Books {
 
     /// A broker has started.
     pub(super) fn begins(&mut self, now_ms: u64) {
+        self.life_from = self.messages.len() as u64;
         for queue in &mut self.queues {
             let earliest_ms = queue.attended.earliest_ms.min(now_ms);
             queue.attended = Dark { since_ms: now_ms, until_ms: now_ms, is_of_this_life: false, earliest_ms };

@@ -70,7 +70,7 @@ impl Run {
 
 impl Books {
     /// A queue says when a message came: when it was sent or later, but for what it does not know exactly, and no later than
-    /// somebody heard of it.
+    /// somebody heard of it. After a start it may be earlier: as early as its batch was begun, which waited for the disk then.
     pub(super) fn check_told(
         &self,
         name: &str,
@@ -82,7 +82,8 @@ impl Books {
             return Err(format!("queue '{name}' does not know when message {id} came"));
         };
         let (sent_ms, came_ms) = (message.sent_ms, message.came_ms);
-        if told + self.doubt(told) < sent_ms || came_ms.is_some_and(|came| told > came) {
+        let is_early = id >= self.life_from && told + self.doubt(told) < sent_ms;
+        if is_early || came_ms.is_some_and(|came| told > came) {
             return Err(format!(
                 "queue '{name}' says that message {id} came at {told}; it was sent at {sent_ms} and heard of by {came_ms:?}"
             ));
@@ -92,7 +93,7 @@ impl Books {
 
     fn check_before(&self, name: &str, id: MessageId, time: Timestamp) -> Result<(), Finding> {
         let sent_ms = self.messages[id as usize].sent_ms;
-        match sent_ms >= time.0 {
+        match id >= self.life_from && sent_ms >= time.0 {
             true => Err(format!(
                 "queue '{name}' shows message {id}, sent at {sent_ms}, as one from before {time:?}"
             )),
