@@ -183,11 +183,7 @@ impl Books {
                 continue;
             }
             if self.is_to_be_retained(id, queue) {
-                // One of an earlier life may count as older than it is (`check_told`).
-                let age_ms = match id >= self.life_from {
-                    true => self.latest_ms.saturating_sub(self.messages[id as usize].sent_ms),
-                    false => u64::MAX,
-                };
+                let age_ms = self.latest_ms.saturating_sub(self.messages[id as usize].sent_ms);
                 let is_old =
                     told.iter().flatten().any(|bounds| bounds.age_ms.is_some_and(|age| age_ms >= age));
                 match is_old {

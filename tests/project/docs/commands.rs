@@ -127,8 +127,8 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/REPLAY.md", "$ leveret declare queue payments-again", Typed(&[])),
     (
         "docs/SIMULATION.md",
-        "leveret simulate --seeds 20 ",
-        By("target/release/leveret simulate --seeds 20 --steps 10000"),
+        "leveret simulate --seeds 1000 ",
+        By("target/release/leveret simulate --seeds 1000 --steps 10000"),
     ),
     (
         "docs/SUBSCRIPTIONS.md",
