@@ -104,8 +104,8 @@ pub(super) struct MessageBook {
     pub(super) bytes: u64,
     /// When it was sent.
     pub(super) sent_ms: u64,
-    /// The latest time at which the broker can say that it came, once it has told that it did.
-    pub(super) came_ms: Option<u64>,
+    /// When all its queues had it at the latest.
+    came_ms: Option<u64>,
     /// Confirmed as on disk.
     pub(super) on_disk: bool,
     /// Confirmed in this life of the broker.
@@ -122,6 +122,8 @@ pub(super) struct Place {
     /// It was routed there for certain.
     pub(super) is_sure: bool,
     pub(super) left: Left,
+    /// When the queue had it at the latest: somebody saw it there. Other queues may get it later.
+    came_ms: Option<u64>,
     /// Some client got it, at some time.
     pub(super) was_heard: bool,
     /// Where it stands in the queue, once somebody saw that.
@@ -142,6 +144,7 @@ impl Place {
             queue,
             is_sure,
             left: Left::No,
+            came_ms: None,
             was_heard: false,
             sequence: None,
             may_be_done: false,
@@ -341,16 +344,22 @@ impl Books {
         let Some(message) = self.messages.get_mut(id as usize) else {
             return Err(format!("message {id}, which nobody sent, came from queue '{name}'"));
         };
-        message.came_ms = message.came_ms.or(Some(self.latest_ms));
         if message.is_loose && message.places.iter().all(|place| place.queue != queue) {
             message.places.push(Place { may_be_done: true, ..Place::new(queue, false) });
             self.queues[queue].held.insert(id);
         }
-        message
-            .places
-            .iter_mut()
-            .find(|place| place.queue == queue)
-            .ok_or_else(|| format!("message {id} came from queue '{name}', to which it was not routed"))
+        let place = message.places.iter_mut().find(|place| place.queue == queue);
+        let place = place
+            .ok_or_else(|| format!("message {id} came from queue '{name}', to which it was not routed"))?;
+        place.came_ms = place.came_ms.or(Some(self.latest_ms));
+        Ok(place)
+    }
+
+    /// The latest time at which a queue can say that a message came, once somebody was told that it did.
+    pub(super) fn came_ms(&self, id: MessageId, queue: QueueNumber) -> Option<u64> {
+        let message = &self.messages[id as usize];
+        let seen_ms = self.place(id, queue).and_then(|place| place.came_ms);
+        seen_ms.into_iter().chain(message.came_ms).min()
     }
 
     /// Who published a message.

@@ -96,7 +96,7 @@ impl Run {
         page: &BrowsedPage,
     ) -> Result<(), Finding> {
         let (queue, name) = (reading.queue, self.books.queues[reading.queue].name);
-        let shown = self.seen_in(name, page)?;
+        let shown = self.seen_in(queue, page)?;
         self.trace.note(format_args!(
             "client {} reads {:?} of '{name}'",
             self.clients[index].number,
@@ -155,12 +155,13 @@ impl Run {
     }
 
     /// The messages of a page, which are what somebody sent.
-    pub(super) fn seen_in(&self, name: &str, page: &BrowsedPage) -> Result<Vec<Seen>, Finding> {
+    pub(super) fn seen_in(&self, queue: QueueNumber, page: &BrowsedPage) -> Result<Vec<Seen>, Finding> {
+        let name = self.books.queues[queue].name;
         let seen = page.messages.iter().map(|message| {
             let item = DeliveredView::of(&message.bytes);
             let id = item.and_then(|item| number_of(item.body));
             let id = id.ok_or_else(|| format!("queue '{name}' shows a message that nobody sent so"))?;
-            self.books.check_told(name, id, message.came_at)?;
+            self.books.check_told(queue, id, message.came_at)?;
             Ok(Seen {
                 id,
                 sequence: message.sequence,
@@ -188,7 +189,6 @@ impl Run {
         which: Which,
         part: Part,
     ) -> Result<Option<Vec<Seen>>, Finding> {
-        let name = self.books.queues[queue].name;
         let mut all: Vec<Seen> = Vec::new();
         let (mut from, mut end, mut queue_id) = (0, 0, None);
         let mut first = part;
@@ -206,7 +206,7 @@ impl Run {
                     return Ok(None);
                 }
             };
-            for seen in self.seen_in(name, &page)? {
+            for seen in self.seen_in(queue, &page)? {
                 self.note_seen(queue, which, seen)?;
                 all.push(seen);
             }

@@ -12,6 +12,18 @@ use crate::model::{ExchangeName, QueueId, RoutingKey};
 /// Messages that a client moves at once.
 const MOVED_MAX: usize = 8;
 
+/// What is to be moved: it was seen, and nothing was published yet.
+#[derive(Debug)]
+pub(super) struct Seized {
+    /// Whose move it is.
+    client: u32,
+    from: QueueNumber,
+    to: QueueNumber,
+    queue_id: QueueId,
+    /// Places in the queue, messages, and what their bodies are padded to.
+    messages: Vec<(u64, MessageId, usize)>,
+}
+
 /// Messages by their sequence in the queue that they are to leave.
 pub(super) type Places = BTreeMap<u64, MessageId>;
 
@@ -50,7 +62,8 @@ impl Run {
         });
     }
 
-    /// What is to be moved is known: it is published to the other queue.
+    /// What is to be moved is known. It is published once all clients were heard: what one of them has just asked for comes
+    /// first.
     pub(super) fn move_page_came(
         &mut self,
         index: usize,
@@ -58,29 +71,45 @@ impl Run {
         to: QueueNumber,
         page: &BrowsedPage,
     ) -> Result<(), Finding> {
-        let name = self.books.queues[from].name;
-        let seen = self.seen_in(name, page)?;
-        let session = &self.clients[index].session;
-        let is_there = |queue: QueueNumber| self.books.queues[queue].stage == Stage::There;
-        if !is_there(from)
-            || !is_there(to)
-            || seen.is_empty()
-            || !session.takes_more()
-            || session.is_blocked()
-        {
+        let seen = self.seen_in(from, page)?;
+        if self.books.queues[from].stage != Stage::There {
             return Ok(());
+        }
+        let mut messages = Vec::new();
+        for (seen, message) in seen.iter().zip(&page.messages) {
+            self.note_seen(from, Which::Ready, *seen)?;
+            let body = DeliveredView::of(&message.bytes).map(|item| item.body.len());
+            messages.push((seen.sequence, seen.id, padding_of(body.unwrap_or_default())));
+        }
+        let client = self.clients[index].number;
+        self.seized.push(Seized { client, from, to, queue_id: page.queue, messages });
+        Ok(())
+    }
+
+    /// Publishes what is to be moved to the other queues.
+    pub(super) fn publish_seized(&mut self) {
+        for seized in std::mem::take(&mut self.seized) {
+            if let Some(index) = self.clients.iter().position(|client| client.number == seized.client) {
+                self.publish_copies(index, seized);
+            }
+        }
+    }
+
+    fn publish_copies(&mut self, index: usize, Seized { from, to, queue_id, messages, .. }: Seized) {
+        let is_there = |queue: QueueNumber| self.books.queues[queue].stage == Stage::There;
+        let session = &self.clients[index].session;
+        let may = session.takes_more() && !session.is_blocked();
+        if messages.is_empty() || !may || !is_there(from) || !is_there(to) {
+            return;
         }
         let key = self.books.queues[to].name;
         let route = self.books.route("", key);
         let number = self.clients[index].number;
         let first_sequence = self.clients[index].next_sequence;
         let (mut open, mut copies) = (BTreeMap::new(), Vec::new());
-        for (seen, message) in seen.iter().zip(&page.messages) {
-            self.note_seen(from, Which::Ready, *seen)?;
-            let body = DeliveredView::of(&message.bytes).map(|item| item.body.len());
-            let padding = padding_of(body.unwrap_or_default());
+        for (place, id, padding) in messages {
             let copy = self.books.published(number, &route, message_bytes(padding));
-            open.insert(first_sequence + copies.len() as u64, (seen.sequence, seen.id));
+            open.insert(first_sequence + copies.len() as u64, (place, id));
             copies.push((copy, padding));
         }
         self.trace.note(format_args!("client {number} moves {open:?} to '{key}' as {copies:?}"));
@@ -88,7 +117,7 @@ impl Run {
         let client = &mut self.clients[index];
         client.sent.extend((first_sequence..).zip(copies.iter().map(|(copy, _)| *copy)));
         client.next_sequence += copies.len() as u64;
-        client.moving = Some(Move { from, queue_id: page.queue, open, confirmed: Places::new() });
+        client.moving = Some(Move { from, queue_id, open, confirmed: Places::new() });
         let publish = Publish {
             channel: CHANNEL,
             publisher: 0,
@@ -106,7 +135,6 @@ impl Run {
         if client.session.is_blocked() {
             copies.into_iter().for_each(|(copy, _)| self.books.waits(copy));
         }
-        Ok(())
     }
 
     /// A message that a client sent is on disk in a queue, or not.

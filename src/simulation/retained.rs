@@ -301,7 +301,7 @@ impl Books {
     pub(super) fn check_ages(&self, queue: QueueNumber, retained: &[Seen]) -> Result<(), Finding> {
         let Some(age_ms) = self.queues[queue].bounds.and_then(|bounds| bounds.age_ms) else { return Ok(()) };
         for Seen { id, .. } in retained {
-            let Some(came_ms) = self.messages[*id as usize].came_ms else { continue };
+            let Some(came_ms) = self.came_ms(*id, queue) else { continue };
             let age = self.now_ms.saturating_sub(came_ms);
             if age > age_ms + LATE_MS + age / AGE_PART {
                 return Err(format!(

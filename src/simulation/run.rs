@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::books::{Books, Finding, MessageId, QueueNumber, Way};
 use super::client::{Answer, CHANNEL, Client, Messages, Pending, message_bytes};
 use super::counters::Counters;
+use super::moving::Seized;
 use super::random::Random;
 use super::subscriptions::subscriptions;
 use super::topology::Topology;
@@ -91,6 +92,8 @@ pub(super) struct Run {
     pub(super) disk: MemoryDisk,
     pub(super) world: World,
     pub(super) clients: Vec<Client>,
+    /// What they have seen and are about to move.
+    pub(super) seized: Vec<Seized>,
     pub(super) books: Books,
     pub(super) counters: Counters,
     pub(super) trace: Trace,
@@ -122,6 +125,7 @@ impl Run {
             disk,
             world,
             clients: Vec::new(),
+            seized: Vec::new(),
             books: Books { subscriptions: subscriptions(), ..Books::default() },
             counters: Counters::default(),
             trace: Trace::new(options.trace_lines),
@@ -238,6 +242,7 @@ impl Run {
                 self.leave(index);
             }
         }
+        self.publish_seized();
         Ok(())
     }
 

@@ -52,8 +52,8 @@ impl Run {
         let name = self.books.queues[queue].name;
         self.trace.note(format_args!("'{name}' {which:?} {}+{} at {}", before.len(), since.len(), time.0));
         self.books.note_time(self.world.workers.now().0);
-        before.iter().try_for_each(|seen| self.books.check_before(name, seen.id, time))?;
-        since.iter().try_for_each(|seen| self.books.check_since(name, seen.id, time))?;
+        before.iter().try_for_each(|seen| self.books.check_before(queue, seen.id, time))?;
+        since.iter().try_for_each(|seen| self.books.check_since(queue, seen.id, time))?;
         // What grows old meanwhile goes.
         let ages = which == Which::Retained
             && self.books.queues[queue].bounds.is_some_and(|bounds| bounds.age_ms.is_some());
@@ -73,15 +73,16 @@ impl Books {
     /// somebody heard of it. After a start it may be earlier: as early as its batch was begun, which waited for the disk then.
     pub(super) fn check_told(
         &self,
-        name: &str,
+        queue: QueueNumber,
         id: MessageId,
         told: Option<Timestamp>,
     ) -> Result<(), Finding> {
+        let name = self.queues[queue].name;
         let Some(message) = self.messages.get(id as usize) else { return Ok(()) };
         let Some(Timestamp(told)) = told else {
             return Err(format!("queue '{name}' does not know when message {id} came"));
         };
-        let (sent_ms, came_ms) = (message.sent_ms, message.came_ms);
+        let (sent_ms, came_ms) = (message.sent_ms, self.came_ms(id, queue));
         let is_early = id >= self.life_from && told + self.doubt(told) < sent_ms;
         if is_early || came_ms.is_some_and(|came| told > came) {
             return Err(format!(
@@ -91,7 +92,8 @@ impl Books {
         Ok(())
     }
 
-    fn check_before(&self, name: &str, id: MessageId, time: Timestamp) -> Result<(), Finding> {
+    fn check_before(&self, queue: QueueNumber, id: MessageId, time: Timestamp) -> Result<(), Finding> {
+        let name = self.queues[queue].name;
         let sent_ms = self.messages[id as usize].sent_ms;
         match id >= self.life_from && sent_ms >= time.0 {
             true => Err(format!(
@@ -101,8 +103,9 @@ impl Books {
         }
     }
 
-    fn check_since(&self, name: &str, id: MessageId, time: Timestamp) -> Result<(), Finding> {
-        let Some(came_ms) = self.messages[id as usize].came_ms else { return Ok(()) };
+    fn check_since(&self, queue: QueueNumber, id: MessageId, time: Timestamp) -> Result<(), Finding> {
+        let name = self.queues[queue].name;
+        let Some(came_ms) = self.came_ms(id, queue) else { return Ok(()) };
         match came_ms + self.doubt(came_ms) < time.0 {
             true => {
                 Err(format!("queue '{name}' shows message {id}, there by {came_ms}, as one since {time:?}"))
