@@ -169,6 +169,7 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
         sealings: Sealings::default(),
         log,
         failed: None,
+        in_doubt: None,
         keeper,
         progress,
         commands,

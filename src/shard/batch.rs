@@ -61,6 +61,11 @@ impl BatchBuilder {
         }
     }
 
+    /// Whether something is in it that came so many milliseconds ago. After a start all of it is as old as the first.
+    pub(super) fn is_older_than(&self, millis: u64, now: Timestamp) -> bool {
+        self.is_begun && !self.is_empty() && now.0 >= self.begun_at.0.saturating_add(millis)
+    }
+
     /// The batch before was of this time.
     pub(super) fn follows(mut self, time: Timestamp) -> Self {
         self.begun_at = time;

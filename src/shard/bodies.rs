@@ -18,7 +18,7 @@ use super::reading::LEFT_ALONE_MILLIS;
 use super::recent::{Freed, Recent};
 use crate::model::{QueueId, Timestamp};
 use crate::queue::SequenceRun;
-use crate::storage::{LogIndex, Segment};
+use crate::storage::LogIndex;
 
 /// Most messages in a group.
 const GROUP_MESSAGES_MAX: usize = 4096;
@@ -79,15 +79,6 @@ pub(super) struct Extent {
     pub(super) all: u64,
     pub(super) live: u64,
     pub(super) held: Held,
-}
-
-/// How much of a segment is needed, by estimate.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Usage {
-    /// Bytes of messages.
-    pub(super) bytes: u64,
-    /// Queues times messages.
-    pub(super) messages: u64,
 }
 
 /// Which batches of the log.
@@ -293,27 +284,6 @@ impl Bodies {
         self.extents.iter().filter(|extent| extent.live > 0).map(|extent| extent.batches)
     }
 
-    /// How much of each segment is needed. Both are in order.
-    pub(super) fn usage(&self, segments: &[Segment]) -> Vec<Usage> {
-        let mut usage = vec![Usage::default(); segments.len()];
-        let mut from = 0;
-        for extent in self.extents.iter().filter(|extent| extent.live > 0) {
-            let Batches { first, last } = extent.batches;
-            let share =
-                u128::from(extent.bytes) * u128::from(extent.live) / u128::from(extent.all.max(extent.live));
-            while segments.get(from).is_some_and(|segment| segment.end_index <= first) {
-                from += 1;
-            }
-            // An extent that lies in two counts in both.
-            let within = segments[from..].iter().take_while(|segment| segment.first_index <= last);
-            for (_, usage) in within.zip(&mut usage[from..]) {
-                usage.bytes += share as u64;
-                usage.messages += extent.live;
-            }
-        }
-        usage
-    }
-
     /// Memory that messages take which were not read back: the blocks that they lie in, and what stands around them.
     pub(super) fn recent_bytes(&self) -> usize {
         self.blocks.bytes() + self.around_bytes
@@ -423,7 +393,10 @@ impl Bodies {
     /// Extents from the one with this sequence on that should be read back together; none if it is in memory, or not
     /// needed any more.
     pub(super) fn cold_from(&mut self, sequence: u64, ahead_bytes: u64) -> Vec<ColdExtent> {
-        let Some(index) = self.find(sequence) else { return Vec::new() };
+        // One that nobody needs any more is not read, nor are others in its place: whoever waits for it is to hear.
+        let Some(index) = self.find(sequence).filter(|index| self.extents[*index].live > 0) else {
+            return Vec::new();
+        };
         let mut bytes = 0u64;
         self.extents
             .range(index..)

@@ -42,8 +42,10 @@ pub(super) struct Housekeeping {
     not_before: Timestamp,
     /// Segments that nobody needed when it was made.
     dead: Vec<LogIndex>,
-    /// Segments that looked as if little of them was needed, and it was most, with the number of messages then.
-    pub(super) full: HashMap<LogIndex, u64>,
+    /// Segments of which it was looked up how much is needed.
+    pub(super) weighed: HashMap<LogIndex, Weight>,
+    /// The last of them.
+    pub(super) weighed_last: LogIndex,
     /// One that is made when its last batch is durable.
     waiting: Option<CheckpointJob>,
     /// One is waiting, or being made.
@@ -72,7 +74,29 @@ pub(super) struct Kept {
     freed: Result<u64, KeepFailure>,
     merged: Result<Merged, KeepFailure>,
     /// The segment that was left by the merge, and how much is needed of it.
-    left: Option<(LogIndex, u64)>,
+    left: Option<(LogIndex, Weight)>,
+}
+
+/// How much of a segment is needed, exactly, at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Weight {
+    /// Bytes of messages.
+    pub(super) bytes: u64,
+    /// Queues times messages.
+    pub(super) messages: u64,
+    /// If it was written by a merge: bytes of messages that were needed then. All the rest of it is what it takes to keep those.
+    pub(super) merged: Option<u64>,
+}
+
+impl Weight {
+    /// Bytes that are needed of a segment that has so many.
+    pub(super) fn of(&self, segment_bytes: u64) -> u64 {
+        match self.merged {
+            None => self.bytes,
+            Some(0) => segment_bytes,
+            Some(merged) => (u128::from(segment_bytes) * u128::from(self.bytes) / u128::from(merged)) as u64,
+        }
+    }
 }
 
 impl CheckpointJob {
@@ -209,19 +233,28 @@ impl Shard {
         let remove = std::mem::take(&mut self.housekeeping.dead);
         segments.retain(|segment| !remove.contains(&segment.first_index));
         self.housekeeping
-            .full
+            .weighed
             .retain(|first, _| segments.iter().any(|segment| segment.first_index == *first));
         let run = self.merge_run(&segments, below).to_vec();
         let merge = self.plan_merge(&run);
+        // Others may be worth it.
+        self.housekeeping.looked &= run.is_empty() || merge.is_some();
         self.housekeeping.bytes_since = 0;
         let snapshot = Snapshot { position: self.commits.log().position(), state: self.snapshot() };
         CheckpointJob { snapshot, dead, remove, merge }
     }
 
-    fn can_shrink(&self, keeper: &dyn LogKeeper) -> bool {
+    fn can_shrink(&mut self, keeper: &dyn LogKeeper) -> bool {
         let (segments, below) = self.full_segments(keeper);
-        !dead_among(&segments, &mut self.bodies.needed()).is_empty()
+        if !dead_among(&segments, &mut self.bodies.needed()).is_empty()
             || !self.merge_run(&segments, below).is_empty()
+        {
+            return true;
+        }
+        // The next look weighs others.
+        let weighed = self.weigh_some(&segments, below);
+        self.housekeeping.looked = !weighed;
+        weighed && !self.merge_run(&segments, below).is_empty()
     }
 
     /// All segments but the one that is being written, and before which of them segments may be merged once the next
@@ -263,7 +296,7 @@ impl Shard {
             Ok(Merged { bytes_before: 0, .. }) => {}
             Ok(Merged { bytes_before, bytes_after }) => {
                 // It will not become smaller soon; others may.
-                house.full.extend(left);
+                house.weighed.extend(left);
                 house.looked = false;
                 tracing::debug!(shard = %self.options.id, bytes_before, bytes_after, "merged segments");
             }

@@ -11,12 +11,13 @@ use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::bodies::Usage;
 use super::fault::BatchFault;
+use super::housekeeping::{Housekeeping, Weight};
 use super::operation::{self, KeptRun, Operation};
 use super::read_back::{messages_of, publish_end};
 use super::shard::Shard;
 use super::slot::Slot;
+use super::usage::Usage;
 use crate::message::message_ends;
 use crate::model::{Bug, QueueId, planted};
 use crate::queue::Effect;
@@ -30,6 +31,8 @@ const READ_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const KEPT_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Most messages times queues that it keeps: what has to be known of them is in memory while it works.
 const KEPT_MESSAGES_MAX: u64 = 1 << 18;
+/// Segments of which one look at all of them finds out exactly how much is needed. They have [`KEPT_MESSAGES_MAX`] at most, too.
+const WEIGHED_MAX: usize = 64;
 /// A segment that is no more than this above twice of what is needed in it stays as it is.
 const SLACK_BYTES: u64 = 4 * 1024;
 /// Segments that are this part of a full one, or less, are merged with others once there are [`SMALL_SEGMENTS_MIN`] of them
@@ -44,6 +47,8 @@ pub(super) struct MergePlan {
     segments: Vec<LogIndex>,
     /// Messages that are needed, and by whom, in order.
     needed: Vec<(u64, QueueId)>,
+    /// Bytes of these messages.
+    bytes: u64,
 }
 
 impl MergePlan {
@@ -52,8 +57,10 @@ impl MergePlan {
     }
 
     /// The segment that it leaves, and how much is needed of that.
-    pub(super) fn left(&self) -> Option<(LogIndex, u64)> {
-        self.segments.first().map(|first| (*first, self.needed.len() as u64))
+    pub(super) fn left(&self) -> Option<(LogIndex, Weight)> {
+        let (bytes, messages) = (self.bytes, self.needed.len() as u64);
+        let weight = Weight { bytes, messages, merged: Some(bytes) };
+        self.segments.first().map(|first| (*first, weight))
     }
 }
 
@@ -93,16 +100,25 @@ impl Shard {
     pub(super) fn merge_run<'a>(&self, segments: &'a [Segment], below: LogIndex) -> &'a [Segment] {
         let usage = self.bodies.usage(segments);
         let small = self.options.segment_bytes / SMALL_PART;
-        let may = |at: usize| {
-            let Segment { first_index, end_index, bytes, .. } = segments[at];
-            let Usage { bytes: needed, messages } = usage[at];
-            let known = self.housekeeping.full.get(&first_index).is_some_and(|then| messages > then / 2);
-            messages > 0 && end_index <= below && !known && (is_sparse(bytes, needed) || bytes <= small)
+        let needed_of = |at: usize| {
+            let (Segment { first_index, bytes, .. }, usage) = (&segments[at], usage[at]);
+            match self.housekeeping.weighed.get(first_index) {
+                Some(then) if is_sparse(*bytes, then.of(*bytes)) => Some(usage.bytes.min(then.of(*bytes))),
+                // Most of it was needed, and still is.
+                Some(then) if usage.messages > then.messages / 2 => None,
+                _ => Some(usage.bytes),
+            }
         };
         let mut start = 0;
         while start < segments.len() {
             let (mut end, mut total) = (start, Total::default());
-            while end < segments.len() && may(end) && total.add(segments[end].bytes, usage[end]) {
+            while let Some(Segment { end_index, bytes, .. }) = segments.get(end)
+                && usage[end].messages > 0
+                && *end_index <= below
+                && let Some(needed) = needed_of(end)
+                && (is_sparse(*bytes, needed) || *bytes <= small)
+                && total.add(*bytes, Usage { bytes: needed, ..usage[end] })
+            {
                 end += 1;
             }
             if is_sparse(total.bytes, total.needed) || end - start >= SMALL_SEGMENTS_MIN {
@@ -113,44 +129,97 @@ impl Shard {
         &[]
     }
 
+    /// Looks up how much is needed of segments for which that is only estimated, of those that end at or before `below`: some
+    /// of those that messages have left since they were weighed, and others the next time. `false`: there are none.
+    pub(super) fn weigh_some(&mut self, segments: &[Segment], below: LogIndex) -> bool {
+        let usage = self.bodies.usage(segments);
+        let Housekeeping { weighed, weighed_last, .. } = &self.housekeeping;
+        let is_doubtful = |(segment, usage): &(&Segment, Usage)| {
+            let Usage { messages, gone, .. } = *usage;
+            let is_known = weighed.get(&segment.first_index).is_some_and(|then| then.messages == messages);
+            messages > 0
+                && gone > 0
+                && messages <= KEPT_MESSAGES_MAX
+                && segment.end_index <= below
+                && segment.bytes > SLACK_BYTES
+                && !is_known
+        };
+        let doubtful: Vec<(&Segment, Usage)> = segments.iter().zip(usage).filter(is_doubtful).collect();
+        let next = doubtful.partition_point(|(segment, _)| segment.first_index <= *weighed_last);
+        let mut messages = 0;
+        for (segment, usage) in doubtful.iter().cycle().skip(next).take(doubtful.len().min(WEIGHED_MAX)) {
+            messages += usage.messages;
+            if messages > KEPT_MESSAGES_MAX {
+                break;
+            }
+            let needed = self.needed_in(segment.first_body.0..segment.bodies_end.0);
+            self.weigh(segment, *usage, &needed);
+            self.housekeeping.weighed_last = segment.first_index;
+        }
+        !doubtful.is_empty()
+    }
+
+    fn weigh(&mut self, segment: &Segment, usage: Usage, needed: &[NeededMessage]) {
+        let weighed = &mut self.housekeeping.weighed;
+        let merged = weighed.get(&segment.first_index).and_then(|weight| weight.merged);
+        let weight = Weight { bytes: bytes_of(needed), messages: usage.messages, merged };
+        weighed.insert(segment.first_index, weight);
+    }
+
     /// What to keep of them; `None` if it is most of it after all.
     pub(super) fn plan_merge(&mut self, run: &[Segment]) -> Option<MergePlan> {
         let (first, last) = (run.first()?, run.last()?);
-        let range = first.first_body.0..last.bodies_end.0;
-        let mut needed = Vec::new();
-        for (id, slot) in &self.queues {
-            let held = slot.queue.live_in(range.clone());
-            needed.extend(held.map(|(sequence, bytes)| (sequence, *id, bytes)));
-            let retained = slot.queue.retained_in(range.clone());
-            let retained = retained.filter(|_| !planted(Bug::MergeForgetsRetained));
-            needed.extend(retained.map(|message| (message.sequence, *id, message.size_bytes)));
-            // Without acknowledgements they have left the queue, and wait here to be read back.
-            needed.extend(on_their_way(slot, &range).map(|sequence| (sequence, *id, 0)));
-        }
-        // Where both are, the one with its size comes first.
-        needed.sort_unstable_by_key(|(sequence, id, bytes)| (*sequence, *id, Reverse(*bytes)));
-        needed.dedup_by_key(|(sequence, id, _)| (*sequence, *id));
-        let mut bytes = 0;
-        let mut last_sequence = None;
-        for (sequence, _, message_bytes) in &needed {
-            if last_sequence.replace(*sequence) != Some(*sequence) {
-                bytes += message_bytes;
-            }
-        }
+        let mut needed = self.needed_in(first.first_body.0..last.bodies_end.0);
+        let bytes = bytes_of(&needed);
         let total = run.iter().map(|segment| segment.bytes).sum();
         if !is_sparse(total, bytes) && run.len() < SMALL_SEGMENTS_MIN {
             // Messages that are needed by few of their queues look like few messages.
-            let usage = self.bodies.usage(run);
-            let known = run.iter().zip(usage).map(|(segment, usage)| (segment.first_index, usage.messages));
-            self.housekeeping.full.extend(known);
+            for (segment, usage) in run.iter().zip(self.bodies.usage(run)) {
+                let behind = |sequence: u64| needed.partition_point(|needed| needed.sequence < sequence);
+                let here = behind(segment.first_body.0)..behind(segment.bodies_end.0);
+                self.weigh(segment, usage, &needed[here]);
+            }
             return None;
         }
         if planted(Bug::MergeForgets) {
             needed.pop();
         }
-        let needed = needed.into_iter().map(|(sequence, queue, _)| (sequence, queue)).collect();
-        Some(MergePlan { segments: run.iter().map(|segment| segment.first_index).collect(), needed })
+        let needed = needed.into_iter().map(|needed| (needed.sequence, needed.queue)).collect();
+        let segments = run.iter().map(|segment| segment.first_index).collect();
+        Some(MergePlan { segments, needed, bytes })
     }
+
+    /// Messages of a range that queues need, in order.
+    fn needed_in(&self, range: Range<u64>) -> Vec<NeededMessage> {
+        let mut needed = Vec::new();
+        for (id, slot) in &self.queues {
+            let message = |sequence, bytes| NeededMessage { sequence, queue: *id, bytes };
+            needed
+                .extend(slot.queue.live_in(range.clone()).map(|(sequence, bytes)| message(sequence, bytes)));
+            let retained = slot.queue.retained_in(range.clone());
+            let retained = retained.filter(|_| !planted(Bug::MergeForgetsRetained));
+            needed.extend(retained.map(|retained| message(retained.sequence, retained.size_bytes)));
+            // Without acknowledgements they have left the queue, and wait here to be read back.
+            needed.extend(on_their_way(slot, &range).map(|sequence| message(sequence, 0)));
+        }
+        // Where both are, the one with its size comes first.
+        needed.sort_unstable_by_key(|needed| (needed.sequence, needed.queue, Reverse(needed.bytes)));
+        needed.dedup_by_key(|needed| (needed.sequence, needed.queue));
+        needed
+    }
+}
+
+/// A message that a queue needs.
+#[derive(Debug, Clone, Copy)]
+struct NeededMessage {
+    sequence: u64,
+    queue: QueueId,
+    bytes: u64,
+}
+
+/// Bytes of messages that are in order, each once, however many queues need it.
+fn bytes_of(needed: &[NeededMessage]) -> u64 {
+    needed.chunk_by(|one, next| one.sequence == next.sequence).map(|same| same[0].bytes).sum()
 }
 
 /// Messages of a range that were handed out and have not gone out.

@@ -50,6 +50,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod times;
+mod usage;
 mod workers;
 
 pub use crate::queue::{

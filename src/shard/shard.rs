@@ -32,6 +32,10 @@ use crate::storage::{LogFailure, LogKeeper, LogRoom, ShardLog};
 /// Messages that need not be durable wait for the disk after all while so much is on its way to it.
 pub(super) const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// A batch takes nothing more after so many milliseconds, however long the disk takes: after a start all messages of one are as
+/// old as the first.
+const BATCH_MILLIS_MAX: u64 = 1_000;
+
 /// No publish is taken that would make what waits for the disk larger: it has fallen too far behind.
 pub(super) const BEHIND_BYTES_MAX: usize = 128 * 1024 * 1024;
 
@@ -140,6 +144,9 @@ impl Shard {
     pub fn turn(&mut self, now: Timestamp, commands: &mut Vec<Command>) {
         self.now = now;
         self.bodies.tick(now);
+        if self.commits.batch.is_older_than(BATCH_MILLIS_MAX, now) {
+            self.hand_all_over();
+        }
         for command in commands.drain(..) {
             self.execute(command);
         }

@@ -67,6 +67,8 @@ pub(super) struct QueueBook {
     /// Milliseconds without a consumer after which it goes.
     pub(super) expires_after_ms: Option<u64>,
     pub(super) attended: Dark,
+    /// Somebody asked to join while it may have gone already, and has not heard: it may be another one by now.
+    pub(super) may_be_anew: bool,
     pub(super) is_durable: bool,
     /// The client to which it belongs alone.
     pub(super) owner: Option<u32>,
@@ -221,6 +223,7 @@ impl Books {
             may_retain: bounds.is_some() || subscription.is_some_and(|of| !of.retentions.is_empty()),
             expires_after_ms: subscription.and_then(|of| of.expires_after_ms),
             attended: Dark::default(),
+            may_be_anew: false,
             is_durable: !FLEETING.contains(&name),
             owner: None,
             is_owner_gone: false,
@@ -444,7 +447,12 @@ impl Books {
                 (_, true) if self.queues[number].is_owner_gone => {
                     return Err(format!("queue '{name}' is there, and its connection is gone"));
                 }
-                (_, true) => self.queues[number].stage = Stage::There,
+                (_, true) => {
+                    self.queues[number].stage = Stage::There;
+                    if std::mem::take(&mut self.queues[number].may_be_anew) {
+                        self.loosen(number);
+                    }
+                }
                 (_, false) => self.queue_gone(number),
             }
         }

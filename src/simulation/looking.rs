@@ -289,14 +289,25 @@ impl Run {
         let Some(newest) = self.read_all(queue, Which::Retained, Part::newest(count as u64))? else {
             return Ok(());
         };
-        match newest == all[all.len() - count..] {
-            // What grows old meanwhile goes.
-            false if self.books.queues[queue].bounds.is_none_or(|bounds| bounds.age_ms.is_none()) => {
-                let name = self.books.queues[queue].name;
-                Err(format!("the newest {count} that queue '{name}' retains are {newest:?} of {all:?}"))
-            }
-            _ => Ok(()),
+        if newest != all[all.len() - count..] && self.is_still(queue, Which::Retained, all)? {
+            let name = self.books.queues[queue].name;
+            return Err(format!("the newest {count} that queue '{name}' retains are {newest:?} of {all:?}"));
         }
+        Ok(())
+    }
+
+    /// Whether a queue shows as much as it did. With time what waited for memory is delivered, and what is retained grows old.
+    pub(super) fn is_still(
+        &mut self,
+        queue: QueueNumber,
+        which: Which,
+        all: &[Seen],
+    ) -> Result<bool, Finding> {
+        let count = self.listing(queue)?.map(|listing| match which {
+            Which::Ready => listing.counts.ready,
+            Which::Retained => listing.counts.retained,
+        });
+        Ok(count == Some(all.len() as u64))
     }
 
     /// Whether everything that anybody asked for is done, and nothing failed.
@@ -335,24 +346,23 @@ impl Run {
         before: &BTreeMap<QueueNumber, Vec<Seen>>,
     ) -> Result<(), Finding> {
         let after = self.retained_everywhere()?;
+        self.books.note_time(self.world.workers.now().0);
         for (queue, retained) in before {
             if self.books.queues[*queue].stage != Stage::There {
                 continue;
             }
-            let QueueNames { name, ages } = self.names(*queue);
+            let name = self.books.queues[*queue].name;
             let now = after.get(queue).map_or(&[][..], Vec::as_slice);
             self.trace.note(format_args!("{name}: {retained:?} and then {now:?}"));
-            let is_same = if ages { retained.ends_with(now) } else { retained == now };
+            let mut rest = now.iter().peekable();
+            let gone: Vec<&Seen> = retained.iter().filter(|seen| rest.next_if_eq(seen).is_none()).collect();
+            let is_same =
+                rest.next().is_none() && gone.iter().all(|seen| self.books.is_too_old(seen.id, *queue));
             if !is_same {
                 return Err(format!("queue '{name}' retained {retained:?}, and after a start {now:?}"));
             }
         }
         Ok(())
-    }
-
-    fn names(&self, queue: QueueNumber) -> QueueNames {
-        let book = &self.books.queues[queue];
-        QueueNames { name: book.name, ages: book.bounds.is_some_and(|bounds| bounds.age_ms.is_some()) }
     }
 
     /// After a long time nothing is retained that is too old.
@@ -365,9 +375,4 @@ impl Run {
         }
         Ok(())
     }
-}
-
-struct QueueNames {
-    name: &'static str,
-    ages: bool,
 }

@@ -183,9 +183,7 @@ impl Books {
                 continue;
             }
             if self.is_to_be_retained(id, queue) {
-                let age_ms = self.latest_ms.saturating_sub(self.messages[id as usize].sent_ms);
-                let is_old =
-                    told.iter().flatten().any(|bounds| bounds.age_ms.is_some_and(|age| age_ms >= age));
+                let is_old = told.iter().flatten().any(|bounds| self.is_older_than(id, *bounds));
                 match is_old {
                     true => forgotten.too_old += 1,
                     false => self.check_forgotten(id, queue, &told, &rest.retained)?,
@@ -199,6 +197,16 @@ impl Books {
             self.queues[queue].earlier_bounds = told;
         }
         Ok(forgotten)
+    }
+
+    /// Whether a queue may forget a message for its age.
+    pub(super) fn is_too_old(&self, id: MessageId, queue: QueueNumber) -> bool {
+        self.queues[queue].bounds.is_some_and(|bounds| self.is_older_than(id, bounds))
+    }
+
+    fn is_older_than(&self, id: MessageId, bounds: Bounds) -> bool {
+        let age_ms = self.latest_ms.saturating_sub(self.messages[id as usize].sent_ms);
+        bounds.age_ms.is_some_and(|most| age_ms + self.doubt_since_start(id) >= most)
     }
 
     /// A message is not retained: something that the queue was told to retain left it no room.

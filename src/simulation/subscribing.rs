@@ -95,6 +95,8 @@ impl Run {
         }
         // From now on, at some time, somebody is taken to be about to come.
         attended.until_ms = u64::MAX;
+        let book = &mut self.books.queues[queue];
+        book.may_be_anew |= book.stage == Stage::Fading;
         Some(Topology::Subscribe(Joining { subscription, member, queue, wanted, asked_ms }))
     }
 
@@ -108,6 +110,8 @@ impl Run {
         let Joining { subscription, queue, wanted, asked_ms, .. } = joining;
         let book = &mut self.books.queues[queue];
         let was_there = book.stage != Stage::Asked;
+        // A refusal may follow upon a success that was undone.
+        book.may_be_anew &= !is_done;
         if !is_done {
             book.attended.until_ms = now_ms;
             self.counters.subscriptions_in_trouble += u64::from(was_there && wanted.is_some());
@@ -165,7 +169,7 @@ impl Run {
         let now_ms = self.world.workers.now().0;
         let attended = &mut self.books.queues[queue].attended;
         // Somebody may be joining.
-        let until_ms = if attended.until_ms == u64::MAX { u64::MAX } else { now_ms };
+        let until_ms = if attended.is_awaited() { u64::MAX } else { now_ms };
         *attended = Dark { since_ms: now_ms, until_ms, is_of_this_life: true, ..*attended };
     }
 

@@ -60,6 +60,11 @@ pub(super) struct Dark {
 }
 
 impl Dark {
+    /// Whether somebody has asked to join, and comes from then on.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.until_ms == u64::MAX
+    }
+
     /// Whether a broker may say so.
     pub(super) fn allows(&self, since_ms: u64) -> bool {
         let from = if self.is_of_this_life { self.since_ms } else { self.earliest_ms };
@@ -187,7 +192,9 @@ impl Books {
 
     /// A queue of a subscription may go at any time.
     pub(super) fn fades(&mut self, queue: QueueNumber) {
-        self.queues[queue].stage = Stage::Fading;
+        let book = &mut self.queues[queue];
+        book.stage = Stage::Fading;
+        book.may_be_anew |= book.attended.is_awaited();
         if let Some(subscription) = self.subscription_of(self.queues[queue].name) {
             self.subscriptions[subscription].may_have_expired = true;
         }

@@ -54,11 +54,8 @@ impl Run {
         self.books.note_time(self.world.workers.now().0);
         before.iter().try_for_each(|seen| self.books.check_before(queue, seen.id, time))?;
         since.iter().try_for_each(|seen| self.books.check_since(queue, seen.id, time))?;
-        // What grows old meanwhile goes.
-        let ages = which == Which::Retained
-            && self.books.queues[queue].bounds.is_some_and(|bounds| bounds.age_ms.is_some());
         let parts: Vec<Seen> = before.into_iter().chain(since).collect();
-        if !ages && parts != all {
+        if parts != all && self.is_still(queue, which, all)? {
             return Err(format!(
                 "queue '{name}' shows {parts:?} before and since {time:?}, and in all {all:?}"
             ));
@@ -70,7 +67,7 @@ impl Run {
 
 impl Books {
     /// A queue says when a message came: when it was sent or later, but for what it does not know exactly, and no later than
-    /// somebody heard of it. After a start it may be earlier: as early as its batch was begun, which waited for the disk then.
+    /// somebody heard of it.
     pub(super) fn check_told(
         &self,
         queue: QueueNumber,
@@ -83,8 +80,7 @@ impl Books {
             return Err(format!("queue '{name}' does not know when message {id} came"));
         };
         let (sent_ms, came_ms) = (message.sent_ms, self.came_ms(id, queue));
-        let is_early = id >= self.life_from && told + self.doubt(told) < sent_ms;
-        if is_early || came_ms.is_some_and(|came| told > came) {
+        if told + self.doubt_of(id, told) < sent_ms || came_ms.is_some_and(|came| told > came) {
             return Err(format!(
                 "queue '{name}' says that message {id} came at {told}; it was sent at {sent_ms} and heard of by {came_ms:?}"
             ));
@@ -95,7 +91,8 @@ impl Books {
     fn check_before(&self, queue: QueueNumber, id: MessageId, time: Timestamp) -> Result<(), Finding> {
         let name = self.queues[queue].name;
         let sent_ms = self.messages[id as usize].sent_ms;
-        match id >= self.life_from && sent_ms >= time.0 {
+        // What it does not know exactly it takes to be older.
+        match sent_ms >= time.0 + self.doubt_since_start(id) {
             true => Err(format!(
                 "queue '{name}' shows message {id}, sent at {sent_ms}, as one from before {time:?}"
             )),
@@ -112,6 +109,15 @@ impl Books {
             }
             false => Ok(()),
         }
+    }
+
+    fn doubt_of(&self, id: MessageId, time_ms: u64) -> u64 {
+        self.doubt(time_ms) + self.doubt_since_start(id)
+    }
+
+    /// After a start a message is as old as its batch, which takes messages for so long.
+    pub(super) fn doubt_since_start(&self, id: MessageId) -> u64 {
+        if id < self.life_from { STEP_MS } else { 0 }
     }
 
     /// By how much what is told of this time may be wrong.

@@ -14,8 +14,8 @@ use crate::storage::testing::{Fault, PowerLoss};
 const SOON: usize = 30;
 /// Bytes that a full disk has left.
 const LAST_BYTES: usize = 20_000;
-/// Rounds that everything gets until nothing moves any more.
-const PEACE_ROUNDS: usize = 200;
+/// Rounds after which what still moves is taken to move for ever.
+const PEACE_ROUNDS_MAX: usize = 20_000;
 /// After this it is recorded who is dark.
 const PRESENCE_RECORDED_MS: u64 = 1_000;
 /// What is recorded of that is known to this.
@@ -257,7 +257,7 @@ impl Run {
     /// Lets everything that was begun come to its end.
     pub(super) fn make_peace(&mut self) -> Result<(), Finding> {
         let mut quiet = 0;
-        for _ in 0..PEACE_ROUNDS {
+        for _ in 0..PEACE_ROUNDS_MAX {
             self.world.tick(4);
             self.listen()?;
             let worked = self.world.workers.work(&mut self.random);
@@ -267,7 +267,7 @@ impl Run {
                 return Ok(());
             }
         }
-        Ok(())
+        Err("the broker does not come to rest".to_owned())
     }
 
     /// Looks what became of a change whose client is gone.

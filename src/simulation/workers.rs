@@ -128,14 +128,14 @@ impl SteppedWorkers {
         logs.iter().any(|log| !log.lock().unwrap_or_else(PoisonError::into_inner).idle())
     }
 
-    /// Bytes of all segments.
-    pub(super) fn segments_bytes(&self) -> u64 {
+    /// Bytes of the segments of each log.
+    pub(super) fn segments_bytes(&self) -> Vec<Vec<u64>> {
         let logs = self.state().logs.clone();
-        let bytes = |log: &SharedLog| -> u64 {
+        let bytes = |log: &SharedLog| {
             let log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            log.segments().iter().map(|segment| segment.bytes).sum()
+            log.segments().iter().map(|segment| segment.bytes).collect()
         };
-        logs.iter().map(bytes).sum()
+        logs.iter().map(bytes).collect()
     }
 
     /// Has all logs write what waits in them. `true`: there was something.

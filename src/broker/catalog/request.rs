@@ -175,22 +175,6 @@ pub(in crate::broker) enum Request {
     },
 }
 
-impl Request {
-    /// Whether what it names is not to be there afterwards.
-    pub(super) fn wants_gone(&self) -> bool {
-        matches!(
-            self,
-            Self::Unbind { .. }
-                | Self::DeleteExchange { .. }
-                | Self::DeleteQueue { .. }
-                | Self::DeleteUser { .. }
-                | Self::DeleteVhost { .. }
-                | Self::Unsubscribe { .. }
-                | Self::DeleteJourneyRule { .. }
-        )
-    }
-}
-
 /// What the catalog answers to a request that it carried out.
 #[derive(Debug)]
 pub(in crate::broker) enum Answer {

@@ -47,6 +47,8 @@ pub(in crate::broker) struct CatalogTask {
     pub(in crate::broker) log: Box<dyn ShardLog>,
     /// Why nothing can be recorded any more.
     pub(in crate::broker) failed: Option<Refusal>,
+    /// What there is after a restart if the last records, of which nobody knows, are on the disk after all.
+    pub(in crate::broker) in_doubt: Option<Catalog>,
     pub(in crate::broker) progress: Arc<Notify>,
     pub(in crate::broker) commands: Arc<Mailbox<CatalogCommand>>,
     pub(in crate::broker) notices: Arc<Mailbox<Notice>>,
@@ -139,6 +141,10 @@ impl CatalogTask {
         let (mut entries, mut decisions) = self.decide_all(&commands, self.failed.clone().as_ref());
         let records = entries.iter().filter_map(Entry::record).collect();
         if let Err(refusal) = self.make_durable(records).await {
+            let mut in_doubt = self.applied.clone();
+            let recorded = entries.iter().filter(|entry| entry.record().is_some());
+            recorded.for_each(|entry| in_doubt.apply(entry, &mut Changed::default()));
+            self.in_doubt = Some(in_doubt);
             let came_to_nothing = std::mem::replace(&mut self.decided, self.applied.clone());
             self.decided.never_again(&came_to_nothing);
             // What needs no record is done all the same.
@@ -176,23 +182,22 @@ impl CatalogTask {
         let mut entries = Vec::new();
         let mut decisions = Vec::with_capacity(commands.len());
         for CatalogCommand { request, .. } in commands {
-            let decision = self.decide(request).and_then(|(made, outcome)| match unrecordable {
-                Some(refusal) if made.iter().any(|entry| entry.record().is_some()) => Err(refusal.clone()),
-                // What was refused before may be on the disk: nobody knows that it will not be there after a restart.
-                Some(refusal) if made.is_empty() && request.wants_gone() => Err(refusal.clone()),
-                _ => {
-                    made.iter().for_each(|entry| self.decided.apply(entry, &mut Changed::default()));
-                    entries.extend(made);
-                    Ok(outcome)
-                }
-            });
+            let decision =
+                self.decide(&self.decided, request).and_then(|(made, outcome)| match unrecordable {
+                    Some(refusal) if is_recorded(&made) || self.is_in_doubt(request) => Err(refusal.clone()),
+                    _ => {
+                        self.expect(&made);
+                        entries.extend(made);
+                        Ok(outcome)
+                    }
+                });
             decisions.push(decision);
             if let Request::CloseConnection { vhost, connection } = request {
                 for queue in self.decided.queues_of(vhost, *connection) {
                     let mut made = self.decided.decide_delete_queue(vhost, &queue);
                     // An auto-delete exchange whose removal cannot be recorded stays, without bindings.
                     made.retain(|entry| unrecordable.is_none() || entry.record().is_none());
-                    made.iter().for_each(|entry| self.decided.apply(entry, &mut Changed::default()));
+                    self.expect(&made);
                     entries.extend(made);
                 }
             }
@@ -200,8 +205,22 @@ impl CatalogTask {
         (entries, decisions)
     }
 
-    fn decide(&self, request: &Request) -> Result<(Vec<Entry>, Outcome), Refusal> {
-        let catalog = &self.decided;
+    fn expect(&mut self, made: &[Entry]) {
+        for catalog in std::iter::once(&mut self.decided).chain(&mut self.in_doubt) {
+            made.iter().for_each(|entry| catalog.apply(entry, &mut Changed::default()));
+        }
+    }
+
+    /// Whether what a request asks for is so, and perhaps not after a restart.
+    fn is_in_doubt(&self, request: &Request) -> bool {
+        let Some(in_doubt) = &self.in_doubt else { return false };
+        match self.decide(in_doubt, request) {
+            Ok((made, _)) => is_recorded(&made),
+            Err(_) => true,
+        }
+    }
+
+    fn decide(&self, catalog: &Catalog, request: &Request) -> Result<(Vec<Entry>, Outcome), Refusal> {
         let entries = match request {
             Request::DeclareExchange { vhost, definition } => {
                 catalog.decide_declare_exchange(vhost, definition)?
@@ -279,6 +298,7 @@ impl CatalogTask {
             let notified = progress.notified();
             let progress = self.log.progress();
             if progress.durable >= index {
+                self.in_doubt = None;
                 return Ok(());
             }
             if let Some(failure) = progress.failed {
@@ -444,6 +464,11 @@ pub(super) fn batch(records: Vec<Record>, recorded_at: Timestamp) -> Batch {
         recorded_at,
         payload: vec![Bytes::from(records.encode_to_vec())],
     }
+}
+
+/// Whether any of it needs a record.
+fn is_recorded(made: &[Entry]) -> bool {
+    made.iter().any(|entry| entry.record().is_some())
 }
 
 fn no_room(error: &DiskError) -> Refusal {

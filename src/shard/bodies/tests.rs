@@ -191,6 +191,19 @@ fn what_comes_back_too_late_is_dropped() {
 }
 
 #[test]
+fn what_follows_a_message_that_nobody_needs_is_not_read_in_its_place() {
+    let mut bodies = store(&[(1, 3)]);
+    add(&mut bodies, 9, &[(4, 2)]);
+    add(&mut bodies, 18, &[(6, 2)]);
+    bodies.evict(0, LogIndex(18));
+    assert_eq!(bodies.cold_from(4, 0)[0].first, 4);
+    bodies.release(run(4, 2));
+    assert_eq!(bodies.extents.len(), 3, "it is cleared away with others");
+    assert_eq!(bodies.cold_from(4, 0), []);
+    assert_eq!(bodies.cold_from(6, 0)[0].first, 6);
+}
+
+#[test]
 fn what_is_not_durable_stays() {
     let mut bodies = store(&[(1, 3)]);
     bodies.evict(0, LogIndex(0));

@@ -229,6 +229,32 @@ fn a_message_that_stays_keeps_no_more_than_itself() {
 }
 
 #[test]
+fn small_messages_that_stay_do_not_keep_the_large_ones_among_which_they_came() {
+    let disk = MemoryDisk::new();
+    let mut driver = Driver::open(&disk, 0, &QUEUES);
+    let mut stuck = Vec::new();
+    for round in 0..30 {
+        // Most messages stay, and hardly a byte of them.
+        let first = round * 10 + 1;
+        driver.publish(&(first..first + 9).collect::<Vec<_>>(), 3, &[Q]);
+        driver.publish(&[first + 9], 6_000, &[OTHER]);
+        stuck.extend(first..first + 9);
+        driver.settle_down();
+    }
+    driver.consume(OTHER, 1, UNLIMITED);
+    driver.settle(OTHER, 1, TagRange { first: 0, last: 0 }, Outcome::Accepted, None);
+    wait(&mut driver, 200);
+    let bytes = disk_bytes(&disk);
+    assert!(bytes < 30 * 6_000 / 4, "{bytes}");
+    let quiet = disk.changes();
+    wait(&mut driver, 50);
+    assert_eq!(disk.changes(), quiet, "there is nothing left to do");
+    let mut driver = after_power_cut(&disk, driver);
+    assert_eq!(driver.peek(Q), stuck);
+    assert_eq!(driver.peek(OTHER), [0u64; 0]);
+}
+
+#[test]
 fn what_several_queues_need_stays_for_each_of_them() {
     let disk = MemoryDisk::new();
     let mut driver = Driver::open(&disk, 0, &QUEUES);
