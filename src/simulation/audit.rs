@@ -10,6 +10,12 @@ use crate::broker::{ConsumeRequest, Outcome, SettleRequest, Settlement, TagRange
 const ROUNDS_MAX: usize = 5_000;
 /// Segments that the logs of a broker without messages hold at most, all together.
 const IDLE_SEGMENTS_MAX: u64 = 24;
+/// From one look at a broker that is left alone to the next, in milliseconds.
+const ROUND_MS: u64 = 10_000;
+/// So many times nothing was forgotten, and housekeeping is done.
+const QUIET_ROUNDS: u64 = 20;
+/// More looks than it takes for all that is retained to grow old.
+const REST_ROUNDS_MAX: u64 = 1_000;
 
 impl Run {
     /// Empties all queues, holds what came against the books, and looks whether the broker is as one that is empty.
@@ -108,33 +114,52 @@ impl Run {
 
     /// A broker without messages counts none, and its logs shrink to what it takes to begin.
     fn check_empty(&mut self) -> Result<(), Finding> {
-        // What is retained for some time grows old, and housekeeping comes with time.
-        for _ in 0..30 {
-            self.world.workers.advance(10_000);
-            self.make_peace()?;
+        let kept = self.rest()?;
+        let logs = self.world.workers.segments_bytes();
+        let segments = logs.iter().flatten().sum::<u64>() / SEGMENT_BYTES;
+        // Of a segment no less than half is needed.
+        if segments > IDLE_SEGMENTS_MAX + 2 * kept / SEGMENT_BYTES {
+            return Err(format!(
+                "a broker that holds nothing but {kept} bytes that it retains keeps {segments} segments: {logs:?}"
+            ));
         }
+        Ok(())
+    }
+
+    /// Waits until nothing has grown old for so long that housekeeping is done. Returns what is kept then.
+    fn rest(&mut self) -> Result<u64, Finding> {
+        let (mut kept, mut quiet_rounds) = (self.kept_bytes()?, 0);
+        for _ in 0..REST_ROUNDS_MAX {
+            if quiet_rounds == QUIET_ROUNDS {
+                return Ok(kept);
+            }
+            self.world.workers.advance(ROUND_MS);
+            self.make_peace()?;
+            let before = std::mem::replace(&mut kept, self.kept_bytes()?);
+            quiet_rounds = if kept == before { quiet_rounds + 1 } else { 0 };
+        }
+        Err(format!(
+            "after {} s a broker that nobody uses still forgets messages",
+            REST_ROUNDS_MAX * ROUND_MS / 1000
+        ))
+    }
+
+    /// Bytes of what queues retain, and of what is in those that nobody emptied. The others are empty.
+    fn kept_bytes(&mut self) -> Result<u64, Finding> {
         self.fade();
         let who = self.world.log_in();
-        let mut retained = 0;
+        let mut kept = 0;
         for listing in self.world.listed(&who, &mut self.random)? {
             let (counts, name) = (listing.counts, &listing.definition.name);
-            retained += counts.retained_bytes;
+            kept += counts.retained_bytes;
             let stage = self.books.queue_named(name).map(|queue| self.books.queues[queue].stage);
             if stage == Some(Stage::Fading) {
-                // Nobody emptied it: it may go at any time.
-                retained += counts.bytes;
+                // It may go at any time.
+                kept += counts.bytes;
             } else if (counts.ready, counts.unsettled, counts.bytes) != (0, 0, 0) {
                 return Err(format!("queue '{name}' is empty and counts {counts:?}"));
             }
         }
-        let logs = self.world.workers.segments_bytes();
-        let segments = logs.iter().flatten().sum::<u64>() / SEGMENT_BYTES;
-        // Of a segment no less than half is needed.
-        if segments > IDLE_SEGMENTS_MAX + 2 * retained / SEGMENT_BYTES {
-            return Err(format!(
-                "a broker that holds nothing but {retained} bytes that it retains keeps {segments} segments: {logs:?}"
-            ));
-        }
-        Ok(())
+        Ok(kept)
     }
 }
