@@ -43,7 +43,7 @@ struct Flow {
 
 impl Flow {
     fn new(backlog: u64, consumers: u32) -> Self {
-        let mut queue = Queue::new(QueueOptions { logged: false, auto_delete: false, retention: None });
+        let mut queue = Queue::new(QueueOptions::default());
         let limits = ConsumerLimits {
             prefetch: 0,
             no_ack: false,

@@ -728,6 +728,12 @@ pub struct QueueEntry {
     /// And they were published elsewhere and then taken out.
     #[prost(uint64, tag = "19")]
     pub moved_total: u64,
+    /// And they waited for longer than the queue lets them ("x-message-ttl"); newer ones left them no room ("x-max-length",
+    /// "x-max-length-bytes").
+    #[prost(uint64, tag = "24")]
+    pub expired_total: u64,
+    #[prost(uint64, tag = "25")]
+    pub max_length_total: u64,
     /// When the oldest of its messages came, in milliseconds since 1970-01-01T00:00:00Z, to the second: of those that wait, and
     /// of those that consumers have. 0: there are none, or they came while a version ran that did not note it.
     #[prost(uint64, tag = "20")]
@@ -1708,6 +1714,10 @@ pub enum ReceiptState {
     Unknown = 10,
     /// It was published elsewhere and then taken out of the queue.
     Moved = 11,
+    /// It waited for longer than the queue lets it.
+    Expired = 12,
+    /// Newer ones left it no room.
+    MaxLength = 13,
 }
 impl ReceiptState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1728,6 +1738,8 @@ impl ReceiptState {
             Self::NotTaken => "RECEIPT_STATE_NOT_TAKEN",
             Self::Unknown => "RECEIPT_STATE_UNKNOWN",
             Self::Moved => "RECEIPT_STATE_MOVED",
+            Self::Expired => "RECEIPT_STATE_EXPIRED",
+            Self::MaxLength => "RECEIPT_STATE_MAX_LENGTH",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1745,6 +1757,8 @@ impl ReceiptState {
             "RECEIPT_STATE_NOT_TAKEN" => Some(Self::NotTaken),
             "RECEIPT_STATE_UNKNOWN" => Some(Self::Unknown),
             "RECEIPT_STATE_MOVED" => Some(Self::Moved),
+            "RECEIPT_STATE_EXPIRED" => Some(Self::Expired),
+            "RECEIPT_STATE_MAX_LENGTH" => Some(Self::MaxLength),
             _ => None,
         }
     }
@@ -1776,6 +1790,9 @@ pub enum JourneyEventKind {
     Moved = 12,
     /// Whether it is still in the queue, or how it left, is not known: the server ended before that was written.
     Missed = 13,
+    /// It waited for longer than the queue lets it; newer ones left it no room.
+    Expired = 14,
+    MaxLength = 15,
 }
 impl JourneyEventKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1798,6 +1815,8 @@ impl JourneyEventKind {
             Self::Unwatched => "JOURNEY_EVENT_KIND_UNWATCHED",
             Self::Moved => "JOURNEY_EVENT_KIND_MOVED",
             Self::Missed => "JOURNEY_EVENT_KIND_MISSED",
+            Self::Expired => "JOURNEY_EVENT_KIND_EXPIRED",
+            Self::MaxLength => "JOURNEY_EVENT_KIND_MAX_LENGTH",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1817,6 +1836,8 @@ impl JourneyEventKind {
             "JOURNEY_EVENT_KIND_UNWATCHED" => Some(Self::Unwatched),
             "JOURNEY_EVENT_KIND_MOVED" => Some(Self::Moved),
             "JOURNEY_EVENT_KIND_MISSED" => Some(Self::Missed),
+            "JOURNEY_EVENT_KIND_EXPIRED" => Some(Self::Expired),
+            "JOURNEY_EVENT_KIND_MAX_LENGTH" => Some(Self::MaxLength),
             _ => None,
         }
     }

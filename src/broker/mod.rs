@@ -13,6 +13,7 @@ mod hand_over;
 mod inspect;
 mod journey_keeping;
 mod journeys;
+mod limits;
 mod login;
 pub mod offline;
 mod open;
@@ -38,8 +39,8 @@ pub use crate::routing::{
     Payload, ReachedBy, Routed,
 };
 pub use crate::shard::{
-    Came, ConsumerKey, ConsumerLimits, Delivery, LookedAt, Origin, Outcome, Piece, Retention, RuntimeWorkers,
-    SealConditions, Settlement, TagRange, Which, Workers,
+    Came, ConsumerKey, ConsumerLimits, Delivery, Limits, LookedAt, Origin, Outcome, Piece, Retention,
+    RuntimeWorkers, SealConditions, Settlement, TagRange, Which, Workers,
 };
 pub use altering::{AlterMode, Altered, WaitingMisfit};
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};

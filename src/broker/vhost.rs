@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use super::limits::limits_of;
 use super::retention::retention_of;
 use super::subscription::Subscription;
 use crate::journey::Rules;
@@ -39,7 +40,8 @@ impl QueueDefinition {
     pub(super) fn options(&self) -> QueueOptions {
         // What is no bound was refused when it was declared; of a version that took it as an application's own it binds nothing.
         let retention = retention_of(&self.arguments).ok().flatten();
-        QueueOptions { logged: self.durable, auto_delete: self.auto_delete, retention }
+        let limits = limits_of(&self.arguments).unwrap_or_default();
+        QueueOptions { logged: self.durable, auto_delete: self.auto_delete, retention, limits }
     }
 }
 

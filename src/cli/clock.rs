@@ -77,21 +77,22 @@ fn in_utc(stamp: &str) -> Option<u64> {
     in_words(ms).starts_with(&format!("{year:04}-{month:02}-{day:02}")).then_some(ms)
 }
 
-/// A length of time as it is typed: a whole number of seconds, or one with a unit, as in "90s", "15m", "12h" or "7d".
+/// A length of time as it is typed: a whole number of seconds, or one with a unit, as in "500ms", "90s", "15m", "12h" or "7d".
 pub(super) fn ago(typed: &str) -> Result<Duration, String> {
     let digits = typed.len() - typed.trim_start_matches(|at: char| at.is_ascii_digit()).len();
     let (number, unit) = typed.split_at(digits);
-    let seconds = match unit {
-        "" | "s" => 1,
-        "m" | "min" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
+    let millis = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => 0,
     };
-    let seconds =
-        number.parse::<u64>().ok().filter(|_| seconds > 0).and_then(|number| number.checked_mul(seconds));
-    seconds.map(Duration::from_secs).ok_or_else(|| {
-        "expected a number of seconds, or one with a unit: for instance 90s, 15m, 12h or 7d".to_owned()
+    let millis =
+        number.parse::<u64>().ok().filter(|_| millis > 0).and_then(|number| number.checked_mul(millis));
+    millis.map(Duration::from_millis).ok_or_else(|| {
+        "expected a number of seconds, or one with a unit: for instance 500ms, 90s, 15m, 12h or 7d".to_owned()
     })
 }
 

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::did_you_mean;
 use super::failure::Failure;
 use super::field::{self, FIELD_HELP};
+use super::limits::Limits;
 use super::output;
 use super::retain::Retain;
 use super::schema::{self, SchemaFile};
@@ -80,6 +81,8 @@ struct QueueArguments {
     #[arg(long)]
     auto_delete: bool,
     #[command(flatten)]
+    limits: Limits,
+    #[command(flatten)]
     retain: Retain,
     /// Further argument; may be given more than once
     #[arg(long = "argument", value_name = "NAME[:TYPE]=VALUE", value_parser = field::parse)]
@@ -148,6 +151,7 @@ fn declare_queue(target: &Target, typed: &QueueArguments) -> Result<(), Failure>
         Some(retention) => queue.retain(retention),
         None => queue,
     };
+    let queue = typed.limits.put_on(queue);
     let declared = once(target, async |channel| Ok(channel.declare_queue(queue).await?))?;
     if typed.json {
         output::json_line(&json!({

@@ -207,6 +207,8 @@ fn queues(entries: &[QueueEntry]) -> Listing {
             "purged_total": entry.purged_total,
             "no_ack_total": entry.no_ack_total,
             "moved_total": entry.moved_total,
+            "expired_total": entry.expired_total,
+            "max_length_total": entry.max_length_total,
             "oldest_ready_ms": entry.oldest_ready.map(|at| at.0),
             "oldest_unacknowledged_ms": entry.oldest_unacknowledged.map(|at| at.0),
             "messages_retained": entry.messages_retained,

@@ -25,6 +25,7 @@ mod if_exists;
 mod interrupt;
 mod journey;
 mod journeys;
+mod limits;
 mod line_reader;
 mod list;
 mod log;

@@ -85,6 +85,10 @@ pub struct QueueEntry {
     pub no_ack_total: u64,
     /// Messages that were published elsewhere and then taken out, since the broker started.
     pub moved_total: u64,
+    /// Messages that waited for longer than the queue lets them, since the broker started.
+    pub expired_total: u64,
+    /// Messages that newer ones left no room, since the broker started.
+    pub max_length_total: u64,
     /// When the oldest message that waits came, to the second; `None`: none waits, or it came while a version ran that did not
     /// note it.
     pub oldest_ready: Option<Timestamp>,

@@ -225,6 +225,8 @@ entry!(QueueEntry, Queues, queues, |from| Ok(Self {
     purged_total: from.purged_total,
     no_ack_total: from.no_ack_total,
     moved_total: from.moved_total,
+    expired_total: from.expired_total,
+    max_length_total: from.max_length_total,
     oldest_ready: told(from.oldest_ready_ms),
     oldest_unacknowledged: told(from.oldest_unacknowledged_ms),
     messages_retained: from.messages_retained,

@@ -139,6 +139,10 @@ pub enum ReceiptState {
     NoAck,
     /// It was published elsewhere and then taken out of the queue.
     Moved,
+    /// It waited for longer than the queue lets it.
+    Expired,
+    /// Newer ones left it no room.
+    MaxLength,
     /// It went with its queue, which was deleted.
     QueueDeleted,
     /// The queue's shard could not take it.
@@ -159,6 +163,8 @@ impl ReceiptState {
             Self::Purged => "purged",
             Self::NoAck => "sent, no ack",
             Self::Moved => "moved",
+            Self::Expired => "expired",
+            Self::MaxLength => "dropped, no room",
             Self::QueueDeleted => "queue deleted",
             Self::NotTaken => "not taken",
             Self::Unknown => "unknown",
@@ -414,6 +420,8 @@ fn receipt(receipt: pb::Receipt) -> Receipt {
         pb::ReceiptState::Purged => ReceiptState::Purged,
         pb::ReceiptState::NoAck => ReceiptState::NoAck,
         pb::ReceiptState::Moved => ReceiptState::Moved,
+        pb::ReceiptState::Expired => ReceiptState::Expired,
+        pb::ReceiptState::MaxLength => ReceiptState::MaxLength,
         pb::ReceiptState::QueueDeleted => ReceiptState::QueueDeleted,
         pb::ReceiptState::NotTaken => ReceiptState::NotTaken,
         pb::ReceiptState::Unknown | pb::ReceiptState::Unspecified => ReceiptState::Unknown,
@@ -455,6 +463,8 @@ fn event(event: pb::JourneyEvent) -> JourneyEvent {
         Kind::Purged => left(ReceiptState::Purged),
         Kind::NoAck => left(ReceiptState::NoAck),
         Kind::Moved => left(ReceiptState::Moved),
+        Kind::Expired => left(ReceiptState::Expired),
+        Kind::MaxLength => left(ReceiptState::MaxLength),
         Kind::QueueDeleted => left(ReceiptState::QueueDeleted),
         Kind::Missed => JourneyStep::Missed(queue),
         Kind::Unwatched => JourneyStep::Unwatched,

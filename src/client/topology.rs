@@ -1,10 +1,14 @@
 //! Exchanges, queues and bindings as an application asks for them.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::retention::Retention;
 use super::schema::MessageSchema;
-use crate::model::{ALLOWED_KEYS, FieldTable, FieldValue, QUARANTINE_QUEUE, SCHEMAS};
+use crate::model::{
+    ALLOWED_KEYS, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, QUARANTINE_QUEUE,
+    SCHEMAS,
+};
 
 /// How an exchange routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -149,6 +153,22 @@ impl Queue {
         self
     }
 
+    /// Messages that waited in it for so long are not delivered any more. 0: what no consumer takes at once goes.
+    pub fn message_ttl(self, time: Duration) -> Self {
+        self.argument(MESSAGE_TTL, whole(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// So many messages wait in it at most; the oldest make room for newer ones.
+    pub fn max_length(self, messages: u64) -> Self {
+        self.argument(MAX_LENGTH, whole(messages))
+    }
+
+    /// So many bytes of messages wait in it at most, properties and body as they are encoded; the oldest make room for newer
+    /// ones.
+    pub fn max_length_bytes(self, bytes: u64) -> Self {
+        self.argument(MAX_LENGTH_BYTES, whole(bytes))
+    }
+
     /// A durable queue.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
@@ -255,4 +275,9 @@ impl Binding {
         self.arguments.0.insert(name.into(), value.into());
         self
     }
+}
+
+/// What is beyond an AMQP integer is the largest one.
+fn whole(number: u64) -> FieldValue {
+    FieldValue::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }

@@ -29,6 +29,18 @@ pub const RETAIN_MESSAGES: &str = "x-retain-messages";
 /// Argument of a queue: it retains so many bytes of messages that consumers are done with, the newest.
 pub const RETAIN_BYTES: &str = "x-retain-bytes";
 
+/// Argument of a queue: messages that waited in it for so many milliseconds are not delivered any more.
+pub const MESSAGE_TTL: &str = "x-message-ttl";
+
+/// Argument of a queue: so many messages wait in it at most.
+pub const MAX_LENGTH: &str = "x-max-length";
+
+/// Argument of a queue: so many bytes of messages wait in it at most.
+pub const MAX_LENGTH_BYTES: &str = "x-max-length-bytes";
+
+/// Argument of a queue: what is done with messages for which there is no room, a text.
+pub const OVERFLOW: &str = "x-overflow";
+
 /// Names of the fields of an entry of [`SCHEMAS`].
 pub mod schema_fields {
     /// Which keys it is for: a pattern, a text.
@@ -58,11 +70,11 @@ pub const ARGUMENTS: [(&str, ArgumentUse); 30] = {
         ("x-expires", ToCome),
         ("x-initial-cluster-size", ToCome),
         ("x-max-age", ToCome),
-        ("x-max-length", ToCome),
-        ("x-max-length-bytes", ToCome),
+        (MAX_LENGTH, Heeded),
+        (MAX_LENGTH_BYTES, Heeded),
         ("x-max-priority", ToCome),
-        ("x-message-ttl", ToCome),
-        ("x-overflow", ToCome),
+        (MESSAGE_TTL, Heeded),
+        (OVERFLOW, Heeded),
         (QUARANTINE_QUEUE, Heeded),
         ("x-queue-leader-locator", Kept),
         ("x-queue-mode", Kept),

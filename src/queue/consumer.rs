@@ -83,11 +83,14 @@ pub(super) struct Consumer {
     /// Bytes on their way.
     in_flight_bytes: u64,
     unsettled: Unsettled,
+    /// Bytes of those.
+    unsettled_bytes: u64,
 }
 
 impl Consumer {
     pub(super) fn new(key: ConsumerKey, limits: ConsumerLimits) -> Self {
-        Self { key, limits, cancelled: false, in_flight_bytes: 0, unsettled: Unsettled::default() }
+        let unsettled = Unsettled::default();
+        Self { key, limits, cancelled: false, in_flight_bytes: 0, unsettled, unsettled_bytes: 0 }
     }
 
     /// Whether it counts as a consumer of the queue.
@@ -121,7 +124,10 @@ impl Consumer {
         }
         DeliveryTag(match self.limits.no_ack {
             true => self.unsettled.skip(messages.len() as u64),
-            false => self.unsettled.extend(messages),
+            false => {
+                self.unsettled_bytes += bytes;
+                self.unsettled.extend(messages)
+            }
         })
     }
 
@@ -135,8 +141,22 @@ impl Consumer {
     }
 
     /// Takes out what it has from `first` to `last`; returns the first of these tags that it does not have.
-    pub(super) fn settle(&mut self, first: u64, last: u64, settled: impl FnMut(MessageRef)) -> Option<u64> {
-        self.unsettled.take(first, last, settled)
+    pub(super) fn settle(
+        &mut self,
+        first: u64,
+        last: u64,
+        mut settled: impl FnMut(MessageRef),
+    ) -> Option<u64> {
+        let bytes = &mut self.unsettled_bytes;
+        self.unsettled.take(first, last, |message| {
+            *bytes -= message.size_bytes();
+            settled(message);
+        })
+    }
+
+    /// Bytes of what it has not settled, as [`MessageRef::size_bytes`] says them.
+    pub(super) fn unsettled_bytes(&self) -> u64 {
+        self.unsettled_bytes
     }
 
     /// The tag of its next delivery.

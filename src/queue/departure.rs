@@ -13,11 +13,23 @@ pub enum Departure {
     NoAck,
     /// They were published elsewhere, and are not wanted here any more.
     Moved,
+    /// They waited for longer than the queue lets them.
+    Expired,
+    /// Newer ones left them no room.
+    MaxLength,
 }
 
 impl Departure {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Accepted, Self::Rejected, Self::Purged, Self::NoAck, Self::Moved];
+    pub const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::Rejected,
+        Self::Purged,
+        Self::NoAck,
+        Self::Moved,
+        Self::Expired,
+        Self::MaxLength,
+    ];
 
     /// Consumers had them and were done with them: what a queue may retain.
     pub(super) fn is_retained(self) -> bool {
@@ -32,6 +44,8 @@ impl Departure {
             Self::Purged => 3,
             Self::NoAck => 4,
             Self::Moved => 5,
+            Self::Expired => 6,
+            Self::MaxLength => 7,
         }
     }
 
@@ -63,6 +77,10 @@ pub struct Departures {
     pub no_ack: u64,
     /// They were published elsewhere.
     pub moved: u64,
+    /// They waited for too long.
+    pub expired: u64,
+    /// Newer ones left them no room.
+    pub max_length: u64,
 }
 
 impl Departures {
@@ -73,6 +91,8 @@ impl Departures {
             Departure::Purged => &mut self.purged,
             Departure::NoAck => &mut self.no_ack,
             Departure::Moved => &mut self.moved,
+            Departure::Expired => &mut self.expired,
+            Departure::MaxLength => &mut self.max_length,
         } += messages;
     }
 }

@@ -11,6 +11,7 @@ mod consumer;
 mod departure;
 mod fault;
 mod handing_out;
+mod limits;
 mod looking;
 mod message_ref;
 mod packed;
@@ -24,6 +25,7 @@ mod unsettled;
 pub use consumer::{ConsumerKey, ConsumerLimits, ConsumerState, Taking};
 pub use departure::{Departure, Departures, Return};
 pub use fault::QueueFault;
+pub use limits::Limits;
 pub use looking::VisibleMessage;
 pub use message_ref::SEQUENCE_MAX;
 pub use queue::{

@@ -20,6 +20,7 @@ use std::ops::Range;
 use super::backlog::Backlog;
 use super::consumer::{Consumer, ConsumerKey, ConsumerLimits, ConsumerState};
 use super::departure::{Departure, Departures, Return};
+use super::limits::Limits;
 use super::message_ref::MessageRef;
 use super::retained::{Retained, Retention};
 use super::returns::UNCOUNTED_RUNS_MIN;
@@ -38,6 +39,8 @@ pub struct QueueOptions {
     pub auto_delete: bool,
     /// What is kept of what consumers are done with; `None`: nothing.
     pub retention: Option<Retention>,
+    /// What may wait in it, and how long.
+    pub limits: Limits,
 }
 
 /// Logged input. The same commands in the same order give the same queue.
@@ -485,7 +488,8 @@ impl Queue {
         use std::hash::BuildHasher;
         let counts: BTreeMap<_, _> = self.delivery_counts.iter().collect();
         let messages: Vec<_> = self.live_in(0..u64::MAX).collect();
-        let options = (self.options.logged, self.options.auto_delete, self.options.retention);
+        let QueueOptions { logged, auto_delete, retention, limits } = self.options;
+        let options = (logged, auto_delete, retention, limits);
         let retained: Vec<_> = self.retained_in(0..u64::MAX).map(|message| message.sequence).collect();
         let backlog = (self.backlog.last_sequence(), self.backlog.live_bytes(), messages);
         let state = (options, self.mark, backlog, counts, retained, self.retained.bytes());

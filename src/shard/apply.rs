@@ -70,6 +70,9 @@ impl Shard {
     pub(super) fn apply_declare(&mut self, queue: QueueId, options: QueueOptions) {
         let slot = self.queues.entry(queue).or_insert_with(|| Slot::new(options));
         slot.queue.set_options(options, &mut self.effects);
+        if options.limits.ttl_millis.is_some() {
+            self.times.be_fine();
+        }
         slot.declared = true;
     }
 

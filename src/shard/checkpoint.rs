@@ -105,6 +105,9 @@ impl Shard {
         bodies.counted();
         self.bodies = bodies;
         self.times = times;
+        if self.queues.values().any(|slot| slot.queue.options().limits.ttl_millis.is_some()) {
+            self.times.be_fine();
+        }
         self.commits.batch = BatchBuilder::new(true, next_body);
         Ok(())
     }

@@ -23,6 +23,7 @@ impl Shard {
         for queue in dirty {
             let Some(slot) = self.queues.get_mut(&queue) else { continue };
             slot.dirty = false;
+            self.limiting.touch(queue);
             if !slot.attached.gets.is_empty() {
                 self.serve_gets(queue);
             }

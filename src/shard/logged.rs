@@ -7,7 +7,7 @@ use super::operation::{self, Operation};
 use super::read_back::{messages_of, publish_end};
 use crate::message::{item, message_ends};
 use crate::model::QueueId;
-use crate::queue::{Departure, QueueCommand, QueueOptions, Retention, SequenceRuns};
+use crate::queue::{Departure, Limits, QueueCommand, QueueOptions, Retention, SequenceRuns};
 use crate::storage::{OwnerFault, RecoveredBatch};
 
 /// An operation as it is told.
@@ -69,6 +69,8 @@ pub enum LoggedOperation {
         auto_delete: bool,
         /// What it retains of what consumers are done with, if anything.
         retention: Option<Retention>,
+        /// What may wait in it, and how long.
+        limits: Limits,
     },
     /// A queue went, with all that it held.
     Delete {
@@ -127,8 +129,8 @@ fn operations_of(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, BatchFa
             }
             Operation::Queue { queue, command } => of_command(queue, command),
             Operation::Declare { queue, options } => {
-                let QueueOptions { auto_delete, retention, .. } = options;
-                LoggedOperation::Declare { queue, auto_delete, retention }
+                let QueueOptions { auto_delete, retention, limits, .. } = options;
+                LoggedOperation::Declare { queue, auto_delete, retention, limits }
             }
             Operation::Delete { queue } => LoggedOperation::Delete { queue },
         });
@@ -177,6 +179,8 @@ fn of_command(queue: QueueId, command: QueueCommand) -> LoggedOperation {
                 Departure::Purged => "purged",
                 Departure::NoAck => "delivered without acknowledgements",
                 Departure::Moved => "moved",
+                Departure::Expired => "expired",
+                Departure::MaxLength => "beyond the bounds of the queue",
             };
             LoggedOperation::Settle { queue, reason, runs: plain(runs) }
         }

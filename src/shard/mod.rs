@@ -27,6 +27,7 @@ mod flow;
 mod halt;
 mod housekeeping;
 mod job;
+mod limiting;
 mod logged;
 mod mailbox;
 mod memory;
@@ -54,8 +55,8 @@ mod usage;
 mod workers;
 
 pub use crate::queue::{
-    ConsumerKey, ConsumerLimits, ConsumerState, Outcome, QueueCounts, QueueOptions, Retention, TagRange,
-    Taking,
+    ConsumerKey, ConsumerLimits, ConsumerState, Limits, Outcome, QueueCounts, QueueOptions, Retention,
+    TagRange, Taking,
 };
 pub use close_failure::CloseFailure;
 pub use command::{

@@ -16,10 +16,11 @@
 //!   6 kept      exchange, routing key, bytes of messages, runs n, n x (gap to the end of the run before, messages,
 //!               queues q, q x queue)
 //!   7 settle    reason (1 byte: 1 accepted, 2 rejected, 3 purged, 4 delivered without acknowledgements,
-//!               5 moved), the rest as 2
+//!               5 moved, 6 expired, 7 beyond the bounds of the queue), the rest as 2
 //!   8 counts    queue, runs n, n x (gap to the end of the run before, messages, how often each of them came back)
 //!   9 declare   queue, what it is (a number: 1 if it goes with its last consumer, and 2 if it retains what consumers are done
-//!               with: then three numbers follow, milliseconds, messages and bytes, 0 for no bound)
+//!               with: then three numbers follow, milliseconds, messages and bytes, 0 for no bound; and 4 if there are bounds on
+//!               what waits in it: then the same three follow, each one more than the bound, 0 for none)
 //!  10 forget    queue, sequence: of messages below it nothing is retained any more
 //! ```
 //!
@@ -31,7 +32,9 @@ use bytes::{Buf, BufMut, BytesMut};
 use prost::encoding::{decode_varint, encode_varint};
 
 use crate::model::{BodySequence, QueueId};
-use crate::queue::{CountRun, Departure, QueueCommand, QueueOptions, Retention, SequenceRun, SequenceRuns};
+use crate::queue::{
+    CountRun, Departure, Limits, QueueCommand, QueueOptions, Retention, SequenceRun, SequenceRuns,
+};
 
 use super::command::Origin;
 use super::fault::{BatchFault, OperationFault};
@@ -49,6 +52,7 @@ const FORGET: u8 = 10;
 
 const AUTO_DELETE: u64 = 1;
 const RETAINS: u64 = 2;
+const LIMITED: u64 = 4;
 
 /// A decoded operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,26 +175,37 @@ pub(super) fn encode_declare(queue: QueueId, options: QueueOptions, out: &mut By
 
 /// What a queue is that survives; others are never written.
 pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
-    let QueueOptions { auto_delete, retention, .. } = options;
-    let flags = if auto_delete { AUTO_DELETE } else { 0 } | if retention.is_some() { RETAINS } else { 0 };
-    encode_varint(flags, out);
+    let QueueOptions { auto_delete, retention, limits, .. } = options;
+    let is_limited = limits != Limits::default();
+    let flags = [(auto_delete, AUTO_DELETE), (retention.is_some(), RETAINS), (is_limited, LIMITED)];
+    encode_varint(flags.into_iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).sum(), out);
     if let Some(Retention { age_millis, messages, bytes }) = retention {
         [age_millis, messages, bytes].into_iter().for_each(|bound| encode_varint(bound.unwrap_or(0), out));
+    }
+    if is_limited {
+        let Limits { messages, bytes, ttl_millis } = limits;
+        let more = |bound: Option<u64>| bound.map_or(0, |bound| bound.saturating_add(1));
+        [ttl_millis, messages, bytes].into_iter().for_each(|bound| encode_varint(more(bound), out));
     }
 }
 
 /// Reads what [`encode_options`] wrote.
 pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, OperationFault> {
     let flags = number(rest)?;
-    if flags & !(AUTO_DELETE | RETAINS) != 0 {
+    if flags & !(AUTO_DELETE | RETAINS | LIMITED) != 0 {
         return Err(OperationFault::UnknownOptions(flags));
     }
-    let mut bound = || number(rest).map(|bound| (bound > 0).then_some(bound));
+    let bound = |rest: &mut &[u8]| number(rest).map(|bound| (bound > 0).then_some(bound));
     let retention = match flags & RETAINS {
         0 => None,
-        _ => Some(Retention { age_millis: bound()?, messages: bound()?, bytes: bound()? }),
+        _ => Some(Retention { age_millis: bound(rest)?, messages: bound(rest)?, bytes: bound(rest)? }),
     };
-    Ok(QueueOptions { logged: true, auto_delete: flags & AUTO_DELETE != 0, retention })
+    let limit = |rest: &mut &[u8]| number(rest).map(|more| more.checked_sub(1));
+    let limits = match flags & LIMITED {
+        0 => Limits::default(),
+        _ => Limits { ttl_millis: limit(rest)?, messages: limit(rest)?, bytes: limit(rest)? },
+    };
+    Ok(QueueOptions { logged: true, auto_delete: flags & AUTO_DELETE != 0, retention, limits })
 }
 
 pub(super) fn encode_delete(queue: QueueId, out: &mut BytesMut) {
@@ -364,7 +379,8 @@ mod tests {
         encode_command(QueueId(7), &QueueCommand::DeliveryMark(99), &mut out);
         encode_command(QueueId(7), &QueueCommand::Forget(100), &mut out);
         let retention = Some(Retention { age_millis: Some(60_000), messages: None, bytes: Some(1 << 40) });
-        let options = QueueOptions { logged: true, auto_delete: true, retention };
+        let limits = Limits { messages: Some(0), bytes: None, ttl_millis: Some(5_000) };
+        let options = QueueOptions { logged: true, auto_delete: true, retention, limits };
         encode_declare(QueueId(8), options, &mut out);
         encode_delete(QueueId(300), &mut out);
 

@@ -24,6 +24,7 @@ impl Shard {
         self.apply_declare(queue, options);
         self.release_effects();
         self.retaining.note(queue, options.retention);
+        self.limiting.note(queue, options.limits);
     }
 
     /// Answered when it is durable: what was said to be gone does not come back.
@@ -119,6 +120,7 @@ impl Shard {
         let retained = slot.queue.give_up_retained();
         retained.into_iter().for_each(|run| self.bodies.release(run));
         self.retaining.forget(queue);
+        self.limiting.forget(queue);
         for effect in slot.attached.stalled {
             if let Effect::Release(run) = effect {
                 self.bodies.release(run);

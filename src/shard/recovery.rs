@@ -15,7 +15,7 @@ use super::slot::Slot;
 use crate::message::message_ends;
 use crate::model::{BodySequence, QueueId};
 use crate::queue::{
-    CountRun, Effect, Queue, QueueCommand, QueueOptions, SEQUENCE_MAX, SequenceRun, SequenceRuns,
+    CountRun, Effect, Limits, Queue, QueueCommand, QueueOptions, SEQUENCE_MAX, SequenceRun, SequenceRuns,
 };
 use crate::storage::{LogIndex, OpenFailure, RecoveredBatch, ShardLog};
 
@@ -196,6 +196,7 @@ impl Shard {
         for (queue, options) in queues {
             self.create(*queue, *options);
             self.retaining.note(*queue, options.retention);
+            self.limiting.note(*queue, options.limits);
         }
         let next = self.commits.batch.next_body();
         self.queues.values_mut().for_each(|slot| slot.queue.recovered(next));
@@ -268,7 +269,12 @@ fn known_part(command: QueueCommand, next: u64) -> QueueCommand {
 }
 
 /// What recovery makes a queue before the catalog says more.
-pub(super) const RECOVERED: QueueOptions = QueueOptions { logged: true, auto_delete: false, retention: None };
+pub(super) const RECOVERED: QueueOptions = QueueOptions {
+    logged: true,
+    auto_delete: false,
+    retention: None,
+    limits: Limits { messages: None, bytes: None, ttl_millis: None },
+};
 
 /// A queue that is there twice.
 fn double_of(queues: &[QueueId]) -> Option<QueueId> {

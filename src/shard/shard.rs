@@ -14,6 +14,7 @@ use super::flow::Flow;
 use super::halt::Halt;
 use super::housekeeping::Housekeeping;
 use super::job::{Done, Job, Outcome as JobOutcome};
+use super::limiting::Limiting;
 use super::mailbox::Mailbox;
 use super::memory::MemoryGauge;
 use super::outlets::Outlets;
@@ -76,6 +77,7 @@ pub struct Shard {
     /// Counts of messages that came back and are not recorded.
     pub(super) recounts: Recounts,
     pub(super) retaining: Retaining,
+    pub(super) limiting: Limiting,
     /// Queues that turned out to be unable to hand out what is next.
     pub(super) halts: Vec<(QueueId, Halt)>,
     /// Queues that may have something to deliver.
@@ -111,6 +113,7 @@ impl Shard {
             flow: Flow::default(),
             recounts: Recounts::default(),
             retaining: Retaining::default(),
+            limiting: Limiting::default(),
             halts: Vec::new(),
             dirty: Vec::new(),
             outlets: Outlets::default(),
@@ -147,18 +150,21 @@ impl Shard {
         if self.commits.batch.is_older_than(BATCH_MILLIS_MAX, now) {
             self.hand_all_over();
         }
+        self.expire();
         for command in commands.drain(..) {
             self.execute(command);
         }
         self.deliver();
         self.carry_out_halts();
         self.retain_within_bounds();
+        self.keep_within_limits();
         self.hand_over();
         self.note_progress();
         // Marks that became durable may have freed deliveries, which may have to be logged in their turn.
         if self.has_work() {
             self.deliver();
             self.carry_out_halts();
+            self.keep_within_limits();
             self.hand_over();
             self.note_progress();
         }
@@ -190,8 +196,14 @@ impl Shard {
             .chain(self.reading.wakes_in())
             .chain(counts_in)
             .chain(self.flow.wakes_in())
-            .chain(self.retaining.wakes_in(self.now))
+            .chain(self.grows_old_in())
             .min()
+    }
+
+    /// In how many milliseconds messages are too old; a log that failed takes no word of it.
+    fn grows_old_in(&self) -> Option<u64> {
+        let waits = [self.retaining.wakes_in(self.now), self.limiting.wakes_in(self.now)];
+        waits.into_iter().flatten().min().filter(|_| self.commits.failure().is_none())
     }
 
     /// Work that has come up. Whoever runs the shard has it done, anywhere, and gives the shard what comes of it.

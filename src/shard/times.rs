@@ -14,6 +14,8 @@ use crate::model::Timestamp;
 const MARKS_MAX: usize = 32_768;
 /// Milliseconds from mark to mark.
 const STEP_MILLIS: u64 = 1_000;
+/// The same where messages expire.
+const FINE_STEP_MILLIS: u64 = 10;
 /// A time is known to this part of its age, if that is more than a step.
 const AGE_PART: u64 = 1_024;
 
@@ -28,13 +30,23 @@ struct Mark {
 #[derive(Debug, Default)]
 pub(super) struct Times {
     marks: VecDeque<Mark>,
+    is_fine: bool,
 }
 
 impl Times {
+    /// From now on marks are made in fine steps: messages that come from now on expire.
+    pub(super) fn be_fine(&mut self) {
+        self.is_fine = true;
+    }
+
+    fn step_millis(&self) -> u64 {
+        if self.is_fine { FINE_STEP_MILLIS } else { STEP_MILLIS }
+    }
+
     /// Messages from this one on come at this time, which is not before that of those noted earlier. Nobody asks any more for
     /// messages before `needed_from`.
     pub(super) fn note(&mut self, sequence: u64, at: Timestamp, needed_from: impl FnOnce() -> Option<u64>) {
-        if self.marks.back().is_some_and(|last| at.0 < last.at.0.saturating_add(STEP_MILLIS)) {
+        if self.marks.back().is_some_and(|last| at.0 < last.at.0.saturating_add(self.step_millis())) {
             return;
         }
         self.forget_before(needed_from().unwrap_or(sequence));
@@ -53,14 +65,45 @@ impl Times {
     /// Messages before this one came before the time; those from it on came at it or later, or a little before. 0 if that is
     /// not known of any.
     pub(super) fn first_since(&self, time: Timestamp) -> u64 {
-        let newest = self.newest();
-        let before = self.marks.partition_point(|mark| until(*mark, newest) <= time.0);
+        let before = self.before(time);
         match (before, self.marks.get(before)) {
             (0, None) => 0,
             (_, None) => u64::MAX,
             (0, Some(first)) if time < first.at => 0,
             (_, Some(mark)) => mark.sequence,
         }
+    }
+
+    /// When it is certain that a message came this long ago.
+    pub(super) fn over_after(&self, sequence: u64, millis: u64) -> Timestamp {
+        let after = self.marks.partition_point(|mark| mark.sequence <= sequence);
+        let until = after.checked_sub(1).map_or(0, |mark| self.until(mark));
+        Timestamp(until.saturating_add(millis))
+    }
+
+    /// How many marks speak of times before this one alone.
+    fn before(&self, time: Timestamp) -> usize {
+        let (mut low, mut high) = (0, self.marks.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.until(middle) <= time.0 {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        low
+    }
+
+    /// Before this time came the last message of a mark.
+    fn until(&self, mark: usize) -> u64 {
+        let reach = self.reach(self.marks[mark]);
+        self.marks.get(mark + 1).map_or(reach, |next| next.at.0.min(reach))
+    }
+
+    /// The same if nothing is known of the next one.
+    fn reach(&self, mark: Mark) -> u64 {
+        let age = self.newest().0 - mark.at.0;
+        mark.at.0.saturating_add(self.step_millis().max(age / AGE_PART))
     }
 
     /// The message with the last mark; 0 if there is none.
@@ -78,12 +121,11 @@ impl Times {
     }
 
     fn thin_out(&mut self) {
-        let newest = self.newest();
         let mut kept: VecDeque<Mark> = VecDeque::new();
         for (at, mark) in self.marks.iter().enumerate() {
             // The mark before can speak for its messages if they all came soon enough after it, which the next one tells.
             let spoken_for = kept.back().is_some_and(|before| {
-                self.marks.get(at + 1).is_some_and(|next| next.at.0 <= until(*before, newest))
+                self.marks.get(at + 1).is_some_and(|next| next.at.0 <= self.reach(*before))
             });
             if !spoken_for {
                 kept.push_back(*mark);
@@ -118,13 +160,8 @@ impl Times {
             }
             marks.push_back(Mark { sequence, at: Timestamp(at) });
         }
-        Ok(Self { marks })
+        Ok(Self { marks, is_fine: false })
     }
-}
-
-/// Before this time came the last message of a mark.
-fn until(mark: Mark, newest: Timestamp) -> u64 {
-    mark.at.0.saturating_add(STEP_MILLIS.max((newest.0 - mark.at.0) / AGE_PART))
 }
 
 #[cfg(test)]
@@ -152,6 +189,19 @@ mod tests {
         assert_eq!([since(6_000), since(6_999), since(7_000), since(9_000)], [30, 30, 40, 40]);
         assert_eq!([since(9_999), since(10_000), since(u64::MAX)], [40, u64::MAX, u64::MAX]);
         assert_eq!(Times::default().first_since(Timestamp(5)), 0, "nothing is known");
+    }
+
+    #[test]
+    fn where_messages_expire_it_is_known_to_ten_milliseconds_when_they_came() {
+        let mut times = Times::default();
+        times.be_fine();
+        (0..10_000u64).for_each(|number| times.note(number, Timestamp(1_000 + number), || Some(0)));
+        for number in (0..9_000).step_by(7) {
+            let over = times.over_after(number, 500).0 - 1_000 - number;
+            assert!((500..=510).contains(&over), "{number}: {over}");
+            assert!(times.first_since(Timestamp(1_000 + number)) <= number);
+            assert!(times.first_since(Timestamp(1_010 + number)) > number);
+        }
     }
 
     #[test]

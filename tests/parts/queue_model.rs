@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use leveret::model::{BodySequence, ConnectionId};
 use leveret::queue::{
-    AttachRefusal, ConsumerKey, ConsumerLimits, CountRun, Departure, Effect, Effects, Outcome, Queue,
+    AttachRefusal, ConsumerKey, ConsumerLimits, CountRun, Departure, Effect, Effects, Limits, Outcome, Queue,
     QueueCommand, QueueCounts, QueueOptions, Retention, SequenceRuns, TagRange, Taking,
 };
 use proptest::prelude::*;
@@ -46,6 +46,7 @@ enum Step {
     Move(u64),
     /// What is retained is kept within its bounds, and so much of it is too old.
     Forget(u64),
+    Limit(u64),
     /// The log is durable up to here.
     Sync,
     /// What is not durable survives up to a point that the number chooses.
@@ -170,6 +171,7 @@ impl Harness {
             Step::Purge => self.purge(),
             Step::Move(each) => self.take_out(each),
             Step::Forget(part) => self.forget(part),
+            Step::Limit(part) => self.limit(part),
             Step::Sync => self.sync(),
             Step::Crash(kept) => {
                 let lost = self.log.len() - self.durable;
@@ -310,6 +312,8 @@ impl Harness {
             Departure::Purged => &mut departures.purged,
             Departure::NoAck => &mut departures.no_ack,
             Departure::Moved => &mut departures.moved,
+            Departure::Expired => &mut departures.expired,
+            Departure::MaxLength => &mut departures.max_length,
         };
         *count += sequences.len() as u64;
         for sequence in sequences {
@@ -574,6 +578,38 @@ impl Harness {
         assert_eq!(self.carry_out(effects), expected);
     }
 
+    /// The oldest that wait go until the bounds hold, and then those that are too old.
+    fn limit(&mut self, part: u64) {
+        let Limits { messages, bytes, .. } = self.options.limits;
+        let all: u64 = self.held.keys().map(|sequence| u64::from(size_of(*sequence))).sum();
+        let with_consumers = self.held.keys().filter(|sequence| !self.ready.contains(sequence));
+        let waiting = all - with_consumers.map(|sequence| charged_size(*sequence)).sum::<u64>();
+        let mut count = messages.map_or(0, |most| (self.ready.len() as u64).saturating_sub(most));
+        let mut size = bytes.filter(|most| all > *most).map_or(0, |most| waiting.saturating_sub(most));
+        let mut expected = Vec::new();
+        for sequence in &self.ready {
+            if count == 0 && size == 0 {
+                break;
+            }
+            count = count.saturating_sub(1);
+            size = size.saturating_sub(charged_size(*sequence));
+            expected.push(*sequence);
+        }
+        let mut effects = Vec::new();
+        self.queue.drop_excess(&mut effects);
+        self.expect_gone(&expected, Departure::MaxLength);
+        assert_eq!(self.carry_out(effects), expected);
+
+        let oldest = self.queue.oldest_waiting().map(|oldest| oldest.0);
+        assert_eq!(oldest, self.ready.first().copied());
+        let young = self.ready.iter().nth(self.ready.len() * part as usize / 8).copied().unwrap_or(0);
+        let expected: Vec<u64> = self.ready.range(..young).copied().collect();
+        let mut effects = Vec::new();
+        self.queue.expire_before(young, &mut effects);
+        self.expect_gone(&expected, Departure::Expired);
+        assert_eq!(self.carry_out(effects), expected);
+    }
+
     /// What is ready is seen in its order, from anywhere to anywhere.
     fn look(&mut self) {
         let middle = self.ready.iter().copied().nth(self.ready.len() / 2).unwrap_or(1);
@@ -629,6 +665,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Purge),
         3 => (1u64..6).prop_map(Step::Move),
         3 => (0u64..8).prop_map(Step::Forget),
+        4 => (0u64..8).prop_map(Step::Limit),
         8 => Just(Step::Sync),
         2 => any::<usize>().prop_map(Step::Crash),
         1 => Just(Step::CleanStop),
@@ -643,6 +680,11 @@ fn retention() -> impl Strategy<Value = Option<Retention>> {
     prop_oneof![1 => Just(None), 1 => some]
 }
 
+fn bounds() -> impl Strategy<Value = Limits> {
+    let bound = |max| prop_oneof![1 => Just(None), 1 => (0u64..max).prop_map(Some)];
+    (bound(100), bound(20_000)).prop_map(|(messages, bytes)| Limits { messages, bytes, ttl_millis: None })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -650,9 +692,10 @@ proptest! {
     fn a_queue_that_survives_crashes(
         auto_delete: bool,
         retention in retention(),
+        limits in bounds(),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete, retention });
+        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete, retention, limits });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 
@@ -660,9 +703,10 @@ proptest! {
     fn a_queue_in_memory(
         auto_delete: bool,
         retention in retention(),
+        limits in bounds(),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete, retention });
+        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete, retention, limits });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 }

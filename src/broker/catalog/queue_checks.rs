@@ -1,6 +1,7 @@
 //! What a declaration of a queue must keep to, and who may use a queue.
 
 use super::request::QueueDeclaration;
+use crate::broker::limits::{LIMIT_ARGUMENTS, NoLimit, limits_of};
 use crate::broker::retention::{NoBound, RETENTION_ARGUMENTS, retention_of};
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{
@@ -43,6 +44,7 @@ pub(super) fn check_queue_arguments(
             .hint("declare the queue without it; docs/DIFFERENCES.md lists what is missing"));
     }
     check_retention(declaration, vhost)?;
+    check_limits(declaration, vhost)?;
     match declaration.arguments.value(QUEUE_TYPE) {
         None => Ok(()),
         Some(FieldValue::Text(kind)) if kind == "classic" => Ok(()),
@@ -89,6 +91,22 @@ fn check_retention(declaration: &QueueDeclaration, vhost: &VhostName) -> Result<
     }
 }
 
+fn check_limits(declaration: &QueueDeclaration, vhost: &VhostName) -> Result<(), Refusal> {
+    let Err(NoLimit { argument, expected, got, is_to_come }) = limits_of(&declaration.arguments) else {
+        return Ok(());
+    };
+    let code = if is_to_come { ReplyCode::NotImplemented } else { ReplyCode::PreconditionFailed };
+    let got = match got {
+        FieldValue::Text(text) => text,
+        FieldValue::Integer(number) => number.to_string(),
+        other => format!("{other:?}"),
+    };
+    let text = format!("invalid arg '{argument}' for queue '{}' in vhost '{vhost}': {got}", declaration.name);
+    Err(Refusal::new(code, text)
+        .about(Entity::Queue, declaration.name.as_str())
+        .field(argument, expected, got))
+}
+
 /// Redeclaring must say what is there.
 pub(super) fn check_same_queue(
     current: &QueueDefinition,
@@ -120,10 +138,11 @@ pub(super) fn check_same_queue(
     }
     let said = |arguments: &FieldTable, name: &str| match arguments.value(name) {
         Some(FieldValue::Integer(bound)) => bound.to_string(),
+        Some(FieldValue::Text(text)) => text.clone(),
         Some(other) => format!("{other:?}"),
         None => "none".to_owned(),
     };
-    for name in RETENTION_ARGUMENTS {
+    for name in RETENTION_ARGUMENTS.into_iter().chain(LIMIT_ARGUMENTS) {
         let (is, wanted) = (said(&current.arguments, name), said(&asked.arguments, name));
         if is != wanted {
             return differs(ReplyCode::PreconditionFailed, name, is, wanted);

@@ -363,7 +363,8 @@ fn shard_opens(
         None => {
             let held = shard.held();
             let last = held.last().map_or(QueueId(0), |held| held.queue);
-            let options = crate::shard::QueueOptions { logged: true, auto_delete: false, retention: None };
+            let options =
+                crate::shard::QueueOptions { logged: true, ..crate::shard::QueueOptions::default() };
             (held.iter().map(|held| (held.queue, options)).collect(), last)
         }
     };

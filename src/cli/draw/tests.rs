@@ -64,6 +64,8 @@ fn queue(name: &str, ready: u64, published_total: u64, delivered_total: u64) -> 
         purged_total: 0,
         no_ack_total: 0,
         moved_total: 0,
+        expired_total: 0,
+        max_length_total: 0,
         fault: None,
     }
 }

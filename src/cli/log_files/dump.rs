@@ -142,10 +142,12 @@ fn print_operation(operation: &LoggedOperation, bodies: bool) -> Result<(), Fail
         LoggedOperation::Forget { queue, sequence } => {
             format!("  queue {queue}: nothing below {sequence} is retained any more")
         }
-        LoggedOperation::Declare { queue, auto_delete, retention } => {
+        LoggedOperation::Declare { queue, auto_delete, retention, limits } => {
             let goes = if *auto_delete { ", and goes with its last consumer" } else { "" };
             let retains = if retention.is_some() { ", and retains what consumers are done with" } else { "" };
-            format!("  queue {queue} is there{goes}{retains}")
+            let is_limited = [limits.messages, limits.bytes, limits.ttl_millis].iter().any(Option::is_some);
+            let limited = if is_limited { ", and drops what waits beyond its bounds" } else { "" };
+            format!("  queue {queue} is there{goes}{retains}{limited}")
         }
         LoggedOperation::Delete { queue } => format!("  queue {queue} is deleted"),
     };
@@ -267,7 +269,7 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
         LoggedOperation::Forget { queue, sequence } => {
             json!({ "operation": "forget", "queue": queue.0, "sequence": sequence })
         }
-        LoggedOperation::Declare { queue, auto_delete, retention } => {
+        LoggedOperation::Declare { queue, auto_delete, retention, limits } => {
             let retains = retention.map(|bounds| {
                 json!({ "ms": bounds.age_millis, "messages": bounds.messages, "bytes": bounds.bytes })
             });
@@ -276,6 +278,7 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
                 "queue": queue.0,
                 "auto_delete": auto_delete,
                 "retains": retains,
+                "limits": { "ms": limits.ttl_millis, "messages": limits.messages, "bytes": limits.bytes },
             })
         }
         LoggedOperation::Delete { queue } => json!({ "operation": "delete", "queue": queue.0 }),

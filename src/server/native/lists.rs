@@ -257,6 +257,8 @@ fn queue_entry(queue: &QueueListing) -> pb::QueueEntry {
         purged_total: counts.departures.purged,
         no_ack_total: counts.departures.no_ack,
         moved_total: counts.departures.moved,
+        expired_total: counts.departures.expired,
+        max_length_total: counts.departures.max_length,
         oldest_ready_ms: oldest.ready.map_or(0, |at| at.0),
         oldest_unacknowledged_ms: oldest.unsettled.map_or(0, |at| at.0),
         messages_retained: counts.retained,

@@ -61,7 +61,7 @@ const RETAINED_MAX: u64 = 5;
 
 fn with_options(ids: &[QueueId; QUEUES]) -> [(QueueId, QueueOptions); QUEUES] {
     let retention = Some(Retention { messages: Some(RETAINED_MAX), ..Retention::default() });
-    let plain = QueueOptions { logged: true, auto_delete: false, retention: None };
+    let plain = QueueOptions { logged: true, auto_delete: false, ..QueueOptions::default() };
     [(ids[0], plain), (ids[RETAINING], QueueOptions { retention, ..plain })]
 }
 

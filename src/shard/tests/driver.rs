@@ -361,7 +361,7 @@ fn new_shard(resident_bytes_max: usize) -> (Shard, Arc<Mailbox<Notice>>) {
 pub(super) fn options_of(queues: &[QueueId]) -> Vec<(QueueId, QueueOptions)> {
     queues
         .iter()
-        .map(|queue| (*queue, QueueOptions { logged: true, auto_delete: false, retention: None }))
+        .map(|queue| (*queue, QueueOptions { logged: true, auto_delete: false, ..QueueOptions::default() }))
         .collect()
 }
 

@@ -11,6 +11,7 @@ mod halts;
 mod hostile_log;
 mod journeys;
 mod lagging;
+mod limits;
 mod memory_held;
 mod recounts;
 mod retention;

@@ -10,7 +10,7 @@ const Q: QueueId = QueueId(1);
 const OTHER: QueueId = QueueId(2);
 
 fn retaining(retention: Retention) -> [(QueueId, QueueOptions); 2] {
-    let plain = QueueOptions { logged: true, auto_delete: false, retention: None };
+    let plain = QueueOptions { logged: true, auto_delete: false, ..QueueOptions::default() };
     [(Q, QueueOptions { retention: Some(retention), ..plain }), (OTHER, plain)]
 }
 

@@ -31,7 +31,7 @@ fn a_copy_leaves_everything_as_it_is() {
     assert_eq!(found("1h").json()["found"], 0, "nothing is so old");
     let younger = ["browse", "a", "--newer-than", "1h", "--json"];
     assert_eq!(broker.run(&younger).ok().lines().count(), 3);
-    found("1 week").fails(2, &["90s, 15m, 12h or 7d"]);
+    found("1 week").fails(2, &["500ms, 90s, 15m, 12h or 7d"]);
     broker.run(&["copy", "a", "a"]).fails(2, &["in this queue already"]);
     broker.run(&["copy", "a"]).fails(2, &["--exchange"]);
     broker.run(&["move", "a", "bb"]).fails(1, &["bb"]);

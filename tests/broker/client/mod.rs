@@ -10,6 +10,7 @@ mod dark;
 mod dropping;
 mod exclusive;
 mod kills;
+mod limits;
 mod moving;
 mod publishing;
 mod receipts;

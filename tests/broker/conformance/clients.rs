@@ -175,6 +175,11 @@ impl Clients {
                     Err(error) => return Err(error.into()),
                 }
             },
+            Action::Empty(queue) => loop {
+                if channel.check_queue(queue).await?.messages == 0 {
+                    return Ok(Seen::Done);
+                }
+            },
         }
     }
 

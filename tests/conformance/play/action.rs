@@ -37,6 +37,8 @@ pub(crate) enum Action {
     CloseConnection,
     /// Waits until a queue is not there any more.
     Gone(String),
+    /// Waits until no message of a queue waits.
+    Empty(String),
 }
 
 macro_rules! parameters {
@@ -233,6 +235,7 @@ impl Action {
                     "silent" => Self::Silent(object),
                     "ended" => Self::Ended(object),
                     "gone" => Self::Gone(object),
+                    "empty" => Self::Empty(object),
                     "close" if object == "channel" => Self::CloseChannel,
                     "close" if object == "connection" => Self::CloseConnection,
                     other => return Err(format!("{other} = '{object}' is not known")),
@@ -242,7 +245,7 @@ impl Action {
     }
 }
 
-const VERBS: [&str; 24] = [
+const VERBS: [&str; 25] = [
     "declare_exchange",
     "check_exchange",
     "delete_exchange",
@@ -267,6 +270,7 @@ const VERBS: [&str; 24] = [
     "ack_tag",
     "close",
     "gone",
+    "empty",
 ];
 
 #[derive(Deserialize)]

@@ -240,6 +240,12 @@ impl Clients {
                     Err(fault) => return Err(fault),
                 }
             },
+            Action::Empty(queue) => loop {
+                let channel = self.channel(client).await?;
+                if let Seen::Queue { ready: 0, .. } = check_queue(&channel, queue).await? {
+                    return Ok(Seen::Done);
+                }
+            },
         }
     }
 

@@ -1,0 +1,43 @@
+//! Flags for what may wait in a queue, and how long.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::clock::ago;
+use super::number;
+use crate::client::Queue;
+
+/// Largest number that an argument of a queue can be.
+const BOUND_MAX: u64 = i64::MAX as u64;
+
+/// What was said of it.
+#[derive(Debug, Args)]
+pub(super) struct Limits {
+    /// Messages that waited for so long are not delivered any more: seconds, or a number with ms, s, m, h or d; 0: what no
+    /// consumer takes at once goes
+    #[arg(long, value_name = "TIME", value_parser = ago)]
+    message_ttl: Option<Duration>,
+    /// So many messages wait in it at most; the oldest make room
+    #[arg(long, value_name = "N", value_parser = number::whole::<u64>(0, BOUND_MAX))]
+    max_length: Option<u64>,
+    /// So many bytes of messages wait in it at most; the oldest make room
+    #[arg(long, value_name = "BYTES", value_parser = number::whole::<u64>(0, BOUND_MAX))]
+    max_length_bytes: Option<u64>,
+}
+
+impl Limits {
+    /// The queue with these bounds.
+    pub(super) fn put_on(&self, mut queue: Queue) -> Queue {
+        if let Some(time) = self.message_ttl {
+            queue = queue.message_ttl(time);
+        }
+        if let Some(messages) = self.max_length {
+            queue = queue.max_length(messages);
+        }
+        if let Some(bytes) = self.max_length_bytes {
+            queue = queue.max_length_bytes(bytes);
+        }
+        queue
+    }
+}

@@ -1,0 +1,86 @@
+//! What waits in a queue at most, and for how long. What is beyond leaves, the oldest first, and the log says why.
+
+use super::consumer::Consumer;
+use super::departure::Departure;
+use super::message_ref::MessageRef;
+use super::queue::{Effect, Effects, Queue, QueueCommand};
+use super::sequence_runs::SequenceRuns;
+use crate::model::BodySequence;
+
+/// Bounds on the messages that wait in a queue. Those that consumers have do not count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// How many.
+    pub messages: Option<u64>,
+    /// Bytes of them.
+    pub bytes: Option<u64>,
+    /// Milliseconds for which one is delivered after it came.
+    pub ttl_millis: Option<u64>,
+}
+
+impl Queue {
+    /// Asks to drop what waits beyond the bounds on number and bytes. The size of messages of 16 KiB and more is known to 16 KiB.
+    pub fn drop_excess(&mut self, effects: &mut Effects) {
+        let Limits { messages, bytes, .. } = self.options.limits;
+        let mut count =
+            messages.map_or(0, |most| (self.backlog.live() - self.outstanding).saturating_sub(most));
+        let mut size = bytes.map_or(0, |most| self.waiting_bytes().saturating_sub(most));
+        if count == 0 && size == 0 {
+            return;
+        }
+        let mut runs = SequenceRuns::default();
+        for message in self.oldest_first() {
+            if count == 0 && size == 0 {
+                break;
+            }
+            count = count.saturating_sub(1);
+            size = size.saturating_sub(message.size_bytes());
+            runs.push(BodySequence(message.sequence()));
+        }
+        leave(Departure::MaxLength, runs, effects);
+    }
+
+    /// Asks to drop the messages before this sequence that wait: they are too old.
+    pub fn expire_before(&mut self, sequence: u64, effects: &mut Effects) {
+        let mut runs = SequenceRuns::default();
+        let old = self.oldest_first().take_while(|message| message.sequence() < sequence);
+        old.for_each(|message| runs.push(BodySequence(message.sequence())));
+        leave(Departure::Expired, runs, effects);
+    }
+
+    /// The oldest message that waits.
+    pub fn oldest_waiting(&mut self) -> Option<BodySequence> {
+        self.oldest_first().next().map(|message| BodySequence(message.sequence()))
+    }
+
+    /// A consumer gets what waits as soon as the log has the mark.
+    pub fn is_about_to_deliver(&mut self) -> bool {
+        self.consumers.iter().any(|consumer| consumer.room() > 0) && self.waits_for_mark()
+    }
+
+    /// What waits, whether it was handed out before or not.
+    fn oldest_first(&mut self) -> impl Iterator<Item = MessageRef> {
+        let mut returned = self.returned.values().copied().peekable();
+        let mut fresh = self.backlog.waiting().peekable();
+        std::iter::from_fn(move || match (returned.peek(), fresh.peek()) {
+            (Some(one), Some(other)) if other.sequence() < one.sequence() => fresh.next(),
+            (Some(_), _) => returned.next(),
+            (None, _) => fresh.next(),
+        })
+    }
+
+    /// Bytes of what waits. Those of large messages that consumers have are known to 16 KiB each.
+    fn waiting_bytes(&self) -> u64 {
+        let all = self.backlog.live_bytes();
+        if self.outstanding == 0 || self.options.limits.bytes.is_none_or(|most| all <= most) {
+            return all;
+        }
+        all.saturating_sub(self.consumers.iter().map(Consumer::unsettled_bytes).sum())
+    }
+}
+
+fn leave(why: Departure, runs: SequenceRuns, effects: &mut Effects) {
+    if !runs.is_empty() {
+        effects.push(Effect::Append(QueueCommand::Settle(why, runs)));
+    }
+}
