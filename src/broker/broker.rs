@@ -371,7 +371,12 @@ impl Broker {
             // It may be gone again, or another one be there: then the catalog knows better now.
             let Ok(queue) = self.queue(who, &name) else { continue };
             match self.inspect(&queue).await {
-                Some(state) if !state.is_going => return Ok(declared(&queue, &state.counts)),
+                Some(state) if !state.is_going => {
+                    if queue.is_watched() {
+                        self.shared.presence.note_use(queue.id);
+                    }
+                    return Ok(declared(&queue, &state.counts));
+                }
                 None if self.shared.fault(queue.shard).is_some() => return Err(out_of_service(queue.shard)),
                 _ => {}
             }

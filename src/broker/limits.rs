@@ -1,16 +1,16 @@
 //! What may wait in a queue and how long, as the arguments of its declaration say it.
 
-use crate::model::{FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW};
+use crate::model::{EXPIRES, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW};
 use crate::shard::Limits;
 
 /// The arguments, by name.
-pub(super) const LIMIT_ARGUMENTS: [&str; 4] = [MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW];
+pub(super) const LIMIT_ARGUMENTS: [&str; 5] = [EXPIRES, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW];
 /// What is done with messages for which there is no room: the oldest make it.
 const DROP_HEAD: &str = "drop-head";
 /// Other ways of RabbitMQ's, for which programs are to be told that they are not here.
 const OTHER_WAYS: [&str; 2] = ["reject-publish", "reject-publish-dlx"];
 /// Ten years, as in RabbitMQ.
-const TTL_MILLIS_MAX: i64 = 315_360_000_000;
+const MILLIS_MAX: i64 = 315_360_000_000;
 
 /// An argument that says nothing that can be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,14 +30,6 @@ pub(super) struct NoLimit {
 /// # Errors
 /// The first argument that is none.
 pub(super) fn limits_of(arguments: &FieldTable) -> Result<Limits, NoLimit> {
-    let bound = |argument: &'static str, most: i64| match arguments.value(argument) {
-        None => Ok(None),
-        Some(FieldValue::Integer(bound)) if (0..=most).contains(bound) => Ok(Some(*bound as u64)),
-        Some(got) => {
-            let expected = format!("a whole number from 0 to {most}");
-            Err(NoLimit { argument, expected, got: got.clone(), is_to_come: false })
-        }
-    };
     match arguments.value(OVERFLOW) {
         None => {}
         Some(FieldValue::Text(way)) if way == DROP_HEAD => {}
@@ -48,8 +40,31 @@ pub(super) fn limits_of(arguments: &FieldTable) -> Result<Limits, NoLimit> {
         }
     }
     Ok(Limits {
-        messages: bound(MAX_LENGTH, i64::MAX)?,
-        bytes: bound(MAX_LENGTH_BYTES, i64::MAX)?,
-        ttl_millis: bound(MESSAGE_TTL, TTL_MILLIS_MAX)?,
+        messages: bound(arguments, MAX_LENGTH, (0, i64::MAX))?,
+        bytes: bound(arguments, MAX_LENGTH_BYTES, (0, i64::MAX))?,
+        ttl_millis: bound(arguments, MESSAGE_TTL, (0, MILLIS_MAX))?,
     })
+}
+
+/// Milliseconds without a consumer after which a queue with these arguments goes; `None`: it stays.
+///
+/// # Errors
+/// The argument, if it is no time.
+pub(super) fn expiry_of(arguments: &FieldTable) -> Result<Option<u64>, NoLimit> {
+    bound(arguments, EXPIRES, (1, MILLIS_MAX))
+}
+
+fn bound(
+    arguments: &FieldTable,
+    argument: &'static str,
+    (least, most): (i64, i64),
+) -> Result<Option<u64>, NoLimit> {
+    match arguments.value(argument) {
+        None => Ok(None),
+        Some(FieldValue::Integer(bound)) if (least..=most).contains(bound) => Ok(Some(*bound as u64)),
+        Some(got) => {
+            let expected = format!("a whole number from {least} to {most}");
+            Err(NoLimit { argument, expected, got: got.clone(), is_to_come: false })
+        }
+    }
 }

@@ -135,8 +135,8 @@ impl Presence {
     }
 
     /// Forgets queues that are not there any more.
-    pub(super) fn retain(&self, there: &BTreeSet<QueueId>) {
-        self.queues().retain(|queue, attendance| attendance.consumers > 0 || there.contains(queue));
+    pub(super) fn retain(&self, is_there: impl Fn(QueueId) -> bool) {
+        self.queues().retain(|queue, attendance| attendance.consumers > 0 || is_there(*queue));
     }
 
     fn note(&self, queue: QueueId, change: impl FnOnce(&mut Attendance)) {
@@ -218,7 +218,7 @@ mod tests {
         at(20_000);
         presence.note_use(queue);
         assert!(!presence.is_expired(queue, 50), "a single message was taken");
-        presence.retain(&BTreeSet::new());
+        presence.retain(|_| false);
         assert_eq!(presence.dark_since(queue), Some(Timestamp(100)));
     }
 

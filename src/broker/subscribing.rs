@@ -1,6 +1,6 @@
 //! Subscriptions as front ends ask for them and list them, and the look for those that nobody came for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::shard::{ConsumerKey, ConsumerState, Oldest, QueueCounts, QueueState, 
 
 /// From one look for subscriptions that nobody came for to the next.
 const LOOK: Duration = Duration::from_secs(1);
+/// Queues looked at before whoever changes the vhost may go on.
+const EXPIRING_PAGE: usize = 1_000;
 /// Queues that are looked at for a part of a filtered list.
 const EXAMINED_MAX: usize = 1_000;
 /// Consumers that are named of each queue.
@@ -234,7 +236,16 @@ pub(super) async fn watch_subscriptions(shared: Weak<Shared>, mut recorded: BTre
                 }
             }
         }
-        shared.presence.retain(&there);
+        let expiring = expiring(&shared);
+        for (queue, after_ms) in &expiring {
+            if shared.presence.is_expired(*queue, *after_ms) {
+                let request = Request::Expire { queue: *queue };
+                if shared.catalog.push(CatalogCommand { request, reply: None }).is_err() {
+                    return;
+                }
+            }
+        }
+        shared.presence.retain(|queue| there.contains(&queue) || expiring.contains_key(&queue));
         recorded.retain(|queue, _| there.contains(queue));
         // Nothing that can wait is written to a disk without room.
         if shared.directory.is_none() || shared.gauges.disk.is_short() {
@@ -255,6 +266,24 @@ pub(super) async fn watch_subscriptions(shared: Weak<Shared>, mut recorded: BTre
             change.apply_to(&mut recorded);
         }
     }
+}
+
+/// Queues that go without a consumer, and after how many milliseconds.
+fn expiring(shared: &Shared) -> HashMap<QueueId, u64> {
+    let vhosts: Vec<Arc<Vhost>> = shared.vhosts().values().cloned().collect();
+    let mut expiring = HashMap::new();
+    for vhost in vhosts {
+        let mut after = String::new();
+        loop {
+            let page = vhost.queues_after(&after, EXPIRING_PAGE);
+            expiring.extend(page.iter().filter_map(|queue| Some((queue.id, queue.expires_after_ms()?))));
+            match page.last() {
+                Some(last) => after = last.name.to_string(),
+                None => break,
+            }
+        }
+    }
+    expiring
 }
 
 fn expired(shared: &Shared, subscription: &Subscription) -> Vec<QueueId> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::limits::limits_of;
+use super::limits::{expiry_of, limits_of};
 use super::retention::retention_of;
 use super::subscription::Subscription;
 use crate::journey::Rules;
@@ -42,6 +42,16 @@ impl QueueDefinition {
         let retention = retention_of(&self.arguments).ok().flatten();
         let limits = limits_of(&self.arguments).unwrap_or_default();
         QueueOptions { logged: self.durable, auto_delete: self.auto_delete, retention, limits }
+    }
+
+    /// Milliseconds without a consumer after which it goes; `None`: it stays. A subscription says this of its own.
+    pub(super) fn expires_after_ms(&self) -> Option<u64> {
+        expiry_of(&self.arguments).ok().flatten()
+    }
+
+    /// Whether it is kept who comes for it.
+    pub(super) fn is_watched(&self) -> bool {
+        self.subscription.is_some() || self.expires_after_ms().is_some()
     }
 }
 

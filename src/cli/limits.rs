@@ -24,6 +24,9 @@ pub(super) struct Limits {
     /// So many bytes of messages wait in it at most; the oldest make room
     #[arg(long, value_name = "BYTES", value_parser = number::whole::<u64>(0, BOUND_MAX))]
     max_length_bytes: Option<u64>,
+    /// Without a consumer for so long it goes, with its messages: seconds, or a number with ms, s, m, h or d
+    #[arg(long, value_name = "TIME", value_parser = ago)]
+    expires: Option<Duration>,
 }
 
 impl Limits {
@@ -31,6 +34,9 @@ impl Limits {
     pub(super) fn put_on(&self, mut queue: Queue) -> Queue {
         if let Some(time) = self.message_ttl {
             queue = queue.message_ttl(time);
+        }
+        if let Some(time) = self.expires {
+            queue = queue.expires(time);
         }
         if let Some(messages) = self.max_length {
             queue = queue.max_length(messages);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::retention::Retention;
 use super::schema::MessageSchema;
 use crate::model::{
-    ALLOWED_KEYS, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, QUARANTINE_QUEUE,
-    SCHEMAS,
+    ALLOWED_KEYS, EXPIRES, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL,
+    QUARANTINE_QUEUE, SCHEMAS,
 };
 
 /// How an exchange routes.
@@ -156,6 +156,11 @@ impl Queue {
     /// Messages that waited in it for so long are not delivered any more. 0: what no consumer takes at once goes.
     pub fn message_ttl(self, time: Duration) -> Self {
         self.argument(MESSAGE_TTL, whole(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// Without a consumer for so long it goes; declaring it again and asking for a single message begin that time anew.
+    pub fn expires(self, time: Duration) -> Self {
+        self.argument(EXPIRES, whole(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// So many messages wait in it at most; the oldest make room for newer ones.

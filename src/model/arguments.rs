@@ -41,6 +41,9 @@ pub const MAX_LENGTH_BYTES: &str = "x-max-length-bytes";
 /// Argument of a queue: what is done with messages for which there is no room, a text.
 pub const OVERFLOW: &str = "x-overflow";
 
+/// Argument of a queue: without a consumer for so many milliseconds it goes.
+pub const EXPIRES: &str = "x-expires";
+
 /// Names of the fields of an entry of [`SCHEMAS`].
 pub mod schema_fields {
     /// Which keys it is for: a pattern, a text.
@@ -67,7 +70,7 @@ pub const ARGUMENTS: [(&str, ArgumentUse); 30] = {
         ("x-delayed-retry-min", ToCome),
         ("x-delayed-retry-type", ToCome),
         ("x-delivery-limit", ToCome),
-        ("x-expires", ToCome),
+        (EXPIRES, Heeded),
         ("x-initial-cluster-size", ToCome),
         ("x-max-age", ToCome),
         (MAX_LENGTH, Heeded),

@@ -21,7 +21,7 @@ mod sharing;
 mod timestamp;
 
 pub use arguments::{
-    ALLOWED_KEYS, ARGUMENTS, ArgumentUse, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW,
+    ALLOWED_KEYS, ARGUMENTS, ArgumentUse, EXPIRES, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW,
     QUARANTINE_QUEUE, RETAIN_BYTES, RETAIN_MESSAGES, RETAIN_MILLIS, SCHEMAS, schema_fields,
 };
 pub use durability::Durability;

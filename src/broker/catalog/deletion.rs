@@ -57,7 +57,7 @@ impl CatalogTask {
         }
     }
 
-    /// Nobody came for a queue of a subscription, as far as the clock can tell; its shard has the last word.
+    /// Nobody came for a queue, as far as the clock can tell; its shard has the last word.
     fn expire(&mut self, queue: QueueId) {
         if let Some((vhost, queue)) = self.applied.find_queue(queue).filter(|found| self.is_expired(found)) {
             self.seal(vhost, queue, SealConditions { if_unused: true, if_empty: false }, None);
@@ -65,6 +65,9 @@ impl CatalogTask {
     }
 
     fn is_expired(&self, (vhost, queue): &(VhostName, Arc<QueueDefinition>)) -> bool {
+        if let Some(after_ms) = queue.expires_after_ms() {
+            return self.shared.presence.is_expired(queue.id, after_ms);
+        }
         let state = self.applied.vhosts.get(vhost);
         let subscription = queue.subscription.as_ref();
         let subscription = state.zip(subscription).and_then(|(state, name)| state.subscriptions.get(name));
@@ -95,7 +98,10 @@ impl CatalogTask {
         match result {
             // Somebody was there between the proposal and the shard's word.
             Ok(())
-                if queue.subscription.is_some() && !self.is_expired(&(vhost.clone(), Arc::clone(&queue))) =>
+                if reply.is_none()
+                    && queue.is_watched()
+                    && !queue.auto_delete
+                    && !self.is_expired(&(vhost.clone(), Arc::clone(&queue))) =>
             {
                 self.unseal(&queue);
                 None

@@ -1,7 +1,7 @@
 //! What a declaration of a queue must keep to, and who may use a queue.
 
 use super::request::QueueDeclaration;
-use crate::broker::limits::{LIMIT_ARGUMENTS, NoLimit, limits_of};
+use crate::broker::limits::{LIMIT_ARGUMENTS, NoLimit, expiry_of, limits_of};
 use crate::broker::retention::{NoBound, RETENTION_ARGUMENTS, retention_of};
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{
@@ -92,9 +92,8 @@ fn check_retention(declaration: &QueueDeclaration, vhost: &VhostName) -> Result<
 }
 
 fn check_limits(declaration: &QueueDeclaration, vhost: &VhostName) -> Result<(), Refusal> {
-    let Err(NoLimit { argument, expected, got, is_to_come }) = limits_of(&declaration.arguments) else {
-        return Ok(());
-    };
+    let limits = limits_of(&declaration.arguments).and_then(|_| expiry_of(&declaration.arguments));
+    let Err(NoLimit { argument, expected, got, is_to_come }) = limits else { return Ok(()) };
     let code = if is_to_come { ReplyCode::NotImplemented } else { ReplyCode::PreconditionFailed };
     let got = match got {
         FieldValue::Text(text) => text,

@@ -343,6 +343,8 @@ impl CatalogTask {
             // Whoever asked for it may be gone before they hear of it.
             if is_new && queue.subscription.is_some() {
                 self.shared.presence.expect(queue.id);
+            } else if queue.is_watched() {
+                self.shared.presence.note_use(queue.id);
             }
         }
     }

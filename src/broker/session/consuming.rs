@@ -98,8 +98,7 @@ impl<F: FrontEnd> Session<F> {
             window_bytes: share.max(WINDOW_BYTES_MIN),
         };
         self.broker.shared.consumer_tags().insert(key, Arc::clone(&tag));
-        let is_subscribed = queue.subscription.is_some();
-        let attending = is_subscribed.then(|| self.broker.shared.presence.attend(queue.id));
+        let attending = queue.is_watched().then(|| self.broker.shared.presence.attend(queue.id));
         let consumer = Consumer { queue: queue.id, shard: shard.clone(), stage: Stage::Starting, attending };
         self.consumers.insert(place, consumer);
         let taker = Arc::new(Taker { key, tag: Arc::clone(&tag), party: Arc::clone(&self.party) });

@@ -108,7 +108,7 @@ impl<F: FrontEnd> Session<F> {
     fn ask_for_one(&mut self, channel: u32, queue: &str, no_ack: bool, request: u64) -> Result<(), Refusal> {
         let queue = self.broker.queue(&self.who, queue)?;
         let shard = self.broker.shard(&queue)?.clone();
-        if queue.subscription.is_some() {
+        if queue.is_watched() {
             self.broker.shared.presence.note_use(queue.id);
         }
         self.gets.entry(channel).or_default().ask(Source { shard: queue.shard, queue: queue.id }, no_ack);

@@ -85,6 +85,37 @@ async fn what_nobody_takes_in_time_is_gone_also_for_those_who_come_after_a_resta
     assert_eq!(taken(&channel, "days").await, ["long"]);
 }
 
+/// The broker looks once a second.
+#[tokio::test]
+async fn a_queue_goes_without_consumers_and_stays_with_one() {
+    let broker = Broker::start();
+    let (_connection, channel) = connect(&broker).await;
+    let brief = |name: &str| Queue::new(name).expires(Duration::from_millis(1));
+    for name in ["unused", "consumed", "long"] {
+        let queue =
+            if name == "long" { Queue::new(name).expires(Duration::from_secs(600)) } else { brief(name) };
+        // The first two may be gone again by the time that this is answered.
+        match soon(channel.declare_queue(queue)).await {
+            Ok(_) => {}
+            Err(error) => assert_ne!(name, "long", "{error}"),
+        }
+    }
+    let _consumer = loop {
+        soon(channel.declare_queue(brief("consumed"))).await.unwrap();
+        if let Ok(consumer) = soon(channel.consume("consumed").start()).await {
+            break consumer;
+        }
+    };
+    publish(&channel, "long", &["stays"]).await;
+    let is_there = async |name: &str| soon(channel.find_queue(name)).await.unwrap().is_some();
+    soon(async { while is_there("unused").await {} }).await;
+    // It has been looked for those since that were there before.
+    soon(channel.declare_queue(brief("later"))).await.unwrap();
+    soon(async { while is_there("later").await {} }).await;
+    assert!(is_there("consumed").await && is_there("long").await);
+    assert_eq!(taken(&channel, "long").await, ["stays"]);
+}
+
 #[tokio::test]
 async fn what_cannot_be_done_is_refused() {
     let broker = Broker::start();
@@ -99,6 +130,7 @@ async fn what_cannot_be_done_is_refused() {
         (q().argument("x-max-length", -1i64), wrong, "x-max-length"),
         (q().argument("x-max-length-bytes", "many"), wrong, "x-max-length-bytes"),
         (q().argument("x-message-ttl", 315_360_000_001i64), wrong, "x-message-ttl"),
+        (q().argument("x-expires", 0i64), wrong, "x-expires"),
         (q().argument("x-overflow", "spill"), wrong, "x-overflow"),
         (q().argument("x-overflow", "reject-publish"), ReplyCode::NotImplemented, "x-overflow"),
     ] {

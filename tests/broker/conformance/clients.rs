@@ -406,6 +406,7 @@ fn properties(table: &Table, headers: &Table) -> Result<Properties, Fault> {
             "type" => properties.kind = text(),
             "user_id" => properties.user_id = text(),
             "app_id" => properties.app_id = text(),
+            "expiration" => properties.expiration_ms = text().parse().ok(),
             "priority" => properties.priority = number() as u8,
             "delivery_mode" => properties.delivery_mode = number() as u8,
             "timestamp" => properties.timestamp_ms = Some(number() as u64 * 1000),

@@ -95,6 +95,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/DRAW.md", "leveret draw --live", By("fn messages_move_in_a_terminal_of_any_size_until_q()")),
     ("docs/LIMITS.md", "$ leveret declare queue prices", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue quotes", Typed(&[])),
+    ("docs/LIMITS.md", "$ leveret declare queue visitor-17", Typed(&[])),
     (
         "docs/OPERATIONS.md",
         "cargo install --locked --path .",

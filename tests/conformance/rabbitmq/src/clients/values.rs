@@ -40,6 +40,7 @@ pub(super) fn properties(table: &Table, headers: &Table) -> BasicProperties {
             "type" => properties.with_type(text()),
             "user_id" => properties.with_user_id(text()),
             "app_id" => properties.with_app_id(text()),
+            "expiration" => properties.with_expiration(text()),
             "priority" => properties.with_priority(number() as u8),
             "delivery_mode" => properties.with_delivery_mode(number() as u8),
             "timestamp" => properties.with_timestamp(number() as u64),
