@@ -23,7 +23,10 @@ impl Shard {
         for queue in dirty {
             let Some(slot) = self.queues.get_mut(&queue) else { continue };
             slot.dirty = false;
-            self.limiting.touch(queue);
+            if self.limiting.touch(queue) {
+                self.expire_before_delivery(queue);
+            }
+            let Some(slot) = self.queues.get_mut(&queue) else { continue };
             if !slot.attached.gets.is_empty() {
                 self.serve_gets(queue);
             }

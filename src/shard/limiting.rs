@@ -37,11 +37,13 @@ impl Limiting {
         self.set_due(queue, None);
     }
 
-    /// Messages came to wait in a queue, new ones or others.
-    pub(super) fn touch(&mut self, queue: QueueId) {
-        if !self.queues.is_empty() && self.queues.contains_key(&queue) {
+    /// Messages came to wait in a queue, new ones or others. Returns whether it has bounds.
+    pub(super) fn touch(&mut self, queue: QueueId) -> bool {
+        let has_bounds = !self.queues.is_empty() && self.queues.contains_key(&queue);
+        if has_bounds {
             self.touched.insert(queue);
         }
+        has_bounds
     }
 
     fn set_due(&mut self, queue: QueueId, at: Option<Timestamp>) {
@@ -80,6 +82,16 @@ impl Shard {
         while let Some((id, ttl)) = self.limiting.take_due(self.now) {
             self.expire_in(id, ttl);
             self.limiting.touched.insert(id);
+        }
+    }
+
+    /// What came back may have become too old meanwhile.
+    pub(super) fn expire_before_delivery(&mut self, id: QueueId) {
+        let ttl = self.queues.get(&id).and_then(|slot| slot.queue.options().limits.ttl_millis);
+        if let Some(ttl) = ttl.filter(|ttl| *ttl > 0)
+            && self.commits.failure().is_none()
+        {
+            self.expire_in(id, ttl);
         }
     }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::access::AccessBook;
+use super::limits::Limits;
 use super::retained::Bounds;
 use super::run::FLEETING;
 use super::subscriptions::{Dark, SubscriptionBook};
@@ -59,6 +60,8 @@ pub(super) struct QueueBook {
     pub(super) held: BTreeSet<MessageId>,
     /// What it retains of what consumers are done with, if anything.
     pub(super) bounds: Option<Bounds>,
+    /// What may wait in it.
+    pub(super) limits: Limits,
     /// What it was or may have been told to retain since everything that it retains was last looked at.
     pub(super) earlier_bounds: Vec<Option<Bounds>>,
     /// Messages that consumers may have been done with, if it may ever retain any.
@@ -218,6 +221,7 @@ impl Books {
             stage: Stage::Asked,
             held: BTreeSet::new(),
             bounds,
+            limits: Limits::of(name),
             earlier_bounds: Vec::new(),
             done: BTreeSet::new(),
             may_retain: bounds.is_some() || subscription.is_some_and(|of| !of.retentions.is_empty()),
@@ -283,6 +287,7 @@ impl Books {
             is_loose: false,
             places,
         });
+        route.keys().for_each(|queue| self.make_room(*queue));
         id
     }
 
@@ -338,7 +343,7 @@ impl Books {
             ));
         }
         place.was_heard = true;
-        Ok(())
+        self.check_not_expired(queue, id)
     }
 
     /// The place of a message that came from a queue: it was routed there.
@@ -350,7 +355,9 @@ impl Books {
         if message.is_loose && message.places.iter().all(|place| place.queue != queue) {
             message.places.push(Place { may_be_done: true, ..Place::new(queue, false) });
             self.queues[queue].held.insert(id);
+            self.make_room(queue);
         }
+        let message = &mut self.messages[id as usize];
         let place = message.places.iter_mut().find(|place| place.queue == queue);
         let place = place
             .ok_or_else(|| format!("message {id} came from queue '{name}', to which it was not routed"))?;
@@ -528,6 +535,7 @@ impl Books {
         let message = &self.messages[id as usize];
         let is_kept = message.on_disk || message.confirmed_in == Some(self.life);
         is_kept
+            && !self.may_have_expired(id, queue)
             && message.places.iter().any(|place| {
                 place.queue == queue && place.is_sure && place.left == Left::No && !place.is_moving
             })

@@ -83,6 +83,10 @@ pub struct Counters {
     pub forgotten: u64,
     /// Messages that were forgotten because they were too old.
     pub forgotten_for_age: u64,
+    /// Looks into queues in which messages had made room for newer ones.
+    pub looks_at_full_queues: u64,
+    /// Looks into queues in which messages had expired.
+    pub looks_at_expired: u64,
     /// Times that messages were forgotten while the disk was full.
     pub forgotten_on_full_disks: u64,
     /// Messages that were moved to another queue.
@@ -191,6 +195,8 @@ impl Counters {
         self.looks += other.looks;
         self.forgotten += other.forgotten;
         self.forgotten_for_age += other.forgotten_for_age;
+        self.looks_at_full_queues += other.looks_at_full_queues;
+        self.looks_at_expired += other.looks_at_expired;
         self.forgotten_on_full_disks += other.forgotten_on_full_disks;
         self.moved += other.moved;
         self.not_moved += other.not_moved;

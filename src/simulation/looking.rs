@@ -251,6 +251,10 @@ impl Run {
             return Ok(());
         }
         self.trace.note(format_args!("'{name}' shows {} and retains {}", ready.len(), retained.len()));
+        if self.books.queues[queue].limits.ttl_ms.is_some() && before.counts.ready != after.counts.ready {
+            // Something expired meanwhile.
+            return Ok(());
+        }
         let numbers = |of: &QueueListing| (of.counts.ready, of.counts.unsettled, of.counts.bytes);
         if numbers(&before) != numbers(&after) || after.counts.ready != ready.len() as u64 {
             return Err(format!(
@@ -275,6 +279,8 @@ impl Run {
         self.counters.looks += 1;
         self.counters.forgotten += forgotten.beyond_bounds;
         self.counters.forgotten_for_age += forgotten.too_old;
+        self.counters.looks_at_full_queues += u64::from(after.counts.departures.max_length > 0);
+        self.counters.looks_at_expired += u64::from(after.counts.departures.expired > 0);
         self.read_by_time(queue, Which::Ready, &rest.ready)?;
         self.read_by_time(queue, Which::Retained, &rest.retained)?;
         self.read_newest(queue, &rest.retained)

@@ -11,6 +11,7 @@ mod audit;
 mod books;
 mod client;
 mod counters;
+mod limits;
 mod logs;
 mod looking;
 mod moving;

@@ -152,6 +152,8 @@ impl Books {
         let name = self.queues[queue].name;
         self.in_order(queue, &rest.ready)?;
         self.in_order(queue, &rest.retained)?;
+        self.check_length(queue, &rest.ready)?;
+        rest.ready.iter().try_for_each(|seen| self.check_not_expired(queue, seen.id))?;
         let ready: BTreeSet<MessageId> = rest.ready.iter().map(|seen| seen.id).collect();
         let retained: BTreeSet<MessageId> = rest.retained.iter().map(|seen| seen.id).collect();
         let twice = ready.intersection(&retained).chain(ready.intersection(&rest.held));

@@ -74,7 +74,7 @@ pub fn simulate(options: SimulationOptions) -> Outcome {
 }
 
 /// Names of queues.
-pub(super) const QUEUES: [&str; 5] = ["ant", "bee", "cat", "dog", "eel"];
+pub(super) const QUEUES: [&str; 7] = ["ant", "bee", "cat", "dog", "eel", "hen", "ibis"];
 /// Those of queues that only memory holds: one for everybody, one for the connection that made it.
 pub(super) const FLEETING: [&str; 2] = [TRANSIENT, EXCLUSIVE];
 const TRANSIENT: &str = "fly";

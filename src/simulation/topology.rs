@@ -3,6 +3,7 @@
 use super::access::{AccessChange, carry_out};
 use super::books::{Certainty, Finding, Link, QueueNumber, Stage};
 use super::client::{Answer, CHANNEL, Pending};
+use super::limits::Limits;
 use super::retained::Bounds;
 use super::run::{EXCHANGES, EXCLUSIVE, FLEETING, PATTERNS, Run};
 use super::subscribing::Joining;
@@ -187,12 +188,14 @@ impl Run {
 }
 
 fn declaration(name: &str) -> QueueDeclaration {
+    let mut arguments = Bounds::of(name).map(|bounds| bounds.arguments()).unwrap_or_default();
+    Limits::of(name).put_into(&mut arguments);
     QueueDeclaration {
         name: QueueName::new(name).expect("a name of the simulation's"),
         durable: !FLEETING.contains(&name),
         exclusive: name == EXCLUSIVE,
         auto_delete: false,
-        arguments: Bounds::of(name).map(|bounds| bounds.arguments()).unwrap_or_default(),
+        arguments,
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::books::{Finding, Stage};
+use super::books::{Finding, QueueBook, Stage};
 use super::client::Pending;
+use super::limits::Limits;
 use super::run::Run;
 use super::world::{Shown, World};
 use crate::storage::Disk as _;
@@ -239,8 +240,10 @@ impl Run {
     /// Queues and subscriptions that may go, or have gone, though nobody asked for it.
     fn note_passing(&mut self) {
         self.fade();
-        let fading =
-            self.books.queues.iter().filter(|queue| queue.stage == Stage::Fading || !queue.is_durable);
+        let changes = |queue: &&QueueBook| {
+            queue.stage == Stage::Fading || !queue.is_durable || queue.limits != Limits::default()
+        };
+        let fading = self.books.queues.iter().filter(changes);
         self.passing.extend(fading.map(|queue| queue.name));
         let expired = self.books.subscriptions.iter().filter(|book| book.may_have_expired);
         self.passing.extend(expired.map(|book| book.name));

@@ -113,9 +113,8 @@ fn what_a_consumer_has_expires_when_it_comes_back() {
     driver.settle_down();
     let counts = driver.inspect(Q).counts;
     assert_eq!((counts.ready, counts.unsettled, counts.departures.expired), (0, 1, 1));
-    driver.command(Command::Cancel { queue: Q, key: key(1) });
-    settle_all(&mut driver, Outcome::Requeued);
-    driver.wake_after(1);
+    let events = driver.settle(Q, 1, TagRange { first: 0, last: 0 }, Outcome::Requeued, None);
+    assert_eq!(seen(&events).len(), 0, "nor does the consumer get it once more");
     driver.settle_down();
     assert_eq!(driver.inspect(Q).counts.departures.expired, 2);
 }
