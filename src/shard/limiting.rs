@@ -121,9 +121,11 @@ impl Shard {
                     self.expire_in(id, 0);
                 }
             }
-            let oldest = self.queues.get_mut(&id).and_then(|slot| slot.queue.oldest_waiting());
-            let due = oldest.zip(ttl).map(|(BodySequence(oldest), ttl)| self.times.over_after(oldest, ttl));
-            self.limiting.set_due(id, due.filter(|_| ttl != Some(0)));
+            if let Some(ttl) = ttl.filter(|ttl| *ttl > 0) {
+                let oldest = self.queues.get_mut(&id).and_then(|slot| slot.queue.oldest_waiting());
+                let due = oldest.map(|BodySequence(oldest)| self.times.over_after(oldest, ttl));
+                self.limiting.set_due(id, due);
+            }
         }
     }
 }

@@ -77,7 +77,11 @@ impl Times {
     /// When it is certain that a message came this long ago.
     pub(super) fn over_after(&self, sequence: u64, millis: u64) -> Timestamp {
         let after = self.marks.partition_point(|mark| mark.sequence <= sequence);
-        let until = after.checked_sub(1).map_or(0, |mark| self.until(mark));
+        let until = match after.checked_sub(1) {
+            Some(mark) => self.until(mark),
+            // It came before the first one.
+            None => self.marks.front().map_or(u64::MAX, |first| first.at.0),
+        };
         Timestamp(until.saturating_add(millis))
     }
 
@@ -202,6 +206,20 @@ mod tests {
             assert!(times.first_since(Timestamp(1_000 + number)) <= number);
             assert!(times.first_since(Timestamp(1_010 + number)) > number);
         }
+    }
+
+    #[test]
+    fn what_came_before_all_marks_is_over_with_them() {
+        let mut times = Times::default();
+        times.be_fine();
+        assert_eq!(times.over_after(5, 500), Timestamp(u64::MAX), "nothing is known");
+        times.note(10, Timestamp(1_000), || Some(0));
+        let over = times.over_after(5, 500);
+        assert_eq!(over, Timestamp(1_500));
+        assert!(
+            times.first_since(Timestamp(over.0 - 500)) > 5,
+            "it expires then, and is not looked for again"
+        );
     }
 
     #[test]
