@@ -21,12 +21,11 @@ impl Shard {
         self.freeze();
         let dirty = std::mem::take(&mut self.dirty);
         for queue in dirty {
-            let Some(slot) = self.queues.get_mut(&queue) else { continue };
-            slot.dirty = false;
             if self.limiting.touch(queue) {
                 self.expire_before_delivery(queue);
             }
             let Some(slot) = self.queues.get_mut(&queue) else { continue };
+            slot.dirty = false;
             if !slot.attached.gets.is_empty() {
                 self.serve_gets(queue);
             }
