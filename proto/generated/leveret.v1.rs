@@ -734,6 +734,17 @@ pub struct QueueEntry {
     pub expired_total: u64,
     #[prost(uint64, tag = "25")]
     pub max_length_total: u64,
+    /// Messages that were rejected, expired or had no room, and are kept until they are stored where dead letters go
+    /// ("x-dead-letter-exchange"), and their bytes. They count as neither ready nor unacknowledged.
+    #[prost(uint64, tag = "26")]
+    pub dead_letters: u64,
+    #[prost(uint64, tag = "27")]
+    pub dead_letters_bytes: u64,
+    /// Dead letters that left since the broker started: they are stored elsewhere; they would have gone round in a circle.
+    #[prost(uint64, tag = "28")]
+    pub dead_lettered_total: u64,
+    #[prost(uint64, tag = "29")]
+    pub cycled_total: u64,
     /// When the oldest of its messages came, in milliseconds since 1970-01-01T00:00:00Z, to the second: of those that wait, and
     /// of those that consumers have. 0: there are none, or they came while a version ran that did not note it.
     #[prost(uint64, tag = "20")]
@@ -1718,6 +1729,10 @@ pub enum ReceiptState {
     Expired = 12,
     /// Newer ones left it no room.
     MaxLength = 13,
+    /// It was rejected, expired or had no room, and is stored where dead letters of the queue go.
+    DeadLettered = 14,
+    /// The same, but it would have gone round in a circle.
+    Cycle = 15,
 }
 impl ReceiptState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1740,6 +1755,8 @@ impl ReceiptState {
             Self::Moved => "RECEIPT_STATE_MOVED",
             Self::Expired => "RECEIPT_STATE_EXPIRED",
             Self::MaxLength => "RECEIPT_STATE_MAX_LENGTH",
+            Self::DeadLettered => "RECEIPT_STATE_DEAD_LETTERED",
+            Self::Cycle => "RECEIPT_STATE_CYCLE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1759,6 +1776,8 @@ impl ReceiptState {
             "RECEIPT_STATE_MOVED" => Some(Self::Moved),
             "RECEIPT_STATE_EXPIRED" => Some(Self::Expired),
             "RECEIPT_STATE_MAX_LENGTH" => Some(Self::MaxLength),
+            "RECEIPT_STATE_DEAD_LETTERED" => Some(Self::DeadLettered),
+            "RECEIPT_STATE_CYCLE" => Some(Self::Cycle),
             _ => None,
         }
     }
@@ -1793,6 +1812,9 @@ pub enum JourneyEventKind {
     /// It waited for longer than the queue lets it; newer ones left it no room.
     Expired = 14,
     MaxLength = 15,
+    /// It was a dead letter, which is stored elsewhere now, or would have gone round in a circle.
+    DeadLettered = 16,
+    Cycle = 17,
 }
 impl JourneyEventKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1817,6 +1839,8 @@ impl JourneyEventKind {
             Self::Missed => "JOURNEY_EVENT_KIND_MISSED",
             Self::Expired => "JOURNEY_EVENT_KIND_EXPIRED",
             Self::MaxLength => "JOURNEY_EVENT_KIND_MAX_LENGTH",
+            Self::DeadLettered => "JOURNEY_EVENT_KIND_DEAD_LETTERED",
+            Self::Cycle => "JOURNEY_EVENT_KIND_CYCLE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1838,6 +1862,8 @@ impl JourneyEventKind {
             "JOURNEY_EVENT_KIND_MISSED" => Some(Self::Missed),
             "JOURNEY_EVENT_KIND_EXPIRED" => Some(Self::Expired),
             "JOURNEY_EVENT_KIND_MAX_LENGTH" => Some(Self::MaxLength),
+            "JOURNEY_EVENT_KIND_DEAD_LETTERED" => Some(Self::DeadLettered),
+            "JOURNEY_EVENT_KIND_CYCLE" => Some(Self::Cycle),
             _ => None,
         }
     }

@@ -9,6 +9,7 @@ mod broker;
 mod browse;
 mod catalog;
 mod close_failure;
+mod dead_letters;
 mod hand_over;
 mod inspect;
 mod journey_keeping;

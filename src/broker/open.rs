@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{Notify, oneshot};
 
 use super::broker::{Broker, BrokerOptions, Gauges, Shared};
@@ -12,6 +13,7 @@ use super::catalog::{
     Catalog, CatalogKeeper, CatalogTask, FIRST_VOLATILE_SHARD, Incomplete, NewBroker, Sealings, Surroundings,
     VOLATILE_SHARDS, open_log,
 };
+use super::dead_letters::carry_dead_letters;
 use super::journey_keeping::{keep_journeys_on_disk, open_journeys, settle_strays};
 use super::platform::{NoRandomness, OpenedLog, Platform};
 use super::presence::Presence;
@@ -22,8 +24,8 @@ use crate::auth::{HashError, KEY_BYTES, LoginCache, SALT_BYTES, hash_password};
 use crate::journey::Unfinished;
 use crate::model::{QueueId, Refusal, ShardId};
 use crate::shard::{
-    Command, DiskGauge, Mailbox, MemoryGauge, Notice, QueueOptions, Shard, ShardHandle, ShardOptions, spawn,
-    spawn_out_of_service,
+    Command, DeadLetterNotices, DiskGauge, Mailbox, MemoryGauge, Notice, QueueOptions, Shard, ShardHandle,
+    ShardOptions, spawn, spawn_out_of_service,
 };
 use crate::storage::{
     DataDirectory, DataDirectoryFailure, DirectLogOptions, KnownLog, LogFailure, LogIndex, MemoryLog,
@@ -116,6 +118,7 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
         failed_shards: BTreeMap::new(),
     };
     let notices = Arc::new(Mailbox::default());
+    let (dead_letter_notices, dead_letters) = unbounded_channel();
     let (journeys, unfinished) = open_journeys(&platform, &options, directory.as_ref());
     let gauges = Gauges {
         memory: Arc::new(MemoryGauge::new(options.memory_bytes_max)),
@@ -127,6 +130,7 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
         options: &options,
         platform: &platform,
         notices: &notices,
+        dead_letter_notices: &dead_letter_notices,
         gauges: &gauges,
         unfinished: &unfinished,
     };
@@ -188,6 +192,9 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
         let (journeys, disk) = (Arc::downgrade(&gauges.journeys), Arc::downgrade(&gauges.disk));
         tokio::spawn(keep_journeys_on_disk(shared.platform.clone(), journeys, disk));
     }
+    // Only the shards tell of them: with the last one it ends.
+    drop(dead_letter_notices);
+    tokio::spawn(carry_dead_letters(Arc::downgrade(&shared), dead_letters));
     tokio::spawn(watch_subscriptions(Arc::downgrade(&shared), dark));
     Ok(Broker { shared })
 }
@@ -233,6 +240,7 @@ struct World<'a> {
     options: &'a BrokerOptions,
     platform: &'a Platform,
     notices: &'a Arc<Mailbox<Notice>>,
+    dead_letter_notices: &'a DeadLetterNotices,
     gauges: &'a Gauges,
     /// Journeys that go on.
     unfinished: &'a RefCell<Unfinished>,
@@ -241,6 +249,7 @@ struct World<'a> {
 impl World<'_> {
     fn spawn(&self, mut shard: Shard, mailbox: Arc<Mailbox<Command>>) -> ShardHandle {
         shard.tell_journeys(Arc::clone(&self.gauges.journeys));
+        shard.tell_dead_letters(self.dead_letter_notices.clone());
         let id = shard.id();
         if id.0 < FIRST_VOLATILE_SHARD {
             let of_before = self.unfinished.borrow_mut().take_of_shard(id);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use super::dead_letters::address_of;
 use super::limits::{expiry_of, limits_of};
 use super::retention::retention_of;
 use super::subscription::Subscription;
@@ -41,7 +42,8 @@ impl QueueDefinition {
         // What is no bound was refused when it was declared; of a version that took it as an application's own it binds nothing.
         let retention = retention_of(&self.arguments).ok().flatten();
         let limits = limits_of(&self.arguments).unwrap_or_default();
-        QueueOptions { logged: self.durable, auto_delete: self.auto_delete, retention, limits }
+        let dead_letters = address_of(&self.arguments).is_ok_and(|address| address.is_some());
+        QueueOptions { logged: self.durable, auto_delete: self.auto_delete, retention, limits, dead_letters }
     }
 
     /// Milliseconds without a consumer after which it goes; `None`: it stays. A subscription says this of its own.
@@ -99,6 +101,11 @@ impl Vhost {
     /// The queue of this name.
     pub fn queue(&self, name: &str) -> Option<Arc<QueueDefinition>> {
         self.queues().get(name).cloned()
+    }
+
+    /// The queue with this number. It is looked for among all of them.
+    pub(super) fn queue_of_id(&self, id: QueueId) -> Option<Arc<QueueDefinition>> {
+        self.queues().values().find(|queue| queue.id == id).cloned()
     }
 
     /// Queues in order of their names, after the given one.

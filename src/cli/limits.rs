@@ -1,4 +1,4 @@
-//! Flags for what may wait in a queue, and how long.
+//! Flags for what may wait in a queue, how long, and where it goes then.
 
 use std::time::Duration;
 
@@ -27,6 +27,12 @@ pub(super) struct Limits {
     /// Without a consumer for so long it goes, with its messages: seconds, or a number with ms, s, m, h or d
     #[arg(long, value_name = "TIME", value_parser = ago)]
     expires: Option<Duration>,
+    /// What is rejected, expires or has no room goes to this exchange; "": the default exchange
+    #[arg(long, value_name = "EXCHANGE")]
+    dead_letter_exchange: Option<String>,
+    /// With this routing key in place of its own
+    #[arg(long, value_name = "KEY", requires = "dead_letter_exchange")]
+    dead_letter_key: Option<String>,
 }
 
 impl Limits {
@@ -43,6 +49,12 @@ impl Limits {
         }
         if let Some(bytes) = self.max_length_bytes {
             queue = queue.max_length_bytes(bytes);
+        }
+        if let Some(exchange) = &self.dead_letter_exchange {
+            queue = queue.dead_letter_exchange(exchange);
+        }
+        if let Some(key) = &self.dead_letter_key {
+            queue = queue.dead_letter_routing_key(key);
         }
         queue
     }

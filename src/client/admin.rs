@@ -89,6 +89,14 @@ pub struct QueueEntry {
     pub expired_total: u64,
     /// Messages that newer ones left no room, since the broker started.
     pub max_length_total: u64,
+    /// Messages that were rejected, expired or had no room, and are kept until they are stored where dead letters go.
+    pub dead_letters: u64,
+    /// Their bytes.
+    pub dead_letters_bytes: u64,
+    /// Dead letters that are stored elsewhere, since the broker started.
+    pub dead_lettered_total: u64,
+    /// Dead letters that would have gone round in a circle, since the broker started.
+    pub cycled_total: u64,
     /// When the oldest message that waits came, to the second; `None`: none waits, or it came while a version ran that did not
     /// note it.
     pub oldest_ready: Option<Timestamp>,

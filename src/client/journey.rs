@@ -143,6 +143,10 @@ pub enum ReceiptState {
     Expired,
     /// Newer ones left it no room.
     MaxLength,
+    /// It was rejected, expired or had no room, and is stored where dead letters of the queue go.
+    DeadLettered,
+    /// The same, but it would have gone round in a circle.
+    Cycle,
     /// It went with its queue, which was deleted.
     QueueDeleted,
     /// The queue's shard could not take it.
@@ -165,6 +169,8 @@ impl ReceiptState {
             Self::Moved => "moved",
             Self::Expired => "expired",
             Self::MaxLength => "dropped, no room",
+            Self::DeadLettered => "dead-lettered",
+            Self::Cycle => "dropped, a circle",
             Self::QueueDeleted => "queue deleted",
             Self::NotTaken => "not taken",
             Self::Unknown => "unknown",
@@ -422,6 +428,8 @@ fn receipt(receipt: pb::Receipt) -> Receipt {
         pb::ReceiptState::Moved => ReceiptState::Moved,
         pb::ReceiptState::Expired => ReceiptState::Expired,
         pb::ReceiptState::MaxLength => ReceiptState::MaxLength,
+        pb::ReceiptState::DeadLettered => ReceiptState::DeadLettered,
+        pb::ReceiptState::Cycle => ReceiptState::Cycle,
         pb::ReceiptState::QueueDeleted => ReceiptState::QueueDeleted,
         pb::ReceiptState::NotTaken => ReceiptState::NotTaken,
         pb::ReceiptState::Unknown | pb::ReceiptState::Unspecified => ReceiptState::Unknown,
@@ -465,6 +473,8 @@ fn event(event: pb::JourneyEvent) -> JourneyEvent {
         Kind::Moved => left(ReceiptState::Moved),
         Kind::Expired => left(ReceiptState::Expired),
         Kind::MaxLength => left(ReceiptState::MaxLength),
+        Kind::DeadLettered => left(ReceiptState::DeadLettered),
+        Kind::Cycle => left(ReceiptState::Cycle),
         Kind::QueueDeleted => left(ReceiptState::QueueDeleted),
         Kind::Missed => JourneyStep::Missed(queue),
         Kind::Unwatched => JourneyStep::Unwatched,

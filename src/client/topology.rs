@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::retention::Retention;
 use super::schema::MessageSchema;
 use crate::model::{
-    ALLOWED_KEYS, EXPIRES, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL,
-    QUARANTINE_QUEUE, SCHEMAS,
+    ALLOWED_KEYS, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, EXPIRES, FieldTable, FieldValue, MAX_LENGTH,
+    MAX_LENGTH_BYTES, MESSAGE_TTL, QUARANTINE_QUEUE, SCHEMAS,
 };
 
 /// How an exchange routes.
@@ -172,6 +172,17 @@ impl Queue {
     /// ones.
     pub fn max_length_bytes(self, bytes: u64) -> Self {
         self.argument(MAX_LENGTH_BYTES, whole(bytes))
+    }
+
+    /// What is rejected, expires or has no room goes to this exchange, with the key it has, and leaves the queue only when it is
+    /// stored where that sends it. `""` is the default exchange.
+    pub fn dead_letter_exchange(self, exchange: impl Into<String>) -> Self {
+        self.argument(DEAD_LETTER_EXCHANGE, FieldValue::Text(exchange.into()))
+    }
+
+    /// What goes to the dead-letter exchange goes there with this routing key.
+    pub fn dead_letter_routing_key(self, routing_key: impl Into<String>) -> Self {
+        self.argument(DEAD_LETTER_ROUTING_KEY, FieldValue::Text(routing_key.into()))
     }
 
     /// A durable queue.

@@ -5,6 +5,7 @@
 //! that it was told. Start reading at `item.rs`, which draws the form, then [`MessageRun`], the shape in which messages
 //! travel through the broker.
 
+mod death;
 mod delivered;
 mod encode;
 mod fault;
@@ -19,6 +20,7 @@ mod run_scan;
 mod text;
 mod varint;
 
+pub use death::{DEAD_LETTER_PROPERTIES_BYTES_MAX, Death, encode_dead_letter};
 pub use delivered::{
     DeliveredItem, DeliveredView, body_and_encoding_of, headers_of, message_id_of, message_of,
 };

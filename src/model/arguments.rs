@@ -44,6 +44,12 @@ pub const OVERFLOW: &str = "x-overflow";
 /// Argument of a queue: without a consumer for so many milliseconds it goes.
 pub const EXPIRES: &str = "x-expires";
 
+/// Argument of a queue: the exchange that is given what is rejected, expires or has no room, a text.
+pub const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
+
+/// Argument of a queue: the routing key of its dead letters, if they are not to keep their own; a text.
+pub const DEAD_LETTER_ROUTING_KEY: &str = "x-dead-letter-routing-key";
+
 /// Names of the fields of an entry of [`SCHEMAS`].
 pub mod schema_fields {
     /// Which keys it is for: a pattern, a text.
@@ -63,8 +69,8 @@ pub const ARGUMENTS: [(&str, ArgumentUse); 30] = {
         ("alternate-exchange", Heeded),
         (ALLOWED_KEYS, Heeded),
         ("x-consumer-timeout", ToCome),
-        ("x-dead-letter-exchange", ToCome),
-        ("x-dead-letter-routing-key", ToCome),
+        (DEAD_LETTER_EXCHANGE, Heeded),
+        (DEAD_LETTER_ROUTING_KEY, Heeded),
         ("x-dead-letter-strategy", ToCome),
         ("x-delayed-retry-max", ToCome),
         ("x-delayed-retry-min", ToCome),

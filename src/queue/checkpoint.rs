@@ -1,15 +1,16 @@
 //! A queue as a checkpoint holds it: what it would be after a crash.
 //!
 //! ```text
-//! queue = delivery mark, messages, how often which of them came back, and if it retains any, those that it does
+//! queue = delivery mark, messages, how often which of them came back; if it retains any, those that it does; if it has a place
+//!         for dead letters, reasons n, n x (reason as in the log, messages)
 //! ```
 
 use prost::encoding::encode_varint;
 
 use super::backlog::Backlog;
 use super::fault::{QueueFault, number};
+use super::kept::KeptMessages;
 use super::queue::{Queue, QueueOptions};
-use super::retained::Retained;
 
 impl Queue {
     /// Writes what the queue holds. What its consumers have is theirs only as long as they live, so it is waiting there.
@@ -29,10 +30,11 @@ impl Queue {
         if self.options.retention.is_some() {
             self.retained.encode(out);
         }
+        self.encode_dead_letters(out);
     }
 
     /// Reads what [`encode`](Self::encode) wrote, and gives the sequence of each message to `check`: first those that it has,
-    /// then those that it retains, each lowest first.
+    /// then those that it retains, then its dead letters by reason, each lowest first.
     ///
     /// # Errors
     /// Why this is no queue.
@@ -53,8 +55,9 @@ impl Queue {
             queue.delivery_counts.insert(sequence, count);
         }
         if options.retention.is_some() {
-            queue.retained = Retained::decode(rest, check)?;
+            queue.retained = KeptMessages::decode(rest, &mut check)?;
         }
+        queue.decode_dead_letters(rest, check)?;
         Ok(queue)
     }
 }

@@ -83,13 +83,13 @@ impl OpenMessages {
         self.refs.iter().enumerate().map(move |(at, message)| (*message, remainder(at)))
     }
 
-    /// Takes the first so many out.
-    pub(super) fn take_front(&mut self, count: usize) -> impl Iterator<Item = (MessageRef, u16)> {
+    /// Takes those at these places out.
+    pub(super) fn take(&mut self, places: Range<usize>) -> impl Iterator<Item = (MessageRef, u16)> {
         let remainders: Vec<u16> = match self.remainders.is_empty() {
-            true => vec![0; count],
-            false => self.remainders.drain(..count).collect(),
+            true => vec![0; places.len()],
+            false => self.remainders.drain(places.clone()).collect(),
         };
-        let refs: Vec<MessageRef> = self.refs.drain(..count).collect();
+        let refs: Vec<MessageRef> = self.refs.drain(places).collect();
         refs.into_iter().zip(remainders)
     }
 

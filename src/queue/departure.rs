@@ -1,7 +1,7 @@
 //! Why messages leave a queue.
 
 /// Why messages left. Each settlement is recorded with it, and counted by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Departure {
     /// A consumer is done with them.
     Accepted,
@@ -17,11 +17,15 @@ pub enum Departure {
     Expired,
     /// Newer ones left them no room.
     MaxLength,
+    /// They were dead letters, and are stored where dead letters of the queue go.
+    DeadLettered,
+    /// They were dead letters, and would have gone round in a circle for ever.
+    Cycle,
 }
 
 impl Departure {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Accepted,
         Self::Rejected,
         Self::Purged,
@@ -29,11 +33,23 @@ impl Departure {
         Self::Moved,
         Self::Expired,
         Self::MaxLength,
+        Self::DeadLettered,
+        Self::Cycle,
     ];
 
     /// Consumers had them and were done with them: what a queue may retain.
     pub(super) fn is_retained(self) -> bool {
         matches!(self, Self::Accepted | Self::NoAck)
+    }
+
+    /// Whether those are dead letters that leave a queue for it, if the queue has a place for them.
+    pub(super) fn makes_dead_letters(self) -> bool {
+        matches!(self, Self::Rejected | Self::Expired | Self::MaxLength)
+    }
+
+    /// Whether those are dead letters of which it tells.
+    pub(super) fn ends_dead_letters(self) -> bool {
+        matches!(self, Self::DeadLettered | Self::Cycle)
     }
 
     /// Its number in the log.
@@ -46,6 +62,8 @@ impl Departure {
             Self::Moved => 5,
             Self::Expired => 6,
             Self::MaxLength => 7,
+            Self::DeadLettered => 8,
+            Self::Cycle => 9,
         }
     }
 
@@ -81,6 +99,10 @@ pub struct Departures {
     pub expired: u64,
     /// Newer ones left them no room.
     pub max_length: u64,
+    /// Of those that were rejected, had expired or had no room: they are stored where dead letters go.
+    pub dead_lettered: u64,
+    /// Of the same: they would have gone round in a circle.
+    pub cycled: u64,
 }
 
 impl Departures {
@@ -93,6 +115,8 @@ impl Departures {
             Departure::Moved => &mut self.moved,
             Departure::Expired => &mut self.expired,
             Departure::MaxLength => &mut self.max_length,
+            Departure::DeadLettered => &mut self.dead_lettered,
+            Departure::Cycle => &mut self.cycled,
         } += messages;
     }
 }

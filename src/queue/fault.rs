@@ -45,6 +45,8 @@ pub enum QueueFault {
     SequenceTooHigh,
     /// Messages do not come in the order of their sequences.
     OutOfOrder,
+    /// Messages are dead letters for a reason that is unknown here.
+    UnknownReason(u8),
     /// A message is said to have come back more often than can be counted.
     CountTooHigh {
         /// How often.
@@ -71,6 +73,9 @@ impl fmt::Display for QueueFault {
             Self::Excess => f.write_str("there is something behind packed messages"),
             Self::SequenceTooHigh => f.write_str("the sequence of a message is too high"),
             Self::OutOfOrder => f.write_str("the messages of a queue are not in their order"),
+            Self::UnknownReason(code) => {
+                write!(f, "messages are dead letters for reason {code}, which is unknown")
+            }
             Self::CountTooHigh { count } => {
                 write!(f, "a message came back {count} times, which is more than can be counted")
             }

@@ -3,7 +3,7 @@
 use super::consumer::Consumer;
 use super::departure::Departure;
 use super::message_ref::MessageRef;
-use super::queue::{Effect, Effects, Queue, QueueCommand};
+use super::queue::{Effect, Effects, Queue};
 use super::sequence_runs::SequenceRuns;
 use crate::model::BodySequence;
 
@@ -37,7 +37,7 @@ impl Queue {
             size = size.saturating_sub(message.size_bytes());
             runs.push(BodySequence(message.sequence()));
         }
-        leave(Departure::MaxLength, runs, effects);
+        self.leave(Departure::MaxLength, runs, effects);
     }
 
     /// Asks to drop the messages before this sequence that wait: they are too old.
@@ -45,7 +45,7 @@ impl Queue {
         let mut runs = SequenceRuns::default();
         let old = self.oldest_first().take_while(|message| message.sequence() < sequence);
         old.for_each(|message| runs.push(BodySequence(message.sequence())));
-        leave(Departure::Expired, runs, effects);
+        self.leave(Departure::Expired, runs, effects);
     }
 
     /// The oldest message that waits.
@@ -77,10 +77,10 @@ impl Queue {
         }
         all.saturating_sub(self.consumers.iter().map(Consumer::unsettled_bytes).sum())
     }
-}
 
-fn leave(why: Departure, runs: SequenceRuns, effects: &mut Effects) {
-    if !runs.is_empty() {
-        effects.push(Effect::Append(QueueCommand::Settle(why, runs)));
+    fn leave(&self, why: Departure, runs: SequenceRuns, effects: &mut Effects) {
+        if !runs.is_empty() {
+            effects.push(Effect::Append(self.departure(why, runs)));
+        }
     }
 }

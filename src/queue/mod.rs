@@ -8,15 +8,16 @@ mod backlog;
 mod checkpoint;
 mod chunk;
 mod consumer;
+mod dead_letters;
 mod departure;
 mod fault;
 mod handing_out;
+mod kept;
 mod limits;
 mod looking;
 mod message_ref;
 mod packed;
 mod queue;
-mod retained;
 mod retaining;
 mod returns;
 mod sequence_runs;
@@ -32,5 +33,5 @@ pub use queue::{
     AttachRefusal, CountRun, Effect, Effects, Outcome, Queue, QueueCommand, QueueCounts, QueueOptions,
     TagRange, UnknownTag,
 };
-pub use retained::Retention;
+pub use retaining::Retention;
 pub use sequence_runs::{SequenceRun, SequenceRuns};

@@ -19,10 +19,12 @@ use std::ops::Range;
 
 use super::backlog::Backlog;
 use super::consumer::{Consumer, ConsumerKey, ConsumerLimits, ConsumerState};
+use super::dead_letters::DeadLetters;
 use super::departure::{Departure, Departures, Return};
+use super::kept::KeptMessages;
 use super::limits::Limits;
 use super::message_ref::MessageRef;
-use super::retained::{Retained, Retention};
+use super::retaining::Retention;
 use super::returns::UNCOUNTED_RUNS_MIN;
 use super::sequence_runs::{SequenceRun, SequenceRuns};
 use crate::model::{BodySequence, Bug, DeliveryTag, planted};
@@ -41,6 +43,8 @@ pub struct QueueOptions {
     pub retention: Option<Retention>,
     /// What may wait in it, and how long.
     pub limits: Limits,
+    /// What is rejected, expires or has no room is kept until it is stored elsewhere.
+    pub dead_letters: bool,
 }
 
 /// Logged input. The same commands in the same order give the same queue.
@@ -48,6 +52,8 @@ pub struct QueueOptions {
 pub enum QueueCommand {
     /// Messages leave, for this reason.
     Settle(Departure, SequenceRuns),
+    /// Messages leave what waits and what consumers have, for this reason, and are dead letters from now on.
+    DeadLetter(Departure, SequenceRuns),
     /// Messages came back once more each. Of versions that recorded each return.
     Requeue(SequenceRuns),
     /// How often messages have come back.
@@ -155,6 +161,10 @@ pub struct QueueCounts {
     pub retained: u64,
     /// Their bytes.
     pub retained_bytes: u64,
+    /// Dead letters that are not stored elsewhere yet.
+    pub dead_letters: u64,
+    /// Their bytes.
+    pub dead_letters_bytes: u64,
 }
 
 /// One queue. See the module's picture.
@@ -186,16 +196,20 @@ pub struct Queue {
     published: u64,
     pub(super) delivered: u64,
     departures: Departures,
-    pub(super) retained: Retained,
+    pub(super) retained: KeptMessages,
+    pub(super) dead_letters: DeadLetters,
 }
 
 impl Queue {
     /// Recovery makes queues before it knows what they were declared as. A queue that retains nothing any more forgets what it
-    /// retained.
+    /// retained, and one that has no place for dead letters any more forgets those.
     pub fn set_options(&mut self, options: QueueOptions, effects: &mut Effects) {
         self.options = QueueOptions { logged: self.options.logged, ..options };
         if options.retention.is_none() {
             self.forget_before(u64::MAX, effects);
+        }
+        if !options.dead_letters {
+            self.dead_letters.forget(0..u64::MAX, |run| push_release(effects, run));
         }
     }
 
@@ -223,7 +237,8 @@ impl Queue {
             published: 0,
             delivered: 0,
             departures: Departures::default(),
-            retained: Retained::default(),
+            retained: KeptMessages::default(),
+            dead_letters: DeadLetters::default(),
         }
     }
 
@@ -241,7 +256,17 @@ impl Queue {
     /// Logged input. Sequences that the queue does not hold are ignored: they left before.
     pub fn apply(&mut self, command: &QueueCommand, effects: &mut Effects) {
         match command {
-            QueueCommand::Settle(departure, runs) => self.apply_settle(*departure, runs, effects),
+            QueueCommand::Settle(departure, runs) if departure.ends_dead_letters() => {
+                self.apply_dismissal(*departure, runs, effects);
+            }
+            QueueCommand::Settle(departure, runs) => {
+                let retains = self.options.retention.is_some() && departure.is_retained();
+                let next = if retains { Next::Retained } else { Next::Gone };
+                self.apply_departure(*departure, next, runs, effects);
+            }
+            QueueCommand::DeadLetter(departure, runs) => {
+                self.apply_departure(*departure, Next::DeadLetter, runs, effects);
+            }
             QueueCommand::Requeue(runs) => self.put_back(runs),
             QueueCommand::Counts(runs) => self.apply_counts(runs),
             QueueCommand::DeliveryMark(mark) => self.mark = *mark,
@@ -249,18 +274,32 @@ impl Queue {
         }
     }
 
-    fn apply_settle(&mut self, departure: Departure, runs: &SequenceRuns, effects: &mut Effects) {
+    fn apply_dismissal(&mut self, departure: Departure, runs: &SequenceRuns, effects: &mut Effects) {
+        for run in runs.runs() {
+            self.dead_letters.forget(run.sequences(), |run| {
+                self.departures.count(departure, run.count);
+                push_release(effects, run);
+            });
+        }
+    }
+
+    fn apply_departure(
+        &mut self,
+        departure: Departure,
+        next: Next,
+        runs: &SequenceRuns,
+        effects: &mut Effects,
+    ) {
         // What stands below was handed out; taking messages out does not change that.
         let waiting_from = self.backlog.peek().map_or(u64::MAX, MessageRef::sequence);
-        let retains = self.options.retention.is_some() && departure.is_retained();
         for run in runs.runs() {
-            let retained = &mut self.retained;
-            let retain = |message, remainder| {
-                if retains {
-                    retained.keep((message, remainder));
-                }
+            let (retained, dead_letters) = (&mut self.retained, &mut self.dead_letters);
+            let keep = |message, remainder| match next {
+                Next::Gone => {}
+                Next::Retained => retained.keep((message, remainder)),
+                Next::DeadLetter => dead_letters.keep(departure, (message, remainder)),
             };
-            self.backlog.remove(run.sequences(), retain, |run| {
+            self.backlog.remove(run.sequences(), keep, |run| {
                 // What came back was handed out, and is not outstanding.
                 let mut was_outstanding = run.sequences().end.min(waiting_from).saturating_sub(run.first.0);
                 if !self.returned.is_empty() {
@@ -275,7 +314,7 @@ impl Queue {
                 }
                 self.outstanding -= was_outstanding;
                 self.departures.count(departure, run.count);
-                if !retains {
+                if matches!(next, Next::Gone) {
                     push_release(effects, run);
                 }
             });
@@ -413,7 +452,7 @@ impl Queue {
                 Outcome::Rejected => Some(Departure::Rejected),
             };
             match departure {
-                Some(departure) => effects.push(Effect::Append(QueueCommand::Settle(departure, runs))),
+                Some(departure) => effects.push(Effect::Append(self.departure(departure, runs))),
                 None => self.come_back(Return::Requeued, runs, effects),
             }
         }
@@ -488,11 +527,13 @@ impl Queue {
         use std::hash::BuildHasher;
         let counts: BTreeMap<_, _> = self.delivery_counts.iter().collect();
         let messages: Vec<_> = self.live_in(0..u64::MAX).collect();
-        let QueueOptions { logged, auto_delete, retention, limits } = self.options;
-        let options = (logged, auto_delete, retention, limits);
+        let QueueOptions { logged, auto_delete, retention, limits, dead_letters } = self.options;
+        let options = (logged, auto_delete, retention, limits, dead_letters);
+        let mut letters = Vec::new();
+        self.encode_dead_letters(&mut letters);
         let retained: Vec<_> = self.retained_in(0..u64::MAX).map(|message| message.sequence).collect();
         let backlog = (self.backlog.last_sequence(), self.backlog.live_bytes(), messages);
-        let state = (options, self.mark, backlog, counts, retained, self.retained.bytes());
+        let state = (options, self.mark, backlog, counts, retained, self.retained.bytes(), letters);
         foldhash::fast::FixedState::default().hash_one(state)
     }
 
@@ -522,6 +563,8 @@ impl Queue {
             departures: self.departures,
             retained: self.retained.count(),
             retained_bytes: self.retained.bytes(),
+            dead_letters: self.dead_letters.count(),
+            dead_letters_bytes: self.dead_letters.bytes(),
         }
     }
 
@@ -540,6 +583,14 @@ impl Queue {
     fn consumer(&mut self, key: ConsumerKey) -> Option<&mut Consumer> {
         self.consumers.iter_mut().find(|consumer| consumer.key == key)
     }
+}
+
+/// Where messages are that have left.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    Gone,
+    Retained,
+    DeadLetter,
 }
 
 /// Adds messages to the last release if they continue it, else begins a new one.

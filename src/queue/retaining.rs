@@ -7,6 +7,17 @@ use super::queue::{Effect, Effects, Queue, QueueCommand, push_release};
 use super::sequence_runs::SequenceRun;
 use crate::model::BodySequence;
 
+/// What a queue keeps of what consumers are done with. A bound that is absent does not bind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Retention {
+    /// Milliseconds since a message came.
+    pub age_millis: Option<u64>,
+    /// Messages.
+    pub messages: Option<u64>,
+    /// Bytes of messages.
+    pub bytes: Option<u64>,
+}
+
 impl Queue {
     /// Asks to forget what is beyond the bounds on what is retained: the oldest first. Messages before `too_old` are beyond the
     /// bound on their age.

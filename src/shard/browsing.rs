@@ -102,6 +102,10 @@ impl Shard {
         let mut visible: Vec<VisibleMessage> = match which {
             Which::Ready => slot.queue.ready_in(from..end).take(count_max + 1).collect(),
             Which::Retained => slot.queue.retained_in(from..end).take(count_max + 1).collect(),
+            Which::DeadLetters(why) => {
+                slot.attached.tells_of_dead_letters = false;
+                slot.queue.dead_letters_in(why, from..end).take(count_max + 1).collect()
+            }
         };
         let mut next = (visible.len() > count_max).then(|| visible[count_max].sequence);
         visible.truncate(count_max);

@@ -13,7 +13,8 @@ use crate::journey::{Party, Taker, Tracked};
 use crate::message::MessageRun;
 use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, ShardId, Timestamp};
 use crate::queue::{
-    ConsumerKey, ConsumerLimits, ConsumerState, Outcome, QueueCounts, QueueOptions, TagRange,
+    ConsumerKey, ConsumerLimits, ConsumerState, Departure, Outcome, QueueCounts, QueueOptions, SequenceRuns,
+    TagRange,
 };
 use crate::storage::KnownLog;
 
@@ -54,6 +55,19 @@ pub struct PublishBatch {
     pub wait_durable: bool,
     /// Wake the connection when they are taken, since it may wait for that; if not, it learns of it with what follows.
     pub wake_when_taken: bool,
+}
+
+/// Messages that are stored, whoever published them.
+#[derive(Debug)]
+pub struct StoreBatch {
+    /// Their exchange and key.
+    pub origin: Arc<Origin>,
+    /// The messages.
+    pub run: MessageRun,
+    /// Which of them go where, in order, without overlap.
+    pub segments: Vec<Segment>,
+    /// The answer, when they are as safe as this shard can make them, or why they were not taken.
+    pub reply: oneshot::Sender<Result<(), Box<Refusal>>>,
 }
 
 /// Neighbouring messages of a run with the same queues.
@@ -189,6 +203,17 @@ pub enum Command {
         sequences: BTreeSet<u64>,
         /// The answer; a refusal if the shard cannot do it.
         reply: oneshot::Sender<Result<Vec<u64>, Box<Refusal>>>,
+    },
+    /// Take messages in that were dead letters elsewhere.
+    Store(StoreBatch),
+    /// Dead letters leave for good; those that are none are left out.
+    DismissDeadLetters {
+        /// Which queue.
+        queue: QueueId,
+        /// What became of them.
+        why: Departure,
+        /// Which.
+        letters: SequenceRuns,
     },
     /// Tell about queues; those that are not there are left out.
     Inspect {
@@ -337,6 +362,8 @@ pub enum Which {
     Ready,
     /// Those that consumers are done with and that the queue retains.
     Retained,
+    /// Dead letters for this reason.
+    DeadLetters(Departure),
 }
 
 /// Bounds for when messages came.

@@ -24,6 +24,7 @@ pub(super) enum Waiting {
     Settle { outlet: Outlet, key: ConsumerKey, request: u64 },
     Purge { reply: oneshot::Sender<Result<u64, Box<Refusal>>>, count: u64 },
     TakeOut { reply: oneshot::Sender<Result<Vec<u64>, Box<Refusal>>>, others: Vec<u64> },
+    Store { reply: oneshot::Sender<Result<(), Box<Refusal>>> },
     Mark { queue: QueueId, mark: u64 },
 }
 

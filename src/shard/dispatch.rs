@@ -84,6 +84,9 @@ impl Shard {
         }
         self.apply_command(queue, command);
         self.observe_command(queue, command);
+        if matches!(command, QueueCommand::DeadLetter(..)) {
+            self.tell_of_dead_letters(queue);
+        }
     }
 
     pub(super) fn run_or_stall(&mut self, queue: QueueId, effect: Effect) {

@@ -33,6 +33,15 @@ pub enum LoggedOperation {
         /// First sequence and number of messages, for each run.
         runs: Vec<(u64, u64)>,
     },
+    /// Messages became dead letters.
+    DeadLetter {
+        /// The queue.
+        queue: QueueId,
+        /// Why.
+        reason: &'static str,
+        /// As in a settlement.
+        runs: Vec<(u64, u64)>,
+    },
     /// Messages came back. Only old versions recorded it.
     Requeue {
         /// The queue.
@@ -71,6 +80,8 @@ pub enum LoggedOperation {
         retention: Option<Retention>,
         /// What may wait in it, and how long.
         limits: Limits,
+        /// It has a place for dead letters.
+        dead_letters: bool,
     },
     /// A queue went, with all that it held.
     Delete {
@@ -129,8 +140,8 @@ fn operations_of(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, BatchFa
             }
             Operation::Queue { queue, command } => of_command(queue, command),
             Operation::Declare { queue, options } => {
-                let QueueOptions { auto_delete, retention, limits, .. } = options;
-                LoggedOperation::Declare { queue, auto_delete, retention, limits }
+                let QueueOptions { auto_delete, retention, limits, dead_letters, .. } = options;
+                LoggedOperation::Declare { queue, auto_delete, retention, limits, dead_letters }
             }
             Operation::Delete { queue } => LoggedOperation::Delete { queue },
         });
@@ -173,16 +184,10 @@ fn of_command(queue: QueueId, command: QueueCommand) -> LoggedOperation {
     let plain = |runs: SequenceRuns| runs.runs().iter().map(|run| (run.first.0, run.count)).collect();
     match command {
         QueueCommand::Settle(departure, runs) => {
-            let reason = match departure {
-                Departure::Accepted => "accepted",
-                Departure::Rejected => "rejected",
-                Departure::Purged => "purged",
-                Departure::NoAck => "delivered without acknowledgements",
-                Departure::Moved => "moved",
-                Departure::Expired => "expired",
-                Departure::MaxLength => "beyond the bounds of the queue",
-            };
-            LoggedOperation::Settle { queue, reason, runs: plain(runs) }
+            LoggedOperation::Settle { queue, reason: reason(departure), runs: plain(runs) }
+        }
+        QueueCommand::DeadLetter(departure, runs) => {
+            LoggedOperation::DeadLetter { queue, reason: reason(departure), runs: plain(runs) }
         }
         QueueCommand::Requeue(runs) => LoggedOperation::Requeue { queue, runs: plain(runs) },
         QueueCommand::Counts(counts) => LoggedOperation::Counts {
@@ -191,5 +196,19 @@ fn of_command(queue: QueueId, command: QueueCommand) -> LoggedOperation {
         },
         QueueCommand::DeliveryMark(sequence) => LoggedOperation::Mark { queue, sequence },
         QueueCommand::Forget(sequence) => LoggedOperation::Forget { queue, sequence },
+    }
+}
+
+fn reason(departure: Departure) -> &'static str {
+    match departure {
+        Departure::Accepted => "accepted",
+        Departure::Rejected => "rejected",
+        Departure::Purged => "purged",
+        Departure::NoAck => "delivered without acknowledgements",
+        Departure::Moved => "moved",
+        Departure::Expired => "expired",
+        Departure::MaxLength => "beyond the bounds of the queue",
+        Departure::DeadLettered => "stored as dead letters elsewhere",
+        Departure::Cycle => "dead letters on their way round in a circle",
     }
 }

@@ -199,6 +199,10 @@ impl Shard {
             let retained = slot.queue.retained_in(range.clone());
             let retained = retained.filter(|_| !planted(Bug::MergeForgetsRetained));
             needed.extend(retained.map(|retained| message(retained.sequence, retained.size_bytes)));
+            for why in slot.queue.dead_letter_reasons() {
+                let letters = slot.queue.dead_letters_in(why, range.clone());
+                needed.extend(letters.map(|letter| message(letter.sequence, letter.size_bytes)));
+            }
             // Without acknowledgements they have left the queue, and wait here to be read back.
             needed.extend(on_their_way(slot, &range).map(|sequence| message(sequence, 0)));
         }

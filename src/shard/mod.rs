@@ -20,6 +20,7 @@ mod command;
 mod commit_queue;
 mod compaction;
 mod consumers;
+mod dead_lettering;
 mod disk_gauge;
 mod dispatch;
 mod fault;
@@ -55,14 +56,15 @@ mod usage;
 mod workers;
 
 pub use crate::queue::{
-    ConsumerKey, ConsumerLimits, ConsumerState, Limits, Outcome, QueueCounts, QueueOptions, Retention,
-    TagRange, Taking,
+    ConsumerKey, ConsumerLimits, ConsumerState, Departure, Limits, Outcome, QueueCounts, QueueOptions,
+    Retention, SequenceRuns, TagRange, Taking,
 };
 pub use close_failure::CloseFailure;
 pub use command::{
     Came, Command, DeleteRefusal, Delivery, Event, Look, Looked, LookedAt, Notice, Oldest, Origin, Outlet,
-    Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement, Which,
+    Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement, StoreBatch, Which,
 };
+pub use dead_lettering::{DeadLetterNotices, DeadLetters};
 pub use disk_gauge::DiskGauge;
 pub use job::{Done, Job, LogAccess};
 pub use logged::{LoggedMessages, LoggedOperation, logged_operations};

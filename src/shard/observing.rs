@@ -110,9 +110,15 @@ impl Shard {
         if self.watches.is_empty() {
             return;
         }
-        let QueueCommand::Settle(departure, runs) = command else { return };
-        for run in runs.runs() {
-            self.watches.tell_last(*run, self.now, || What::Left { queue, departure: *departure });
+        match command {
+            QueueCommand::Settle(departure, runs) => runs.runs().iter().for_each(|run| {
+                self.watches.tell_last(*run, self.now, || What::Left { queue, departure: *departure });
+            }),
+            // They are still here.
+            QueueCommand::DeadLetter(departure, runs) => runs.runs().iter().for_each(|run| {
+                self.watches.tell(*run, self.now, || What::Left { queue, departure: *departure });
+            }),
+            _ => {}
         }
     }
 

@@ -16,12 +16,15 @@
 //!   6 kept      exchange, routing key, bytes of messages, runs n, n x (gap to the end of the run before, messages,
 //!               queues q, q x queue)
 //!   7 settle    reason (1 byte: 1 accepted, 2 rejected, 3 purged, 4 delivered without acknowledgements,
-//!               5 moved, 6 expired, 7 beyond the bounds of the queue), the rest as 2
+//!               5 moved, 6 expired, 7 beyond the bounds of the queue, 8 were dead letters and are stored elsewhere, 9 were dead
+//!               letters on their way round in a circle), the rest as 2
 //!   8 counts    queue, runs n, n x (gap to the end of the run before, messages, how often each of them came back)
 //!   9 declare   queue, what it is (a number: 1 if it goes with its last consumer, and 2 if it retains what consumers are done
 //!               with: then three numbers follow, milliseconds, messages and bytes, 0 for no bound; and 4 if there are bounds on
-//!               what waits in it: then the same three follow, each one more than the bound, 0 for none)
+//!               what waits in it: then the same three follow, each one more than the bound, 0 for none; and 8 if it has a place
+//!               for dead letters)
 //!  10 forget    queue, sequence: of messages below it nothing is retained any more
+//!  11 dead      as 7: they are dead letters now
 //! ```
 //!
 //! A publish takes its bytes from where the publish before it ended; its messages take the next body sequences. Where
@@ -49,10 +52,12 @@ const SETTLE_FOR: u8 = 7;
 const COUNTS: u8 = 8;
 const DECLARE: u8 = 9;
 const FORGET: u8 = 10;
+const DEAD_LETTER: u8 = 11;
 
 const AUTO_DELETE: u64 = 1;
 const RETAINS: u64 = 2;
 const LIMITED: u64 = 4;
+const HAS_DEAD_LETTERS: u64 = 8;
 
 /// A decoded operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,8 +126,8 @@ fn encode_queues(queues: &[QueueId], out: &mut BytesMut) {
 
 pub(super) fn encode_command(queue: QueueId, command: &QueueCommand, out: &mut BytesMut) {
     let (kind, runs) = match command {
-        QueueCommand::Settle(departure, runs) => {
-            out.put_u8(SETTLE_FOR);
+        QueueCommand::Settle(departure, runs) | QueueCommand::DeadLetter(departure, runs) => {
+            out.put_u8(if matches!(command, QueueCommand::Settle(..)) { SETTLE_FOR } else { DEAD_LETTER });
             out.put_u8(departure.code());
             return encode_runs(queue, runs, out);
         }
@@ -175,9 +180,14 @@ pub(super) fn encode_declare(queue: QueueId, options: QueueOptions, out: &mut By
 
 /// What a queue is that survives; others are never written.
 pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
-    let QueueOptions { auto_delete, retention, limits, .. } = options;
+    let QueueOptions { auto_delete, retention, limits, dead_letters, .. } = options;
     let is_limited = limits != Limits::default();
-    let flags = [(auto_delete, AUTO_DELETE), (retention.is_some(), RETAINS), (is_limited, LIMITED)];
+    let flags = [
+        (auto_delete, AUTO_DELETE),
+        (retention.is_some(), RETAINS),
+        (is_limited, LIMITED),
+        (dead_letters, HAS_DEAD_LETTERS),
+    ];
     encode_varint(flags.into_iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).sum(), out);
     if let Some(Retention { age_millis, messages, bytes }) = retention {
         [age_millis, messages, bytes].into_iter().for_each(|bound| encode_varint(bound.unwrap_or(0), out));
@@ -192,7 +202,7 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
 /// Reads what [`encode_options`] wrote.
 pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, OperationFault> {
     let flags = number(rest)?;
-    if flags & !(AUTO_DELETE | RETAINS | LIMITED) != 0 {
+    if flags & !(AUTO_DELETE | RETAINS | LIMITED | HAS_DEAD_LETTERS) != 0 {
         return Err(OperationFault::UnknownOptions(flags));
     }
     let bound = |rest: &mut &[u8]| number(rest).map(|bound| (bound > 0).then_some(bound));
@@ -205,7 +215,8 @@ pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, Operation
         0 => Limits::default(),
         _ => Limits { ttl_millis: limit(rest)?, messages: limit(rest)?, bytes: limit(rest)? },
     };
-    Ok(QueueOptions { logged: true, auto_delete: flags & AUTO_DELETE != 0, retention, limits })
+    let dead_letters = flags & HAS_DEAD_LETTERS != 0;
+    Ok(QueueOptions { logged: true, auto_delete: flags & AUTO_DELETE != 0, retention, limits, dead_letters })
 }
 
 pub(super) fn encode_delete(queue: QueueId, out: &mut BytesMut) {
@@ -276,10 +287,15 @@ fn decode<'a>(rest: &mut &'a [u8]) -> Result<Operation<'a>, OperationFault> {
             queue: queue(rest)?,
             command: QueueCommand::Settle(Departure::Accepted, runs(rest)?),
         },
-        SETTLE_FOR => {
+        kind @ (SETTLE_FOR | DEAD_LETTER) => {
             let code = rest.split_off_first().ok_or(OperationFault::ReasonMissing)?;
             let departure = Departure::of_code(*code).ok_or(OperationFault::UnknownReason(*code))?;
-            Operation::Queue { queue: queue(rest)?, command: QueueCommand::Settle(departure, runs(rest)?) }
+            let (queue, runs) = (queue(rest)?, runs(rest)?);
+            let command = match kind {
+                SETTLE_FOR => QueueCommand::Settle(departure, runs),
+                _ => QueueCommand::DeadLetter(departure, runs),
+            };
+            Operation::Queue { queue, command }
         }
         REQUEUE => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Requeue(runs(rest)?) },
         COUNTS => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Counts(counts(rest)?) },
@@ -369,6 +385,8 @@ mod tests {
         encode_publish(&origin, 1234, [(3, &queues[..]), (1, &queues[..1])].into_iter(), &mut out);
         let settle = QueueCommand::Settle(Departure::Rejected, runs_of(&[(100, 5), (7, 1), (1 << 40, 2)]));
         encode_command(QueueId(7), &settle, &mut out);
+        let dead = QueueCommand::DeadLetter(Departure::Expired, runs_of(&[(3, 4)]));
+        encode_command(QueueId(7), &dead, &mut out);
         let counted = |first, count, times| CountRun {
             run: SequenceRun { first: BodySequence(first), count },
             count: times,
@@ -380,7 +398,7 @@ mod tests {
         encode_command(QueueId(7), &QueueCommand::Forget(100), &mut out);
         let retention = Some(Retention { age_millis: Some(60_000), messages: None, bytes: Some(1 << 40) });
         let limits = Limits { messages: Some(0), bytes: None, ttl_millis: Some(5_000) };
-        let options = QueueOptions { logged: true, auto_delete: true, retention, limits };
+        let options = QueueOptions { logged: true, auto_delete: true, retention, limits, dead_letters: true };
         encode_declare(QueueId(8), options, &mut out);
         encode_delete(QueueId(300), &mut out);
 
@@ -393,6 +411,7 @@ mod tests {
         };
         assert_eq!(operations.next().unwrap(), Some(publish));
         assert_eq!(operations.next().unwrap(), Some(Operation::Queue { queue: QueueId(7), command: settle }));
+        assert_eq!(operations.next().unwrap(), Some(Operation::Queue { queue: QueueId(7), command: dead }));
         assert_eq!(operations.next().unwrap(), Some(Operation::Queue { queue: QueueId(7), command: counts }));
         let mark = QueueCommand::DeliveryMark(99);
         assert_eq!(operations.next().unwrap(), Some(Operation::Queue { queue: QueueId(7), command: mark }));

@@ -60,6 +60,7 @@ fn answer(command: Command, notices: &Mailbox<Notice>, refusal: &Refusal) {
         }
         Command::Browse { reply, .. } => drop(reply.send(Err(refusal))),
         Command::TakeOut { reply, .. } => drop(reply.send(Err(refusal))),
+        Command::Store(store) => drop(store.reply.send(Err(refusal))),
         Command::Inspect { reply, .. } => drop(reply.send(Vec::new())),
         Command::TellJourneys { reply } => drop(reply.send(())),
         // Nobody is attached, and no log moves.
@@ -70,6 +71,7 @@ fn answer(command: Command, notices: &Mailbox<Notice>, refusal: &Refusal) {
         | Command::Detach { .. }
         | Command::Credit { .. }
         | Command::Written { .. }
+        | Command::DismissDeadLetters { .. }
         | Command::Done(_)
         | Command::LogProgress
         | Command::Close { .. } => {}

@@ -72,6 +72,7 @@ impl Shard {
             // Whoever asked may be gone.
             Waiting::Purge { reply, count } => drop(reply.send(Ok(count))),
             Waiting::TakeOut { reply, others } => drop(reply.send(Ok(others))),
+            Waiting::Store { reply } => drop(reply.send(Ok(()))),
             Waiting::Mark { queue, mark } => {
                 if let Some(slot) = self.queues.get_mut(&queue) {
                     slot.queue.mark_durable(mark);
@@ -106,6 +107,7 @@ impl Shard {
                 }
                 Waiting::Purge { reply, .. } => drop(reply.send(Err(refusal))),
                 Waiting::TakeOut { reply, .. } => drop(reply.send(Err(refusal))),
+                Waiting::Store { reply } => drop(reply.send(Err(refusal))),
                 // Its queue ends its consumers.
                 Waiting::Mark { .. } => {}
             }

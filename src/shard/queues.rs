@@ -117,6 +117,9 @@ impl Shard {
         for run in contents.runs() {
             self.bodies.release(*run);
         }
+        let letters = slot.queue.give_up_dead_letters();
+        self.observe_deletion(queue, &letters);
+        letters.runs().iter().for_each(|run| self.bodies.release(*run));
         let retained = slot.queue.give_up_retained();
         retained.into_iter().for_each(|run| self.bodies.release(run));
         self.retaining.forget(queue);

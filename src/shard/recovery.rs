@@ -256,6 +256,7 @@ fn known_part(command: QueueCommand, next: u64) -> QueueCommand {
     };
     match command {
         QueueCommand::Settle(departure, runs) => QueueCommand::Settle(departure, runs_of(runs)),
+        QueueCommand::DeadLetter(departure, runs) => QueueCommand::DeadLetter(departure, runs_of(runs)),
         QueueCommand::Requeue(runs) => QueueCommand::Requeue(runs_of(runs)),
         QueueCommand::Counts(counts) => QueueCommand::Counts(
             counts
@@ -274,6 +275,7 @@ pub(super) const RECOVERED: QueueOptions = QueueOptions {
     auto_delete: false,
     retention: None,
     limits: Limits { messages: None, bytes: None, ttl_millis: None },
+    dead_letters: false,
 };
 
 /// A queue that is there twice.
@@ -290,7 +292,9 @@ fn double_of(queues: &[QueueId]) -> Option<QueueId> {
 pub(super) fn check_sequences(command: &QueueCommand, next: u64) -> Result<(), BatchFault> {
     let beyond = |run: &&SequenceRun| run.first.0 + run.count > next;
     let found = match command {
-        QueueCommand::Settle(_, runs) | QueueCommand::Requeue(runs) => runs.runs().iter().find(beyond),
+        QueueCommand::Settle(_, runs) | QueueCommand::DeadLetter(_, runs) | QueueCommand::Requeue(runs) => {
+            runs.runs().iter().find(beyond)
+        }
         QueueCommand::Counts(counts) => counts.iter().map(|counts| &counts.run).find(beyond),
         QueueCommand::DeliveryMark(_) | QueueCommand::Forget(_) => None,
     };

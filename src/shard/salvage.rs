@@ -16,7 +16,7 @@ use crate::storage::{LogIndex, OwnerFault, RecoveredBatch};
 pub struct Held {
     /// The queue.
     pub queue: QueueId,
-    /// Its messages, delivered or not.
+    /// Its messages, delivered or not, and its dead letters.
     pub messages: u64,
     /// Bytes of these.
     pub bytes: u64,
@@ -55,9 +55,18 @@ impl Shard {
             let mut runs = SequenceRuns::default();
             let live = self.queues.get(&id).map(|slot| slot.queue.live_in(sequences.clone()));
             live.into_iter().flatten().for_each(|(sequence, _)| runs.push(BodySequence(sequence)));
-            let messages: u64 = runs.runs().iter().map(|run| run.count).sum();
+            let mut letters = SequenceRuns::default();
+            if let Some(slot) = self.queues.get(&id) {
+                for why in slot.queue.dead_letter_reasons() {
+                    let lost = slot.queue.dead_letters_in(why, sequences.clone());
+                    lost.for_each(|letter| letters.push(BodySequence(letter.sequence)));
+                }
+            }
+            let count = |runs: &SequenceRuns| runs.runs().iter().map(|run| run.count).sum::<u64>();
+            let messages = count(&runs) + count(&letters);
             if messages > 0 {
                 self.apply_command(id, &QueueCommand::Settle(Departure::Purged, runs));
+                self.apply_command(id, &QueueCommand::Settle(Departure::DeadLettered, letters));
                 self.release_effects();
                 given_up.push((id, messages));
             }
@@ -76,7 +85,11 @@ impl Shard {
             .iter()
             .map(|(queue, slot)| {
                 let counts = slot.queue.counts();
-                Held { queue: *queue, messages: counts.ready + counts.unsettled, bytes: counts.bytes }
+                Held {
+                    queue: *queue,
+                    messages: counts.ready + counts.unsettled + counts.dead_letters,
+                    bytes: counts.bytes + counts.dead_letters_bytes,
+                }
             })
             .collect();
         held.sort_unstable_by_key(|held| held.queue);

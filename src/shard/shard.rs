@@ -9,6 +9,7 @@ use super::browsing::Browsing;
 use super::close_failure::CloseFailure;
 use super::command::{Command, Event, Notice, Origin, PublishBatch, Segment};
 use super::commit_queue::{BATCH_BYTES_MAX, CommitQueue, Waiting};
+use super::dead_lettering::DeadLetterNotices;
 use super::disk_gauge::DiskGauge;
 use super::flow::Flow;
 use super::halt::Halt;
@@ -94,6 +95,8 @@ pub struct Shard {
     pub(super) keeper: Option<Arc<dyn LogKeeper>>,
     pub(super) housekeeping: Housekeeping,
     pub(super) notices: Arc<Mailbox<Notice>>,
+    /// Where it tells which queues have dead letters.
+    pub(super) dead_letter_notices: Option<DeadLetterNotices>,
 }
 
 impl Shard {
@@ -125,6 +128,7 @@ impl Shard {
             keeper: None,
             housekeeping: Housekeeping::default(),
             notices,
+            dead_letter_notices: None,
         }
     }
 
@@ -295,6 +299,10 @@ impl Shard {
             Command::Get { queue, key, party, outlet } => self.get(queue, key, &party, outlet),
             Command::Browse { look, reply } => self.browse(look, reply),
             Command::TakeOut { queue, sequences, reply } => self.take_out(queue, sequences, reply),
+            Command::Store(store) => self.store(store),
+            Command::DismissDeadLetters { queue, why, letters } => {
+                self.dismiss_dead_letters(queue, why, letters);
+            }
             Command::Inspect { queues, reply } => {
                 let _ = reply.send(queues.iter().filter_map(|queue| self.inspect(*queue)).collect());
             }
@@ -315,21 +323,7 @@ impl Shard {
         let PublishBatch { origin, run, segments, ticket, tracked, outlet, wait_durable, wake_when_taken } =
             publish;
         let taken_bytes = run.bytes().len();
-        if let Some(failure) = self.commits.failure() {
-            let refusal = Box::new(log_failed(self.options.id, failure));
-            if let Some(tracked) = &tracked {
-                self.observe_not_taken(tracked, &segments, &refusal);
-            }
-            return self.outlets.send(&outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
-        }
-        let behind = self.commits.bytes_behind() + run.bytes().len();
-        let behind_max =
-            if self.commits.room().is_enough() { BEHIND_BYTES_MAX } else { BEHIND_BYTES_MAX_WITHOUT_ROOM };
-        if self.commits.is_logged() && behind > behind_max {
-            let refusal = Box::new(match self.commits.room().is_enough() {
-                true => too_far_behind(self.options.id),
-                false => no_room(self.options.id, &self.disk),
-            });
+        if let Some(refusal) = self.takes_no(taken_bytes).map(Box::new) {
             if let Some(tracked) = &tracked {
                 self.observe_not_taken(tracked, &segments, &refusal);
             }
@@ -359,7 +353,23 @@ impl Shard {
         }
     }
 
-    fn take_in(
+    /// Why so many bytes of messages are not taken in, if so.
+    pub(super) fn takes_no(&self, bytes: usize) -> Option<Refusal> {
+        if let Some(failure) = self.commits.failure() {
+            return Some(log_failed(self.options.id, failure));
+        }
+        let has_room = self.commits.room().is_enough();
+        let behind_max = if has_room { BEHIND_BYTES_MAX } else { BEHIND_BYTES_MAX_WITHOUT_ROOM };
+        if !self.commits.is_logged() || self.commits.bytes_behind() + bytes <= behind_max {
+            return None;
+        }
+        Some(match has_room {
+            true => too_far_behind(self.options.id),
+            false => no_room(self.options.id, &self.disk),
+        })
+    }
+
+    pub(super) fn take_in(
         &mut self,
         origin: &Arc<Origin>,
         run: &MessageRun,
@@ -383,7 +393,7 @@ impl Shard {
     }
 
     /// Queues may have been deleted while messages for them were on their way.
-    fn without_missing_queues(&self, mut segments: Vec<Segment>) -> Vec<Segment> {
+    pub(super) fn without_missing_queues(&self, mut segments: Vec<Segment>) -> Vec<Segment> {
         let is_there = |queue: &QueueId| self.queues.contains_key(queue);
         if segments.iter().all(|segment| segment.queues.iter().all(is_there)) {
             return segments;

@@ -46,6 +46,8 @@ pub(super) struct Attached {
     pub(super) cancelled: Vec<(ConsumerKey, Outlet)>,
     /// Until then its consumers count as too slow to be waited for.
     pub(super) slow_until: Timestamp,
+    /// It was told that it has dead letters, and nobody has looked at them since.
+    pub(super) tells_of_dead_letters: bool,
     /// Why it hands out nothing.
     pub(super) halted: Option<Halt>,
 }

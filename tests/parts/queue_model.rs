@@ -47,6 +47,8 @@ enum Step {
     /// What is retained is kept within its bounds, and so much of it is too old.
     Forget(u64),
     Limit(u64),
+    /// One in so many of the dead letters is stored elsewhere.
+    Dismiss(u64),
     /// The log is durable up to here.
     Sync,
     /// What is not durable survives up to a point that the number chooses.
@@ -107,6 +109,8 @@ struct Harness {
     ready: BTreeSet<u64>,
     /// What consumers are done with and the queue retains.
     retained: BTreeSet<u64>,
+    /// What is to be stored elsewhere, and why.
+    dead: BTreeMap<u64, Departure>,
     /// Delivered in any life.
     delivered: BTreeSet<u64>,
     consumers: BTreeMap<u32, ModelConsumer>,
@@ -141,6 +145,7 @@ impl Harness {
             held: BTreeMap::new(),
             ready: BTreeSet::new(),
             retained: BTreeSet::new(),
+            dead: BTreeMap::new(),
             delivered: BTreeSet::new(),
             consumers: BTreeMap::new(),
             counts: QueueCounts::default(),
@@ -172,6 +177,7 @@ impl Harness {
             Step::Move(each) => self.take_out(each),
             Step::Forget(part) => self.forget(part),
             Step::Limit(part) => self.limit(part),
+            Step::Dismiss(each) => self.dismiss(each),
             Step::Sync => self.sync(),
             Step::Crash(kept) => {
                 let lost = self.log.len() - self.durable;
@@ -183,6 +189,8 @@ impl Harness {
                 assert_eq!(self.queue.contents().sequences().collect::<Vec<_>>(), held);
                 let given_up = self.queue.give_up_retained();
                 assert!(given_up.iter().flat_map(|run| run.sequences()).eq(self.retained.iter().copied()));
+                let letters: BTreeSet<u64> = self.queue.give_up_dead_letters().sequences().collect();
+                assert!(letters.iter().eq(self.dead.keys()));
                 *self = Self { next: self.next, ..Self::new(self.options) };
             }
         }
@@ -299,7 +307,7 @@ impl Harness {
         let stays = match outcome {
             Outcome::Requeued => true,
             Outcome::Accepted => self.options.retention.is_some(),
-            Outcome::Rejected => false,
+            Outcome::Rejected => self.options.dead_letters,
         };
         assert_eq!(released, if stays { vec![] } else { settled });
     }
@@ -314,6 +322,7 @@ impl Harness {
             Departure::Moved => &mut departures.moved,
             Departure::Expired => &mut departures.expired,
             Departure::MaxLength => &mut departures.max_length,
+            Departure::DeadLettered | Departure::Cycle => unreachable!("they are gone already"),
         };
         *count += sequences.len() as u64;
         for sequence in sequences {
@@ -321,6 +330,9 @@ impl Harness {
             self.ready.remove(sequence);
         }
         self.note_retained(departure, sequences);
+        if self.options.dead_letters && makes_dead_letters(departure) {
+            self.dead.extend(sequences.iter().map(|sequence| (*sequence, departure)));
+        }
     }
 
     /// Consumers are done with these, or not.
@@ -471,6 +483,7 @@ impl Harness {
         self.consumers.clear();
         self.held.clear();
         self.retained.clear();
+        self.dead.clear();
         self.mark = 0;
         self.next = 1;
         let log = std::mem::take(&mut self.log);
@@ -499,6 +512,15 @@ impl Harness {
     fn replay(&mut self, command: &QueueCommand) {
         let each = |runs: &SequenceRuns| runs.sequences().collect::<Vec<_>>();
         match command {
+            QueueCommand::Settle(Departure::DeadLettered | Departure::Cycle, runs) => {
+                each(runs).iter().for_each(|sequence| {
+                    self.dead.remove(sequence);
+                });
+            }
+            QueueCommand::DeadLetter(departure, runs) => {
+                let left = each(runs).into_iter().filter(|sequence| self.held.remove(sequence).is_some());
+                self.dead.extend(left.map(|sequence| (sequence, *departure)));
+            }
             QueueCommand::Settle(departure, runs) => {
                 let left: Vec<u64> =
                     each(runs).into_iter().filter(|sequence| self.held.remove(sequence).is_some()).collect();
@@ -528,6 +550,8 @@ impl Harness {
             consumers: self.active(),
             retained: self.retained.len() as u64,
             retained_bytes: bytes_of(&self.retained),
+            dead_letters: self.dead.len() as u64,
+            dead_letters_bytes: self.dead.keys().map(|sequence| u64::from(size_of(*sequence))).sum(),
             ..self.counts
         };
         assert_eq!(self.queue.counts(), expected);
@@ -539,7 +563,18 @@ impl Harness {
         assert_eq!(self.queue.consumers().count(), self.consumers.len());
         let retained = self.queue.retained_in(0..u64::MAX).map(|message| message.sequence);
         assert!(retained.eq(self.retained.iter().copied()), "retained: {:?}", self.retained);
+        let reasons: BTreeSet<Departure> = self.dead.values().copied().collect();
+        assert!(self.queue.dead_letter_reasons().eq(reasons.iter().copied()));
+        for why in reasons {
+            let seen = self.queue.dead_letters_in(why, 0..u64::MAX).map(|letter| letter.sequence);
+            let expected = self.dead.iter().filter(|(_, of)| **of == why).map(|(sequence, _)| *sequence);
+            assert!(seen.eq(expected), "{why:?}: {:?}", self.dead);
+        }
     }
+}
+
+fn makes_dead_letters(departure: Departure) -> bool {
+    matches!(departure, Departure::Rejected | Departure::Expired | Departure::MaxLength)
 }
 
 fn bytes_of(sequences: &BTreeSet<u64>) -> u64 {
@@ -598,7 +633,7 @@ impl Harness {
         let mut effects = Vec::new();
         self.queue.drop_excess(&mut effects);
         self.expect_gone(&expected, Departure::MaxLength);
-        assert_eq!(self.carry_out(effects), expected);
+        assert_eq!(self.carry_out(effects), self.released(&expected));
 
         let oldest = self.queue.oldest_waiting().map(|oldest| oldest.0);
         assert_eq!(oldest, self.ready.first().copied());
@@ -607,7 +642,34 @@ impl Harness {
         let mut effects = Vec::new();
         self.queue.expire_before(young, &mut effects);
         self.expect_gone(&expected, Departure::Expired);
-        assert_eq!(self.carry_out(effects), expected);
+        assert_eq!(self.carry_out(effects), self.released(&expected));
+    }
+
+    /// What goes for good of messages that have no room or are too old.
+    fn released(&self, gone: &[u64]) -> Vec<u64> {
+        if self.options.dead_letters { Vec::new() } else { gone.to_vec() }
+    }
+
+    /// Some dead letters are stored elsewhere; others than these are not touched.
+    fn dismiss(&mut self, each: u64) {
+        let stored: Vec<u64> = self.dead.keys().copied().filter(|sequence| sequence % each == 0).collect();
+        let held = self.held.keys().copied().next();
+        let mut named = SequenceRuns::default();
+        let all: BTreeSet<u64> = stored.iter().copied().chain(held).collect();
+        all.into_iter().for_each(|sequence| named.push(BodySequence(sequence)));
+        let mut effects = Vec::new();
+        let why = if each.is_multiple_of(2) { Departure::DeadLettered } else { Departure::Cycle };
+        self.queue.dismiss_dead_letters(why, named, &mut effects);
+        let departures = &mut self.counts.departures;
+        *match why {
+            Departure::Cycle => &mut departures.cycled,
+            _ => &mut departures.dead_lettered,
+        } += stored.len() as u64;
+        stored.iter().for_each(|sequence| {
+            self.dead.remove(sequence);
+        });
+        let released: BTreeSet<u64> = self.carry_out(effects).into_iter().collect();
+        assert!(released.into_iter().eq(stored));
     }
 
     /// What is ready is seen in its order, from anywhere to anywhere.
@@ -666,6 +728,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1u64..6).prop_map(Step::Move),
         3 => (0u64..8).prop_map(Step::Forget),
         4 => (0u64..8).prop_map(Step::Limit),
+        3 => (1u64..5).prop_map(Step::Dismiss),
         8 => Just(Step::Sync),
         2 => any::<usize>().prop_map(Step::Crash),
         1 => Just(Step::CleanStop),
@@ -693,9 +756,10 @@ proptest! {
         auto_delete: bool,
         retention in retention(),
         limits in bounds(),
+        dead_letters: bool,
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete, retention, limits });
+        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete, retention, limits, dead_letters });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 
@@ -704,9 +768,10 @@ proptest! {
         auto_delete: bool,
         retention in retention(),
         limits in bounds(),
+        dead_letters: bool,
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete, retention, limits });
+        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete, retention, limits, dead_letters });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 }

@@ -1,6 +1,7 @@
 //! What a declaration of a queue must keep to, and who may use a queue.
 
 use super::request::QueueDeclaration;
+use crate::broker::dead_letters::{DEAD_LETTER_ARGUMENTS, address_of};
 use crate::broker::limits::{LIMIT_ARGUMENTS, NoLimit, expiry_of, limits_of};
 use crate::broker::retention::{NoBound, RETENTION_ARGUMENTS, retention_of};
 use crate::broker::vhost::QueueDefinition;
@@ -92,8 +93,9 @@ fn check_retention(declaration: &QueueDeclaration, vhost: &VhostName) -> Result<
 }
 
 fn check_limits(declaration: &QueueDeclaration, vhost: &VhostName) -> Result<(), Refusal> {
-    let limits = limits_of(&declaration.arguments).and_then(|_| expiry_of(&declaration.arguments));
-    let Err(NoLimit { argument, expected, got, is_to_come }) = limits else { return Ok(()) };
+    let arguments = &declaration.arguments;
+    let read = limits_of(arguments).and_then(|_| expiry_of(arguments)).and_then(|_| address_of(arguments));
+    let Err(NoLimit { argument, expected, got, is_to_come }) = read else { return Ok(()) };
     let code = if is_to_come { ReplyCode::NotImplemented } else { ReplyCode::PreconditionFailed };
     let got = match got {
         FieldValue::Text(text) => text,
@@ -141,7 +143,7 @@ pub(super) fn check_same_queue(
         Some(other) => format!("{other:?}"),
         None => "none".to_owned(),
     };
-    for name in RETENTION_ARGUMENTS.into_iter().chain(LIMIT_ARGUMENTS) {
+    for name in RETENTION_ARGUMENTS.into_iter().chain(LIMIT_ARGUMENTS).chain(DEAD_LETTER_ARGUMENTS) {
         let (is, wanted) = (said(&current.arguments, name), said(&asked.arguments, name));
         if is != wanted {
             return differs(ReplyCode::PreconditionFailed, name, is, wanted);

@@ -22,4 +22,5 @@ pub use publishing::Publish;
 pub use session::{Introduction, Session};
 pub use settling::SettleRequest;
 pub use target::{Address, Publication};
+pub(super) use target::{Fate, Router, SizesMax, Target};
 pub use word::{Fetched, FrontEnd, Returned, Word};

@@ -9,7 +9,7 @@ use super::confirmation::{Confirmation, ConfirmedRun, Part, Pending};
 use super::quarantine::{self, Quarantined};
 use super::returning::Returning;
 use super::session::Session;
-use super::target::{Address, Fate, Publication, Router, Target};
+use super::target::{Address, Fate, Publication, Router, SizesMax, Target};
 use super::tickets::Tickets;
 use super::tracking::{Frame, Tracking};
 use super::word::{FrontEnd, Word};
@@ -169,7 +169,7 @@ impl<F: FrontEnd> Session<F> {
 
     fn publish_now(&mut self, mut parcel: Parcel<F::Messages>) {
         let publish = &mut parcel.publish;
-        let message_bytes_max = self.broker.message_bytes_max();
+        let sizes_max = SizesMax::of_publisher(self.broker.message_bytes_max());
         let Publishing { router, publishers, given, .. } = &mut self.publishing;
         let target = match &publish.address {
             Some(address) => Some(give(given, address, router)),
@@ -181,7 +181,7 @@ impl<F: FrontEnd> Session<F> {
             publish.address.get_or_insert_with(|| target.address());
             return self.park(parcel, Shortage::Memory);
         }
-        let fates = target.fates(&self.who.vhost, &publish.messages, message_bytes_max, router);
+        let fates = target.fates(&self.who.vhost, &publish.messages, sizes_max, router);
         if gauges.disk.is_short()
             && (fates.iter().any(|(_, fate)| fate.reaches_disk())
                 || quarantine::reaches_disk(&self.who.vhost, &target.origin.exchange, &fates))

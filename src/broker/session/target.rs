@@ -16,6 +16,24 @@ use crate::shard::{Origin, Segment};
 /// into every frame that carries it out, since a client takes frames of the largest body and 64 KiB.
 const BYTES_AROUND_BODY_MAX: usize = 60 * 1024;
 
+/// How large messages may be, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::broker) struct SizesMax {
+    body: usize,
+    /// All but the body.
+    around: usize,
+}
+
+impl SizesMax {
+    /// No bound: it was kept to when they were published.
+    pub(in crate::broker) const NONE: Self = Self { body: usize::MAX, around: usize::MAX };
+
+    /// Those of a publisher, whose bodies may be so large.
+    pub(super) fn of_publisher(body: usize) -> Self {
+        Self { body, around: BYTES_AROUND_BODY_MAX }
+    }
+}
+
 /// Routes that the targets of one connection remember by routing key, all together.
 const CACHED_ROUTES_MAX: usize = 16_384;
 
@@ -55,8 +73,8 @@ pub struct Address {
 
 /// Where a publisher's messages go, with the routes found so far.
 #[derive(Debug)]
-pub(super) struct Target {
-    pub(super) origin: Arc<Origin>,
+pub(in crate::broker) struct Target {
+    pub(in crate::broker) origin: Arc<Origin>,
     pub(super) mandatory: bool,
     pub(super) transient: bool,
     /// Version of the routing table that the routes below belong to.
@@ -71,9 +89,9 @@ pub(super) struct Target {
 
 /// Queues by shard.
 #[derive(Debug)]
-pub(super) struct Route {
+pub(in crate::broker) struct Route {
     shards: Vec<(ShardId, Arc<[QueueId]>)>,
-    pub(super) queues: u32,
+    pub(in crate::broker) queues: u32,
     /// What a message has to fit that takes it.
     schema: Option<Arc<SchemaRule>>,
     /// It is that of all messages with the same exchange and key.
@@ -82,14 +100,14 @@ pub(super) struct Route {
 
 /// What finding routes needs, and the number of routes by key that all targets of a connection remember.
 #[derive(Debug, Default)]
-pub(super) struct Router {
+pub(in crate::broker) struct Router {
     routed: Routed,
     cached: usize,
 }
 
 /// What becomes of neighbouring messages.
 #[derive(Debug, Clone)]
-pub(super) enum Fate {
+pub(in crate::broker) enum Fate {
     Routed(Arc<Route>),
     Refused(Box<Refusal>),
     NotAllowed(Arc<KeyNotAllowed>),
@@ -98,7 +116,7 @@ pub(super) enum Fate {
 
 impl Fate {
     /// Whether a message with it would be written to a log.
-    pub(super) fn reaches_disk(&self) -> bool {
+    pub(in crate::broker) fn reaches_disk(&self) -> bool {
         match self {
             Self::Routed(route) => route.shards.iter().any(|(shard, _)| shard.0 < FIRST_VOLATILE_SHARD),
             Self::Refused(_) | Self::NotAllowed(_) | Self::Unfit(_) => false,
@@ -130,7 +148,7 @@ impl Fate {
     }
 
     /// The queues that it goes to.
-    pub(super) fn queues(&self) -> impl Iterator<Item = QueueId> {
+    pub(in crate::broker) fn queues(&self) -> impl Iterator<Item = QueueId> {
         let shards = match self {
             Self::Routed(route) => &route.shards[..],
             Self::Refused(_) | Self::NotAllowed(_) | Self::Unfit(_) => &[],
@@ -139,7 +157,7 @@ impl Fate {
     }
 
     /// Why it goes nowhere, if it was refused.
-    pub(super) fn refusal(&self) -> Option<&Refusal> {
+    pub(in crate::broker) fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal),
             Self::Routed(_) | Self::NotAllowed(_) | Self::Unfit(_) => self.barred(),
@@ -158,7 +176,7 @@ impl Fate {
 
 impl Target {
     /// A target without routes; they are found when messages come.
-    pub(super) fn new(address: Address) -> Self {
+    pub(in crate::broker) fn new(address: Address) -> Self {
         let Address { exchange, routing_key, mandatory, transient } = address;
         Self {
             origin: Arc::new(Origin { exchange, routing_key }),
@@ -189,11 +207,11 @@ impl Target {
             && (self.mandatory, self.transient) == (address.mandatory, address.transient)
     }
 
-    pub(super) fn fates(
+    pub(in crate::broker) fn fates(
         &mut self,
         vhost: &Vhost,
         publication: &impl Publication,
-        message_bytes_max: usize,
+        sizes_max: SizesMax,
         router: &mut Router,
     ) -> Vec<(u32, Fate)> {
         let version = vhost.version();
@@ -205,7 +223,7 @@ impl Target {
             self.forget_keys(router);
         }
         let count = publication.run().len();
-        let small = publication.body_bytes_max().max(publication.run().bytes().len()) <= message_bytes_max;
+        let small = publication.body_bytes_max().max(publication.run().bytes().len()) <= sizes_max.body;
         let plain = small && !publication.has_keys();
         if plain
             && let Some(route) = &self.route
@@ -215,7 +233,7 @@ impl Target {
         }
         let mut fates: Vec<(u32, Fate)> = Vec::new();
         for index in 0..count {
-            let fate = match check_size(publication, index, message_bytes_max) {
+            let fate = match check_size(publication, index, sizes_max) {
                 Err(refusal) => Fate::Refused(Box::new(refusal)),
                 Ok(()) => match self.route(vhost, publication, index, router) {
                     Ok(route) if route.schema.is_some() => self.checked(vhost, publication, index, route),
@@ -254,7 +272,7 @@ impl Target {
     }
 
     /// Counts what is taken of messages with these fates.
-    pub(super) fn count(&mut self, vhost: &Vhost, published: &Published, fates: &[(u32, Fate)]) {
+    pub(in crate::broker) fn count(&mut self, vhost: &Vhost, published: &Published, fates: &[(u32, Fate)]) {
         let taken: u64 = fates
             .iter()
             .filter(|(_, fate)| matches!(fate, Fate::Routed(_)))
@@ -346,7 +364,12 @@ impl Route {
 
 impl Route {
     /// Adds neighbouring messages that take this route to what goes to its shards.
-    pub(super) fn add_segments(&self, first: u32, end: u32, shards: &mut Vec<(ShardId, Vec<Segment>)>) {
+    pub(in crate::broker) fn add_segments(
+        &self,
+        first: u32,
+        end: u32,
+        shards: &mut Vec<(ShardId, Vec<Segment>)>,
+    ) {
         for (shard, queues) in &self.shards {
             let segment = Segment { first, end, queues: Arc::clone(queues) };
             match shards.iter_mut().find(|(other, _)| other == shard) {
@@ -357,7 +380,28 @@ impl Route {
     }
 }
 
-fn check_size(publication: &impl Publication, index: usize, message_bytes_max: usize) -> Result<(), Refusal> {
+impl Route {
+    /// Adds one message to what goes to its shards, but not to these queues. Returns whether there are others.
+    pub(in crate::broker) fn add_segment_without(
+        &self,
+        place: u32,
+        without: &[QueueId],
+        shards: &mut Vec<(ShardId, Vec<Segment>)>,
+    ) -> bool {
+        let rest = self.shards.iter().map(|(shard, queues)| {
+            let rest: Arc<[QueueId]> =
+                queues.iter().copied().filter(|queue| !without.contains(queue)).collect();
+            (*shard, rest)
+        });
+        let shards_of_rest: Vec<_> = rest.filter(|(_, queues)| !queues.is_empty()).collect();
+        let rest = Self { shards: shards_of_rest, queues: 0, schema: None, is_keyed: false };
+        rest.add_segments(place, place + 1, shards);
+        !rest.shards.is_empty()
+    }
+}
+
+fn check_size(publication: &impl Publication, index: usize, sizes_max: SizesMax) -> Result<(), Refusal> {
+    let SizesMax { body: message_bytes_max, around: around_bytes_max } = sizes_max;
     let body = publication.body_bytes(index);
     let around = publication.run().item(index).len() - body;
     let refusal = |text: String| Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Message, "");
@@ -367,9 +411,9 @@ fn check_size(publication: &impl Publication, index: usize, message_bytes_max: u
             .field("body", format!("{message_bytes_max} bytes at most"), body.to_string())
             .hint("send it in parts, or raise message_bytes_max in the broker's configuration"));
     }
-    if around > BYTES_AROUND_BODY_MAX {
+    if around > around_bytes_max {
         return Err(refusal("the message's properties are too large".to_owned())
-            .field("properties", format!("{BYTES_AROUND_BODY_MAX} bytes at most"), around.to_string())
+            .field("properties", format!("{around_bytes_max} bytes at most"), around.to_string())
             .hint("carry what is large in the body"));
     }
     Ok(())

@@ -130,6 +130,9 @@ fn print_operation(operation: &LoggedOperation, bodies: bool) -> Result<(), Fail
         LoggedOperation::Settle { queue, reason, runs } => {
             format!("  queue {queue}: {reason} {}", ranges(runs))
         }
+        LoggedOperation::DeadLetter { queue, reason, runs } => {
+            format!("  queue {queue}: {reason}, dead letters now {}", ranges(runs))
+        }
         LoggedOperation::Requeue { queue, runs } => format!("  queue {queue}: came back {}", ranges(runs)),
         LoggedOperation::Counts { queue, runs } => {
             let runs =
@@ -142,12 +145,13 @@ fn print_operation(operation: &LoggedOperation, bodies: bool) -> Result<(), Fail
         LoggedOperation::Forget { queue, sequence } => {
             format!("  queue {queue}: nothing below {sequence} is retained any more")
         }
-        LoggedOperation::Declare { queue, auto_delete, retention, limits } => {
+        LoggedOperation::Declare { queue, auto_delete, retention, limits, dead_letters } => {
             let goes = if *auto_delete { ", and goes with its last consumer" } else { "" };
             let retains = if retention.is_some() { ", and retains what consumers are done with" } else { "" };
             let is_limited = [limits.messages, limits.bytes, limits.ttl_millis].iter().any(Option::is_some);
             let limited = if is_limited { ", and drops what waits beyond its bounds" } else { "" };
-            format!("  queue {queue} is there{goes}{retains}{limited}")
+            let place = if *dead_letters { ", and has a place for dead letters" } else { "" };
+            format!("  queue {queue} is there{goes}{retains}{limited}{place}")
         }
         LoggedOperation::Delete { queue } => format!("  queue {queue} is deleted"),
     };
@@ -257,6 +261,9 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
         LoggedOperation::Settle { queue, reason, runs } => {
             json!({ "operation": "settle", "queue": queue.0, "reason": reason, "runs": runs })
         }
+        LoggedOperation::DeadLetter { queue, reason, runs } => {
+            json!({ "operation": "dead_letter", "queue": queue.0, "reason": reason, "runs": runs })
+        }
         LoggedOperation::Requeue { queue, runs } => {
             json!({ "operation": "requeue", "queue": queue.0, "runs": runs })
         }
@@ -269,7 +276,7 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
         LoggedOperation::Forget { queue, sequence } => {
             json!({ "operation": "forget", "queue": queue.0, "sequence": sequence })
         }
-        LoggedOperation::Declare { queue, auto_delete, retention, limits } => {
+        LoggedOperation::Declare { queue, auto_delete, retention, limits, dead_letters } => {
             let retains = retention.map(|bounds| {
                 json!({ "ms": bounds.age_millis, "messages": bounds.messages, "bytes": bounds.bytes })
             });
@@ -279,6 +286,7 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
                 "auto_delete": auto_delete,
                 "retains": retains,
                 "limits": { "ms": limits.ttl_millis, "messages": limits.messages, "bytes": limits.bytes },
+                "dead_letters": dead_letters,
             })
         }
         LoggedOperation::Delete { queue } => json!({ "operation": "delete", "queue": queue.0 }),

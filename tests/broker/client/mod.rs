@@ -7,6 +7,7 @@ mod browsing;
 mod consuming;
 mod cuts;
 mod dark;
+mod dead_letters;
 mod dropping;
 mod exclusive;
 mod kills;

@@ -471,6 +471,8 @@ fn value_told(value: &FieldValue) -> String {
                 table.iter().map(|(name, value)| format!("{name}={}", value_told(value))).collect();
             format!("{{{}}}", fields.join(", "))
         }
+        // When it was depends on when that is asked.
+        FieldValue::TimestampSeconds(_) => "a time".to_owned(),
         other => format!("{other:?}"),
     }
 }

@@ -99,6 +99,8 @@ fn value_told(value: &AMQPValue) -> String {
         AMQPValue::LongLongInt(integer) => integer.to_string(),
         AMQPValue::Double(double) => format!("{double:?}"),
         AMQPValue::Boolean(boolean) => boolean.to_string(),
+        // When it was depends on when that is asked.
+        AMQPValue::Timestamp(_) => "a time".to_owned(),
         AMQPValue::FieldArray(values) => {
             format!("[{}]", values.as_slice().iter().map(value_told).collect::<Vec<_>>().join(", "))
         }

@@ -1,4 +1,4 @@
-//! Messages that consumers are done with and the queue keeps for a while, so that they can be seen again.
+//! Messages that a queue has done with and keeps for a while: those that may be seen again, and those that are to go elsewhere.
 //!
 //! They lie in the order of their sequences, in chunks, of which those are packed that nobody touches: consumers settle about in
 //! order, so what comes goes to the end, and what is forgotten was at the front.
@@ -18,29 +18,18 @@ use crate::model::BodySequence;
 /// Chunks that are not packed; the first and the last one aside.
 const OPEN_CHUNKS_MAX: usize = 16;
 
-/// What a queue keeps of what consumers are done with. A bound that is absent does not bind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Retention {
-    /// Milliseconds since a message came.
-    pub age_millis: Option<u64>,
-    /// Messages.
-    pub messages: Option<u64>,
-    /// Bytes of messages.
-    pub bytes: Option<u64>,
-}
-
 /// A message, and what its reference does not tell of its size.
 pub(super) type Kept = (MessageRef, u16);
 
 #[derive(Debug, Default)]
-pub(super) struct Retained {
+pub(super) struct KeptMessages {
     chunks: VecDeque<Chunk>,
     open: usize,
     count: u64,
     bytes: u64,
 }
 
-impl Retained {
+impl KeptMessages {
     /// How many there are.
     pub(super) fn count(&self) -> u64 {
         self.count
@@ -88,15 +77,22 @@ impl Retained {
     }
 
     /// Forgets all before this sequence, and tells of each run of them that follow each other.
-    pub(super) fn forget_before(&mut self, sequence: u64, mut forgotten: impl FnMut(SequenceRun)) {
-        while self.first().is_some_and(|first| first < sequence) {
-            self.unpack(0);
+    pub(super) fn forget_before(&mut self, sequence: u64, forgotten: impl FnMut(SequenceRun)) {
+        self.forget(0..sequence, forgotten);
+    }
+
+    /// Forgets those with these sequences, and tells of each run of them that follow each other.
+    pub(super) fn forget(&mut self, sequences: Range<u64>, mut forgotten: impl FnMut(SequenceRun)) {
+        let mut index = self.chunks.partition_point(|chunk| chunk.last_sequence() < sequences.start);
+        while self.chunks.get(index).is_some_and(|chunk| chunk.first_sequence() < sequences.end) {
+            self.unpack(index);
             let (mut count, mut bytes) = (0, 0);
             let mut run = SequenceRun { first: BodySequence(0), count: 0 };
-            let chunk = &mut self.chunks[0];
+            let chunk = &mut self.chunks[index];
             let Some(messages) = chunk.open_mut() else { return };
-            let going = messages.refs().partition_point(|message| message.sequence() < sequence);
-            for (message, remainder) in messages.take_front(going) {
+            let place = |end: u64| messages.refs().partition_point(|message| message.sequence() < end);
+            let going = place(sequences.start)..place(sequences.end);
+            for (message, remainder) in messages.take(going) {
                 count += 1;
                 bytes += message.size_bytes() + u64::from(remainder);
                 if run.first.0 + run.count != message.sequence() {
@@ -114,8 +110,10 @@ impl Retained {
             self.bytes -= bytes;
             chunk.live -= count as u32;
             if chunk.live == 0 {
-                self.chunks.pop_front();
+                self.chunks.remove(index);
                 self.open -= 1;
+            } else {
+                index += 1;
             }
         }
     }
@@ -187,7 +185,7 @@ impl Retained {
         let Some(messages) = chunk.open_mut() else { return };
         let mut front = OpenMessages::default();
         let half = messages.refs().len() / 2;
-        messages.take_front(half).for_each(|(message, remainder)| front.push(message, remainder));
+        messages.take(0..half).for_each(|(message, remainder)| front.push(message, remainder));
         chunk.live -= half as u32;
         self.chunks.insert(index, Chunk { messages: Messages::Open(front), live: half as u32 });
         self.open += 1;
@@ -206,21 +204,21 @@ impl Retained {
 
     /// Reads what [`encode`](Self::encode) wrote, and gives each message's sequence to `check`.
     pub(super) fn decode(rest: &mut &[u8], mut check: impl FnMut(u64)) -> Result<Self, QueueFault> {
-        let mut retained = Self::default();
+        let mut all = Self::default();
         let mut base = 0;
         for _ in 0..number(rest)? {
             let packed = Packed::decode(base, rest, |message, remainder| {
-                retained.bytes += message.size_bytes() + u64::from(remainder);
+                all.bytes += message.size_bytes() + u64::from(remainder);
                 check(message.sequence());
             })?;
             if packed.first_sequence() <= base {
                 return Err(QueueFault::OutOfOrder);
             }
             base = packed.last_sequence();
-            retained.count += u64::from(packed.count());
-            retained.chunks.push_back(Chunk { live: packed.count(), messages: Messages::Packed(packed) });
+            all.count += u64::from(packed.count());
+            all.chunks.push_back(Chunk { live: packed.count(), messages: Messages::Packed(packed) });
         }
-        Ok(retained)
+        Ok(all)
     }
 
     /// Memory that they take, chunk by chunk.
@@ -264,23 +262,23 @@ mod tests {
         }
     }
 
-    fn check(retained: &Retained, model: &Model) {
-        let there: Vec<u64> = retained.within(0..u64::MAX).map(MessageRef::sequence).collect();
+    fn check(all: &KeptMessages, model: &Model) {
+        let there: Vec<u64> = all.within(0..u64::MAX).map(MessageRef::sequence).collect();
         assert_eq!(there, model.0.keys().copied().collect::<Vec<_>>());
-        assert_eq!((retained.count(), retained.bytes()), (there.len() as u64, model.0.values().sum()));
-        assert_eq!(retained.first(), there.first().copied());
+        assert_eq!((all.count(), all.bytes()), (there.len() as u64, model.0.values().sum()));
+        assert_eq!(all.first(), there.first().copied());
         for count in [0, 1, there.len() / 2, there.len(), there.len() + 1] {
             let newest = there.len().checked_sub(count).filter(|at| *at > 0);
             let newest = newest.map_or(0, |at| there.get(at).copied().unwrap_or(u64::MAX));
             if count > 0 {
-                assert_eq!(retained.newest(count as u64), newest, "the newest {count}");
+                assert_eq!(all.newest(count as u64), newest, "the newest {count}");
             }
         }
         let mut out = Vec::new();
-        retained.encode(&mut out);
+        all.encode(&mut out);
         let mut again = Vec::new();
-        let read = Retained::decode(&mut &out[..], |sequence| again.push(sequence)).unwrap();
-        assert_eq!((again, read.count, read.bytes), (there, retained.count, retained.bytes));
+        let read = KeptMessages::decode(&mut &out[..], |sequence| again.push(sequence)).unwrap();
+        assert_eq!((again, read.count, read.bytes), (there, all.count, all.bytes));
     }
 
     proptest! {
@@ -289,62 +287,74 @@ mod tests {
         #[test]
         fn it_is_a_map_from_sequences_to_sizes(
             blocks in proptest::collection::vec((0u64..40, 1u64..6_000, 1u64..4, 0u32..40_000), 1..12),
+            holes in proptest::collection::vec((0u64..220_000, 0u64..30_000), 0..6),
             bounds in proptest::collection::vec((0u64..20_000, 0u64..200_000_000), 1..5),
         ) {
-            let (mut retained, mut model) = (Retained::default(), Model::default());
+            let (mut all, mut model) = (KeptMessages::default(), Model::default());
             for (place, count, step, bytes) in blocks {
                 for number in 0..count {
                     let sequence = 1 + place * 5_000 + number * step;
                     if let Entry::Vacant(place) = model.0.entry(sequence) {
-                        retained.keep(kept(sequence, bytes));
+                        all.keep(kept(sequence, bytes));
                         place.insert(u64::from(bytes));
                     }
                 }
             }
-            check(&retained, &model);
+            check(&all, &model);
+            for (start, length) in holes {
+                let mut gone = Vec::new();
+                all.forget(start..start + length, |run| gone.extend(run.sequences()));
+                let expected: Vec<u64> = model.0.range(start..start + length).map(|(sequence, _)| *sequence).collect();
+                expected.iter().for_each(|sequence| { model.0.remove(sequence); });
+                prop_assert_eq!(gone, expected);
+                check(&all, &model);
+            }
             for (messages_max, bytes_max) in bounds {
-                let before = retained.excess(messages_max, bytes_max);
+                let before = all.excess(messages_max, bytes_max);
                 prop_assert_eq!(before, model.excess(messages_max, bytes_max));
                 let mut gone = Vec::new();
-                retained.forget_before(before.unwrap_or(0), |run| gone.extend(run.sequences()));
+                all.forget_before(before.unwrap_or(0), |run| gone.extend(run.sequences()));
                 let rest = model.0.split_off(&before.unwrap_or(0));
                 let left = std::mem::replace(&mut model.0, rest);
                 prop_assert_eq!(gone, left.into_keys().collect::<Vec<_>>());
-                check(&retained, &model);
+                check(&all, &model);
             }
         }
     }
 
     #[test]
     fn what_is_kept_in_order_takes_a_few_bytes_a_chunk() {
-        let mut retained = Retained::default();
-        (1..=1_000_000).for_each(|sequence| retained.keep(kept(sequence, 100)));
-        let bytes = retained.memory_bytes();
+        let mut all = KeptMessages::default();
+        (1..=1_000_000).for_each(|sequence| all.keep(kept(sequence, 100)));
+        let bytes = all.memory_bytes();
         assert!(bytes < 1_000_000, "{bytes} bytes for a million messages");
     }
 
     /// A start begins a new chunk.
     #[test]
     fn the_newest_may_be_just_those_of_the_last_chunk() {
-        let mut retained = Retained::default();
-        (1..=5).for_each(|sequence| retained.keep(kept(sequence, 100)));
+        let mut all = KeptMessages::default();
+        (1..=5).for_each(|sequence| all.keep(kept(sequence, 100)));
         let mut out = Vec::new();
-        retained.encode(&mut out);
-        let mut again = Retained::decode(&mut &out[..], |_| ()).unwrap();
+        all.encode(&mut out);
+        let mut again = KeptMessages::decode(&mut &out[..], |_| ()).unwrap();
         (6..=8).for_each(|sequence| again.keep(kept(sequence, 100)));
         assert_eq!([2, 3, 4, 7, 8, 9].map(|count| again.newest(count)), [7, 6, 5, 2, 0, 0]);
     }
 
     #[test]
     fn damage_is_an_error_and_no_panic() {
-        let mut retained = Retained::default();
-        [5, 6, 9].into_iter().for_each(|sequence| retained.keep(kept(sequence, 100)));
+        let mut all = KeptMessages::default();
+        [5, 6, 9].into_iter().for_each(|sequence| all.keep(kept(sequence, 100)));
         let mut out = Vec::new();
-        retained.encode(&mut out);
+        all.encode(&mut out);
         for length in 0..out.len() {
-            assert!(Retained::decode(&mut &out[..length], |_| ()).is_err(), "{length}");
+            assert!(KeptMessages::decode(&mut &out[..length], |_| ()).is_err(), "{length}");
         }
         let twice = [&[2][..], &out[1..], &out[1..]].concat();
-        assert!(Retained::decode(&mut &twice[..], |_| ()).is_ok(), "each chunk counts from the one before");
+        assert!(
+            KeptMessages::decode(&mut &twice[..], |_| ()).is_ok(),
+            "each chunk counts from the one before"
+        );
     }
 }

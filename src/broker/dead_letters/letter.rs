@@ -1,0 +1,101 @@
+//! A page of dead letters, as the messages that they become.
+
+use bytes::BytesMut;
+
+use super::address::DeadLetterAddress;
+use crate::broker::browse::routing_key_of;
+use crate::broker::session::Publication;
+use crate::message::{
+    Death, DeliveredView, ItemFault, MessageRun, MessageRunBuilder, encode_dead_letter, headers_of,
+    message_id_of,
+};
+use crate::model::{FieldTable, Refusal, Timestamp};
+use crate::queue::Departure;
+use crate::shard::LookedAt;
+
+/// Why messages died, as RabbitMQ says it.
+pub(super) const REASONS: [(Departure, &str); 3] =
+    [(Departure::Rejected, "rejected"), (Departure::Expired, "expired"), (Departure::MaxLength, "maxlen")];
+
+/// Messages that were dead letters.
+#[derive(Debug)]
+pub(super) struct Letters {
+    run: MessageRun,
+    /// Length of each one's own routing key, which its item ends with; none if all have the address's.
+    key_bytes: Vec<usize>,
+    pub(super) written: Vec<Written>,
+}
+
+/// What is known of one of them.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// Its sequence in the queue that it left.
+    pub(super) sequence: u64,
+    /// Queues in which it died since it was rejected last, that one first.
+    pub(super) untouched: Vec<String>,
+}
+
+impl Letters {
+    /// What messages become that left this queue for this reason. Those that cannot be read are left out; why, of the last of them, is the
+    /// fault.
+    pub(super) fn write(
+        queue: &str,
+        reason: &str,
+        now: Timestamp,
+        address: &DeadLetterAddress,
+        dead: &[LookedAt],
+    ) -> (Self, Option<ItemFault>) {
+        let mut builder = MessageRunBuilder::default();
+        let (mut key_bytes, mut written, mut fault) = (Vec::new(), Vec::new(), None);
+        let at_seconds = (now.0 / 1_000) as i64;
+        let mut item = BytesMut::new();
+        for message in dead {
+            let own_key = routing_key_of(message);
+            let exchange = message.origin.exchange.as_str();
+            let death = Death { queue, reason, exchange, routing_key: own_key, at_seconds };
+            let key = address.routing_key.is_none().then_some(own_key);
+            item.clear();
+            match encode_dead_letter(&message.bytes, &death, key, &mut item) {
+                Ok(untouched) => {
+                    builder.push(&item);
+                    key_bytes.extend(key.map(str::len));
+                    written.push(Written { sequence: message.sequence, untouched });
+                }
+                Err(why) => fault = Some(why),
+            }
+        }
+        (Self { run: builder.finish(), key_bytes, written }, fault)
+    }
+}
+
+impl Publication for Letters {
+    fn run(&self) -> &MessageRun {
+        &self.run
+    }
+
+    fn has_keys(&self) -> bool {
+        !self.key_bytes.is_empty()
+    }
+
+    fn key(&self, index: usize) -> Option<&str> {
+        let item = self.run.item(index);
+        let from = item.len().checked_sub(*self.key_bytes.get(index)?)?;
+        std::str::from_utf8(&item[from..]).ok()
+    }
+
+    fn message_id(&self, index: usize) -> Option<&str> {
+        message_id_of(self.run.item(index))
+    }
+
+    fn headers(&self, index: usize) -> Result<Option<FieldTable>, Box<Refusal>> {
+        headers_of(self.run.item(index)).map_err(|fault| Box::new(fault.refusal()))
+    }
+
+    fn body_bytes_max(&self) -> usize {
+        (0..self.run.len()).map(|index| self.body_bytes(index)).max().unwrap_or(0)
+    }
+
+    fn body_bytes(&self, index: usize) -> usize {
+        DeliveredView::of(self.run.item(index)).map_or(0, |view| view.body.len())
+    }
+}
