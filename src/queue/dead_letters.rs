@@ -9,7 +9,7 @@ use super::departure::Departure;
 use super::fault::{QueueFault, number};
 use super::kept::{Kept, KeptMessages};
 use super::looking::VisibleMessage;
-use super::queue::{Effect, Effects, Queue, QueueCommand};
+use super::queue::{Effect, Effects, Queue, QueueCommand, push_release};
 use super::sequence_runs::{SequenceRun, SequenceRuns};
 
 /// By reason. A message is here once at most.
@@ -91,6 +91,21 @@ impl Queue {
     pub fn dismiss_dead_letters(&mut self, why: Departure, letters: SequenceRuns, effects: &mut Effects) {
         if !letters.is_empty() {
             effects.push(Effect::Append(QueueCommand::Settle(why, letters)));
+        }
+    }
+
+    /// They leave for good.
+    pub(super) fn apply_dismissal(
+        &mut self,
+        departure: Departure,
+        runs: &SequenceRuns,
+        effects: &mut Effects,
+    ) {
+        for run in runs.runs() {
+            self.dead_letters.forget(run.sequences(), |run| {
+                self.departures.count(departure, run.count);
+                push_release(effects, run);
+            });
         }
     }
 

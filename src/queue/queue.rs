@@ -195,7 +195,7 @@ pub struct Queue {
     pub(super) redelivered_below: u64,
     published: u64,
     pub(super) delivered: u64,
-    departures: Departures,
+    pub(super) departures: Departures,
     pub(super) retained: KeptMessages,
     pub(super) dead_letters: DeadLetters,
 }
@@ -271,15 +271,6 @@ impl Queue {
             QueueCommand::Counts(runs) => self.apply_counts(runs),
             QueueCommand::DeliveryMark(mark) => self.mark = *mark,
             QueueCommand::Forget(sequence) => self.forget_before(*sequence, effects),
-        }
-    }
-
-    fn apply_dismissal(&mut self, departure: Departure, runs: &SequenceRuns, effects: &mut Effects) {
-        for run in runs.runs() {
-            self.dead_letters.forget(run.sequences(), |run| {
-                self.departures.count(departure, run.count);
-                push_release(effects, run);
-            });
         }
     }
 
