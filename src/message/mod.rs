@@ -20,7 +20,7 @@ mod text;
 mod varint;
 
 pub use delivered::{
-    DeliveredItem, DeliveredView, body_and_encoding_of, headers_of, message_id_of, message_of,
+    DeliveredItem, DeliveredView, body_and_encoding_of, headers_of, message_id_of, message_of, properties_of,
 };
 pub use encode::{
     encode_annotated_item, encode_headers, encode_item, encode_redelivered_item, encode_resent_item, item_len,

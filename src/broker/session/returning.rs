@@ -55,6 +55,7 @@ mod tests {
     use super::*;
     use crate::message::{MessageRun, MessageRunBuilder};
     use crate::model::{ExchangeName, FieldTable, Refusal, RoutingKey};
+    use crate::routing::HashedProperties;
 
     #[derive(Debug)]
     struct Messages(MessageRun);
@@ -78,6 +79,10 @@ mod tests {
 
         fn headers(&self, _: usize) -> Result<Option<FieldTable>, Box<Refusal>> {
             Ok(None)
+        }
+
+        fn hashed_properties(&self, _: usize) -> Result<HashedProperties, Box<Refusal>> {
+            Ok(HashedProperties::default())
         }
 
         fn body_bytes_max(&self) -> usize {

@@ -1,6 +1,7 @@
 //! Where a publisher's messages go: to which queues, on which shards, and what is remembered of it.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +10,9 @@ use super::super::published::Published;
 use super::super::vhost::Vhost;
 use crate::message::{MessageRun, body_and_encoding_of};
 use crate::model::{Entity, ExchangeName, FieldTable, QueueId, Refusal, ReplyCode, RoutingKey, ShardId};
-use crate::routing::{KeyNotAllowed, LazyHeaders, Payload, RouteError, Routed, SchemaRule, Unfit};
+use crate::routing::{
+    HashedProperties, KeyNotAllowed, MessageHeaders, Payload, RouteError, Routed, SchemaRule, Unfit,
+};
 use crate::shard::{Origin, Segment};
 
 /// Bytes that surround a body in its message at most: properties, headers, a routing key. With this a message fits
@@ -34,6 +37,11 @@ pub trait Publication {
     /// # Errors
     /// The headers cannot be read.
     fn headers(&self, index: usize) -> Result<Option<FieldTable>, Box<Refusal>>;
+    /// Those of a message's properties that exchanges look at.
+    ///
+    /// # Errors
+    /// The properties cannot be read.
+    fn hashed_properties(&self, index: usize) -> Result<HashedProperties, Box<Refusal>>;
     /// Size of the largest body in bytes.
     fn body_bytes_max(&self) -> usize;
     /// Size of a message's body in bytes.
@@ -78,13 +86,44 @@ pub(super) struct Route {
     schema: Option<Arc<SchemaRule>>,
     /// It is that of all messages with the same exchange and key.
     is_keyed: bool,
+    /// What chance said when it was found.
+    chance: Option<u64>,
 }
 
 /// What finding routes needs, and the number of routes by key that all targets of a connection remember.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Router {
     routed: Routed,
     cached: usize,
+}
+
+impl Default for Router {
+    fn default() -> Self {
+        // Each connection has chances of its own.
+        let seed = foldhash::fast::RandomState::default().hash_one(0_u64);
+        Self { routed: Routed::with_chance(seed), cached: 0 }
+    }
+}
+
+/// The headers and properties of one of the messages that are routed.
+struct OfMessage<'a, P> {
+    publication: &'a P,
+    index: usize,
+    /// Once they were decoded.
+    headers: Option<Option<FieldTable>>,
+}
+
+impl<P: Publication> MessageHeaders for OfMessage<'_, P> {
+    fn headers(&mut self) -> Result<Option<&FieldTable>, Box<Refusal>> {
+        if self.headers.is_none() {
+            self.headers = Some(self.publication.headers(self.index)?);
+        }
+        Ok(self.headers.as_ref().and_then(Option::as_ref))
+    }
+
+    fn properties(&mut self) -> Result<HashedProperties, Box<Refusal>> {
+        self.publication.hashed_properties(self.index)
+    }
 }
 
 /// What becomes of neighbouring messages.
@@ -102,6 +141,14 @@ impl Fate {
         match self {
             Self::Routed(route) => route.shards.iter().any(|(shard, _)| shard.0 < FIRST_VOLATILE_SHARD),
             Self::Refused(_) | Self::NotAllowed(_) | Self::Unfit(_) => false,
+        }
+    }
+
+    /// What chance said when its way was found.
+    pub(super) fn chance(&self) -> Option<u64> {
+        match self {
+            Self::Routed(route) => route.chance,
+            Self::Refused(_) | Self::NotAllowed(_) | Self::Unfit(_) => None,
         }
     }
 
@@ -293,7 +340,7 @@ impl Target {
         if let Some(last) = self.not_allowed.as_ref().filter(|last| last.key() == key) {
             return Err(RouteError::KeyNotAllowed(Arc::clone(last)));
         }
-        let mut headers = LazyHeaders::new(|| publication.headers(index));
+        let mut headers = OfMessage { publication, index, headers: None };
         let routed = vhost.routing().route(&self.origin.exchange, key, &mut headers, &mut router.routed);
         if let Err(RouteError::KeyNotAllowed(not_allowed)) = &routed {
             self.not_allowed = Some(Arc::clone(not_allowed));
@@ -340,6 +387,7 @@ impl Route {
             queues: routed.queues().len() as u32,
             schema: routed.schema().cloned(),
             is_keyed: routed.is_keyed(),
+            chance: routed.chance(),
         }
     }
 }

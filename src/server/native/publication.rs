@@ -1,8 +1,8 @@
 //! Published messages as the broker wants to see them.
 
-use crate::broker::Publication;
+use crate::broker::{HashedProperties, Publication};
 use crate::message::MessageRun;
-use crate::message::{DeliveredItem, Items, headers_of, message_id_of};
+use crate::message::{DeliveredItem, Items, headers_of, message_id_of, properties_of};
 use crate::model::{FieldTable, Refusal};
 
 impl Publication for Items {
@@ -24,6 +24,17 @@ impl Publication for Items {
 
     fn headers(&self, index: usize) -> Result<Option<FieldTable>, Box<Refusal>> {
         headers_of(self.run.item(index)).map_err(|fault| Box::new(fault.refusal()))
+    }
+
+    fn hashed_properties(&self, index: usize) -> Result<HashedProperties, Box<Refusal>> {
+        let item = self.run.item(index);
+        let properties = properties_of(item).map_err(|fault| Box::new(fault.refusal()))?;
+        let given = |text: String| (!text.is_empty()).then_some(text);
+        Ok(HashedProperties {
+            message_id: given(properties.message_id),
+            correlation_id: given(properties.correlation_id),
+            timestamp_ms: properties.timestamp_ms,
+        })
     }
 
     fn body_bytes_max(&self) -> usize {

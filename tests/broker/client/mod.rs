@@ -8,6 +8,7 @@ mod consuming;
 mod cuts;
 mod dark;
 mod dropping;
+mod exchange_kinds;
 mod exclusive;
 mod kills;
 mod limits;
