@@ -385,7 +385,7 @@ pub struct DeclareExchange {
     /// At most 255 bytes; names that begin with "amq." are the server's.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// "direct", "fanout", "topic" or "headers".
+    /// "direct", "fanout", "topic", "headers", "x-consistent-hash", "x-modulus-hash" or "x-random".
     #[prost(string, tag = "2")]
     pub r#type: ::prost::alloc::string::String,
     /// Survives a restart.

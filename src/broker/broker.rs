@@ -26,7 +26,8 @@ use crate::model::{
     ConnectionId, Durability, Entity, FieldTable, Refusal, ReplyCode, ShardId, UserName, VhostName,
 };
 use crate::routing::{
-    Binding, ExchangeDefinition, ExplainedBody, Explanation, Payload, RouteError, no_such_queue,
+    Binding, ExchangeDefinition, ExplainedBody, ExplainedMessage, Explanation, Payload, RouteError,
+    no_such_queue,
 };
 use crate::shard::{
     Command, ConsumerKey, DiskGauge, Mailbox, MemoryGauge, QueueCounts, QueueState, SealConditions,
@@ -430,7 +431,8 @@ impl Broker {
         payload: Option<Payload<'_>>,
     ) -> Result<Explanation, Refusal> {
         let body = payload.map_or(ExplainedBody::Absent, ExplainedBody::Given);
-        let explained = who.vhost.routing().explain(exchange, key, headers, body);
+        let message = ExplainedMessage { headers, body, ..ExplainedMessage::default() };
+        let explained = who.vhost.routing().explain(exchange, key, &message);
         explained.map_err(|error: RouteError| error.refusal(exchange, &who.vhost.name))
     }
 

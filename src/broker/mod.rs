@@ -37,7 +37,7 @@ pub use crate::journey::{
 pub use crate::queue::{Departure, Return};
 pub use crate::routing::{
     Binding, Destination, ExchangeDefinition, ExchangeKind, ExplainedBinding, ExplainedExchange, Explanation,
-    Payload, ReachedBy, Routed,
+    HashedProperties, Payload, ReachedBy, Routed,
 };
 pub use crate::shard::{
     Came, ConsumerKey, ConsumerLimits, Delivery, Limits, LookedAt, Origin, Outcome, Piece, Retention,

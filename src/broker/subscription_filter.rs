@@ -49,13 +49,13 @@ impl SubscriptionFilter {
     }
 }
 
-/// Nobody hears what is refused.
+/// Nobody hears what is refused. What chance may choose is heard by each that it may choose.
 fn heard_by(
     table: &RoutingTable,
     exchange: &str,
     key: &str,
 ) -> HashSet<QueueId, foldhash::fast::RandomState> {
-    let mut routed = Routed::default();
+    let mut routed = Routed::for_any_chance();
     match table.route(exchange, key, &mut LazyHeaders::new(|| Ok(None)), &mut routed) {
         Ok(()) => routed.queues().iter().map(|queue| queue.id).collect(),
         Err(_) => HashSet::default(),
@@ -100,6 +100,8 @@ impl Sieve<'_> {
             ExchangeKind::Topic => pattern_matches(&binding.key, key),
             ExchangeKind::Direct => binding.key.as_str() == key,
             ExchangeKind::Fanout => true,
+            // Some key's messages go to it, and other bindings decide which.
+            ExchangeKind::ConsistentHash | ExchangeKind::ModulusHash | ExchangeKind::Random => true,
             ExchangeKind::Headers => false,
         }
     }

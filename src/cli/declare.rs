@@ -12,7 +12,7 @@ use super::retain::Retain;
 use super::schema::{self, SchemaFile};
 use super::session::{Target, note, once};
 use crate::client::{Exchange, Queue};
-use crate::model::{ALLOWED_KEYS, FieldValue, QUARANTINE_QUEUE, SCHEMAS};
+use crate::model::{ALLOWED_KEYS, FieldValue, HASH_HEADER, HASH_PROPERTY, QUARANTINE_QUEUE, SCHEMAS};
 
 /// What was typed after `declare`.
 #[derive(Debug, Args)]
@@ -33,12 +33,16 @@ enum What {
     Queue(QueueArguments),
 }
 
+/// Types of exchanges.
+const EXCHANGE_KINDS: [&str; 7] =
+    ["direct", "fanout", "topic", "headers", "x-consistent-hash", "x-modulus-hash", "x-random"];
+
 #[derive(Debug, Args)]
 struct ExchangeArguments {
     /// Its name
     name: String,
-    /// How it routes: direct, fanout, topic or headers
-    #[arg(long = "type", value_name = "TYPE", value_parser = ["direct", "fanout", "topic", "headers"])]
+    /// How it routes: direct, fanout, topic or headers; or to one of its bindings: x-consistent-hash, x-modulus-hash or x-random
+    #[arg(long = "type", value_name = "TYPE", value_parser = EXCHANGE_KINDS)]
     kind: String,
     /// Whether it survives a restart of the broker
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
@@ -49,6 +53,12 @@ struct ExchangeArguments {
     /// It takes messages from other exchanges only
     #[arg(long)]
     internal: bool,
+    /// Of type x-consistent-hash: the header that is hashed, instead of the routing key
+    #[arg(long, value_name = "NAME", conflicts_with = "hash_property")]
+    hash_header: Option<String>,
+    /// Of type x-consistent-hash: the property that is hashed, instead of the routing key
+    #[arg(long, value_name = "PROPERTY", value_parser = ["message_id", "correlation_id", "timestamp"])]
+    hash_property: Option<String>,
     /// Where messages go that no binding matches
     #[arg(long, value_name = "EXCHANGE")]
     alternate_exchange: Option<String>,
@@ -103,6 +113,16 @@ fn declare_exchange(target: &Target, typed: ExchangeArguments) -> Result<(), Fai
     let mut arguments = field::table(&typed.arguments)?;
     if let Some(alternate) = typed.alternate_exchange {
         arguments.0.insert("alternate-exchange".to_owned(), FieldValue::Text(alternate));
+    }
+    for (flag, name, value) in [
+        ("--hash-header", HASH_HEADER, typed.hash_header),
+        ("--hash-property", HASH_PROPERTY, typed.hash_property),
+    ] {
+        if let Some(value) = value
+            && arguments.0.insert(name.to_owned(), FieldValue::Text(value)).is_some()
+        {
+            return Err(Failure::usage(format!("{flag} and --argument {name}: which one counts?")));
+        }
     }
     if !typed.allowed.is_empty() {
         let patterns = FieldValue::List(typed.allowed.into_iter().map(FieldValue::Text).collect());

@@ -184,6 +184,7 @@ async fn keys_of(arguments: &Arguments, exchange: &str, channel: &Channel) -> Re
     let is = |kind: ExchangeKind| entry.kind == kind.as_str();
     match arguments.keys.as_slice() {
         [] if is(ExchangeKind::Topic) => Ok(vec!["#".to_owned()]),
+        [] if is(ExchangeKind::ConsistentHash) => Ok(vec!["1".to_owned()]),
         [] if is(ExchangeKind::Direct) => {
             Err(Failure::usage(format!("exchange '{exchange}' is direct: it needs a --key to lead here")))
         }

@@ -10,7 +10,7 @@ use crate::model::{FieldTable, Timestamp};
 pub struct ExchangeEntry {
     /// Its name; "" is the default exchange.
     pub name: String,
-    /// "direct", "fanout", "topic", "headers", or what a newer server knows besides.
+    /// "direct", "fanout", "topic", "headers", "x-consistent-hash", "x-modulus-hash", "x-random", or what a newer server knows besides.
     pub kind: String,
     /// Survives a restart.
     pub durable: bool,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::retention::Retention;
 use super::schema::MessageSchema;
 use crate::model::{
-    ALLOWED_KEYS, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, EXPIRES, FieldTable, FieldValue, MAX_LENGTH,
-    MAX_LENGTH_BYTES, MESSAGE_TTL, QUARANTINE_QUEUE, SCHEMAS,
+    ALLOWED_KEYS, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, EXPIRES, FieldTable, FieldValue,
+    HASH_HEADER, HASH_PROPERTY, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, QUARANTINE_QUEUE, SCHEMAS,
 };
 
 /// How an exchange routes.
@@ -21,6 +21,12 @@ pub enum ExchangeKind {
     Topic,
     /// To bindings whose arguments match the message's headers.
     Headers,
+    /// To one destination, chosen by a hash of the routing key, of a header or of a property; the key of a binding is its weight.
+    ConsistentHash,
+    /// To one binding, chosen by the hash of the routing key modulo the number of bindings.
+    ModulusHash,
+    /// To one binding, chosen by chance for each message.
+    Random,
 }
 
 impl ExchangeKind {
@@ -31,6 +37,9 @@ impl ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
         }
     }
 }
@@ -92,6 +101,17 @@ impl Exchange {
     /// Where messages go that no binding matches.
     pub fn alternate_exchange(self, name: &str) -> Self {
         self.argument("alternate-exchange", name)
+    }
+
+    /// Of kind [`ConsistentHash`](ExchangeKind::ConsistentHash): the header of this name is hashed, not the routing key.
+    pub fn hash_header(self, name: &str) -> Self {
+        self.argument(HASH_HEADER, name)
+    }
+
+    /// Of kind [`ConsistentHash`](ExchangeKind::ConsistentHash): this property is hashed, not the routing key:
+    /// "message_id", "correlation_id" or "timestamp".
+    pub fn hash_property(self, name: &str) -> Self {
+        self.argument(HASH_PROPERTY, name)
     }
 
     /// Takes messages under keys of this pattern (`*` is one word, `#` any number of words) and of those allowed

@@ -174,6 +174,14 @@ pub fn headers_of(item: &[u8]) -> Result<Option<FieldTable>, ItemFault> {
     }
 }
 
+/// The properties of a stored item, decoded; all defaults if it has none.
+pub fn properties_of(item: &[u8]) -> Result<pb::Properties, ItemFault> {
+    match regular_parts(item)?.properties {
+        Some(properties) => pb::Properties::decode(&item[properties]).map_err(|_| PROPERTIES_MALFORMED),
+        None => Ok(pb::Properties::default()),
+    }
+}
+
 /// The body of a stored item, and how it is encoded; "" if the item does not say.
 pub fn body_and_encoding_of(item: &[u8]) -> Result<(&[u8], &str), ItemFault> {
     let parts = regular_parts(item)?;

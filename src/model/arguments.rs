@@ -20,6 +20,13 @@ pub const SCHEMAS: &str = "x-schemas";
 /// Argument of an exchange: the queue that is given what its list and its schemas refuse, a text.
 pub const QUARANTINE_QUEUE: &str = "x-quarantine-queue";
 
+/// Argument of an exchange of type `x-consistent-hash`: the header whose hash chooses, a text.
+pub const HASH_HEADER: &str = "hash-header";
+
+/// Argument of an exchange of type `x-consistent-hash`: the property whose hash chooses, a text: "message_id",
+/// "correlation_id" or "timestamp".
+pub const HASH_PROPERTY: &str = "hash-property";
+
 /// Argument of a queue: for so many milliseconds after they came it retains messages that consumers are done with.
 pub const RETAIN_MILLIS: &str = "x-retain-ms";
 
@@ -63,10 +70,12 @@ pub mod schema_fields {
 }
 
 /// All of them, by name. Arguments that are not here are applications' own.
-pub const ARGUMENTS: [(&str, ArgumentUse); 30] = {
+pub const ARGUMENTS: [(&str, ArgumentUse); 32] = {
     use ArgumentUse::{Heeded, Kept, ToCome};
     [
         ("alternate-exchange", Heeded),
+        (HASH_HEADER, Heeded),
+        (HASH_PROPERTY, Heeded),
         (ALLOWED_KEYS, Heeded),
         ("x-consumer-timeout", ToCome),
         (DEAD_LETTER_EXCHANGE, Heeded),

@@ -1,10 +1,11 @@
 //! What may be declared, deleted and bound: pure checks that answer in RabbitMQ's words.
 
 use crate::model::{
-    ALLOWED_KEYS, Entity, FieldTable, FieldValue, NAME_BYTES_MAX, QUARANTINE_QUEUE, QueueName, Refusal,
-    ReplyCode, SCHEMAS, VhostName,
+    ALLOWED_KEYS, Entity, FieldTable, FieldValue, HASH_HEADER, HASH_PROPERTY, NAME_BYTES_MAX,
+    QUARANTINE_QUEUE, QueueName, Refusal, ReplyCode, SCHEMAS, VhostName,
 };
 
+use super::kind::{Hashed, HashedFault};
 use super::values::{self, ShownText};
 use super::{
     ALTERNATE_EXCHANGE, AllowedKeys, Binding, ExchangeDefinition, ExchangeKind, Schemas, kind, schemas,
@@ -29,7 +30,23 @@ pub fn check_declare(definition: &ExchangeDefinition, vhost: &VhostName) -> Resu
     check_alternate(definition, vhost)?;
     check_allowed_keys(definition, vhost)?;
     check_schemas(definition, vhost)?;
-    check_quarantine(definition, vhost)
+    check_quarantine(definition, vhost)?;
+    check_hashed(definition, vhost)
+}
+
+/// What an exchange hashes that chooses by a hash; on all others these arguments mean nothing.
+fn check_hashed(definition: &ExchangeDefinition, vhost: &VhostName) -> Result<(), Refusal> {
+    if definition.kind != ExchangeKind::ConsistentHash {
+        return Ok(());
+    }
+    let Err(HashedFault { field, text, expected, got }) = Hashed::of(&definition.arguments) else {
+        return Ok(());
+    };
+    let text = format!("{text} in {}", named(&definition.name, vhost));
+    Err(Refusal::new(ReplyCode::PreconditionFailed, text)
+        .about(Entity::Exchange, &*definition.name)
+        .field(field, expected, got)
+        .hint("without hash-header and hash-property it hashes the routing key"))
 }
 
 /// The name of a queue, whether or not there is one yet.
@@ -227,10 +244,38 @@ fn check_same_schemas(
         ));
     }
     if schemas::same(&current.arguments, &requested.arguments) {
-        return Ok(());
+        return check_same_hashed(current, requested, vhost);
     }
     let (is, received) = (schemas::described(&current.arguments), schemas::described(&requested.arguments));
     Err(inequivalent(current, vhost, SCHEMAS, &received, &is).field(SCHEMAS, is, received))
+}
+
+/// Also that an exchange which hashes takes the same of a message.
+fn check_same_hashed(
+    current: &ExchangeDefinition,
+    requested: &ExchangeDefinition,
+    vhost: &VhostName,
+) -> Result<(), Refusal> {
+    if current.kind != ExchangeKind::ConsistentHash {
+        return Ok(());
+    }
+    let (is, received) = (Hashed::of(&current.arguments), Hashed::of(&requested.arguments));
+    if is == received {
+        return Ok(());
+    }
+    let field = match &received {
+        Err(fault) => fault.field,
+        Ok(Hashed::Property(_)) => HASH_PROPERTY,
+        Ok(Hashed::Header(_)) => HASH_HEADER,
+        Ok(Hashed::RoutingKey) if current.arguments.value(HASH_PROPERTY).is_some() => HASH_PROPERTY,
+        Ok(Hashed::RoutingKey) => HASH_HEADER,
+    };
+    let words = |hashed: Result<Hashed, HashedFault>| match hashed {
+        Ok(hashed) => hashed.to_string(),
+        Err(fault) => fault.got,
+    };
+    let (is, received) = (words(is), words(received));
+    Err(inequivalent(current, vhost, field, &received, &is).field(field, is, received))
 }
 
 fn inequivalent(
@@ -271,7 +316,7 @@ pub fn check_delete(name: &str, vhost: &VhostName) -> Result<(), Refusal> {
 }
 
 /// Whether a binding may be made or removed, given its source's kind: neither end is the default exchange (403),
-/// `x-match` is known (406), a topic key holds two `#` at most (406). That both ends exist is the caller's to check.
+/// `x-match` is known (406), a topic key holds two `#` at most (406), the key to an exchange that hashes is a weight (406). That both ends exist is the caller's to check.
 pub fn check_binding(binding: &Binding, source: ExchangeKind) -> Result<(), Refusal> {
     check_not_default(&binding.source)?;
     if let super::Destination::Exchange(name) = &binding.destination {
@@ -280,7 +325,10 @@ pub fn check_binding(binding: &Binding, source: ExchangeKind) -> Result<(), Refu
     match source {
         ExchangeKind::Topic => kind::check_key(&binding.key),
         ExchangeKind::Headers => kind::check_arguments(binding),
-        ExchangeKind::Direct | ExchangeKind::Fanout => Ok(()),
+        ExchangeKind::ConsistentHash => kind::check_weight(binding),
+        ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::ModulusHash | ExchangeKind::Random => {
+            Ok(())
+        }
     }
 }
 
@@ -321,230 +369,4 @@ pub(super) fn named(exchange: &str, vhost: &VhostName) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::model::{ExchangeName, FieldTable, QueueName, RoutingKey};
-    use crate::routing::Destination;
-
-    fn vhost() -> VhostName {
-        VhostName::new("shop").unwrap()
-    }
-
-    fn definition(name: &str) -> ExchangeDefinition {
-        ExchangeDefinition {
-            name: ExchangeName::new(name).unwrap(),
-            kind: ExchangeKind::Direct,
-            durable: true,
-            auto_delete: false,
-            internal: false,
-            arguments: FieldTable::default(),
-        }
-    }
-
-    fn with_alternate(value: FieldValue) -> ExchangeDefinition {
-        ExchangeDefinition { arguments: FieldTable::from([(ALTERNATE_EXCHANGE, value)]), ..definition("x") }
-    }
-
-    #[track_caller]
-    fn check(result: Result<(), Refusal>, code: ReplyCode, text: &str) {
-        let refusal = result.unwrap_err();
-        assert_eq!((refusal.code, &*refusal.text), (code, text));
-    }
-
-    #[test]
-    fn reserved_names_are_the_servers() {
-        assert_eq!(check_declare(&definition("amqp"), &vhost()), Ok(()));
-        check(
-            check_declare(&definition("amq.mine"), &vhost()),
-            ReplyCode::AccessRefused,
-            "exchange name 'amq.mine' contains reserved prefix 'amq.*'",
-        );
-        check(
-            check_delete("amq.topic", &vhost()),
-            ReplyCode::AccessRefused,
-            "deletion of system exchange 'amq.topic' in vhost 'shop' not allowed",
-        );
-        assert_eq!(check_delete("x", &vhost()), Ok(()));
-    }
-
-    #[test]
-    fn the_default_exchange_is_untouchable() {
-        let text = "operation not permitted on the default exchange";
-        let binding = |source: &str, destination: &str| Binding {
-            source: ExchangeName::new(source).unwrap(),
-            destination: Destination::Exchange(ExchangeName::new(destination).unwrap()),
-            key: RoutingKey::default(),
-            arguments: FieldTable::default(),
-        };
-        for refused in [
-            check_declare(&definition(""), &vhost()),
-            check_equivalent(&definition(""), &definition(""), &vhost()),
-            check_delete("", &vhost()),
-            check_binding(&binding("", "x"), ExchangeKind::Direct),
-            check_binding(&binding("x", ""), ExchangeKind::Direct),
-        ] {
-            check(refused, ReplyCode::AccessRefused, text);
-        }
-        let to_queue =
-            Binding { destination: Destination::Queue(QueueName::new("q").unwrap()), ..binding("x", "y") };
-        assert_eq!(check_binding(&to_queue, ExchangeKind::Direct), Ok(()));
-    }
-
-    #[test]
-    fn an_alternate_exchange_is_a_name() {
-        assert_eq!(check_declare(&with_alternate(FieldValue::from("y")), &vhost()), Ok(()));
-        check(
-            check_declare(&with_alternate(FieldValue::Integer(5)), &vhost()),
-            ReplyCode::PreconditionFailed,
-            "invalid type 'long' for arg 'alternate-exchange' in exchange 'x' in vhost 'shop'",
-        );
-        check(
-            check_declare(&with_alternate(FieldValue::Text("y".repeat(256))), &vhost()),
-            ReplyCode::PreconditionFailed,
-            "invalid arg 'alternate-exchange' for exchange 'x' in vhost 'shop': the name is too long",
-        );
-    }
-
-    #[test]
-    fn a_redeclare_agrees_or_names_the_first_difference() {
-        let current = definition("x");
-        let text = |field: &str, received: &str, is: &str| {
-            format!(
-                "inequivalent arg '{field}' for exchange 'x' in vhost 'shop': received {received} but current is {is}"
-            )
-        };
-        for (requested, field, received, is) in [
-            (
-                ExchangeDefinition { kind: ExchangeKind::Fanout, ..definition("x") },
-                "type",
-                "'fanout'",
-                "'direct'",
-            ),
-            (ExchangeDefinition { durable: false, ..definition("x") }, "durable", "'false'", "'true'"),
-            (ExchangeDefinition { auto_delete: true, ..definition("x") }, "auto_delete", "'true'", "'false'"),
-            (ExchangeDefinition { internal: true, ..definition("x") }, "internal", "'true'", "'false'"),
-            (
-                with_alternate(FieldValue::from("y")),
-                "alternate-exchange",
-                "the value 'y' of type 'longstr'",
-                "none",
-            ),
-        ] {
-            let refusal = check_equivalent(&current, &requested, &vhost()).unwrap_err();
-            assert_eq!(
-                (refusal.code, refusal.text),
-                (ReplyCode::PreconditionFailed, text(field, received, is))
-            );
-            assert_eq!(refusal.field, field);
-            assert!(received.contains(&refusal.got) && is.contains(&refusal.expected));
-        }
-        let other = ExchangeDefinition { durable: false, internal: true, ..definition("x") };
-        check(
-            check_equivalent(&current, &other, &vhost()),
-            ReplyCode::PreconditionFailed,
-            &text("durable", "'false'", "'true'"),
-        );
-    }
-
-    fn with_allowed(patterns: &[&str]) -> ExchangeDefinition {
-        let patterns = patterns.iter().map(|pattern| FieldValue::from(*pattern)).collect();
-        let arguments = FieldTable::from([(ALLOWED_KEYS, FieldValue::List(patterns))]);
-        ExchangeDefinition { arguments, ..definition("x") }
-    }
-
-    #[test]
-    fn a_list_of_keys_makes_sense_or_is_refused() {
-        assert_eq!(check_declare(&with_allowed(&["order.*", "chore.#"]), &vhost()), Ok(()));
-        check(
-            check_declare(&with_allowed(&["#.#.#"]), &vhost()),
-            ReplyCode::PreconditionFailed,
-            "invalid arg 'x-allowed-keys' for exchange 'x' in vhost 'shop': the list has the pattern '#.#.#' with too many '#'",
-        );
-        let internal = ExchangeDefinition { internal: true, ..with_allowed(&["a"]) };
-        assert_eq!(check_declare(&internal, &vhost()).unwrap_err().field, ALLOWED_KEYS);
-        check(
-            check_declare(
-                &ExchangeDefinition { name: ExchangeName::default(), ..with_allowed(&["a"]) },
-                &vhost(),
-            ),
-            ReplyCode::AccessRefused,
-            "operation not permitted on the default exchange",
-        );
-    }
-
-    #[test]
-    fn a_redeclare_has_the_same_list_of_keys_in_any_order() {
-        let current = with_allowed(&["a", "b"]);
-        assert_eq!(check_equivalent(&current, &with_allowed(&["b", "a"]), &vhost()), Ok(()));
-        for (other, differs) in [
-            (with_allowed(&["a"]), "received 'a' but current is 'b' or 'a'"),
-            (definition("x"), "received none but current is 'a' or 'b'"),
-        ] {
-            let refusal = check_equivalent(&current, &other, &vhost()).unwrap_err();
-            assert_eq!((refusal.code, &*refusal.field), (ReplyCode::PreconditionFailed, ALLOWED_KEYS));
-            assert!(refusal.text.ends_with(differs), "{}", refusal.text);
-        }
-    }
-
-    #[test]
-    fn a_redeclare_compares_no_other_arguments() {
-        let other = ExchangeDefinition {
-            arguments: FieldTable::from([("x-mine", FieldValue::from(1))]),
-            ..definition("x")
-        };
-        assert_eq!(check_equivalent(&definition("x"), &other, &vhost()), Ok(()));
-        let alternate = || with_alternate(FieldValue::from("y"));
-        assert_eq!(check_equivalent(&alternate(), &alternate(), &vhost()), Ok(()));
-        let long = |end: &str| with_alternate(FieldValue::Text("y".repeat(200) + end));
-        assert!(
-            check_equivalent(&long("1"), &long("2"), &vhost()).is_err(),
-            "they differ behind what is shown"
-        );
-        let another = with_alternate(FieldValue::from("z"));
-        let refusal = check_equivalent(&alternate(), &another, &vhost()).unwrap_err();
-        assert!(refusal.text.ends_with("received 'z' but current is 'y'"), "{}", refusal.text);
-    }
-
-    #[test]
-    fn types_are_four() {
-        for kind in ["direct", "fanout", "topic", "headers"] {
-            assert_eq!(ExchangeKind::parse(kind).map(ExchangeKind::as_str), Ok(kind));
-        }
-        for kind in ["", "Direct", "x-random", "match"] {
-            let refusal = ExchangeKind::parse(kind).unwrap_err();
-            assert_eq!(refusal.code, ReplyCode::PreconditionFailed);
-            assert_eq!(refusal.text, format!("unknown exchange type '{kind}'"));
-        }
-    }
-
-    #[test]
-    fn binding_keys_and_arguments_are_checked_where_they_mean_something() {
-        let binding = Binding {
-            source: ExchangeName::new("x").unwrap(),
-            destination: Destination::Queue(QueueName::new("q").unwrap()),
-            key: RoutingKey::new("#.#.#").unwrap(),
-            arguments: FieldTable::from([("x-match", FieldValue::from("some"))]),
-        };
-        let code = |kind| check_binding(&binding, kind).map_err(|refusal| (refusal.code, refusal.field));
-        assert_eq!(code(ExchangeKind::Direct), Ok(()));
-        assert_eq!(code(ExchangeKind::Fanout), Ok(()));
-        let refused = |field: &str| Err((ReplyCode::PreconditionFailed, field.to_owned()));
-        assert_eq!(code(ExchangeKind::Topic), refused("routing_key"));
-        assert_eq!(code(ExchangeKind::Headers), refused("x-match"));
-    }
-
-    #[test]
-    fn what_is_missing_or_in_use_is_named() {
-        let text = |refusal: Refusal| (refusal.code.number(), refusal.text);
-        assert_eq!(
-            text(no_such_exchange("x", &vhost())),
-            (404, "no exchange 'x' in vhost 'shop'".to_owned())
-        );
-        assert_eq!(text(no_such_queue("q", &vhost())), (404, "no queue 'q' in vhost 'shop'".to_owned()));
-        assert_eq!(
-            text(exchange_in_use("x", &vhost())),
-            (406, "exchange 'x' in vhost 'shop' in use".to_owned())
-        );
-    }
-}
+mod tests;

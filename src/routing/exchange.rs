@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::model::{ExchangeName, FieldTable, FieldValue, QUARANTINE_QUEUE, QueueName, Refusal, ReplyCode};
+use crate::model::{
+    ExchangeName, FieldTable, FieldValue, QUARANTINE_QUEUE, QueueName, Refusal, ReplyCode, nearest,
+};
 
 use super::values::ShownText;
 
@@ -20,22 +22,29 @@ pub enum ExchangeKind {
     Topic,
     /// The binding's arguments are compared with the message's headers.
     Headers,
+    /// One destination, chosen by a hash; the binding key is its weight.
+    ConsistentHash,
+    /// One binding, chosen by the hash of the routing key modulo their number.
+    ModulusHash,
+    /// One binding, chosen by chance.
+    Random,
 }
 
 impl ExchangeKind {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Direct,
+        Self::Fanout,
+        Self::Topic,
+        Self::Headers,
+        Self::ConsistentHash,
+        Self::ModulusHash,
+        Self::Random,
+    ];
+
     /// Reads the type of a declare request; any unknown one is refused with 406.
     pub fn parse(kind: &str) -> Result<Self, Refusal> {
-        match kind {
-            "direct" => Ok(Self::Direct),
-            "fanout" => Ok(Self::Fanout),
-            "topic" => Ok(Self::Topic),
-            "headers" => Ok(Self::Headers),
-            _ => Err(Refusal::new(
-                ReplyCode::PreconditionFailed,
-                format!("unknown exchange type '{}'", ShownText(kind)),
-            )
-            .field("type", "direct, fanout, topic or headers", ShownText(kind).to_string())),
-        }
+        Self::ALL.into_iter().find(|known| known.as_str() == kind).ok_or_else(|| unknown_kind(kind))
     }
 
     /// The word on the wire.
@@ -45,7 +54,25 @@ impl ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
         }
+    }
+}
+
+fn unknown_kind(kind: &str) -> Refusal {
+    let known = ExchangeKind::ALL.map(ExchangeKind::as_str);
+    let text = format!("unknown exchange type '{}'", ShownText(kind));
+    let [first @ .., last] = known;
+    let refusal = Refusal::new(ReplyCode::PreconditionFailed, text).field(
+        "type",
+        format!("{} or {last}", first.join(", ")),
+        ShownText(kind).to_string(),
+    );
+    match nearest(kind, known) {
+        Some(meant) => refusal.hint(format!("did you mean '{meant}'?")),
+        None => refusal,
     }
 }
 
@@ -69,7 +96,9 @@ pub struct ExchangeDefinition {
     /// Takes messages from other exchanges only.
     pub internal: bool,
     /// Known: [`ALTERNATE_EXCHANGE`] (text), [`ALLOWED_KEYS`](crate::model::ALLOWED_KEYS) (list of texts),
-    /// [`SCHEMAS`](crate::model::SCHEMAS) (list of tables) and [`QUARANTINE_QUEUE`] (text). Others are kept and have no effect.
+    /// [`SCHEMAS`](crate::model::SCHEMAS) (list of tables) and [`QUARANTINE_QUEUE`] (text), and of an exchange of type
+    /// `x-consistent-hash` [`HASH_HEADER`](crate::model::HASH_HEADER) and [`HASH_PROPERTY`](crate::model::HASH_PROPERTY)
+    /// (text). Others are kept and have no effect.
     pub arguments: FieldTable,
 }
 

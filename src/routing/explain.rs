@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::model::{ExchangeName, FieldTable, QueueName, Refusal, RoutingKey};
 
-use super::kind::Verdict;
+use super::kind::{Choice, Considered, Verdict};
+use super::outcome::HashedProperties;
 use super::table::ExchangeEntry;
 use super::values::ShownText;
 use super::{Binding, Destination, ExchangeKind, Payload, RouteError, Routed, RoutingTable};
@@ -36,10 +37,24 @@ pub enum ReachedBy {
     Alternate(ExchangeName),
 }
 
+/// What is known of a message whose way is explained, besides its key.
+#[derive(Debug, Clone, Default)]
+pub struct ExplainedMessage<'a> {
+    /// Its headers.
+    pub headers: Option<&'a FieldTable>,
+    /// Its properties, as far as exchanges look at them.
+    pub properties: HashedProperties,
+    /// What chance said when it was [routed](Routed::chance); `None`: whatever chance could choose is explained.
+    pub chance: Option<u64>,
+    /// Its body.
+    pub body: ExplainedBody<'a>,
+}
+
 /// What is known of the body of a message whose way is explained.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub enum ExplainedBody<'a> {
     /// Nothing: the message is explained as one that fits its schema.
+    #[default]
     Absent,
     /// It is held against the schema.
     Given(Payload<'a>),
@@ -90,8 +105,7 @@ impl RoutingTable {
         &self,
         exchange: &str,
         key: &str,
-        headers: Option<&FieldTable>,
-        body: ExplainedBody<'_>,
+        message: &ExplainedMessage<'_>,
     ) -> Result<Explanation, RouteError> {
         let routing_key = RoutingKey::new(key).map_err(|_| RouteError::KeyTooLong)?;
         let first = self.exchange(exchange).ok_or(RouteError::NoSuchExchange)?;
@@ -103,13 +117,14 @@ impl RoutingTable {
         if let Some(not_allowed) = not_allowed.filter(|_| !internal) {
             return Ok(explain_refused(first, not_allowed.refusal()));
         }
-        let (schema, unfit) = self.explain_schema(first, key, body);
+        let (schema, unfit) = self.explain_schema(first, key, message.body);
         if let Some(unfit) = unfit {
             return Ok(explain_unfit(first, &unfit, schema));
         }
         let no_headers = FieldTable::default();
-        let message = Message { key, headers: headers.unwrap_or(&no_headers) };
-        let mut journey = Journey::new(self, message);
+        let ExplainedMessage { headers, properties, chance, .. } = message;
+        let headers = headers.unwrap_or(&no_headers);
+        let mut journey = Journey::new(self, Considered { key, headers, properties, chance: *chance });
         journey.travel(first);
         let mut explanation = journey.describe();
         if let Some(first) = explanation.exchanges.first_mut() {
@@ -208,15 +223,10 @@ fn refused(exchange: &ExchangeEntry, why: String, schema: Option<String>) -> Exp
     Explanation { exchanges: vec![explained], queues: Vec::new(), bindings_omitted: 0 }
 }
 
-struct Message<'a> {
-    key: &'a str,
-    headers: &'a FieldTable,
-}
-
 /// Follows a message, exchange by exchange, in the order of [`RoutingTable::route`].
 struct Journey<'a> {
     table: &'a RoutingTable,
-    message: Message<'a>,
+    message: Considered<'a>,
     visits: Vec<Visit<'a>>,
     /// Exchanges that were visited or will be.
     reached: BTreeSet<ExchangeName>,
@@ -227,6 +237,7 @@ struct Journey<'a> {
 struct Visit<'a> {
     exchange: &'a ExchangeEntry,
     reached_by: ReachedBy,
+    choice: Choice<'a>,
     matched: usize,
     alternate: AlternateNote,
 }
@@ -259,7 +270,7 @@ impl fmt::Display for AlternateNote {
 }
 
 impl<'a> Journey<'a> {
-    fn new(table: &'a RoutingTable, message: Message<'a>) -> Self {
+    fn new(table: &'a RoutingTable, message: Considered<'a>) -> Self {
         Self {
             table,
             message,
@@ -273,9 +284,11 @@ impl<'a> Journey<'a> {
     fn travel(&mut self, first: &'a ExchangeEntry) {
         self.go(first, ReachedBy::Publish);
         while let Some((exchange, reached_by)) = self.ahead.pop_front() {
-            let matched = self.visit(exchange);
+            let definition = exchange.definition();
+            let choice = Choice::new(definition, self.table.bindings_from(&definition.name), self.message);
+            let matched = self.visit(exchange, &choice);
             let alternate = self.alternate(exchange, matched);
-            self.visits.push(Visit { exchange, reached_by, matched, alternate });
+            self.visits.push(Visit { exchange, reached_by, choice, matched, alternate });
         }
     }
 
@@ -289,11 +302,11 @@ impl<'a> Journey<'a> {
     }
 
     /// Number of bindings that match.
-    fn visit(&mut self, exchange: &'a ExchangeEntry) -> usize {
+    fn visit(&mut self, exchange: &'a ExchangeEntry, choice: &Choice<'a>) -> usize {
         let name = &exchange.definition().name;
         let mut matched = 0;
-        for binding in self.table.bindings_from(name) {
-            if !self.verdict(exchange, binding).matched() {
+        for (place, binding) in self.table.bindings_from(name).enumerate() {
+            if !self.verdict(exchange, choice, (place, binding)).matched() {
                 continue;
             }
             matched += 1;
@@ -325,8 +338,13 @@ impl<'a> Journey<'a> {
         }
     }
 
-    fn verdict<'v>(&'v self, exchange: &ExchangeEntry, binding: &'v Binding) -> Verdict<'v> {
-        Verdict::new(exchange.definition().kind, binding, self.message.key, self.message.headers)
+    fn verdict<'v>(
+        &'v self,
+        exchange: &ExchangeEntry,
+        choice: &'v Choice<'v>,
+        binding: (usize, &'v Binding),
+    ) -> Verdict<'v> {
+        Verdict::new(exchange.definition().kind, choice, binding, self.message)
     }
 
     /// Puts it into words. Bindings that matched go first where there is no room for all.
@@ -338,8 +356,8 @@ impl<'a> Journey<'a> {
         for visit in &self.visits {
             let definition = visit.exchange.definition();
             let mut bindings = Vec::new();
-            for binding in self.table.bindings_from(&definition.name) {
-                let verdict = self.verdict(visit.exchange, binding);
+            for (place, binding) in self.table.bindings_from(&definition.name).enumerate() {
+                let verdict = self.verdict(visit.exchange, &visit.choice, (place, binding));
                 let matched = verdict.matched();
                 let room = if matched { &mut room_matched } else { &mut room_other };
                 if *room == 0 {

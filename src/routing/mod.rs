@@ -35,10 +35,11 @@ pub use check::{
 };
 pub use exchange::{ALTERNATE_EXCHANGE, ExchangeDefinition, ExchangeKind};
 pub use explain::{
-    EXPLAINED_BINDINGS_MAX, ExplainedBinding, ExplainedBody, ExplainedExchange, Explanation, ReachedBy,
+    EXPLAINED_BINDINGS_MAX, ExplainedBinding, ExplainedBody, ExplainedExchange, ExplainedMessage,
+    Explanation, ReachedBy,
 };
 pub use kind::pattern_matches;
-pub use outcome::{LazyHeaders, MessageHeaders, QueueTarget, RouteError, Routed};
+pub use outcome::{HashedProperties, LazyHeaders, MessageHeaders, QueueTarget, RouteError, Routed};
 pub use quarantine::Quarantine;
 pub use schemas::{Payload, SchemaRule, Schemas, Unfit};
 pub use table::{Bound, ExchangeEntry, Removed, RoutingTable};

@@ -8,6 +8,7 @@ use crate::model::{
 };
 
 use super::check::{named, no_such_exchange};
+use super::kind::mix;
 use super::target::Target;
 use super::trie::KeyWords;
 use super::{KeyNotAllowed, SchemaRule};
@@ -21,12 +22,16 @@ pub struct QueueTarget {
     pub shard: ShardId,
 }
 
+/// By how much the number that chance goes by grows with each message.
+const CHANCE_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The queues that get a message. Made once and reused: routing then allocates nothing unless it passes through
 /// several exchanges.
 #[derive(Debug, Default)]
 pub struct Routed {
     queues: Vec<QueueTarget>,
-    by_headers: bool,
+    beyond_the_key: bool,
+    chance: Chance,
     schema: Option<Arc<SchemaRule>>,
     /// Whether the exchange at hand let the message through at all.
     matched: bool,
@@ -39,16 +44,49 @@ pub struct Routed {
     words_are_cut: bool,
 }
 
+/// What exchanges that choose by chance go by.
+#[derive(Debug, Clone, Copy)]
+enum Chance {
+    /// The number before is this one; the numbers of SplitMix64.
+    Drawn(u64),
+    /// All that chance could choose is taken.
+    Any,
+}
+
+impl Default for Chance {
+    fn default() -> Self {
+        Self::Drawn(0)
+    }
+}
+
 impl Routed {
+    /// One whose choices by chance begin at this number, so that they are others than those of other ones.
+    pub fn with_chance(seed: u64) -> Self {
+        Self { chance: Chance::Drawn(seed), ..Self::default() }
+    }
+
+    /// One that takes all queues which chance could choose.
+    pub fn for_any_chance() -> Self {
+        Self { chance: Chance::Any, ..Self::default() }
+    }
+
+    /// What chance said for the message that was routed last; `None`: nothing, all that it could choose was taken.
+    pub fn chance(&self) -> Option<u64> {
+        match self.chance {
+            Chance::Drawn(number) => Some(mix(number)),
+            Chance::Any => None,
+        }
+    }
+
     /// The queues, each once, in order of their ids.
     pub fn queues(&self) -> &[QueueTarget] {
         &self.queues
     }
 
     /// Whether the result depends on exchange and key alone, so that it holds for every message published with
-    /// them on the same table. False once a headers exchange was met.
+    /// them on the same table. False once an exchange was met that looks at headers or properties, or chooses by chance.
     pub fn is_keyed(&self) -> bool {
-        !self.by_headers
+        !self.beyond_the_key
     }
 
     /// What the message has to fit, if the exchange it was published to says so for its key.
@@ -63,7 +101,10 @@ impl Routed {
     pub(super) fn clear(&mut self) {
         self.queues.clear();
         self.schema = None;
-        self.by_headers = false;
+        self.beyond_the_key = false;
+        if let Chance::Drawn(number) = &mut self.chance {
+            *number = number.wrapping_add(CHANCE_STEP);
+        }
         self.matched = false;
         self.reached.clear();
         self.next = 0;
@@ -94,8 +135,9 @@ impl Routed {
         self.reached.push(alternate.clone());
     }
 
-    pub(super) fn met_headers_exchange(&mut self) {
-        self.by_headers = true;
+    /// The exchange at hand went by more than the key.
+    pub(super) fn looked_beyond_the_key(&mut self) {
+        self.beyond_the_key = true;
     }
 
     /// Runs `match_words` with the words of the key, which are cut once per message.
@@ -129,22 +171,43 @@ impl Routed {
     }
 }
 
-/// A message's headers, decoded only when a headers exchange is met.
+/// Those properties of a message by which exchanges may choose, besides its headers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HashedProperties {
+    /// Its id.
+    pub message_id: Option<String>,
+    /// Its correlation id.
+    pub correlation_id: Option<String>,
+    /// Its timestamp, in milliseconds.
+    pub timestamp_ms: Option<u64>,
+}
+
+/// A message's headers and properties, decoded only when an exchange is met that looks at them.
 pub trait MessageHeaders {
-    /// The headers, or none. Called for each headers exchange on the way, so an implementation keeps what it decoded.
+    /// The headers, or none. Called for each such exchange on the way, so an implementation keeps what it decoded.
     ///
     /// # Errors
     /// The bytes that should be headers are none; routing ends with [`RouteError::Headers`].
     fn headers(&mut self) -> Result<Option<&FieldTable>, Box<Refusal>>;
+
+    /// Properties that can be hashed.
+    ///
+    /// # Errors
+    /// The bytes that should be properties are none; routing ends with [`RouteError::Headers`].
+    fn properties(&mut self) -> Result<HashedProperties, Box<Refusal>>;
 }
 
 impl MessageHeaders for Option<&FieldTable> {
     fn headers(&mut self) -> Result<Option<&FieldTable>, Box<Refusal>> {
         Ok(*self)
     }
+
+    fn properties(&mut self) -> Result<HashedProperties, Box<Refusal>> {
+        Ok(HashedProperties::default())
+    }
 }
 
-/// Headers that a closure decodes when they are first asked for.
+/// Headers that a closure decodes when they are first asked for, of a message without properties.
 #[derive(Debug)]
 pub struct LazyHeaders<F> {
     decode: Option<F>,
@@ -164,6 +227,10 @@ impl<F: FnOnce() -> Result<Option<FieldTable>, Box<Refusal>>> MessageHeaders for
             self.decoded = decode()?;
         }
         Ok(self.decoded.as_ref())
+    }
+
+    fn properties(&mut self) -> Result<HashedProperties, Box<Refusal>> {
+        Ok(HashedProperties::default())
     }
 }
 

@@ -68,7 +68,7 @@ impl ExchangeEntry {
             quarantine: definition.quarantine_queue().map(|queue| Arc::new(Quarantine::new(queue))),
             bindings: 0,
             published: Arc::default(),
-            index: Index::new(definition.kind),
+            index: Index::new(&definition),
             definition: Arc::new(definition),
         }
     }
@@ -384,7 +384,7 @@ fn hash(name: &str) -> u64 {
 macro_rules! ordered_binding {
     ($name:ident, $compare:ident) => {
         #[derive(Debug, Clone)]
-        struct $name(Arc<Binding>);
+        pub(super) struct $name(pub(super) Arc<Binding>);
 
         impl Ord for $name {
             fn cmp(&self, other: &Self) -> Ordering {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod choosing;
+
 use super::*;
 use crate::model::{
     ALLOWED_KEYS, ExchangeName, FieldTable, FieldValue, QueueId, QueueName, Refusal, ReplyCode, RoutingKey,
@@ -312,7 +314,7 @@ fn a_message_that_cannot_be_routed_is_refused_in_familiar_words() {
 }
 
 fn explain(scenario: &Scenario, exchange: &str, key: &str) -> Explanation {
-    scenario.table.explain(exchange, key, None, ExplainedBody::Absent).unwrap()
+    scenario.table.explain(exchange, key, &ExplainedMessage::default()).unwrap()
 }
 
 #[test]
@@ -369,11 +371,11 @@ fn an_explanation_says_why_a_message_ends() {
         "no queue has the name `k`, and the default exchange has no alternate: the message reaches nothing"
     );
     assert_eq!(
-        scenario.table.explain("absent", "", None, ExplainedBody::Absent).unwrap_err(),
+        scenario.table.explain("absent", "", &ExplainedMessage::default()).unwrap_err(),
         RouteError::NoSuchExchange
     );
     assert_eq!(
-        scenario.table.explain("a", &"k".repeat(256), None, ExplainedBody::Absent).unwrap_err(),
+        scenario.table.explain("a", &"k".repeat(256), &ExplainedMessage::default()).unwrap_err(),
         RouteError::KeyTooLong
     );
 }

@@ -132,7 +132,7 @@ fn bytes(value: &FieldValue) -> Option<&[u8]> {
 }
 
 /// One zero and one not-a-number, so that equal numbers are one value and a binding with any can be unbound.
-fn canonical(double: f64) -> f64 {
+pub(super) fn canonical(double: f64) -> f64 {
     if double.is_nan() {
         f64::NAN
     } else if double == 0.0 {

@@ -10,7 +10,7 @@ use super::books::{MessageId, QueueNumber};
 use super::looking::Reading;
 use super::moving::{Move, Places};
 use super::world::World;
-use crate::broker::{BrowsedPage, FrontEnd, Introduction, Publication, Session, Word};
+use crate::broker::{BrowsedPage, FrontEnd, HashedProperties, Introduction, Publication, Session, Word};
 use crate::message::{MessageRun, MessageRunBuilder, encode_item};
 use crate::model::{FieldTable, Refusal};
 
@@ -103,14 +103,6 @@ impl Publication for Messages {
 
     fn key(&self, _: usize) -> Option<&str> {
         None
-    }
-
-    fn message_id(&self, _: usize) -> Option<&str> {
-        None
-    }
-
-    fn headers(&self, _: usize) -> Result<Option<FieldTable>, Box<Refusal>> {
-        Ok(None)
     }
 
     fn body_bytes_max(&self) -> usize {

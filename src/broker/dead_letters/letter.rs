@@ -83,19 +83,7 @@ impl Publication for Letters {
         std::str::from_utf8(&item[from..]).ok()
     }
 
-    fn message_id(&self, index: usize) -> Option<&str> {
-        message_id_of(self.run.item(index))
-    }
-
-    fn headers(&self, index: usize) -> Result<Option<FieldTable>, Box<Refusal>> {
-        headers_of(self.run.item(index)).map_err(|fault| Box::new(fault.refusal()))
-    }
-
     fn body_bytes_max(&self) -> usize {
         (0..self.run.len()).map(|index| self.body_bytes(index)).max().unwrap_or(0)
-    }
-
-    fn body_bytes(&self, index: usize) -> usize {
-        DeliveredView::of(self.run.item(index)).map_or(0, |view| view.body.len())
     }
 }

@@ -55,6 +55,7 @@ mod tests {
     use super::*;
     use crate::message::{MessageRun, MessageRunBuilder};
     use crate::model::{ExchangeName, FieldTable, Refusal, RoutingKey};
+    use crate::routing::HashedProperties;
 
     #[derive(Debug)]
     struct Messages(MessageRun);
@@ -72,19 +73,7 @@ mod tests {
             None
         }
 
-        fn message_id(&self, _: usize) -> Option<&str> {
-            None
-        }
-
-        fn headers(&self, _: usize) -> Result<Option<FieldTable>, Box<Refusal>> {
-            Ok(None)
-        }
-
         fn body_bytes_max(&self) -> usize {
-            0
-        }
-
-        fn body_bytes(&self, _: usize) -> usize {
             0
         }
     }

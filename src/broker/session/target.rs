@@ -1,15 +1,18 @@
 //! Where a publisher's messages go: to which queues, on which shards, and what is remembered of it.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::catalog::FIRST_VOLATILE_SHARD;
 use super::super::published::Published;
 use super::super::vhost::Vhost;
-use crate::message::{MessageRun, body_and_encoding_of};
+use crate::message::{MessageRun, body_and_encoding_of, headers_of, message_id_of, properties_of};
 use crate::model::{Entity, ExchangeName, FieldTable, QueueId, Refusal, ReplyCode, RoutingKey, ShardId};
-use crate::routing::{KeyNotAllowed, LazyHeaders, Payload, RouteError, Routed, SchemaRule, Unfit};
+use crate::routing::{
+    HashedProperties, KeyNotAllowed, MessageHeaders, Payload, RouteError, Routed, SchemaRule, Unfit,
+};
 use crate::shard::{Origin, Segment};
 
 /// Bytes that surround a body in its message at most: properties, headers, a routing key. With this a message fits
@@ -45,17 +48,42 @@ pub trait Publication {
     fn has_keys(&self) -> bool;
     /// A message's own routing key.
     fn key(&self, index: usize) -> Option<&str>;
+    /// Size of the largest body in bytes.
+    fn body_bytes_max(&self) -> usize;
+
     /// The id that a message's publisher gave it, if it is not "".
-    fn message_id(&self, index: usize) -> Option<&str>;
+    fn message_id(&self, index: usize) -> Option<&str> {
+        message_id_of(self.run().item(index))
+    }
+
     /// A message's headers.
     ///
     /// # Errors
     /// The headers cannot be read.
-    fn headers(&self, index: usize) -> Result<Option<FieldTable>, Box<Refusal>>;
-    /// Size of the largest body in bytes.
-    fn body_bytes_max(&self) -> usize;
+    fn headers(&self, index: usize) -> Result<Option<FieldTable>, Box<Refusal>> {
+        headers_of(self.run().item(index)).map_err(|fault| Box::new(fault.refusal()))
+    }
+
+    /// Those of a message's properties that exchanges look at.
+    ///
+    /// # Errors
+    /// The properties cannot be read.
+    fn hashed_properties(&self, index: usize) -> Result<HashedProperties, Box<Refusal>> {
+        let properties = properties_of(self.run().item(index));
+        let properties = properties.map_err(|fault| Box::new(fault.refusal()))?;
+        let given = |text: String| (!text.is_empty()).then_some(text);
+        Ok(HashedProperties {
+            message_id: given(properties.message_id),
+            correlation_id: given(properties.correlation_id),
+            timestamp_ms: properties.timestamp_ms,
+        })
+    }
+
     /// Size of a message's body in bytes.
-    fn body_bytes(&self, index: usize) -> usize;
+    fn body_bytes(&self, index: usize) -> usize {
+        // An item was checked when it came.
+        body_and_encoding_of(self.run().item(index)).map_or(0, |(body, _)| body.len())
+    }
 }
 
 /// Where messages are published to, and how.
@@ -88,7 +116,7 @@ pub(in crate::broker) struct Target {
 }
 
 /// Queues by shard.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::broker) struct Route {
     shards: Vec<(ShardId, Arc<[QueueId]>)>,
     pub(in crate::broker) queues: u32,
@@ -96,13 +124,44 @@ pub(in crate::broker) struct Route {
     schema: Option<Arc<SchemaRule>>,
     /// It is that of all messages with the same exchange and key.
     is_keyed: bool,
+    /// What chance said when it was found.
+    chance: Option<u64>,
 }
 
 /// What finding routes needs, and the number of routes by key that all targets of a connection remember.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::broker) struct Router {
     routed: Routed,
     cached: usize,
+}
+
+impl Default for Router {
+    fn default() -> Self {
+        // Each connection has chances of its own.
+        let seed = foldhash::fast::RandomState::default().hash_one(0_u64);
+        Self { routed: Routed::with_chance(seed), cached: 0 }
+    }
+}
+
+/// The headers and properties of one of the messages that are routed.
+struct OfMessage<'a, P> {
+    publication: &'a P,
+    index: usize,
+    /// Once they were decoded.
+    headers: Option<Option<FieldTable>>,
+}
+
+impl<P: Publication> MessageHeaders for OfMessage<'_, P> {
+    fn headers(&mut self) -> Result<Option<&FieldTable>, Box<Refusal>> {
+        if self.headers.is_none() {
+            self.headers = Some(self.publication.headers(self.index)?);
+        }
+        Ok(self.headers.as_ref().and_then(Option::as_ref))
+    }
+
+    fn properties(&mut self) -> Result<HashedProperties, Box<Refusal>> {
+        self.publication.hashed_properties(self.index)
+    }
 }
 
 /// What becomes of neighbouring messages.
@@ -120,6 +179,14 @@ impl Fate {
         match self {
             Self::Routed(route) => route.shards.iter().any(|(shard, _)| shard.0 < FIRST_VOLATILE_SHARD),
             Self::Refused(_) | Self::NotAllowed(_) | Self::Unfit(_) => false,
+        }
+    }
+
+    /// What chance said when its way was found.
+    pub(super) fn chance(&self) -> Option<u64> {
+        match self {
+            Self::Routed(route) => route.chance,
+            Self::Refused(_) | Self::NotAllowed(_) | Self::Unfit(_) => None,
         }
     }
 
@@ -311,7 +378,7 @@ impl Target {
         if let Some(last) = self.not_allowed.as_ref().filter(|last| last.key() == key) {
             return Err(RouteError::KeyNotAllowed(Arc::clone(last)));
         }
-        let mut headers = LazyHeaders::new(|| publication.headers(index));
+        let mut headers = OfMessage { publication, index, headers: None };
         let routed = vhost.routing().route(&self.origin.exchange, key, &mut headers, &mut router.routed);
         if let Err(RouteError::KeyNotAllowed(not_allowed)) = &routed {
             self.not_allowed = Some(Arc::clone(not_allowed));
@@ -358,6 +425,7 @@ impl Route {
             queues: routed.queues().len() as u32,
             schema: routed.schema().cloned(),
             is_keyed: routed.is_keyed(),
+            chance: routed.chance(),
         }
     }
 }
@@ -394,7 +462,7 @@ impl Route {
             (*shard, rest)
         });
         let shards_of_rest: Vec<_> = rest.filter(|(_, queues)| !queues.is_empty()).collect();
-        let rest = Self { shards: shards_of_rest, queues: 0, schema: None, is_keyed: false };
+        let rest = Self { shards: shards_of_rest, queues: 0, ..Self::default() };
         rest.add_segments(place, place + 1, shards);
         !rest.shards.is_empty()
     }

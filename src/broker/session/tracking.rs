@@ -9,7 +9,7 @@ use super::super::vhost::{QueueDefinition, Vhost};
 use super::target::{Fate, Publication};
 use crate::journey::{Journeys, Party, Publication as Published, QueueLabel, Tracked, Wanted, Way};
 use crate::model::{ExchangeName, QueueId, QueueName, Refusal, RoutingKey, Timestamp};
-use crate::routing::{ExplainedBinding, ExplainedBody, Explanation};
+use crate::routing::{ExplainedBinding, ExplainedBody, ExplainedMessage, Explanation};
 use crate::shard::Origin;
 
 /// Keys whose ways are remembered for messages that are tracked.
@@ -226,8 +226,13 @@ impl<P: Publication> Frame<'_, P> {
             return None;
         }
         let headers = self.messages.headers(place as usize).ok().flatten();
-        let body = ExplainedBody::Checked(fate.barred());
-        self.vhost.routing().explain(&self.origin.exchange, key, headers.as_ref(), body).ok()
+        let message = ExplainedMessage {
+            headers: headers.as_ref(),
+            properties: self.messages.hashed_properties(place as usize).unwrap_or_default(),
+            chance: fate.chance(),
+            body: ExplainedBody::Checked(fate.barred()),
+        };
+        self.vhost.routing().explain(&self.origin.exchange, key, &message).ok()
     }
 }
 

@@ -4,9 +4,14 @@
 //! the table's. Start reading at the kind in question. The index and the verdict of a kind are written independently
 //! of each other, and tests hold them against each other.
 
+mod consistent_hash;
 mod direct;
 mod fanout;
+mod hash;
 mod headers;
+mod modulus_hash;
+mod one_of;
+mod random;
 mod topic;
 
 use std::fmt;
@@ -14,9 +19,12 @@ use std::sync::Arc;
 
 use crate::model::{FieldTable, Refusal};
 
+use super::outcome::HashedProperties;
 use super::target::Target;
-use super::{Binding, ExchangeKind, MessageHeaders, Routed};
+use super::{Binding, ExchangeDefinition, ExchangeKind, MessageHeaders, Routed};
 
+pub(super) use consistent_hash::{Hashed, HashedFault, check_weight};
+pub(super) use hash::mix;
 pub(super) use headers::check_arguments;
 pub(super) use topic::check_key;
 pub use topic::pattern_matches;
@@ -28,15 +36,23 @@ pub(super) enum Index {
     Fanout(fanout::Index),
     Topic(topic::Index),
     Headers(headers::Index),
+    ConsistentHash(consistent_hash::Index),
+    ModulusHash(modulus_hash::Index),
+    Random(random::Index),
 }
 
 impl Index {
-    pub(super) fn new(kind: ExchangeKind) -> Self {
-        match kind {
+    pub(super) fn new(exchange: &ExchangeDefinition) -> Self {
+        match exchange.kind {
             ExchangeKind::Direct => Self::Direct(direct::Index::default()),
             ExchangeKind::Fanout => Self::Fanout(fanout::Index::default()),
             ExchangeKind::Topic => Self::Topic(topic::Index::default()),
             ExchangeKind::Headers => Self::Headers(headers::Index::default()),
+            ExchangeKind::ConsistentHash => {
+                Self::ConsistentHash(consistent_hash::Index::new(&exchange.arguments))
+            }
+            ExchangeKind::ModulusHash => Self::ModulusHash(modulus_hash::Index::default()),
+            ExchangeKind::Random => Self::Random(random::Index::new(&exchange.name)),
         }
     }
 
@@ -47,6 +63,9 @@ impl Index {
             Self::Fanout(index) => index.insert(target),
             Self::Topic(index) => index.insert(&binding.key, target),
             Self::Headers(index) => index.insert(binding, target),
+            Self::ConsistentHash(index) => index.insert(binding, target),
+            Self::ModulusHash(index) => index.insert(binding, target),
+            Self::Random(index) => index.insert(binding, target),
         }
     }
 
@@ -57,6 +76,9 @@ impl Index {
             Self::Fanout(index) => index.remove(target),
             Self::Topic(index) => index.remove(&binding.key, target),
             Self::Headers(index) => index.remove(binding, target),
+            Self::ConsistentHash(index) => index.remove(binding),
+            Self::ModulusHash(index) => index.remove(binding),
+            Self::Random(index) => index.remove(binding),
         }
     }
 
@@ -72,11 +94,71 @@ impl Index {
             Self::Fanout(index) => index.route(out),
             Self::Topic(index) => index.route(key, out),
             Self::Headers(index) => {
-                out.met_headers_exchange();
+                out.looked_beyond_the_key();
                 index.route(headers.headers()?, out);
+            }
+            Self::ConsistentHash(index) => index.route(key, headers, out)?,
+            Self::ModulusHash(index) => index.route(key, out),
+            Self::Random(index) => {
+                out.looked_beyond_the_key();
+                index.route(out);
             }
         }
         Ok(())
+    }
+}
+
+/// A message whose way is explained.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Considered<'a> {
+    pub(super) key: &'a str,
+    pub(super) headers: &'a FieldTable,
+    pub(super) properties: &'a HashedProperties,
+    /// What chance said, if it was asked.
+    pub(super) chance: Option<u64>,
+}
+
+/// What an exchange chose that looks at all of its bindings together, without any index.
+#[derive(Debug)]
+pub(super) enum Choice<'a> {
+    /// It looks at each binding by itself.
+    Each,
+    Destination(consistent_hash::Choice<'a>),
+    OneOf {
+        choice: one_of::Choice,
+        count: usize,
+        by: &'static str,
+    },
+}
+
+impl<'a> Choice<'a> {
+    /// All bindings of the exchange have to be there, in the order of listings.
+    pub(super) fn new(
+        exchange: &ExchangeDefinition,
+        bindings: impl Iterator<Item = &'a Arc<Binding>>,
+        message: Considered<'_>,
+    ) -> Self {
+        let Considered { key, headers, properties, chance } = message;
+        match exchange.kind {
+            ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic | ExchangeKind::Headers => {
+                Self::Each
+            }
+            ExchangeKind::ConsistentHash => {
+                let arguments = &exchange.arguments;
+                let choice = consistent_hash::Choice::new(arguments, bindings, key, headers, properties);
+                Self::Destination(choice)
+            }
+            ExchangeKind::ModulusHash => {
+                let count = bindings.count();
+                let choice = modulus_hash::choose(key, count);
+                Self::OneOf { choice, count, by: modulus_hash::CHOSEN_BY }
+            }
+            ExchangeKind::Random => {
+                let count = bindings.count();
+                let choice = random::choose(chance, &exchange.name, count);
+                Self::OneOf { choice, count, by: random::CHOSEN_BY }
+            }
+        }
     }
 }
 
@@ -87,21 +169,35 @@ pub(super) enum Verdict<'a> {
     Fanout,
     Topic(topic::Verdict<'a>),
     Headers(headers::Verdict<'a>),
+    ConsistentHash(consistent_hash::Verdict<'a>),
+    OneOf(one_of::Verdict),
 }
 
 impl<'a> Verdict<'a> {
-    /// Looks at this one binding, without any index.
+    /// Looks at this one binding, the one of this place among those of its exchange, without any index.
     pub(super) fn new(
         kind: ExchangeKind,
-        binding: &'a Binding,
-        key: &'a str,
-        headers: &'a FieldTable,
+        choice: &'a Choice<'a>,
+        (place, binding): (usize, &'a Binding),
+        message: Considered<'a>,
     ) -> Self {
-        match kind {
-            ExchangeKind::Direct => Self::Direct(direct::Verdict::new(&binding.key, key)),
-            ExchangeKind::Fanout => Self::Fanout,
-            ExchangeKind::Topic => Self::Topic(topic::Verdict::new(&binding.key, key)),
-            ExchangeKind::Headers => Self::Headers(headers::Verdict::new(&binding.arguments, headers)),
+        match (choice, kind) {
+            (Choice::Destination(choice), _) => {
+                Self::ConsistentHash(consistent_hash::Verdict { choice, destination: &binding.destination })
+            }
+            (Choice::OneOf { choice, count, by }, _) => {
+                Self::OneOf(one_of::Verdict { choice: *choice, place, count: *count, by })
+            }
+            (Choice::Each, ExchangeKind::Direct) => {
+                Self::Direct(direct::Verdict::new(&binding.key, message.key))
+            }
+            (Choice::Each, ExchangeKind::Topic) => {
+                Self::Topic(topic::Verdict::new(&binding.key, message.key))
+            }
+            (Choice::Each, ExchangeKind::Headers) => {
+                Self::Headers(headers::Verdict::new(&binding.arguments, message.headers))
+            }
+            (Choice::Each, _) => Self::Fanout,
         }
     }
 
@@ -111,6 +207,8 @@ impl<'a> Verdict<'a> {
             Self::Fanout => true,
             Self::Topic(verdict) => verdict.matched(),
             Self::Headers(verdict) => verdict.matched(),
+            Self::ConsistentHash(verdict) => verdict.matched(),
+            Self::OneOf(verdict) => verdict.matched(),
         }
     }
 }
@@ -122,6 +220,8 @@ impl fmt::Display for Verdict<'_> {
             Self::Fanout => f.write_str("a fanout exchange passes every message to every binding"),
             Self::Topic(verdict) => verdict.fmt(f),
             Self::Headers(verdict) => verdict.fmt(f),
+            Self::ConsistentHash(verdict) => verdict.fmt(f),
+            Self::OneOf(verdict) => verdict.fmt(f),
         }
     }
 }
@@ -149,13 +249,28 @@ mod testing {
             arguments,
         });
         let target = Target::Queue(QueueTarget { id: QueueId(1), shard: ShardId(0) });
-        let mut index = Index::new(kind);
+        let exchange = ExchangeDefinition {
+            name: ExchangeName::new("source").unwrap(),
+            kind,
+            durable: false,
+            auto_delete: false,
+            internal: false,
+            arguments: FieldTable::default(),
+        };
+        let mut index = Index::new(&exchange);
         index.insert(&binding, target.clone());
         let mut routed = Routed::default();
         index.route(key, &mut headers.as_ref().copied(), &mut routed).unwrap();
 
         let no_headers = FieldTable::default();
-        let verdict = Verdict::new(kind, &binding, key, headers.unwrap_or(&no_headers));
+        let message = Considered {
+            key,
+            headers: headers.unwrap_or(&no_headers),
+            properties: &HashedProperties::default(),
+            chance: routed.chance(),
+        };
+        let choice = Choice::new(&exchange, [&binding].into_iter(), message);
+        let verdict = Verdict::new(kind, &choice, (0, &binding), message);
         assert_eq!(verdict.matched(), routed.has_matched(), "{binding_key} {key}: {verdict}");
 
         let mut routed = Routed::default();

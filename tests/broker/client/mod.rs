@@ -9,6 +9,7 @@ mod cuts;
 mod dark;
 mod dead_letters;
 mod dropping;
+mod exchange_kinds;
 mod exclusive;
 mod kills;
 mod limits;
