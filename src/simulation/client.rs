@@ -10,9 +10,8 @@ use super::books::{MessageId, QueueNumber};
 use super::looking::Reading;
 use super::moving::{Move, Places};
 use super::world::World;
-use crate::broker::{BrowsedPage, FrontEnd, HashedProperties, Introduction, Publication, Session, Word};
+use crate::broker::{BrowsedPage, FrontEnd, Introduction, Publication, Session, Word};
 use crate::message::{MessageRun, MessageRunBuilder, encode_item};
-use crate::model::{FieldTable, Refusal};
 
 /// The one channel that a client has.
 pub(super) const CHANNEL: u32 = 1;

@@ -5,11 +5,8 @@ use bytes::BytesMut;
 use super::address::DeadLetterAddress;
 use crate::broker::browse::routing_key_of;
 use crate::broker::session::Publication;
-use crate::message::{
-    Death, DeliveredView, ItemFault, MessageRun, MessageRunBuilder, encode_dead_letter, headers_of,
-    message_id_of,
-};
-use crate::model::{FieldTable, Refusal, Timestamp};
+use crate::message::{Death, ItemFault, MessageRun, MessageRunBuilder, encode_dead_letter};
+use crate::model::Timestamp;
 use crate::queue::Departure;
 use crate::shard::LookedAt;
 

@@ -54,8 +54,7 @@ impl<M: Publication> Returning<M> {
 mod tests {
     use super::*;
     use crate::message::{MessageRun, MessageRunBuilder};
-    use crate::model::{ExchangeName, FieldTable, Refusal, RoutingKey};
-    use crate::routing::HashedProperties;
+    use crate::model::{ExchangeName, RoutingKey};
 
     #[derive(Debug)]
     struct Messages(MessageRun);

@@ -1,9 +1,8 @@
 //! Published messages as the broker wants to see them.
 
-use crate::broker::{HashedProperties, Publication};
+use crate::broker::Publication;
+use crate::message::Items;
 use crate::message::MessageRun;
-use crate::message::{DeliveredItem, Items, headers_of, message_id_of, properties_of};
-use crate::model::{FieldTable, Refusal};
 
 impl Publication for Items {
     fn run(&self) -> &MessageRun {
