@@ -815,6 +815,9 @@ pub struct ConsumerEntry {
     /// Messages that went to it since it began.
     #[prost(uint64, tag = "9")]
     pub delivered_total: u64,
+    /// Those of a higher one come first.
+    #[prost(sint32, tag = "10")]
+    pub priority: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UserEntry {
@@ -1019,6 +1022,10 @@ pub struct Consume {
     /// Present: deliveries take from this credit, one each, and stop at 0 until a Credit frame adds to it.
     #[prost(uint32, optional, tag = "8")]
     pub credit: ::core::option::Option<u32>,
+    /// While a consumer of a higher priority may take messages, those of a lower get none; those of the same priority take turns.
+    /// What is "x-priority" among the arguments in AMQP.
+    #[prost(sint32, tag = "9")]
+    pub priority: i32,
 }
 /// The consumer is there.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -309,6 +309,7 @@ fn consumers(entries: &[ConsumerEntry]) -> Listing {
         .number("CHANNEL")
         .number("UNACKED")
         .number("PREFETCH")
+        .number("PRIORITY")
         .text("FEATURES");
     for entry in entries {
         table.row([
@@ -318,6 +319,7 @@ fn consumers(entries: &[ConsumerEntry]) -> Listing {
             entry.channel.to_string(),
             entry.messages_unacknowledged.to_string(),
             entry.prefetch.to_string(),
+            entry.priority.to_string(),
             features([(entry.no_ack, "no-ack"), (entry.exclusive, "exclusive")]),
         ]);
     }
@@ -332,6 +334,7 @@ fn consumers(entries: &[ConsumerEntry]) -> Listing {
             "exclusive": entry.exclusive,
             "messages_unacknowledged": entry.messages_unacknowledged,
             "delivered_total": entry.delivered_total,
+            "priority": entry.priority,
         })
     };
     Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }

@@ -163,6 +163,8 @@ pub struct ConsumerEntry {
     pub messages_unacknowledged: u64,
     /// Messages that went to it since it began.
     pub delivered_total: u64,
+    /// Those of a higher one come first.
+    pub priority: i32,
 }
 
 /// A user, as listed.

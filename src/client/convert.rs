@@ -266,6 +266,7 @@ entry!(ConsumerEntry, Consumers, consumers, |from| Ok(Self {
     exclusive: from.exclusive,
     messages_unacknowledged: from.messages_unacknowledged,
     delivered_total: from.delivered_total,
+    priority: from.priority,
 }));
 
 entry!(UserEntry, Users, users, |from| Ok(Self {

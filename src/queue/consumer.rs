@@ -59,6 +59,8 @@ pub struct ConsumerLimits {
     pub credit: Option<u32>,
     /// Bytes that may be on their way to the consumer without being written to its socket.
     pub window_bytes: u64,
+    /// While one of a higher priority may take messages, those of a lower get none.
+    pub priority: i32,
 }
 
 /// What a consumer wants and has, for lists.

@@ -11,6 +11,7 @@ mod consumer;
 mod departure;
 mod fault;
 mod handing_out;
+mod levels;
 mod limits;
 mod looking;
 mod message_ref;

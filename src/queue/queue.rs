@@ -20,6 +20,7 @@ use std::ops::Range;
 use super::backlog::Backlog;
 use super::consumer::{Consumer, ConsumerKey, ConsumerLimits, ConsumerState};
 use super::departure::{Departure, Departures, Return};
+use super::levels::Levels;
 use super::limits::Limits;
 use super::message_ref::MessageRef;
 use super::retained::{Retained, Retention};
@@ -172,9 +173,10 @@ pub struct Queue {
     pub(super) uncounted_runs_max: usize,
     /// Handed out and neither settled nor returned.
     pub(super) outstanding: u64,
+    /// By priority, the highest first; those of one priority in the order in which they came.
     pub(super) consumers: Vec<Consumer>,
-    /// Whose turn it is.
-    pub(super) turn: usize,
+    /// Who of them are of one priority, and whose turn it is among these.
+    pub(super) levels: Levels,
     /// The logged mark.
     pub(super) mark: u64,
     /// A mark was asked for that `mark_durable` has not confirmed.
@@ -215,7 +217,7 @@ impl Queue {
             uncounted_runs_max: UNCOUNTED_RUNS_MIN,
             outstanding: 0,
             consumers: Vec::new(),
-            turn: 0,
+            levels: Levels::default(),
             mark: 0,
             mark_pending: false,
             deliver_below: if options.logged { 0 } else { u64::MAX },
@@ -332,7 +334,8 @@ impl Queue {
                 return Err(AttachRefusal::ExclusiveInUse);
             }
         }
-        self.consumers.push(Consumer::new(key, limits));
+        let index = self.levels.insert(limits.priority);
+        self.consumers.insert(index, Consumer::new(key, limits));
         Ok(())
     }
 
@@ -531,9 +534,7 @@ impl Queue {
 
     /// Whose turn it is stays the same.
     pub(super) fn remove_consumer(&mut self, index: usize) -> Consumer {
-        if self.turn > index {
-            self.turn -= 1;
-        }
+        self.levels.remove(index);
         self.consumers.remove(index)
     }
 

@@ -83,6 +83,7 @@ impl Shard {
                 exclusive: false,
                 credit: Some(0),
                 window_bytes: u64::MAX,
+                priority: 0,
             };
             slot.queue.attach(key, limits).expect("single requests are never refused");
             slot.attached.outlets.push((key, outlet.clone()));

@@ -377,6 +377,7 @@ impl Run {
             prefetch: [0, 1, 5, 50][self.random.below(4)],
             no_ack,
             exclusive: false,
+            priority: 0,
             credit: self.random.one_in(6).then_some(3),
             request,
         });

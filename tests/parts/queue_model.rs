@@ -414,6 +414,12 @@ impl Harness {
         assert!(first_time || redelivered, "{sequence} had been delivered");
         assert!(!redelivered || !first_time || sequence < self.old_below, "{sequence} is new");
         self.counts.delivered += 1;
+        let priority = self.consumers[&slot].limits.priority;
+        let mut passed_over = self.consumers.iter().filter(|(_, consumer)| consumer.has_room());
+        assert!(
+            slot >= CONSUMERS || passed_over.all(|(_, consumer)| consumer.limits.priority <= priority),
+            "{slot} is served although one of a higher priority has room"
+        );
         let consumer = self.consumers.get_mut(&slot).unwrap();
         assert!(consumer.has_room(), "{slot} has no room");
         assert_eq!(tag, consumer.next_tag);
@@ -626,19 +632,27 @@ impl Harness {
     }
 }
 
-const UNLIMITED: ConsumerLimits =
-    ConsumerLimits { prefetch: 0, no_ack: false, exclusive: false, credit: None, window_bytes: u64::MAX };
+const UNLIMITED: ConsumerLimits = ConsumerLimits {
+    prefetch: 0,
+    no_ack: false,
+    exclusive: false,
+    credit: None,
+    window_bytes: u64::MAX,
+    priority: 0,
+};
 
 fn limits() -> impl Strategy<Value = ConsumerLimits> {
     let credit = prop_oneof![3 => Just(None), 1 => (0u32..6).prop_map(Some)];
     let window_bytes = prop_oneof![2 => Just(u64::MAX), 1 => 1u64..200];
-    (0u32..8, prop::bool::weighted(0.2), prop::bool::weighted(0.1), credit, window_bytes).prop_map(
-        |(prefetch, no_ack, exclusive, credit, window_bytes)| ConsumerLimits {
+    let priority = prop_oneof![2 => Just(0), 1 => Just(i32::MIN), 1 => Just(7)];
+    (0u32..8, prop::bool::weighted(0.2), prop::bool::weighted(0.1), credit, window_bytes, priority).prop_map(
+        |(prefetch, no_ack, exclusive, credit, window_bytes, priority)| ConsumerLimits {
             prefetch,
             no_ack,
             exclusive,
             credit,
             window_bytes,
+            priority,
         },
     )
 }
