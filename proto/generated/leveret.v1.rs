@@ -818,6 +818,9 @@ pub struct ConsumerEntry {
     /// Those of a higher one come first.
     #[prost(sint32, tag = "10")]
     pub priority: i32,
+    /// Of a queue with a single active consumer ("x-single-active-consumer"): whether it is this one. The others wait.
+    #[prost(bool, optional, tag = "11")]
+    pub active: ::core::option::Option<bool>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UserEntry {

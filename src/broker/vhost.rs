@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use super::activity::single_active_of;
 use super::limits::{expiry_of, limits_of};
 use super::retention::retention_of;
 use super::subscription::Subscription;
@@ -41,7 +42,8 @@ impl QueueDefinition {
         // What is no bound was refused when it was declared; of a version that took it as an application's own it binds nothing.
         let retention = retention_of(&self.arguments).ok().flatten();
         let limits = limits_of(&self.arguments).unwrap_or_default();
-        QueueOptions { logged: self.durable, auto_delete: self.auto_delete, retention, limits }
+        let single_active = single_active_of(&self.arguments).unwrap_or_default();
+        QueueOptions { logged: self.durable, auto_delete: self.auto_delete, retention, limits, single_active }
     }
 
     /// Milliseconds without a consumer after which it goes; `None`: it stays. A subscription says this of its own.

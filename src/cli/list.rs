@@ -320,7 +320,12 @@ fn consumers(entries: &[ConsumerEntry]) -> Listing {
             entry.messages_unacknowledged.to_string(),
             entry.prefetch.to_string(),
             entry.priority.to_string(),
-            features([(entry.no_ack, "no-ack"), (entry.exclusive, "exclusive")]),
+            features([
+                (entry.no_ack, "no-ack"),
+                (entry.exclusive, "exclusive"),
+                (entry.active == Some(true), "active"),
+                (entry.active == Some(false), "waiting"),
+            ]),
         ]);
     }
     let json = |entry: &ConsumerEntry| {
@@ -335,6 +340,7 @@ fn consumers(entries: &[ConsumerEntry]) -> Listing {
             "messages_unacknowledged": entry.messages_unacknowledged,
             "delivered_total": entry.delivered_total,
             "priority": entry.priority,
+            "active": entry.active.unwrap_or(true),
         })
     };
     Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }

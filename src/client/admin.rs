@@ -165,6 +165,8 @@ pub struct ConsumerEntry {
     pub delivered_total: u64,
     /// Those of a higher one come first.
     pub priority: i32,
+    /// Of a queue with a single active consumer: whether it is this one. The others wait.
+    pub active: Option<bool>,
 }
 
 /// A user, as listed.

@@ -267,6 +267,7 @@ entry!(ConsumerEntry, Consumers, consumers, |from| Ok(Self {
     messages_unacknowledged: from.messages_unacknowledged,
     delivered_total: from.delivered_total,
     priority: from.priority,
+    active: from.active,
 }));
 
 entry!(UserEntry, Users, users, |from| Ok(Self {

@@ -7,7 +7,7 @@ use super::retention::Retention;
 use super::schema::MessageSchema;
 use crate::model::{
     ALLOWED_KEYS, EXPIRES, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL,
-    QUARANTINE_QUEUE, SCHEMAS,
+    QUARANTINE_QUEUE, SCHEMAS, SINGLE_ACTIVE_CONSUMER,
 };
 
 /// How an exchange routes.
@@ -172,6 +172,12 @@ impl Queue {
     /// ones.
     pub fn max_length_bytes(self, bytes: u64) -> Self {
         self.argument(MAX_LENGTH_BYTES, whole(bytes))
+    }
+
+    /// One of its consumers gets messages, and the others wait for it to go: the first of those of the highest
+    /// [priority](super::ConsumerBuilder::priority). Messages are done with in their order.
+    pub fn single_active_consumer(self) -> Self {
+        self.argument(SINGLE_ACTIVE_CONSUMER, FieldValue::Boolean(true))
     }
 
     /// A durable queue.

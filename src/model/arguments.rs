@@ -44,6 +44,9 @@ pub const OVERFLOW: &str = "x-overflow";
 /// Argument of a queue: without a consumer for so many milliseconds it goes.
 pub const EXPIRES: &str = "x-expires";
 
+/// Argument of a queue: whether one of its consumers is served, while the others wait for it to go.
+pub const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
+
 /// Names of the fields of an entry of [`SCHEMAS`].
 pub mod schema_fields {
     /// Which keys it is for: a pattern, a text.
@@ -87,7 +90,7 @@ pub const ARGUMENTS: [(&str, ArgumentUse); 30] = {
         (RETAIN_MESSAGES, Heeded),
         (RETAIN_MILLIS, Heeded),
         (SCHEMAS, Heeded),
-        ("x-single-active-consumer", ToCome),
+        (SINGLE_ACTIVE_CONSUMER, Heeded),
         ("x-stream-filter-size-bytes", ToCome),
         ("x-stream-max-segment-size-bytes", ToCome),
     ]

@@ -22,7 +22,8 @@ mod timestamp;
 
 pub use arguments::{
     ALLOWED_KEYS, ARGUMENTS, ArgumentUse, EXPIRES, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW,
-    QUARANTINE_QUEUE, RETAIN_BYTES, RETAIN_MESSAGES, RETAIN_MILLIS, SCHEMAS, schema_fields,
+    QUARANTINE_QUEUE, RETAIN_BYTES, RETAIN_MESSAGES, RETAIN_MILLIS, SCHEMAS, SINGLE_ACTIVE_CONSUMER,
+    schema_fields,
 };
 pub use durability::Durability;
 pub use fields::{FieldTable, FieldValue};

@@ -74,6 +74,8 @@ pub struct ConsumerState {
     pub unsettled: u64,
     /// Messages that went to it.
     pub delivered: u64,
+    /// Of a queue with a single active consumer: whether it is this one.
+    pub active: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -170,10 +172,16 @@ impl Consumer {
         self.unsettled.iter()
     }
 
-    pub(super) fn state(&self) -> ConsumerState {
+    pub(super) fn state(&self, active: Option<bool>) -> ConsumerState {
         // Its tags count its deliveries, from 1.
         let delivered = self.next_tag().saturating_sub(1);
-        ConsumerState { key: self.key, limits: self.limits, unsettled: self.unsettled_count(), delivered }
+        ConsumerState {
+            key: self.key,
+            limits: self.limits,
+            unsettled: self.unsettled_count(),
+            delivered,
+            active,
+        }
     }
 
     pub(super) fn unsettled_count(&self) -> u64 {

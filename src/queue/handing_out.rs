@@ -15,6 +15,9 @@ const TURN_MESSAGES_MAX: u64 = 64;
 impl Queue {
     /// Hands out what the consumers have room for. To be called after input that may have made messages or room.
     pub fn deliver(&mut self, effects: &mut Effects) {
+        if self.options.single_active {
+            return self.deliver_to_active(effects);
+        }
         let mut has_room = false;
         // Nobody gets room while messages are handed out: who had none at a higher level has none when a lower one is served.
         for level in 0..self.levels.count() {
@@ -45,7 +48,7 @@ impl Queue {
         true
     }
 
-    fn serve(&mut self, index: usize, messages_max: u64, effects: &mut Effects) -> u64 {
+    pub(super) fn serve(&mut self, index: usize, messages_max: u64, effects: &mut Effects) -> u64 {
         let mut taken = 0;
         let mut accepted = SequenceRuns::default();
         while taken < messages_max && self.consumers[index].room() > 0 {
@@ -127,7 +130,7 @@ impl Queue {
     }
 
     /// Asks for the next mark before the deliveries reach this one.
-    fn advance_mark(&mut self, effects: &mut Effects) {
+    pub(super) fn advance_mark(&mut self, effects: &mut Effects) {
         if !self.options.logged || self.mark_pending {
             return;
         }
@@ -150,6 +153,7 @@ impl Queue {
             if consumer.cancelled && consumer.unsettled_count() == 0 {
                 self.remove_consumer(index);
             }
+            self.choose_active();
         }
         for sequence in run.sequences() {
             if let Some(message) = self.backlog.get(sequence)

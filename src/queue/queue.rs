@@ -42,6 +42,8 @@ pub struct QueueOptions {
     pub retention: Option<Retention>,
     /// What may wait in it, and how long.
     pub limits: Limits,
+    /// One of its consumers is served, the others wait for it to go.
+    pub single_active: bool,
 }
 
 /// Logged input. The same commands in the same order give the same queue.
@@ -100,6 +102,8 @@ pub enum AttachRefusal {
     ExclusiveInUse,
     /// It asked for the queue for itself and there are others.
     OthersPresent,
+    /// It asked for the queue for itself, which has a single active consumer anyway.
+    SingleActive,
     /// A consumer with this key is there; perhaps it was cancelled and still holds messages.
     KeyInUse,
 }
@@ -177,6 +181,8 @@ pub struct Queue {
     pub(super) consumers: Vec<Consumer>,
     /// Who of them are of one priority, and whose turn it is among these.
     pub(super) levels: Levels,
+    /// The single active consumer, if there is to be one. It stays while it holds messages, whoever is first in line.
+    pub(super) active: Option<ConsumerKey>,
     /// The logged mark.
     pub(super) mark: u64,
     /// A mark was asked for that `mark_durable` has not confirmed.
@@ -199,6 +205,7 @@ impl Queue {
         if options.retention.is_none() {
             self.forget_before(u64::MAX, effects);
         }
+        self.choose_active();
     }
 
     /// What it is.
@@ -218,6 +225,7 @@ impl Queue {
             outstanding: 0,
             consumers: Vec::new(),
             levels: Levels::default(),
+            active: None,
             mark: 0,
             mark_pending: false,
             deliver_below: if options.logged { 0 } else { u64::MAX },
@@ -325,6 +333,9 @@ impl Queue {
         if self.position(key).is_some() {
             return Err(AttachRefusal::KeyInUse);
         }
+        if limits.exclusive && self.options.single_active {
+            return Err(AttachRefusal::SingleActive);
+        }
         let mut others = self.consumers.iter().filter(|consumer| consumer.is_consuming()).peekable();
         if others.peek().is_some() && key.is_consumer() {
             if limits.exclusive {
@@ -336,6 +347,7 @@ impl Queue {
         }
         let index = self.levels.insert(limits.priority);
         self.consumers.insert(index, Consumer::new(key, limits));
+        self.choose_active();
         Ok(())
     }
 
@@ -348,6 +360,7 @@ impl Queue {
         if consumer.unsettled_count() == 0 {
             self.remove_consumer(index);
         }
+        self.choose_active();
         if was_consuming {
             self.note_unused(effects);
         }
@@ -357,6 +370,7 @@ impl Queue {
     pub fn detach(&mut self, key: ConsumerKey, effects: &mut Effects) {
         let Some(index) = self.position(key) else { return };
         let consumer = self.remove_consumer(index);
+        self.choose_active();
         let mut runs = SequenceRuns::default();
         for message in consumer.unsettled() {
             runs.push(BodySequence(message.sequence()));
@@ -409,6 +423,7 @@ impl Queue {
         if consumer.cancelled && consumer.unsettled_count() == 0 {
             self.remove_consumer(index);
         }
+        self.choose_active();
         if !runs.is_empty() {
             let departure = match outcome {
                 Outcome::Requeued => None,
@@ -476,7 +491,8 @@ impl Queue {
 
     /// What a consumer wants and has.
     pub fn consumer_state(&self, key: ConsumerKey) -> Option<ConsumerState> {
-        self.consumers.iter().find(|consumer| consumer.key == key).map(Consumer::state)
+        let consumer = self.consumers.iter().find(|consumer| consumer.key == key)?;
+        Some(consumer.state(self.is_active(key)))
     }
 
     /// Runs of messages whose counts are not recorded.
@@ -491,8 +507,8 @@ impl Queue {
         use std::hash::BuildHasher;
         let counts: BTreeMap<_, _> = self.delivery_counts.iter().collect();
         let messages: Vec<_> = self.live_in(0..u64::MAX).collect();
-        let QueueOptions { logged, auto_delete, retention, limits } = self.options;
-        let options = (logged, auto_delete, retention, limits);
+        let QueueOptions { logged, auto_delete, retention, limits, single_active } = self.options;
+        let options = (logged, auto_delete, retention, limits, single_active);
         let retained: Vec<_> = self.retained_in(0..u64::MAX).map(|message| message.sequence).collect();
         let backlog = (self.backlog.last_sequence(), self.backlog.live_bytes(), messages);
         let state = (options, self.mark, backlog, counts, retained, self.retained.bytes());

@@ -71,6 +71,8 @@ pub enum LoggedOperation {
         retention: Option<Retention>,
         /// What may wait in it, and how long.
         limits: Limits,
+        /// One of its consumers is served at a time.
+        single_active: bool,
     },
     /// A queue went, with all that it held.
     Delete {
@@ -129,8 +131,8 @@ fn operations_of(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, BatchFa
             }
             Operation::Queue { queue, command } => of_command(queue, command),
             Operation::Declare { queue, options } => {
-                let QueueOptions { auto_delete, retention, limits, .. } = options;
-                LoggedOperation::Declare { queue, auto_delete, retention, limits }
+                let QueueOptions { auto_delete, retention, limits, single_active, .. } = options;
+                LoggedOperation::Declare { queue, auto_delete, retention, limits, single_active }
             }
             Operation::Delete { queue } => LoggedOperation::Delete { queue },
         });

@@ -274,6 +274,7 @@ pub(super) const RECOVERED: QueueOptions = QueueOptions {
     auto_delete: false,
     retention: None,
     limits: Limits { messages: None, bytes: None, ttl_millis: None },
+    single_active: false,
 };
 
 /// A queue that is there twice.

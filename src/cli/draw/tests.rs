@@ -112,6 +112,7 @@ fn consumer(queue: &str, connection_id: u64, tag: &str, delivered_total: u64) ->
         messages_unacknowledged: 2,
         delivered_total,
         priority: 0,
+        active: None,
     }
 }
 

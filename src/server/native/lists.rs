@@ -317,5 +317,6 @@ fn consumer_entry(consumer: ConsumerListing) -> pb::ConsumerEntry {
         messages_unacknowledged: consumer.unsettled,
         delivered_total: consumer.delivered,
         priority: consumer.limits.priority,
+        active: consumer.active,
     }
 }
