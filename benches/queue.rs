@@ -50,6 +50,7 @@ impl Flow {
             exclusive: false,
             credit: Some(0),
             window_bytes: u64::MAX,
+            priority: 0,
         };
         let keys = (1..=consumers).map(|handle| ConsumerKey::consumer(ConnectionId(1), 1, handle));
         let consumers: Vec<(ConsumerKey, u64)> = keys.map(|key| (key, 0)).collect();

@@ -826,6 +826,12 @@ pub struct ConsumerEntry {
     /// Messages that went to it since it began.
     #[prost(uint64, tag = "9")]
     pub delivered_total: u64,
+    /// Those of a higher one come first.
+    #[prost(sint32, tag = "10")]
+    pub priority: i32,
+    /// Of a queue with a single active consumer ("x-single-active-consumer"): whether it is this one. The others wait.
+    #[prost(bool, optional, tag = "11")]
+    pub active: ::core::option::Option<bool>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UserEntry {
@@ -1030,6 +1036,10 @@ pub struct Consume {
     /// Present: deliveries take from this credit, one each, and stop at 0 until a Credit frame adds to it.
     #[prost(uint32, optional, tag = "8")]
     pub credit: ::core::option::Option<u32>,
+    /// While a consumer of a higher priority may take messages, those of a lower get none; those of the same priority take turns.
+    /// What is "x-priority" among the arguments in AMQP.
+    #[prost(sint32, tag = "9")]
+    pub priority: i32,
 }
 /// The consumer is there.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -73,6 +73,8 @@ pub struct ConsumerListing {
     pub unsettled: u64,
     /// Messages that went to it.
     pub delivered: u64,
+    /// Of a queue with a single active consumer: whether it is this one.
+    pub active: Option<bool>,
 }
 
 impl Broker {
@@ -184,6 +186,7 @@ impl Broker {
                     limits: consumer.limits,
                     unsettled: consumer.unsettled,
                     delivered: consumer.delivered,
+                    active: consumer.active,
                 }));
             }
             if entries.len() > size {

@@ -4,6 +4,7 @@
 //! under way). Must never know a protocol or a socket. Start reading at [`Broker`] for what a front end may ask and at
 //! [`Session`] for the way of a message; `catalog/` is the state machine behind all declarations.
 
+mod activity;
 mod altering;
 mod broker;
 mod browse;

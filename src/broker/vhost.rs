@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use super::activity::single_active_of;
 use super::dead_letters::address_of;
 use super::limits::{expiry_of, limits_of};
 use super::retention::retention_of;
@@ -43,7 +44,15 @@ impl QueueDefinition {
         let retention = retention_of(&self.arguments).ok().flatten();
         let limits = limits_of(&self.arguments).unwrap_or_default();
         let dead_letters = address_of(&self.arguments).is_ok_and(|address| address.is_some());
-        QueueOptions { logged: self.durable, auto_delete: self.auto_delete, retention, limits, dead_letters }
+        let single_active = single_active_of(&self.arguments).unwrap_or_default();
+        QueueOptions {
+            logged: self.durable,
+            auto_delete: self.auto_delete,
+            retention,
+            limits,
+            dead_letters,
+            single_active,
+        }
     }
 
     /// Milliseconds without a consumer after which it goes; `None`: it stays. A subscription says this of its own.

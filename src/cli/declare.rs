@@ -90,6 +90,9 @@ struct QueueArguments {
     /// It goes when its last consumer goes
     #[arg(long)]
     auto_delete: bool,
+    /// One of its consumers gets messages, and the others wait for it to go
+    #[arg(long)]
+    single_active_consumer: bool,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -172,6 +175,7 @@ fn declare_queue(target: &Target, typed: &QueueArguments) -> Result<(), Failure>
         None => queue,
     };
     let queue = typed.limits.put_on(queue);
+    let queue = if typed.single_active_consumer { queue.single_active_consumer() } else { queue };
     let declared = once(target, async |channel| Ok(channel.declare_queue(queue).await?))?;
     if typed.json {
         output::json_line(&json!({

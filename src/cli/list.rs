@@ -313,6 +313,7 @@ fn consumers(entries: &[ConsumerEntry]) -> Listing {
         .number("CHANNEL")
         .number("UNACKED")
         .number("PREFETCH")
+        .number("PRIORITY")
         .text("FEATURES");
     for entry in entries {
         table.row([
@@ -322,7 +323,13 @@ fn consumers(entries: &[ConsumerEntry]) -> Listing {
             entry.channel.to_string(),
             entry.messages_unacknowledged.to_string(),
             entry.prefetch.to_string(),
-            features([(entry.no_ack, "no-ack"), (entry.exclusive, "exclusive")]),
+            entry.priority.to_string(),
+            features([
+                (entry.no_ack, "no-ack"),
+                (entry.exclusive, "exclusive"),
+                (entry.active == Some(true), "active"),
+                (entry.active == Some(false), "waiting"),
+            ]),
         ]);
     }
     let json = |entry: &ConsumerEntry| {
@@ -336,6 +343,8 @@ fn consumers(entries: &[ConsumerEntry]) -> Listing {
             "exclusive": entry.exclusive,
             "messages_unacknowledged": entry.messages_unacknowledged,
             "delivered_total": entry.delivered_total,
+            "priority": entry.priority,
+            "active": entry.active.unwrap_or(true),
         })
     };
     Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }

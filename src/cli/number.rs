@@ -19,6 +19,11 @@ pub(super) fn whole<T: TryFrom<u64>>(
     }
 }
 
+/// A whole number of either sign.
+pub(super) fn signed(typed: &str) -> Result<i32, String> {
+    typed.parse().map_err(|_| format!("expected a whole number, {} to {}", i32::MIN, i32::MAX))
+}
+
 /// A command whose flags take numbers below zero as the values that they are meant as, so that what is said of them is about
 /// the number, and not about a flag of that name.
 pub(super) fn with_negative_numbers(command: Command) -> Command {

@@ -171,6 +171,10 @@ pub struct ConsumerEntry {
     pub messages_unacknowledged: u64,
     /// Messages that went to it since it began.
     pub delivered_total: u64,
+    /// Those of a higher one come first.
+    pub priority: i32,
+    /// Of a queue with a single active consumer: whether it is this one. The others wait.
+    pub active: Option<bool>,
 }
 
 /// A user, as listed.

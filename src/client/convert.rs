@@ -270,6 +270,8 @@ entry!(ConsumerEntry, Consumers, consumers, |from| Ok(Self {
     exclusive: from.exclusive,
     messages_unacknowledged: from.messages_unacknowledged,
     delivered_total: from.delivered_total,
+    priority: from.priority,
+    active: from.active,
 }));
 
 entry!(UserEntry, Users, users, |from| Ok(Self {

@@ -8,6 +8,7 @@ use super::schema::MessageSchema;
 use crate::model::{
     ALLOWED_KEYS, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, EXPIRES, FieldTable, FieldValue,
     HASH_HEADER, HASH_PROPERTY, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, QUARANTINE_QUEUE, SCHEMAS,
+    SINGLE_ACTIVE_CONSUMER,
 };
 
 /// How an exchange routes.
@@ -203,6 +204,12 @@ impl Queue {
     /// What goes to the dead-letter exchange goes there with this routing key.
     pub fn dead_letter_routing_key(self, routing_key: impl Into<String>) -> Self {
         self.argument(DEAD_LETTER_ROUTING_KEY, FieldValue::Text(routing_key.into()))
+    }
+
+    /// One of its consumers gets messages, and the others wait for it to go: the first of those of the highest
+    /// [priority](super::ConsumerBuilder::priority). Messages are done with in their order.
+    pub fn single_active_consumer(self) -> Self {
+        self.argument(SINGLE_ACTIVE_CONSUMER, FieldValue::Boolean(true))
     }
 
     /// A durable queue.

@@ -57,6 +57,9 @@ pub const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 /// Argument of a queue: the routing key of its dead letters, if they are not to keep their own; a text.
 pub const DEAD_LETTER_ROUTING_KEY: &str = "x-dead-letter-routing-key";
 
+/// Argument of a queue: whether one of its consumers is served, while the others wait for it to go.
+pub const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
+
 /// Names of the fields of an entry of [`SCHEMAS`].
 pub mod schema_fields {
     /// Which keys it is for: a pattern, a text.
@@ -102,7 +105,7 @@ pub const ARGUMENTS: [(&str, ArgumentUse); 32] = {
         (RETAIN_MESSAGES, Heeded),
         (RETAIN_MILLIS, Heeded),
         (SCHEMAS, Heeded),
-        ("x-single-active-consumer", ToCome),
+        (SINGLE_ACTIVE_CONSUMER, Heeded),
         ("x-stream-filter-size-bytes", ToCome),
         ("x-stream-max-segment-size-bytes", ToCome),
     ]

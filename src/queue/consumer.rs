@@ -59,6 +59,8 @@ pub struct ConsumerLimits {
     pub credit: Option<u32>,
     /// Bytes that may be on their way to the consumer without being written to its socket.
     pub window_bytes: u64,
+    /// While one of a higher priority may take messages, those of a lower get none.
+    pub priority: i32,
 }
 
 /// What a consumer wants and has, for lists.
@@ -72,6 +74,8 @@ pub struct ConsumerState {
     pub unsettled: u64,
     /// Messages that went to it.
     pub delivered: u64,
+    /// Of a queue with a single active consumer: whether it is this one.
+    pub active: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -168,10 +172,16 @@ impl Consumer {
         self.unsettled.iter()
     }
 
-    pub(super) fn state(&self) -> ConsumerState {
+    pub(super) fn state(&self, active: Option<bool>) -> ConsumerState {
         // Its tags count its deliveries, from 1.
         let delivered = self.next_tag().saturating_sub(1);
-        ConsumerState { key: self.key, limits: self.limits, unsettled: self.unsettled_count(), delivered }
+        ConsumerState {
+            key: self.key,
+            limits: self.limits,
+            unsettled: self.unsettled_count(),
+            delivered,
+            active,
+        }
     }
 
     pub(super) fn unsettled_count(&self) -> u64 {

@@ -15,24 +15,40 @@ const TURN_MESSAGES_MAX: u64 = 64;
 impl Queue {
     /// Hands out what the consumers have room for. To be called after input that may have made messages or room.
     pub fn deliver(&mut self, effects: &mut Effects) {
-        let able = self.consumers.iter().filter(|consumer| consumer.room() > 0).count() as u64;
+        if self.options.single_active {
+            return self.deliver_to_active(effects);
+        }
+        let mut has_room = false;
+        // Nobody gets room while messages are handed out: who had none at a higher level has none when a lower one is served.
+        for level in 0..self.levels.count() {
+            has_room |= self.serve_level(level, effects);
+        }
+        if has_room {
+            self.advance_mark(effects);
+        }
+    }
+
+    /// Hands out what the consumers of a priority have room for; whether one of them had any.
+    fn serve_level(&mut self, level: usize, effects: &mut Effects) -> bool {
+        let members = self.levels.members(level);
+        let consumers = &self.consumers[members.clone()];
+        let able = consumers.iter().filter(|consumer| consumer.room() > 0).count() as u64;
         if able == 0 {
-            return;
+            return false;
         }
         let ready = self.backlog.live() - self.outstanding;
         let turn_messages =
             if able == 1 { u64::MAX } else { (ready / (able * 8)).clamp(1, TURN_MESSAGES_MAX) };
         let mut idle_turns = 0;
-        while idle_turns < self.consumers.len() && self.next_waiting().is_some() {
-            self.turn %= self.consumers.len();
-            let taken = self.serve(self.turn, turn_messages, effects);
+        while idle_turns < members.len() && self.next_waiting().is_some() {
+            let index = members.start + self.levels.next_turn(level);
+            let taken = self.serve(index, turn_messages, effects);
             idle_turns = if taken == 0 { idle_turns + 1 } else { 0 };
-            self.turn += 1;
         }
-        self.advance_mark(effects);
+        true
     }
 
-    fn serve(&mut self, index: usize, messages_max: u64, effects: &mut Effects) -> u64 {
+    pub(super) fn serve(&mut self, index: usize, messages_max: u64, effects: &mut Effects) -> u64 {
         let mut taken = 0;
         let mut accepted = SequenceRuns::default();
         while taken < messages_max && self.consumers[index].room() > 0 {
@@ -114,7 +130,7 @@ impl Queue {
     }
 
     /// Asks for the next mark before the deliveries reach this one.
-    fn advance_mark(&mut self, effects: &mut Effects) {
+    pub(super) fn advance_mark(&mut self, effects: &mut Effects) {
         if !self.options.logged || self.mark_pending {
             return;
         }
@@ -137,6 +153,7 @@ impl Queue {
             if consumer.cancelled && consumer.unsettled_count() == 0 {
                 self.remove_consumer(index);
             }
+            self.choose_active();
         }
         for sequence in run.sequences() {
             if let Some(message) = self.backlog.get(sequence)

@@ -55,7 +55,7 @@ impl Queue {
 
     /// A consumer gets what waits as soon as the log has the mark.
     pub fn is_about_to_deliver(&mut self) -> bool {
-        self.consumers.iter().any(|consumer| consumer.room() > 0) && self.waits_for_mark()
+        self.has_room() && self.waits_for_mark()
     }
 
     /// What waits, whether it was handed out before or not.

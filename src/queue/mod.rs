@@ -4,6 +4,7 @@
 //! log: logged input comes through [`Queue::enqueue`] and [`Queue::apply`], everything that lives only as long as a connection
 //! through the other methods, and what is to be done comes out as [`Effect`]s. Start reading at [`Queue`].
 
+mod activity;
 mod backlog;
 mod checkpoint;
 mod chunk;
@@ -13,6 +14,7 @@ mod departure;
 mod fault;
 mod handing_out;
 mod kept;
+mod levels;
 mod limits;
 mod looking;
 mod message_ref;

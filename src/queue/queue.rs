@@ -22,6 +22,7 @@ use super::consumer::{Consumer, ConsumerKey, ConsumerLimits, ConsumerState};
 use super::dead_letters::DeadLetters;
 use super::departure::{Departure, Departures, Return};
 use super::kept::KeptMessages;
+use super::levels::Levels;
 use super::limits::Limits;
 use super::message_ref::MessageRef;
 use super::retaining::Retention;
@@ -45,6 +46,8 @@ pub struct QueueOptions {
     pub limits: Limits,
     /// What is rejected, expires or has no room is kept until it is stored elsewhere.
     pub dead_letters: bool,
+    /// One of its consumers is served, the others wait for it to go.
+    pub single_active: bool,
 }
 
 /// Logged input. The same commands in the same order give the same queue.
@@ -105,6 +108,8 @@ pub enum AttachRefusal {
     ExclusiveInUse,
     /// It asked for the queue for itself and there are others.
     OthersPresent,
+    /// It asked for the queue for itself, which has a single active consumer anyway.
+    SingleActive,
     /// A consumer with this key is there; perhaps it was cancelled and still holds messages.
     KeyInUse,
 }
@@ -182,9 +187,12 @@ pub struct Queue {
     pub(super) uncounted_runs_max: usize,
     /// Handed out and neither settled nor returned.
     pub(super) outstanding: u64,
+    /// By priority, the highest first; those of one priority in the order in which they came.
     pub(super) consumers: Vec<Consumer>,
-    /// Whose turn it is.
-    pub(super) turn: usize,
+    /// Who of them are of one priority, and whose turn it is among these.
+    pub(super) levels: Levels,
+    /// The single active consumer, if there is to be one. It stays while it holds messages, whoever is first in line.
+    pub(super) active: Option<ConsumerKey>,
     /// The logged mark.
     pub(super) mark: u64,
     /// A mark was asked for that `mark_durable` has not confirmed.
@@ -211,6 +219,7 @@ impl Queue {
         if !options.dead_letters {
             self.dead_letters.forget(0..u64::MAX, |run| push_release(effects, run));
         }
+        self.choose_active();
     }
 
     /// What it is.
@@ -229,7 +238,8 @@ impl Queue {
             uncounted_runs_max: UNCOUNTED_RUNS_MIN,
             outstanding: 0,
             consumers: Vec::new(),
-            turn: 0,
+            levels: Levels::default(),
+            active: None,
             mark: 0,
             mark_pending: false,
             deliver_below: if options.logged { 0 } else { u64::MAX },
@@ -353,6 +363,9 @@ impl Queue {
         if self.position(key).is_some() {
             return Err(AttachRefusal::KeyInUse);
         }
+        if limits.exclusive && self.options.single_active {
+            return Err(AttachRefusal::SingleActive);
+        }
         let mut others = self.consumers.iter().filter(|consumer| consumer.is_consuming()).peekable();
         if others.peek().is_some() && key.is_consumer() {
             if limits.exclusive {
@@ -362,7 +375,9 @@ impl Queue {
                 return Err(AttachRefusal::ExclusiveInUse);
             }
         }
-        self.consumers.push(Consumer::new(key, limits));
+        let index = self.levels.insert(limits.priority);
+        self.consumers.insert(index, Consumer::new(key, limits));
+        self.choose_active();
         Ok(())
     }
 
@@ -375,6 +390,7 @@ impl Queue {
         if consumer.unsettled_count() == 0 {
             self.remove_consumer(index);
         }
+        self.choose_active();
         if was_consuming {
             self.note_unused(effects);
         }
@@ -384,6 +400,7 @@ impl Queue {
     pub fn detach(&mut self, key: ConsumerKey, effects: &mut Effects) {
         let Some(index) = self.position(key) else { return };
         let consumer = self.remove_consumer(index);
+        self.choose_active();
         let mut runs = SequenceRuns::default();
         for message in consumer.unsettled() {
             runs.push(BodySequence(message.sequence()));
@@ -436,6 +453,7 @@ impl Queue {
         if consumer.cancelled && consumer.unsettled_count() == 0 {
             self.remove_consumer(index);
         }
+        self.choose_active();
         if !runs.is_empty() {
             let departure = match outcome {
                 Outcome::Requeued => None,
@@ -503,7 +521,8 @@ impl Queue {
 
     /// What a consumer wants and has.
     pub fn consumer_state(&self, key: ConsumerKey) -> Option<ConsumerState> {
-        self.consumers.iter().find(|consumer| consumer.key == key).map(Consumer::state)
+        let consumer = self.consumers.iter().find(|consumer| consumer.key == key)?;
+        Some(consumer.state(self.is_active(key)))
     }
 
     /// Runs of messages whose counts are not recorded.
@@ -518,8 +537,9 @@ impl Queue {
         use std::hash::BuildHasher;
         let counts: BTreeMap<_, _> = self.delivery_counts.iter().collect();
         let messages: Vec<_> = self.live_in(0..u64::MAX).collect();
-        let QueueOptions { logged, auto_delete, retention, limits, dead_letters } = self.options;
-        let options = (logged, auto_delete, retention, limits, dead_letters);
+        let QueueOptions { logged, auto_delete, retention, limits, dead_letters, single_active } =
+            self.options;
+        let options = (logged, auto_delete, retention, limits, dead_letters, single_active);
         let mut letters = Vec::new();
         self.encode_dead_letters(&mut letters);
         let retained: Vec<_> = self.retained_in(0..u64::MAX).map(|message| message.sequence).collect();
@@ -565,9 +585,7 @@ impl Queue {
 
     /// Whose turn it is stays the same.
     pub(super) fn remove_consumer(&mut self, index: usize) -> Consumer {
-        if self.turn > index {
-            self.turn -= 1;
-        }
+        self.levels.remove(index);
         self.consumers.remove(index)
     }
 

@@ -83,6 +83,7 @@ impl Shard {
                 exclusive: false,
                 credit: Some(0),
                 window_bytes: u64::MAX,
+                priority: 0,
             };
             slot.queue.attach(key, limits).expect("single requests are never refused");
             slot.attached.outlets.push((key, outlet.clone()));
@@ -129,6 +130,7 @@ impl Shard {
         let Some(outlet) = self.outlet(queue, key) else { return };
         let Some(slot) = self.queues.get_mut(&queue) else { return };
         slot.queue.cancel(key, &mut self.effects);
+        let hands_over = slot.queue.options().single_active;
         let stalled = !slot.attached.stalled.is_empty();
         if stalled {
             slot.attached.cancelled.push((key, Arc::clone(&outlet)));
@@ -137,6 +139,9 @@ impl Shard {
         if !stalled {
             self.outlets.send(&outlet, Event::Cancelled { key });
         }
+        if hands_over {
+            self.mark_dirty(queue);
+        }
     }
 }
 
@@ -144,6 +149,10 @@ pub(super) fn attach_refusal(refusal: AttachRefusal) -> Refusal {
     let text = match refusal {
         AttachRefusal::ExclusiveInUse => "another consumer has the queue in exclusive use",
         AttachRefusal::OthersPresent => "exclusive use was asked for, and the queue has consumers",
+        AttachRefusal::SingleActive => {
+            let text = "exclusive use was asked for, and the queue has a single active consumer";
+            return Refusal::new(ReplyCode::AccessRefused, text).hint("consume without exclusive use");
+        }
         AttachRefusal::KeyInUse => {
             let text = "a consumer with this number has messages of this queue that are not settled";
             return Refusal::new(ReplyCode::NotAllowed, text).hint("settle them, or take another number");

@@ -82,6 +82,8 @@ pub enum LoggedOperation {
         limits: Limits,
         /// It has a place for dead letters.
         dead_letters: bool,
+        /// One of its consumers is served at a time.
+        single_active: bool,
     },
     /// A queue went, with all that it held.
     Delete {
@@ -140,8 +142,16 @@ fn operations_of(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, BatchFa
             }
             Operation::Queue { queue, command } => of_command(queue, command),
             Operation::Declare { queue, options } => {
-                let QueueOptions { auto_delete, retention, limits, dead_letters, .. } = options;
-                LoggedOperation::Declare { queue, auto_delete, retention, limits, dead_letters }
+                let QueueOptions { auto_delete, retention, limits, dead_letters, single_active, .. } =
+                    options;
+                LoggedOperation::Declare {
+                    queue,
+                    auto_delete,
+                    retention,
+                    limits,
+                    dead_letters,
+                    single_active,
+                }
             }
             Operation::Delete { queue } => LoggedOperation::Delete { queue },
         });

@@ -21,8 +21,8 @@
 //!   8 counts    queue, runs n, n x (gap to the end of the run before, messages, how often each of them came back)
 //!   9 declare   queue, what it is (a number: 1 if it goes with its last consumer, and 2 if it retains what consumers are done
 //!               with: then three numbers follow, milliseconds, messages and bytes, 0 for no bound; and 4 if there are bounds on
-//!               what waits in it: then the same three follow, each one more than the bound, 0 for none; and 8 if it has a place
-//!               for dead letters)
+//!               what waits in it: then the same three follow, each one more than the bound, 0 for none; 8 if it has a place for
+//!               dead letters; and 16 if it has a single active consumer)
 //!  10 forget    queue, sequence: of messages below it nothing is retained any more
 //!  11 dead      as 7: they are dead letters now
 //! ```
@@ -58,6 +58,7 @@ const AUTO_DELETE: u64 = 1;
 const RETAINS: u64 = 2;
 const LIMITED: u64 = 4;
 const HAS_DEAD_LETTERS: u64 = 8;
+const SINGLE_ACTIVE: u64 = 16;
 
 /// A decoded operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,13 +181,14 @@ pub(super) fn encode_declare(queue: QueueId, options: QueueOptions, out: &mut By
 
 /// What a queue is that survives; others are never written.
 pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
-    let QueueOptions { auto_delete, retention, limits, dead_letters, .. } = options;
+    let QueueOptions { logged: _, auto_delete, retention, limits, dead_letters, single_active } = options;
     let is_limited = limits != Limits::default();
     let flags = [
         (auto_delete, AUTO_DELETE),
         (retention.is_some(), RETAINS),
         (is_limited, LIMITED),
         (dead_letters, HAS_DEAD_LETTERS),
+        (single_active, SINGLE_ACTIVE),
     ];
     encode_varint(flags.into_iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).sum(), out);
     if let Some(Retention { age_millis, messages, bytes }) = retention {
@@ -202,7 +204,7 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
 /// Reads what [`encode_options`] wrote.
 pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, OperationFault> {
     let flags = number(rest)?;
-    if flags & !(AUTO_DELETE | RETAINS | LIMITED | HAS_DEAD_LETTERS) != 0 {
+    if flags & !(AUTO_DELETE | RETAINS | LIMITED | HAS_DEAD_LETTERS | SINGLE_ACTIVE) != 0 {
         return Err(OperationFault::UnknownOptions(flags));
     }
     let bound = |rest: &mut &[u8]| number(rest).map(|bound| (bound > 0).then_some(bound));
@@ -215,8 +217,9 @@ pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, Operation
         0 => Limits::default(),
         _ => Limits { ttl_millis: limit(rest)?, messages: limit(rest)?, bytes: limit(rest)? },
     };
-    let dead_letters = flags & HAS_DEAD_LETTERS != 0;
-    Ok(QueueOptions { logged: true, auto_delete: flags & AUTO_DELETE != 0, retention, limits, dead_letters })
+    let [auto_delete, dead_letters, single_active] =
+        [AUTO_DELETE, HAS_DEAD_LETTERS, SINGLE_ACTIVE].map(|flag| flags & flag != 0);
+    Ok(QueueOptions { logged: true, auto_delete, retention, limits, dead_letters, single_active })
 }
 
 pub(super) fn encode_delete(queue: QueueId, out: &mut BytesMut) {
@@ -398,7 +401,14 @@ mod tests {
         encode_command(QueueId(7), &QueueCommand::Forget(100), &mut out);
         let retention = Some(Retention { age_millis: Some(60_000), messages: None, bytes: Some(1 << 40) });
         let limits = Limits { messages: Some(0), bytes: None, ttl_millis: Some(5_000) };
-        let options = QueueOptions { logged: true, auto_delete: true, retention, limits, dead_letters: true };
+        let options = QueueOptions {
+            logged: true,
+            auto_delete: true,
+            retention,
+            limits,
+            dead_letters: true,
+            single_active: true,
+        };
         encode_declare(QueueId(8), options, &mut out);
         encode_delete(QueueId(300), &mut out);
 

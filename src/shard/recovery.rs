@@ -276,6 +276,7 @@ pub(super) const RECOVERED: QueueOptions = QueueOptions {
     retention: None,
     limits: Limits { messages: None, bytes: None, ttl_millis: None },
     dead_letters: false,
+    single_active: false,
 };
 
 /// A queue that is there twice.

@@ -53,6 +53,7 @@ impl Run {
             prefetch: 0,
             no_ack: false,
             exclusive: false,
+            priority: 0,
             credit: None,
             request,
         });

@@ -89,6 +89,8 @@ pub struct Counters {
     pub looks_at_expired: u64,
     /// Times that messages were forgotten while the disk was full.
     pub forgotten_on_full_disks: u64,
+    /// Consumers that got nothing of what came to a single active one.
+    pub passed_over: u64,
     /// Messages that were moved to another queue.
     pub moved: u64,
     /// Messages that somebody else had taken when they were to leave for another queue.
@@ -197,6 +199,7 @@ impl Counters {
         self.forgotten_for_age += other.forgotten_for_age;
         self.looks_at_full_queues += other.looks_at_full_queues;
         self.looks_at_expired += other.looks_at_expired;
+        self.passed_over += other.passed_over;
         self.forgotten_on_full_disks += other.forgotten_on_full_disks;
         self.moved += other.moved;
         self.not_moved += other.not_moved;

@@ -7,6 +7,7 @@
 //! reading at [`simulate`]; `books.rs` says what is demanded.
 
 mod access;
+mod activity;
 mod audit;
 mod books;
 mod client;

@@ -97,6 +97,7 @@ impl Run {
                 prefetch: 0,
                 no_ack: true,
                 exclusive: false,
+                priority: 0,
                 credit: None,
                 request,
             });

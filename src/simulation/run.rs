@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::activity::priority;
 use super::books::{Books, Finding, MessageId, QueueNumber, Way};
 use super::client::{Answer, CHANNEL, Client, Messages, Pending, message_bytes};
 use super::counters::Counters;
@@ -377,6 +378,7 @@ impl Run {
             prefetch: [0, 1, 5, 50][self.random.below(4)],
             no_ack,
             exclusive: false,
+            priority: priority(consumer),
             credit: self.random.one_in(6).then_some(3),
             request,
         });

@@ -1,6 +1,7 @@
 //! Changes of what exists: queues and bindings come and go.
 
 use super::access::{AccessChange, carry_out};
+use super::activity;
 use super::books::{Certainty, Finding, Link, QueueNumber, Stage};
 use super::client::{Answer, CHANNEL, Pending};
 use super::limits::Limits;
@@ -190,6 +191,7 @@ impl Run {
 fn declaration(name: &str) -> QueueDeclaration {
     let mut arguments = Bounds::of(name).map(|bounds| bounds.arguments()).unwrap_or_default();
     Limits::of(name).put_into(&mut arguments);
+    activity::put_into(name, &mut arguments);
     QueueDeclaration {
         name: QueueName::new(name).expect("a name of the simulation's"),
         durable: !FLEETING.contains(&name),

@@ -141,6 +141,7 @@ impl Run {
         let (queue, no_ack) = (consumer.queue, consumer.no_ack);
         client.session.written(delivery.consumer.channel, handle, delivery.window_bytes);
         let ids = self.came(delivery, queue)?;
+        self.check_single_active(index, handle, queue)?;
         let number = self.clients[index].number;
         self.trace.note(format_args!(
             "client {number} gets {ids:?} by {handle} as {}.. {}",

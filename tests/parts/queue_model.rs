@@ -3,6 +3,7 @@
 //! The harness does what a shard does: it logs and applies what the queue asks for, says when the log is durable, and
 //! after a crash builds the queue again from a beginning of the log.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use leveret::model::{BodySequence, ConnectionId};
@@ -75,6 +76,8 @@ fn charged_size(sequence: u64) -> u64 {
 
 #[derive(Debug)]
 struct ModelConsumer {
+    /// How many had come before.
+    number: u64,
     limits: ConsumerLimits,
     cancelled: bool,
     in_flight: u64,
@@ -114,6 +117,8 @@ struct Harness {
     /// Delivered in any life.
     delivered: BTreeSet<u64>,
     consumers: BTreeMap<u32, ModelConsumer>,
+    /// How many have come.
+    came: u64,
     counts: QueueCounts,
 }
 
@@ -148,6 +153,7 @@ impl Harness {
             dead: BTreeMap::new(),
             delivered: BTreeSet::new(),
             consumers: BTreeMap::new(),
+            came: 0,
             counts: QueueCounts::default(),
         }
     }
@@ -214,6 +220,8 @@ impl Harness {
             self.consumers.iter().filter(|(slot, consumer)| !consumer.cancelled && **slot < CONSUMERS);
         let expected = if self.consumers.contains_key(&slot) {
             Err(AttachRefusal::KeyInUse)
+        } else if limits.exclusive && self.options.single_active {
+            Err(AttachRefusal::SingleActive)
         } else if limits.exclusive && active.next().is_some() {
             Err(AttachRefusal::OthersPresent)
         } else if active.any(|(_, consumer)| consumer.limits.exclusive) {
@@ -228,8 +236,15 @@ impl Harness {
     }
 
     fn insert_consumer(&mut self, slot: u32, limits: ConsumerLimits) {
-        let consumer =
-            ModelConsumer { limits, cancelled: false, in_flight: 0, next_tag: 1, unsettled: BTreeMap::new() };
+        let consumer = ModelConsumer {
+            number: self.came,
+            limits,
+            cancelled: false,
+            in_flight: 0,
+            next_tag: 1,
+            unsettled: BTreeMap::new(),
+        };
+        self.came += 1;
         self.consumers.insert(slot, consumer);
     }
 
@@ -382,7 +397,7 @@ impl Harness {
         self.queue.deliver(&mut effects);
         self.carry_out(effects);
         let deliverable = self.ready.first().is_some_and(|oldest| *oldest < self.mark);
-        let room = self.consumers.values().any(ModelConsumer::has_room);
+        let room = self.consumers.iter().any(|(slot, consumer)| self.is_served(*slot) && consumer.has_room());
         assert!(!(deliverable && room), "a message waits although a consumer has room");
     }
 
@@ -426,6 +441,13 @@ impl Harness {
         assert!(first_time || redelivered, "{sequence} had been delivered");
         assert!(!redelivered || !first_time || sequence < self.old_below, "{sequence} is new");
         self.counts.delivered += 1;
+        assert!(slot >= CONSUMERS || self.is_served(slot), "{slot} is served and is not the active consumer");
+        let priority = self.consumers[&slot].limits.priority;
+        let mut passed_over = self.consumers.iter().filter(|(_, consumer)| consumer.has_room());
+        assert!(
+            slot >= CONSUMERS || passed_over.all(|(_, consumer)| consumer.limits.priority <= priority),
+            "{slot} is served although one of a higher priority has room"
+        );
         let consumer = self.consumers.get_mut(&slot).unwrap();
         assert!(consumer.has_room(), "{slot} has no room");
         assert_eq!(tag, consumer.next_tag);
@@ -559,6 +581,8 @@ impl Harness {
         for (slot, consumer) in &self.consumers {
             let held = self.queue.consumer_state(key(*slot)).unwrap().unsettled;
             assert_eq!(held, consumer.unsettled.len() as u64);
+            let active = self.options.single_active.then(|| self.active_slot() == Some(*slot));
+            assert_eq!(self.queue.consumer_state(key(*slot)).unwrap().active, active, "consumer {slot}");
         }
         assert_eq!(self.queue.consumers().count(), self.consumers.len());
         let retained = self.queue.retained_in(0..u64::MAX).map(|message| message.sequence);
@@ -575,6 +599,30 @@ impl Harness {
 
 fn makes_dead_letters(departure: Departure) -> bool {
     matches!(departure, Departure::Rejected | Departure::Expired | Departure::MaxLength)
+}
+
+/// Who is served.
+impl Harness {
+    /// With a single active consumer it is the first in line, while nobody else holds messages.
+    fn is_served(&self, slot: u32) -> bool {
+        let mut others = self.consumers.iter().filter(|(other, _)| **other != slot && **other < CONSUMERS);
+        !self.options.single_active
+            || self.first_in_line() == Some(slot) && others.all(|(_, other)| other.unsettled.is_empty())
+    }
+
+    fn first_in_line(&self) -> Option<u32> {
+        let live = |(slot, consumer): &(&u32, &ModelConsumer)| **slot < CONSUMERS && !consumer.cancelled;
+        let line = self.consumers.iter().filter(live);
+        let first = line.max_by_key(|(_, consumer)| (consumer.limits.priority, Reverse(consumer.number)));
+        first.map(|(slot, _)| *slot)
+    }
+
+    /// Who holds messages stays active.
+    fn active_slot(&self) -> Option<u32> {
+        let mut all = self.consumers.iter();
+        let holder = all.find(|(slot, consumer)| **slot < CONSUMERS && !consumer.unsettled.is_empty());
+        holder.map(|(slot, _)| *slot).or_else(|| self.first_in_line())
+    }
 }
 
 fn bytes_of(sequences: &BTreeSet<u64>) -> u64 {
@@ -688,19 +736,27 @@ impl Harness {
     }
 }
 
-const UNLIMITED: ConsumerLimits =
-    ConsumerLimits { prefetch: 0, no_ack: false, exclusive: false, credit: None, window_bytes: u64::MAX };
+const UNLIMITED: ConsumerLimits = ConsumerLimits {
+    prefetch: 0,
+    no_ack: false,
+    exclusive: false,
+    credit: None,
+    window_bytes: u64::MAX,
+    priority: 0,
+};
 
 fn limits() -> impl Strategy<Value = ConsumerLimits> {
     let credit = prop_oneof![3 => Just(None), 1 => (0u32..6).prop_map(Some)];
     let window_bytes = prop_oneof![2 => Just(u64::MAX), 1 => 1u64..200];
-    (0u32..8, prop::bool::weighted(0.2), prop::bool::weighted(0.1), credit, window_bytes).prop_map(
-        |(prefetch, no_ack, exclusive, credit, window_bytes)| ConsumerLimits {
+    let priority = prop_oneof![2 => Just(0), 1 => Just(i32::MIN), 1 => Just(7)];
+    (0u32..8, prop::bool::weighted(0.2), prop::bool::weighted(0.1), credit, window_bytes, priority).prop_map(
+        |(prefetch, no_ack, exclusive, credit, window_bytes, priority)| ConsumerLimits {
             prefetch,
             no_ack,
             exclusive,
             credit,
             window_bytes,
+            priority,
         },
     )
 }
@@ -757,9 +813,10 @@ proptest! {
         retention in retention(),
         limits in bounds(),
         dead_letters: bool,
+        single_active in prop::bool::weighted(0.3),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete, retention, limits, dead_letters });
+        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete, retention, limits, dead_letters, single_active });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 
@@ -769,9 +826,10 @@ proptest! {
         retention in retention(),
         limits in bounds(),
         dead_letters: bool,
+        single_active in prop::bool::weighted(0.3),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete, retention, limits, dead_letters });
+        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete, retention, limits, dead_letters, single_active });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 }

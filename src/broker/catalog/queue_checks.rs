@@ -1,12 +1,14 @@
 //! What a declaration of a queue must keep to, and who may use a queue.
 
 use super::request::QueueDeclaration;
+use crate::broker::activity::{NeitherWay, single_active_of};
 use crate::broker::dead_letters::{DEAD_LETTER_ARGUMENTS, address_of};
 use crate::broker::limits::{LIMIT_ARGUMENTS, NoLimit, expiry_of, limits_of};
 use crate::broker::retention::{NoBound, RETENTION_ARGUMENTS, retention_of};
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{
-    ARGUMENTS, ArgumentUse, ConnectionId, Entity, FieldTable, FieldValue, Refusal, ReplyCode, VhostName,
+    ARGUMENTS, ArgumentUse, ConnectionId, Entity, FieldTable, FieldValue, Refusal, ReplyCode,
+    SINGLE_ACTIVE_CONSUMER, VhostName,
 };
 
 const QUEUE_TYPE: &str = "x-queue-type";
@@ -46,6 +48,7 @@ pub(super) fn check_queue_arguments(
     }
     check_retention(declaration, vhost)?;
     check_limits(declaration, vhost)?;
+    check_single_active(declaration, vhost)?;
     match declaration.arguments.value(QUEUE_TYPE) {
         None => Ok(()),
         Some(FieldValue::Text(kind)) if kind == "classic" => Ok(()),
@@ -108,6 +111,17 @@ fn check_limits(declaration: &QueueDeclaration, vhost: &VhostName) -> Result<(),
         .field(argument, expected, got))
 }
 
+fn check_single_active(declaration: &QueueDeclaration, vhost: &VhostName) -> Result<(), Refusal> {
+    let Err(NeitherWay(got)) = single_active_of(&declaration.arguments) else { return Ok(()) };
+    let text = format!(
+        "invalid arg '{SINGLE_ACTIVE_CONSUMER}' for queue '{}' in vhost '{vhost}': {got:?}",
+        declaration.name
+    );
+    Err(Refusal::new(ReplyCode::PreconditionFailed, text)
+        .about(Entity::Queue, declaration.name.as_str())
+        .field(SINGLE_ACTIVE_CONSUMER, "true or false", format!("{got:?}")))
+}
+
 /// Redeclaring must say what is there.
 pub(super) fn check_same_queue(
     current: &QueueDefinition,
@@ -140,10 +154,12 @@ pub(super) fn check_same_queue(
     let said = |arguments: &FieldTable, name: &str| match arguments.value(name) {
         Some(FieldValue::Integer(bound)) => bound.to_string(),
         Some(FieldValue::Text(text)) => text.clone(),
+        Some(FieldValue::Boolean(is_so)) => is_so.to_string(),
         Some(other) => format!("{other:?}"),
         None => "none".to_owned(),
     };
-    for name in RETENTION_ARGUMENTS.into_iter().chain(LIMIT_ARGUMENTS).chain(DEAD_LETTER_ARGUMENTS) {
+    let further = DEAD_LETTER_ARGUMENTS.into_iter().chain([SINGLE_ACTIVE_CONSUMER]);
+    for name in RETENTION_ARGUMENTS.into_iter().chain(LIMIT_ARGUMENTS).chain(further) {
         let (is, wanted) = (said(&current.arguments, name), said(&asked.arguments, name));
         if is != wanted {
             return differs(ReplyCode::PreconditionFailed, name, is, wanted);

@@ -58,6 +58,8 @@ pub struct ConsumeRequest {
     pub exclusive: bool,
     /// Deliveries at first; `None`: not counted.
     pub credit: Option<u32>,
+    /// While one of a higher priority may take messages, those of a lower get none.
+    pub priority: i32,
     /// The front end's number for the request.
     pub request: u64,
 }
@@ -96,6 +98,7 @@ impl<F: FrontEnd> Session<F> {
             exclusive: wanted.exclusive,
             credit: wanted.credit,
             window_bytes: share.max(WINDOW_BYTES_MIN),
+            priority: wanted.priority,
         };
         self.broker.shared.consumer_tags().insert(key, Arc::clone(&tag));
         let attending = queue.is_watched().then(|| self.broker.shared.presence.attend(queue.id));

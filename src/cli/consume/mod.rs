@@ -62,6 +62,9 @@ pub(super) struct Taking {
     /// as many as there are jobs]
     #[arg(long, value_name = "N", value_parser = number::whole::<u32>(0, u64::from(u32::MAX)))]
     prefetch: Option<u32>,
+    /// Come before consumers of a lower priority: they get messages while those of a higher have as many as they take
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = number::signed)]
+    priority: i32,
     #[command(flatten)]
     exec: Exec,
 }

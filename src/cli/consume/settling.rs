@@ -16,6 +16,7 @@ pub(super) struct Settling {
     /// The broker takes messages as accepted when it sends them.
     by_broker: bool,
     prefetch: u32,
+    priority: i32,
     /// Messages that may be accepted before the end; `None`: all.
     free: Option<u64>,
     /// Written, and not accepted yet.
@@ -33,6 +34,7 @@ impl Settling {
         Self {
             by_broker: arguments.no_ack && arguments.count.is_none(),
             prefetch,
+            priority: arguments.priority,
             free,
             held: VecDeque::new(),
         }
@@ -44,7 +46,8 @@ impl Settling {
         queue: &str,
         name: Option<&str>,
     ) -> Result<Consumer, Failure> {
-        let consumer = session.channel.consume(queue).prefetch(self.prefetch).tag(name.unwrap_or_default());
+        let consumer = session.channel.consume(queue).prefetch(self.prefetch).priority(self.priority);
+        let consumer = consumer.tag(name.unwrap_or_default());
         let consumer = if self.by_broker { consumer.no_ack() } else { consumer };
         Ok(consumer.start().await?)
     }

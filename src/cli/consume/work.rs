@@ -75,7 +75,7 @@ pub(super) async fn work(
         Some(0) => HELD_MAX,
         Some(prefetch) => prefetch.min(HELD_MAX),
     };
-    let consumer = session.channel.consume(queue).prefetch(prefetch);
+    let consumer = session.channel.consume(queue).prefetch(prefetch).priority(taking.priority);
     let mut consumer = consumer.tag(link.name.as_deref().unwrap_or_default()).start().await?;
     note_waiting();
     let (stop, _) = watch::channel(Stop::No);

@@ -115,6 +115,8 @@ fn consumer(queue: &str, connection_id: u64, tag: &str, delivered_total: u64) ->
         exclusive: false,
         messages_unacknowledged: 2,
         delivered_total,
+        priority: 0,
+        active: None,
     }
 }
 

@@ -145,13 +145,14 @@ fn print_operation(operation: &LoggedOperation, bodies: bool) -> Result<(), Fail
         LoggedOperation::Forget { queue, sequence } => {
             format!("  queue {queue}: nothing below {sequence} is retained any more")
         }
-        LoggedOperation::Declare { queue, auto_delete, retention, limits, dead_letters } => {
+        LoggedOperation::Declare { queue, auto_delete, retention, limits, dead_letters, single_active } => {
             let goes = if *auto_delete { ", and goes with its last consumer" } else { "" };
             let retains = if retention.is_some() { ", and retains what consumers are done with" } else { "" };
             let is_limited = [limits.messages, limits.bytes, limits.ttl_millis].iter().any(Option::is_some);
             let limited = if is_limited { ", and drops what waits beyond its bounds" } else { "" };
             let place = if *dead_letters { ", and has a place for dead letters" } else { "" };
-            format!("  queue {queue} is there{goes}{retains}{limited}{place}")
+            let one = if *single_active { ", and has a single active consumer" } else { "" };
+            format!("  queue {queue} is there{goes}{retains}{limited}{place}{one}")
         }
         LoggedOperation::Delete { queue } => format!("  queue {queue} is deleted"),
     };
@@ -276,7 +277,7 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
         LoggedOperation::Forget { queue, sequence } => {
             json!({ "operation": "forget", "queue": queue.0, "sequence": sequence })
         }
-        LoggedOperation::Declare { queue, auto_delete, retention, limits, dead_letters } => {
+        LoggedOperation::Declare { queue, auto_delete, retention, limits, dead_letters, single_active } => {
             let retains = retention.map(|bounds| {
                 json!({ "ms": bounds.age_millis, "messages": bounds.messages, "bytes": bounds.bytes })
             });
@@ -285,6 +286,7 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
                 "queue": queue.0,
                 "auto_delete": auto_delete,
                 "retains": retains,
+                "single_active_consumer": single_active,
                 "limits": { "ms": limits.ttl_millis, "messages": limits.messages, "bytes": limits.bytes },
                 "dead_letters": dead_letters,
             })

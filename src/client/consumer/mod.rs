@@ -75,6 +75,13 @@ impl ConsumerBuilder {
         self
     }
 
+    /// While a consumer of a higher priority may take messages, those of a lower get none; those of the same priority take turns.
+    /// Default 0; it may be negative.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.request.priority = priority;
+        self
+    }
+
     /// A name for people who look at lists of consumers. At most 255 bytes.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.request.tag = tag.into();

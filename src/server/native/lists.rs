@@ -320,5 +320,7 @@ fn consumer_entry(consumer: ConsumerListing) -> pb::ConsumerEntry {
         exclusive: consumer.limits.exclusive,
         messages_unacknowledged: consumer.unsettled,
         delivered_total: consumer.delivered,
+        priority: consumer.limits.priority,
+        active: consumer.active,
     }
 }

@@ -89,6 +89,7 @@ impl Translation {
                 no_ack: consume.no_ack,
                 exclusive: consume.exclusive,
                 credit: consume.credit,
+                priority: consume.priority,
                 request,
             }),
             Action::Cancel { channel, request, consumer } => session.cancel(channel, consumer, request),

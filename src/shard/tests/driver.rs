@@ -29,8 +29,14 @@ const SEGMENT_BYTES: u64 = 8 * 1024;
 /// How long a turn takes.
 const TURN_MILLIS: u64 = 1000;
 
-pub(super) const UNLIMITED: ConsumerLimits =
-    ConsumerLimits { prefetch: 0, no_ack: false, exclusive: false, credit: None, window_bytes: u64::MAX };
+pub(super) const UNLIMITED: ConsumerLimits = ConsumerLimits {
+    prefetch: 0,
+    no_ack: false,
+    exclusive: false,
+    credit: None,
+    window_bytes: u64::MAX,
+    priority: 0,
+};
 
 /// A log that shard and test share.
 #[derive(Clone)]

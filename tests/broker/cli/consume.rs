@@ -155,3 +155,40 @@ fn a_queue_that_is_not_there_is_a_failure() {
     let broker = Broker::start();
     broker.run(&["consume", "nowhere"]).fails(1, &["404", "nowhere"]);
 }
+
+#[test]
+fn a_consumer_of_a_higher_priority_comes_first_and_lists_show_who_is_active() {
+    let broker = Broker::start();
+    broker.run(&["consume", "q", "--priority", "high"]).fails(2, &["expected a whole number"]);
+    broker.run(&["declare", "queue", "q", "--single-active-consumer"]).ok();
+    let mut children = Vec::new();
+    for (name, priority) in [("low", "-1"), ("high", "10")] {
+        let consume = ["consume", "q", "--raw", "--prefetch", "1", "--priority", priority, "--name", name];
+        children.push(broker.leveret(&consume).spawn().unwrap());
+        while consumers(&broker).len() < children.len() {}
+    }
+    let told: Vec<_> = consumers(&broker)
+        .iter()
+        .map(|entry| (entry["tag"].clone(), entry["priority"].clone(), entry["active"].clone()))
+        .collect();
+    assert!(told.contains(&(json!("high"), json!(10), json!(true))), "{told:?}");
+    assert!(told.contains(&(json!("low"), json!(-1), json!(false))), "{told:?}");
+    let table = broker.run(&["list", "consumers"]).ok();
+    let features = |name: &str| {
+        table.lines().find(|line| line.contains(name)).map(|line| line.trim_end().rsplit(' ').next().unwrap())
+    };
+    assert_eq!((features("high"), features("low")), (Some("active"), Some("waiting")), "{table}");
+    broker.run(&["publish", "--key", "q", "m"]).ok();
+    let mut line = String::new();
+    BufReader::new(children[1].stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "m\n");
+    for child in children {
+        interrupt(&child);
+        finish(child);
+    }
+}
+
+fn consumers(broker: &Broker) -> Vec<Value> {
+    let listed = broker.run(&["list", "consumers", "--json"]).json();
+    listed.as_array().unwrap().clone()
+}

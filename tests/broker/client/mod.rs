@@ -14,12 +14,14 @@ mod exclusive;
 mod kills;
 mod limits;
 mod moving;
+mod priorities;
 mod publishing;
 mod receipts;
 mod receipts_of_refused;
 mod reconnecting;
 mod rights;
 mod schemas;
+mod single_active;
 mod subscriptions;
 
 use std::time::Duration;

@@ -234,6 +234,9 @@ impl Clients {
     async fn consume(&mut self, client: &str, channel: &Channel, consume: &Consume) -> Result<Seen, Fault> {
         let mut builder =
             channel.consume(&consume.queue).tag(&consume.consumer).prefetch(consume.prefetch.into());
+        if let Some(priority) = consume.priority {
+            builder = builder.priority(priority);
+        }
         if consume.no_ack {
             builder = builder.no_ack();
         }

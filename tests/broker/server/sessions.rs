@@ -73,6 +73,7 @@ fn consume(session: &mut Session<Scripted>) {
         prefetch: 0,
         no_ack: false,
         exclusive: false,
+        priority: 0,
         credit: None,
         request: 1,
     });

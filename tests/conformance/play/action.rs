@@ -150,6 +150,8 @@ parameters!(Consume {
     exclusive: bool,
     #[serde(default)]
     prefetch: u16,
+    #[serde(default)]
+    priority: Option<i32>,
 });
 
 parameters!(Cancel {

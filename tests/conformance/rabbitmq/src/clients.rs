@@ -13,7 +13,7 @@ use lapin::options::{
     ExchangeDeclareOptions, ExchangeDeleteOptions, ExchangeUnbindOptions, QueueBindOptions,
     QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Confirmation, Connection, ConnectionProperties, Consumer, ErrorKind, ExchangeKind};
 use tokio::time::timeout;
 
@@ -368,7 +368,9 @@ impl Clients {
             ..Default::default()
         };
         let (queue, tag) = (consume.queue.as_str().into(), consume.consumer.as_str().into());
-        let consumer = channel.basic_consume(queue, tag, options, none()).await?;
+        let arguments = consume.priority.map(|priority| ("x-priority".into(), AMQPValue::LongInt(priority)));
+        let arguments = arguments.into_iter().collect::<BTreeMap<_, _>>().into();
+        let consumer = channel.basic_consume(queue, tag, options, arguments).await?;
         let (client, queue, no_ack) = (client.to_owned(), consume.queue.clone(), consume.no_ack);
         self.consumers.insert(consume.consumer.clone(), Consuming { client, queue, no_ack, consumer });
         Ok(Seen::Done)
