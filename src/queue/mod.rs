@@ -23,6 +23,7 @@ mod queue;
 mod retaining;
 mod returns;
 mod sequence_runs;
+mod settling;
 mod unsettled;
 
 pub use consumer::{ConsumerKey, ConsumerLimits, ConsumerState, Taking};
@@ -31,9 +32,7 @@ pub use fault::QueueFault;
 pub use limits::Limits;
 pub use looking::VisibleMessage;
 pub use message_ref::SEQUENCE_MAX;
-pub use queue::{
-    AttachRefusal, CountRun, Effect, Effects, Outcome, Queue, QueueCommand, QueueCounts, QueueOptions,
-    TagRange, UnknownTag,
-};
+pub use queue::{AttachRefusal, CountRun, Effect, Effects, Queue, QueueCommand, QueueCounts, QueueOptions};
 pub use retaining::Retention;
 pub use sequence_runs::{SequenceRun, SequenceRuns};
+pub use settling::{Outcome, TagRange, UnknownTag};

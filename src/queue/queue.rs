@@ -76,31 +76,6 @@ pub struct CountRun {
     pub count: u32,
 }
 
-/// What a consumer says became of a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Done with.
-    Accepted,
-    /// Back to its place.
-    Requeued,
-    /// Not wanted.
-    Rejected,
-}
-
-/// Delivery tags, both ends included. `first` 0 means: from the oldest; `last` 0 means: the same as `first`, or with
-/// `first` 0 up to the newest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TagRange {
-    /// First tag.
-    pub first: u64,
-    /// Last tag.
-    pub last: u64,
-}
-
-/// A delivery tag that the consumer does not hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnknownTag(pub DeliveryTag);
-
 /// Why a consumer could not be attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttachRefusal {
@@ -417,55 +392,6 @@ impl Queue {
         if self.options.auto_delete && !self.consumers.iter().any(Consumer::is_consuming) {
             effects.push(Effect::Unused);
         }
-    }
-
-    /// A consumer settles deliveries. Tags of a range that it does not hold are skipped; the first of them is
-    /// returned after all others have been settled.
-    pub fn settle_tags(
-        &mut self,
-        key: ConsumerKey,
-        range: TagRange,
-        outcome: Outcome,
-        effects: &mut Effects,
-    ) -> Result<(), UnknownTag> {
-        let up_to = range.first == 0;
-        let Some(index) = self.position(key) else {
-            // 0: all, which is nothing.
-            let tag = if up_to { range.last } else { range.first };
-            return if tag == 0 { Ok(()) } else { Err(UnknownTag(DeliveryTag(tag))) };
-        };
-        let consumer = &mut self.consumers[index];
-        let next = consumer.next_tag();
-        let (first, last) = match (range.first, range.last) {
-            (0, 0) => (1, next - 1),
-            (0, last) => (1, last),
-            (first, 0) => (first, first),
-            (first, last) => (first, last),
-        };
-        let mut runs = SequenceRuns::default();
-        let missing = consumer.settle(first, last, |message| runs.push(BodySequence(message.sequence())));
-        let unknown = match missing {
-            // What was settled before is settled; what was never delivered cannot be.
-            _ if up_to => (last >= next).then_some(next),
-            None if last < first => Some(first),
-            missing => missing,
-        };
-        if consumer.cancelled && consumer.unsettled_count() == 0 {
-            self.remove_consumer(index);
-        }
-        self.choose_active();
-        if !runs.is_empty() {
-            let departure = match outcome {
-                Outcome::Requeued => None,
-                Outcome::Accepted => Some(Departure::Accepted),
-                Outcome::Rejected => Some(Departure::Rejected),
-            };
-            match departure {
-                Some(departure) => effects.push(Effect::Append(self.departure(departure, runs))),
-                None => self.come_back(Return::Requeued, runs, effects),
-            }
-        }
-        unknown.map_or(Ok(()), |tag| Err(UnknownTag(DeliveryTag(tag))))
     }
 
     /// So many bytes of deliveries reached the consumer's socket.
