@@ -313,6 +313,11 @@ impl Broker {
         self.shared.stored_body_bytes_max
     }
 
+    /// Bytes of messages that are nowhere but in memory, with what stands around them.
+    pub fn memory_bytes(&self) -> u64 {
+        self.shared.gauges.memory.used_bytes()
+    }
+
     /// Number of connections that are logged in.
     pub fn connections_count(&self) -> usize {
         self.shared.connections().len()

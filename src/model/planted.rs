@@ -32,6 +32,8 @@ pub(crate) enum Bug {
     UnbindNotRecorded,
     /// A change of the catalog is shown before the disk has it.
     ShownBeforeDurable,
+    /// A dead letter leaves its queue before it is stored elsewhere.
+    DeadLettersLetGo,
 }
 
 #[cfg(test)]

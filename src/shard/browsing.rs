@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::bodies::Missing;
 use super::command::{Came, Look, Looked, LookedAt, Which};
 use super::halt::Halt;
+use super::progress::log_failed;
 use super::queues::queue_deleted;
 use super::read_back::NotRead;
 use super::reading::Waiter;
@@ -53,6 +54,11 @@ enum Seen {
 
 impl Shard {
     pub(super) fn browse(&mut self, look: Look, reply: LookReply) {
+        if let (Which::DeadLetters(_), Some(failure)) = (look.which, self.commits.failure()) {
+            // They could not leave, and would be stored elsewhere again and again. Whoever asked may be gone.
+            let _ = reply.send(Err(Box::new(log_failed(self.options.id, failure))));
+            return;
+        }
         // Messages of this turn get their bytes.
         self.freeze();
         let end = match (look.end, self.queues.get(&look.queue)) {

@@ -2,6 +2,7 @@
 
 use super::books::{Finding, MessageId, QueueNumber, Stage, Way};
 use super::client::{CHANNEL, Pending};
+use super::dying::COLLECTOR;
 use super::run::Run;
 use super::world::SEGMENT_BYTES;
 use crate::broker::{ConsumeRequest, Outcome, SettleRequest, Settlement, TagRange};
@@ -10,6 +11,8 @@ use crate::broker::{ConsumeRequest, Outcome, SettleRequest, Settlement, TagRange
 const ROUNDS_MAX: usize = 5_000;
 /// Segments that the logs of a broker without messages hold at most, all together.
 const IDLE_SEGMENTS_MAX: u64 = 24;
+/// Bytes of messages in memory that a broker without any is said to hold at most.
+const IDLE_MEMORY_BYTES_MAX: u64 = 0;
 /// From one look at a broker that is left alone to the next, in milliseconds.
 const ROUND_MS: u64 = 10_000;
 /// So many times nothing was forgotten, and housekeeping is done.
@@ -70,6 +73,8 @@ impl Run {
             ));
         }
         self.books.emptied(queue, &ids)?;
+        let owed = self.books.owed_somewhere(queue);
+        self.check_dead(queue, &owed, &ids)?;
         self.counters.audits += 1;
         let client = &mut self.clients[index];
         client.held.clear();
@@ -116,6 +121,13 @@ impl Run {
     /// A broker without messages counts none, and its logs shrink to what it takes to begin.
     fn check_empty(&mut self) -> Result<(), Finding> {
         let kept = self.rest()?;
+        // Who had queues of his own is gone, and the others in memory are empty.
+        let memory = self.world.broker.memory_bytes();
+        if memory > IDLE_MEMORY_BYTES_MAX {
+            return Err(format!(
+                "a broker whose queues in memory are empty holds {memory} bytes of messages"
+            ));
+        }
         let logs = self.world.workers.segments_bytes();
         let segments = logs.iter().flatten().sum::<u64>() / SEGMENT_BYTES;
         // Of a segment no less than half is needed.
@@ -153,6 +165,10 @@ impl Run {
         for listing in self.world.listed(&who, &mut self.random)? {
             let (counts, name) = (listing.counts, &listing.definition.name);
             kept += counts.retained_bytes;
+            if name.as_str() == COLLECTOR {
+                kept += counts.bytes;
+                continue;
+            }
             let stage = self.books.queue_named(name).map(|queue| self.books.queues[queue].stage);
             if stage == Some(Stage::Fading) {
                 // It may go at any time.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::access::AccessBook;
+use super::dying::{COLLECTOR, has_dead_letters};
 use super::limits::Limits;
 use super::retained::Bounds;
 use super::run::FLEETING;
@@ -67,6 +68,8 @@ pub(super) struct QueueBook {
     /// Messages that consumers may have been done with, if it may ever retain any.
     pub(super) done: BTreeSet<MessageId>,
     may_retain: bool,
+    /// Messages that left it for certain, and as dead letters.
+    pub(super) died: BTreeSet<MessageId>,
     /// Milliseconds without a consumer after which it goes.
     pub(super) expires_after_ms: Option<u64>,
     pub(super) attended: Dark,
@@ -137,10 +140,19 @@ pub(super) struct Place {
     pub(super) may_be_done: bool,
     /// It may have left in a way in which nothing is retained.
     pub(super) may_be_dropped: bool,
+    /// It may have left otherwise than as a dead letter.
+    pub(super) may_be_gone: bool,
     /// A move is taking it out.
     pub(super) is_moving: bool,
     /// It was retained no more.
     pub(super) is_forgotten: bool,
+}
+
+impl MessageBook {
+    /// Where it was routed to.
+    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.places.iter()
+    }
 }
 
 impl Place {
@@ -154,6 +166,7 @@ impl Place {
             sequence: None,
             may_be_done: false,
             may_be_dropped: false,
+            may_be_gone: false,
             is_moving: false,
             is_forgotten: false,
         }
@@ -167,6 +180,8 @@ pub(super) enum Way {
     Done,
     /// Any other.
     Dropped,
+    /// It was rejected or found no room: it is a dead letter, where there are any.
+    Died,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -224,6 +239,7 @@ impl Books {
             limits: Limits::of(name),
             earlier_bounds: Vec::new(),
             done: BTreeSet::new(),
+            died: BTreeSet::new(),
             may_retain: bounds.is_some() || subscription.is_some_and(|of| !of.retentions.is_empty()),
             expires_after_ms: subscription.and_then(|of| of.expires_after_ms),
             attended: Dark::default(),
@@ -238,6 +254,7 @@ impl Books {
     /// A queue is gone with all that was in it.
     pub(super) fn queue_gone(&mut self, number: QueueNumber) {
         self.queues[number].stage = Stage::Gone;
+        self.queues[number].died.clear();
         self.bindings.retain(|link, _| link.queue != number);
         for id in std::mem::take(&mut self.queues[number].held) {
             self.place_mut(id, number).left = Left::Surely;
@@ -379,12 +396,14 @@ impl Books {
 
     /// A message may have left a queue.
     pub(super) fn leaving(&mut self, id: MessageId, queue: QueueNumber, way: Way) {
+        let has_dead_letters = has_dead_letters(self.queues[queue].name);
         let place = self.place_mut(id, queue);
         place.left = place.left.max(Left::Perhaps);
         match way {
             Way::Done => place.may_be_done = true,
-            Way::Dropped => place.may_be_dropped = true,
+            Way::Dropped | Way::Died => place.may_be_dropped = true,
         }
+        place.may_be_gone |= way != Way::Died || !has_dead_letters;
         if way == Way::Done && self.queues[queue].may_retain {
             self.queues[queue].done.insert(id);
         }
@@ -392,8 +411,13 @@ impl Books {
 
     /// A message has left a queue for good.
     pub(super) fn left(&mut self, id: MessageId, queue: QueueNumber) {
-        self.place_mut(id, queue).left = Left::Surely;
+        let place = self.place_mut(id, queue);
+        place.left = Left::Surely;
+        let has_died = !place.may_be_gone;
         self.queues[queue].held.remove(&id);
+        if has_died && self.queues[queue].stage != Stage::Gone {
+            self.queues[queue].died.insert(id);
+        }
     }
 
     /// A queue went and was made anew, or did not: nobody knows which of its messages are there.
@@ -408,6 +432,7 @@ impl Books {
         for id in self.queues[queue].done.clone() {
             self.place_mut(id, queue).may_be_dropped = true;
         }
+        self.queues[queue].died.clear();
     }
 
     /// Any message may have left a queue.
@@ -463,7 +488,8 @@ impl Books {
                 (_, false) => self.queue_gone(number),
             }
         }
-        if let Some(name) = queues.iter().find(|name| self.queue_named(name).is_none()) {
+        let is_strange = |name: &&String| *name != COLLECTOR && self.queue_named(name).is_none();
+        if let Some(name) = queues.iter().find(is_strange) {
             return Err(format!("queue '{name}' is there and should not be"));
         }
         let mut known = BTreeSet::new();

@@ -87,6 +87,8 @@ pub struct Counters {
     pub looks_at_full_queues: u64,
     /// Looks into queues in which messages had expired.
     pub looks_at_expired: u64,
+    /// Dead letters that were found where they go.
+    pub dead_letters: u64,
     /// Times that messages were forgotten while the disk was full.
     pub forgotten_on_full_disks: u64,
     /// Consumers that got nothing of what came to a single active one.
@@ -199,6 +201,7 @@ impl Counters {
         self.forgotten_for_age += other.forgotten_for_age;
         self.looks_at_full_queues += other.looks_at_full_queues;
         self.looks_at_expired += other.looks_at_expired;
+        self.dead_letters += other.dead_letters;
         self.passed_over += other.passed_over;
         self.forgotten_on_full_disks += other.forgotten_on_full_disks;
         self.moved += other.moved;

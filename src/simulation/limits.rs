@@ -52,7 +52,7 @@ impl Books {
             }
             newer += u64::from(!is_on_its_way(*id));
         }
-        dropped.into_iter().for_each(|id| self.leaving(id, queue, Way::Dropped));
+        dropped.into_iter().for_each(|id| self.leaving(id, queue, Way::Died));
     }
 
     /// Whether a message may have expired.

@@ -75,7 +75,7 @@ pub fn simulate(options: SimulationOptions) -> Outcome {
 }
 
 /// Names of queues.
-pub(super) const QUEUES: [&str; 7] = ["ant", "bee", "cat", "dog", "eel", "hen", "ibis"];
+pub(super) const QUEUES: [&str; 8] = ["ant", "bee", "cat", "dog", "eel", "hen", "ibis", "jay"];
 /// Those of queues that only memory holds: one for everybody, one for the connection that made it.
 pub(super) const FLEETING: [&str; 2] = [TRANSIENT, EXCLUSIVE];
 const TRANSIENT: &str = "fly";
@@ -111,6 +111,8 @@ pub(super) struct Run {
     pub(super) oldest_retained: BTreeMap<QueueNumber, u64>,
     /// Names of queues and subscriptions that may have gone by themselves around the end of the last broker.
     pub(super) passing: BTreeSet<&'static str>,
+    /// Dead letters that were seen where they go, and where they died.
+    pub(super) collected: BTreeSet<(MessageId, String)>,
     next_client: u32,
 }
 
@@ -137,6 +139,7 @@ impl Run {
             is_full: false,
             oldest_retained: BTreeMap::new(),
             passing: BTreeSet::new(),
+            collected: BTreeSet::new(),
             next_client: 1,
         })
     }
@@ -335,7 +338,7 @@ impl Run {
                 self.random.one_in(2).then(|| client.request(Pending::Settle { messages: Vec::new() }))
             }
             _ => {
-                let way = if outcome == Settles::Accepted { Way::Done } else { Way::Dropped };
+                let way = if outcome == Settles::Accepted { Way::Done } else { Way::Died };
                 messages.iter().for_each(|(id, queue)| self.books.leaving(*id, *queue, way));
                 (!self.random.one_in(4)).then(|| client.request(Pending::Settle { messages }))
             }

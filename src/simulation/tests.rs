@@ -51,7 +51,7 @@ fn without_faults_there_are_none() {
 }
 
 /// Bugs that are made on purpose.
-const BUGS: [Bug; 13] = [
+const BUGS: [Bug; 14] = [
     Bug::SyncLeftOut,
     Bug::NameNotSynced,
     Bug::ChecksumIgnored,
@@ -65,6 +65,7 @@ const BUGS: [Bug; 13] = [
     Bug::RequeuedLast,
     Bug::UnbindNotRecorded,
     Bug::ShownBeforeDurable,
+    Bug::DeadLettersLetGo,
 ];
 
 /// Seeds of 3,000 steps within which each of them is found.

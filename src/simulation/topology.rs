@@ -4,6 +4,7 @@ use super::access::{AccessChange, carry_out};
 use super::activity;
 use super::books::{Certainty, Finding, Link, QueueNumber, Stage};
 use super::client::{Answer, CHANNEL, Pending};
+use super::dying;
 use super::limits::Limits;
 use super::retained::Bounds;
 use super::run::{EXCHANGES, EXCLUSIVE, FLEETING, PATTERNS, Run};
@@ -192,6 +193,7 @@ fn declaration(name: &str) -> QueueDeclaration {
     let mut arguments = Bounds::of(name).map(|bounds| bounds.arguments()).unwrap_or_default();
     Limits::of(name).put_into(&mut arguments);
     activity::put_into(name, &mut arguments);
+    dying::put_into(name, &mut arguments);
     QueueDeclaration {
         name: QueueName::new(name).expect("a name of the simulation's"),
         durable: !FLEETING.contains(&name),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::books::{Finding, QueueBook, Stage};
 use super::client::Pending;
+use super::dying::COLLECTOR;
 use super::limits::Limits;
 use super::run::Run;
 use super::world::{Shown, World};
@@ -245,6 +246,8 @@ impl Run {
         };
         let fading = self.books.queues.iter().filter(changes);
         self.passing.extend(fading.map(|queue| queue.name));
+        // What dies goes there at any time.
+        self.passing.insert(COLLECTOR);
         let expired = self.books.subscriptions.iter().filter(|book| book.may_have_expired);
         self.passing.extend(expired.map(|book| book.name));
     }

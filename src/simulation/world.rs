@@ -11,6 +11,7 @@ use tokio::task::yield_now;
 
 use super::access::ShownAccess;
 use super::books::Finding;
+use super::dying::collector;
 use super::logs::open_log;
 use super::random::Random;
 use super::subscriptions::{ShownSubscriptions, shown_in};
@@ -245,6 +246,10 @@ pub(super) fn fresh_disk() -> MemoryDisk {
     let disk = DISK.get_or_init(|| {
         let disk = MemoryDisk::new();
         let world = World::open(&disk, 1).expect("a broker starts on an empty disk");
+        let (broker, who) = (world.broker.clone(), world.log_in());
+        let declared = async move { broker.declare_queue(&who, collector()).await };
+        let declared = world.until(declared, &mut Random::new(0)).expect("a broker answers");
+        declared.expect("a disk without troubles takes a queue");
         let closed = world.close(&mut Random::new(0)).expect("a broker that does nothing stops");
         closed.expect("a disk without troubles takes everything");
         disk

@@ -5,6 +5,7 @@
 mod browsing;
 mod checkpoints;
 mod crashes;
+mod dead_letters;
 mod driver;
 mod flow;
 mod halts;

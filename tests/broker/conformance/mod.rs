@@ -3,6 +3,7 @@
 mod clients;
 #[path = "../../conformance/play/mod.rs"]
 mod play;
+mod rules;
 mod table;
 
 use clients::Clients;

@@ -9,7 +9,7 @@ use super::play::{Observed, Scenario, Side, all};
 const BEGIN: &str = "<!-- made by `CONFORMANCE_WRITE=1 cargo test --test broker conformance`: begin -->";
 const END: &str = "<!-- end -->";
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -63,11 +63,16 @@ fn every_difference_is_a_row_of_the_page() {
 
 #[test]
 fn the_table_of_differences_is_what_was_seen() {
-    let (page, made) = (page(), table(&all(), &observed()));
-    let (before, rest) = page.split_once(BEGIN).expect("the page has the mark where the table begins");
-    let (stands, after) = rest.split_once(END).expect("the page has the mark where the table ends");
+    check_made(&page_path(), &table(&all(), &observed()));
+}
+
+/// What a page has between its marks is what is made of the scenarios. With `CONFORMANCE_WRITE` it is put there.
+pub(super) fn check_made(path: &Path, made: &str) {
+    let page = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).expect("the page has the mark where it begins");
+    let (stands, after) = rest.split_once(END).expect("the page has the mark where it ends");
     if std::env::var_os("CONFORMANCE_WRITE").is_some() {
-        std::fs::write(page_path(), format!("{before}{BEGIN}\n\n{made}\n{END}{after}")).unwrap();
+        std::fs::write(path, format!("{before}{BEGIN}\n\n{made}\n{END}{after}")).unwrap();
         return;
     }
     assert_eq!(stands.trim(), made.trim(), "run CONFORMANCE_WRITE=1 cargo test --test broker conformance");
@@ -88,7 +93,7 @@ fn row_name(line: &str) -> Option<String> {
 }
 
 /// A text without the targets of its links: "[Errors](#errors)" is "Errors".
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     match (text.find('['), text.find("](")) {
         (Some(open), Some(close)) if open < close => {
             let after = text[close..].find(')').map_or("", |end| &text[close + end + 1..]);

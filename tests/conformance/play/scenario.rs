@@ -21,6 +21,8 @@ pub(crate) struct Scenario {
     /// Unique; "AREA: NAME".
     pub(crate) name: String,
     pub(crate) area: String,
+    /// The name of its file.
+    pub(crate) file: String,
     /// The rule in a sentence.
     pub(crate) pins: String,
     /// Where the rule is from: a URL.
@@ -72,7 +74,8 @@ pub(crate) fn all() -> Vec<Scenario> {
     let mut scenarios = Vec::new();
     for path in paths {
         let text = std::fs::read_to_string(&path).expect("a scenario file can be read");
-        let read = read(&text).unwrap_or_else(|problem| panic!("{}: {problem}", path.display()));
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let read = read(&file, &text).unwrap_or_else(|problem| panic!("{}: {problem}", path.display()));
         scenarios.extend(read);
     }
     let mut names: Vec<&str> = scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
@@ -83,7 +86,7 @@ pub(crate) fn all() -> Vec<Scenario> {
     scenarios
 }
 
-fn read(text: &str) -> Result<Vec<Scenario>, String> {
+fn read(file: &str, text: &str) -> Result<Vec<Scenario>, String> {
     let File { area, source, scenario } = toml::from_str(text).map_err(|error| error.to_string())?;
     let scenarios = scenario.into_iter().map(|entry| {
         let name = format!("{area}: {}", entry.name);
@@ -97,6 +100,7 @@ fn read(text: &str) -> Result<Vec<Scenario>, String> {
         Ok(Scenario {
             name,
             area: area.clone(),
+            file: file.to_owned(),
             pins: entry.pins,
             source,
             difference: entry.difference,
