@@ -13,7 +13,9 @@ use crate::broker::broker::Shared;
 use crate::broker::published::Published;
 use crate::broker::session::{Address, Fate, Publication, Router, SizesMax, Target};
 use crate::broker::vhost::{QueueDefinition, Vhost};
-use crate::model::{BodySequence, Bug, Entity, QueueId, Refusal, ReplyCode, RoutingKey, ShardId, planted};
+use crate::model::{
+    BodySequence, Bug, Entity, QueueId, Refusal, ReplyCode, RoutingKey, ShardId, Timestamp, planted,
+};
 use crate::queue::{Departure, SequenceRuns};
 use crate::shard::{
     Came, Command, DeadLetters, Look, Looked, LookedAt, Segment, ShardHandle, StoreBatch, Which,
@@ -29,6 +31,10 @@ const PAGE_BYTES_MAX: usize = 1024 * 1024;
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// The longest of these.
 const RETRY_MAX: Duration = Duration::from_secs(4);
+/// While some have nowhere to go a look at all of them is followed by a rest of so many times its length.
+const REST_TIMES: u64 = 10;
+/// The longest of these rests.
+const REST_MAX: Duration = Duration::from_secs(60);
 
 /// Carries dead letters of all queues, as long as there are shards that tell of some.
 pub(in crate::broker) async fn carry_dead_letters(
@@ -86,13 +92,11 @@ struct Carrier {
 struct Gone;
 
 /// What came of a look at all dead letters of a queue.
-enum Pass {
-    /// There were none.
-    Nothing,
-    /// Some are on, or all.
-    Moved,
-    /// None could go on; why.
-    Stuck(Refusal),
+struct Pass {
+    /// Some have gone.
+    any_moved: bool,
+    /// Why others have not.
+    stuck: Option<Refusal>,
 }
 
 impl Carrier {
@@ -127,24 +131,35 @@ impl Carrier {
         let mut pause = RETRY_FIRST;
         let mut is_told = false;
         loop {
-            match self.pass().await {
-                Ok(Pass::Nothing) | Err(Gone) => return,
-                Ok(Pass::Moved) => (pause, is_told) = (RETRY_FIRST, false),
-                Ok(Pass::Stuck(why)) => {
-                    if !std::mem::replace(&mut is_told, true) {
-                        tracing::warn!(
-                            vhost = %self.vhost.name, queue = %self.queue.name, exchange = %self.address.exchange, %why,
-                            "dead letters have nowhere to go and stay with their queue"
-                        );
-                    }
-                    let Some(shared) = self.shared.upgrade() else { return };
-                    let rest = shared.platform.workers.sleep(pause);
-                    drop(shared);
-                    rest.await;
-                    pause = (2 * pause).min(RETRY_MAX);
-                }
+            let Some(began) = self.now() else { return };
+            let Ok(Pass { any_moved, stuck }) = self.pass().await else { return };
+            if any_moved {
+                pause = RETRY_FIRST;
             }
+            let Some(why) = stuck else {
+                if any_moved {
+                    continue;
+                }
+                return;
+            };
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::warn!(
+                    vhost = %self.vhost.name, queue = %self.queue.name, exchange = %self.address.exchange, %why,
+                    "dead letters have nowhere to go and stay with their queue"
+                );
+            }
+            let Some(shared) = self.shared.upgrade() else { return };
+            let took_ms = (shared.platform.clock)().0.saturating_sub(began.0);
+            let rest = pause.max(Duration::from_millis(REST_TIMES.saturating_mul(took_ms)).min(REST_MAX));
+            let rested = shared.platform.workers.sleep(rest);
+            drop(shared);
+            rested.await;
+            pause = (2 * pause).min(RETRY_MAX);
         }
+    }
+
+    fn now(&self) -> Option<Timestamp> {
+        self.shared.upgrade().map(|shared| (shared.platform.clock)())
     }
 
     async fn pass(&mut self) -> Result<Pass, Gone> {
@@ -170,11 +185,7 @@ impl Carrier {
                 stuck = left.why.or(stuck);
             }
         }
-        Ok(match stuck {
-            _ if any_moved => Pass::Moved,
-            Some(why) => Pass::Stuck(why),
-            None => Pass::Nothing,
-        })
+        Ok(Pass { any_moved, stuck })
     }
 
     async fn look(&self, why: Departure, from: u64) -> Result<Result<Looked, Box<Refusal>>, Gone> {
