@@ -6,6 +6,7 @@ mod browsing;
 mod checkpoints;
 mod crashes;
 mod driver;
+mod expirations;
 mod flow;
 mod halts;
 mod hostile_log;
