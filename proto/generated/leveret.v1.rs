@@ -86,7 +86,7 @@ pub struct Properties {
     /// Queue to which an answer should go. At most 255 bytes.
     #[prost(string, tag = "6")]
     pub reply_to: ::prost::alloc::string::String,
-    /// Milliseconds after which the message may be dropped; absent: never.
+    /// Milliseconds after which the message leaves a queue in which it still waits, ten years at most; absent: never.
     #[prost(uint64, optional, tag = "7")]
     pub expiration_ms: ::core::option::Option<u64>,
     /// Identity given by the application. At most 255 bytes.

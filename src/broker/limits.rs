@@ -10,7 +10,7 @@ const DROP_HEAD: &str = "drop-head";
 /// Other ways of RabbitMQ's, for which programs are to be told that they are not here.
 const OTHER_WAYS: [&str; 2] = ["reject-publish", "reject-publish-dlx"];
 /// Ten years, as in RabbitMQ.
-const MILLIS_MAX: i64 = 315_360_000_000;
+pub(super) const MILLIS_MAX: i64 = 315_360_000_000;
 
 /// An argument that says nothing that can be done.
 #[derive(Debug, Clone, PartialEq)]

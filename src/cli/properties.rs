@@ -46,7 +46,7 @@ pub(super) struct Typed {
     /// 0 to 255; higher goes first in queues that have priorities
     #[arg(long, value_name = "N", value_parser = number::whole::<u8>(0, 255))]
     priority: Option<u8>,
-    /// Seconds after which the message may be dropped
+    /// Seconds after which the message leaves a queue in which it still waits
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = expiration)]
     expiration: Option<u64>,
     /// When the message came to be: seconds since 1970, or "now"

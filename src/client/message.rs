@@ -34,7 +34,7 @@ pub struct Properties {
     pub correlation_id: String,
     /// Queue to which an answer should go.
     pub reply_to: String,
-    /// Milliseconds after which the message may be dropped.
+    /// Milliseconds after which the message leaves a queue in which it still waits: ten years at most.
     pub expiration_ms: Option<u64>,
     /// Identity given by the application.
     pub message_id: String,
@@ -125,7 +125,7 @@ impl Message {
         self
     }
 
-    /// Milliseconds after which the message may be dropped.
+    /// Milliseconds after which the message leaves a queue in which it still waits: ten years at most.
     pub fn expiration_ms(mut self, expiration_ms: u64) -> Self {
         self.properties_mut().expiration_ms = Some(expiration_ms);
         self

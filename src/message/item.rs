@@ -78,17 +78,18 @@ fn scan_short(bytes: &[u8], start: usize, key: u8) -> Option<Range<usize>> {
 }
 
 /// Reads the item that starts at `start`, as far as a publisher may fill it, and checks what is in its message.
-/// `None`: it is faulty or not regular, see `regular.rs`.
+/// Returns its expiration, too. `None`: it is faulty or not regular, see `regular.rs`.
 #[inline]
-pub(crate) fn scan_published(bytes: &[u8], start: usize) -> Option<ItemParts> {
+pub(crate) fn scan_published(bytes: &[u8], start: usize) -> Option<(ItemParts, Option<u64>)> {
     let parts = scan(bytes, start)?;
     if parts.delivery != parts.end {
         return None;
     }
-    if let Some(properties) = &parts.properties {
-        properties::check(bytes, properties.clone()).ok()?;
-    }
-    Some(parts)
+    let expiration_ms = match &parts.properties {
+        Some(properties) => properties::check(bytes, properties.clone()).ok()?,
+        None => None,
+    };
+    Some((parts, expiration_ms))
 }
 
 /// Reads the regular item that starts at `start` up to the fields for deliveries, which are left to the caller. Does

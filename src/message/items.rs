@@ -11,10 +11,21 @@ pub struct Items {
     pub run: MessageRun,
     /// Where in the run each message's own routing key is; empty when no message has one.
     pub(crate) keys: Vec<KeySpan>,
+    /// Expirations of those that have one, in order.
+    pub(crate) expirations: Vec<Expiration>,
     /// Size of the largest body, in bytes.
     pub body_bytes_max: usize,
     /// Sizes of all bodies together, in bytes.
     pub body_bytes: usize,
+}
+
+/// When a message of a run expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiration {
+    /// Which message of the run.
+    pub index: u32,
+    /// So many milliseconds after it came.
+    pub after_millis: u64,
 }
 
 /// Where a routing key lies in its run.
@@ -52,6 +63,11 @@ impl Items {
     /// Whether any message has a routing key of its own.
     pub fn has_keys(&self) -> bool {
         !self.keys.is_empty()
+    }
+
+    /// Expirations of those messages that have one, in order.
+    pub fn expirations(&self) -> &[Expiration] {
+        &self.expirations
     }
 
     /// The message's own routing key, which overrides its target's. At most 255 bytes.

@@ -28,7 +28,7 @@ pub use encode::{
     encode_annotated_item, encode_headers, encode_item, encode_redelivered_item, encode_resent_item, item_len,
 };
 pub use fault::ItemFault;
-pub use items::Items;
+pub use items::{Expiration, Items};
 pub use properties::FIELD_DEPTH_MAX;
 pub use run::{MessageRun, MessageRunBuilder, message_ends};
 pub use text::Text;

@@ -21,6 +21,8 @@ enum Rule {
     Number { max: u32 },
     /// Any unsigned 64-bit number.
     Milliseconds,
+    /// The same; it is told.
+    Expiration,
 }
 
 /// The fields of `Properties` by number, as in `message.proto`.
@@ -32,7 +34,7 @@ const RULES: [Option<(&str, Rule)>; 14] = [
     Some(("priority", Rule::Number { max: 255 })),
     Some(("correlation_id", Rule::Name)),
     Some(("reply_to", Rule::Name)),
-    Some(("expiration_ms", Rule::Milliseconds)),
+    Some(("expiration_ms", Rule::Expiration)),
     Some(("message_id", Rule::Name)),
     Some(("timestamp_ms", Rule::Milliseconds)),
     Some(("type", Rule::Name)),
@@ -45,8 +47,10 @@ pub(crate) const CONTENT_ENCODING: u32 = key(2, LENGTH);
 pub(crate) const HEADERS: u32 = key(3, LENGTH);
 pub(crate) const MESSAGE_ID: u32 = key(8, LENGTH);
 
-/// Checks the properties that lie in `range` of `bytes`. Unknown fields need only be well-formed.
-pub(crate) fn check(bytes: &[u8], range: Range<usize>) -> Result<(), ItemFault> {
+/// Checks the properties that lie in `range` of `bytes`. Unknown fields need only be well-formed. Returns the expiration, in
+/// milliseconds.
+pub(crate) fn check(bytes: &[u8], range: Range<usize>) -> Result<Option<u64>, ItemFault> {
+    let mut expiration_ms = None;
     let mut reader = Reader::within(bytes, range);
     while !reader.is_done() {
         let key = reader.key()?;
@@ -65,10 +69,11 @@ pub(crate) fn check(bytes: &[u8], range: Range<usize>) -> Result<(), ItemFault> 
                 }
             }
             (Rule::Milliseconds, VARINT) => drop(reader.varint()?),
+            (Rule::Expiration, VARINT) => expiration_ms = Some(reader.varint()?),
             _ => return Err(reader.broken("a property with another field's wire type").into()),
         }
     }
-    Ok(())
+    Ok(expiration_ms)
 }
 
 fn check_name(bytes: &[u8], range: Range<usize>, field: &'static str) -> Result<(), ItemFault> {

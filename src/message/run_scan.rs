@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::{Buf, Bytes};
 
 use super::item;
-use super::items::{Items, KeySpan};
+use super::items::{Expiration, Items, KeySpan};
 use super::run::MessageRun;
 
 /// Most places reserved at once for the ends of a run's messages.
@@ -18,6 +18,7 @@ pub(crate) struct RunScan {
     run: Range<usize>,
     ends: Vec<u32>,
     keys: Vec<KeySpan>,
+    expirations: Vec<Expiration>,
     body_bytes_max: usize,
     body_bytes: usize,
 }
@@ -56,10 +57,13 @@ impl RunScan {
         let start = self.run.end;
         let (end, body_bytes) = if let Some(plain) = item::scan_plain(bytes, start) {
             plain
-        } else if let Some(parts) = item::scan_published(bytes, start) {
+        } else if let Some((parts, expiration_ms)) = item::scan_published(bytes, start) {
             if parts.routing_key.is_present() {
                 self.keys.resize(self.ends.len(), KeySpan::ABSENT);
                 self.keys.push(parts.routing_key.relative_to(self.run.start));
+            }
+            if let Some(after_millis) = expiration_ms {
+                self.expirations.push(Expiration { index: self.ends.len() as u32, after_millis });
             }
             (parts.end, parts.body.len())
         } else {
@@ -84,6 +88,7 @@ impl RunScan {
         Items {
             run: MessageRun::new(bytes, self.ends),
             keys: self.keys,
+            expirations: self.expirations,
             body_bytes_max: self.body_bytes_max,
             body_bytes: self.body_bytes,
         }
@@ -106,5 +111,18 @@ mod tests {
         assert!(scan.scan(&run, 0));
         assert_eq!(scan.ends.len(), 2);
         assert_eq!(scan.ends.capacity(), ENDS_RESERVED_MAX);
+    }
+
+    #[test]
+    fn it_is_told_which_messages_expire() {
+        let (short, long) = ([7 << 3, 5], [7 << 3, 9, 7 << 3, 0]);
+        let mut run = BytesMut::new();
+        for properties in [&[][..], &short, &[], &long] {
+            encode_item(properties, b"body", None, false, &mut run);
+        }
+        let mut scan = RunScan::default();
+        assert!(scan.scan(&run, 0));
+        let told = [(1, 5), (3, 0)].map(|(index, after_millis)| Expiration { index, after_millis });
+        assert_eq!(scan.finish(run.freeze()).expirations(), told, "of several the last one holds");
     }
 }

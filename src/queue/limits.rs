@@ -1,5 +1,7 @@
 //! What waits in a queue at most, and for how long. What is beyond leaves, the oldest first, and the log says why.
 
+use std::collections::BTreeSet;
+
 use super::consumer::Consumer;
 use super::departure::Departure;
 use super::message_ref::MessageRef;
@@ -45,6 +47,26 @@ impl Queue {
         let mut runs = SequenceRuns::default();
         let old = self.oldest_first().take_while(|message| message.sequence() < sequence);
         old.for_each(|message| runs.push(BodySequence(message.sequence())));
+        self.leave(Departure::Expired, runs, effects);
+    }
+
+    /// Asks to drop those of these messages that wait, wherever they stand: their time is over. They are in order.
+    pub fn expire_these(&mut self, sequences: &[u64], effects: &mut Effects) {
+        let waiting = self.waiting_of(sequences.iter().copied());
+        self.leave(Departure::Expired, waiting.0, effects);
+    }
+
+    /// The same for those of these messages that consumers had and that are back.
+    pub fn expire_returned(&mut self, sequences: &BTreeSet<u64>, effects: &mut Effects) {
+        let mut runs = SequenceRuns::default();
+        // Either may be large while there is little of the other.
+        if self.returned.len() < sequences.len() {
+            let old = self.returned.keys().filter(|sequence| sequences.contains(sequence));
+            old.for_each(|sequence| runs.push(BodySequence(*sequence)));
+        } else {
+            let old = sequences.iter().filter(|sequence| self.returned.contains_key(sequence));
+            old.for_each(|sequence| runs.push(BodySequence(*sequence)));
+        }
         self.leave(Departure::Expired, runs, effects);
     }
 

@@ -64,6 +64,18 @@ impl Queue {
     /// Those of these messages that wait for a consumer leave: they were published elsewhere. Returns the others, which stay as
     /// they are, or are not there.
     pub fn take_out(&mut self, sequences: impl IntoIterator<Item = u64>, effects: &mut Effects) -> Vec<u64> {
+        let (ready, others) = self.waiting_of(sequences);
+        if !ready.is_empty() {
+            effects.push(Effect::Append(QueueCommand::Settle(Departure::Moved, ready)));
+        }
+        others
+    }
+
+    /// Those of these messages that wait for a consumer, and the others.
+    pub(super) fn waiting_of(
+        &mut self,
+        sequences: impl IntoIterator<Item = u64>,
+    ) -> (SequenceRuns, Vec<u64>) {
         let waiting_from = self.backlog.peek().map_or(u64::MAX, MessageRef::sequence);
         let (mut ready, mut others) = (SequenceRuns::default(), Vec::new());
         for sequence in sequences {
@@ -76,9 +88,6 @@ impl Queue {
                 false => others.push(sequence),
             }
         }
-        if !ready.is_empty() {
-            effects.push(Effect::Append(QueueCommand::Settle(Departure::Moved, ready)));
-        }
-        others
+        (ready, others)
     }
 }

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::expirations::Expires;
 use super::shard::Shard;
 use super::slot::Slot;
 use crate::model::{BodySequence, QueueId};
@@ -63,6 +64,18 @@ impl Shard {
     pub(super) fn apply_command(&mut self, queue: QueueId, command: &QueueCommand) {
         if let Some(slot) = self.queues.get_mut(&queue) {
             slot.queue.apply(command, &mut self.effects);
+        }
+        if let QueueCommand::Settle(_, runs) | QueueCommand::DeadLetter(_, runs) = command {
+            self.expirations.left(queue, runs);
+        }
+    }
+
+    /// Messages of these queues expire; those that a queue does not hold are left out.
+    pub(super) fn apply_expirations(&mut self, queues: &[QueueId], expires: &[Expires]) {
+        for queue in queues {
+            if let Some(slot) = self.queues.get(queue) {
+                self.expirations.add(*queue, &slot.queue, expires);
+            }
         }
     }
 

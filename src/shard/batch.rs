@@ -9,6 +9,7 @@ use crate::storage::Batch;
 
 use super::blocks::Block;
 use super::command::{Origin, Segment};
+use super::expirations::Expires;
 use super::operation;
 
 /// Messages are copied into blocks of this size, or of their own if they are larger. A message that stays keeps its block
@@ -142,6 +143,14 @@ impl BatchBuilder {
     pub(super) fn declare(&mut self, queue: QueueId, options: QueueOptions) {
         if self.logged {
             operation::encode_declare(queue, options, &mut self.operations);
+            self.operations_count += 1;
+        }
+    }
+
+    /// Messages of these queues expire.
+    pub(super) fn expire(&mut self, queues: &[QueueId], expires: &[Expires]) {
+        if self.logged {
+            operation::encode_expire(queues, expires, &mut self.operations);
             self.operations_count += 1;
         }
     }

@@ -1,21 +1,26 @@
 //! A shard as a checkpoint holds it: where its messages are and which queue holds which of them; never a message.
 //!
 //! ```text
-//! state  = version (1 byte), next body sequence, extents n, n x extent, times, queues n, n x (queue, what it is, its state)
+//! state  = version (1 byte), next body sequence, extents n, n x extent, times, queues n,
+//!          n x (queue, what it is, its state, which of its messages expire)
 //! extent = gap to the end of the extent before, messages, gap to the last batch of the extent before, batches - 1,
 //!          bytes of messages, queues x messages that needed it at first
 //! times  = marks n, n x (sequences since the mark before, milliseconds since it)
+//! expire = messages n; unless that is 0: the earliest time, n x (gap to the sequence after the one before,
+//!          milliseconds after that time)
 //! ```
 //!
 //! All numbers are protobuf varints. How a queue's state is written stands in `src/queue`, and what it is as in the log
 //! (`operation.rs`). Version 1 did not tell that; versions 1 and 2 told sizes of 16 KiB and more in steps of 16 KiB; versions
-//! before 4 did not tell when messages came.
+//! before 4 did not tell when messages came. Version 5 is written where messages expire that say so themselves; version 4 does not tell
+//! which.
 
 use bytes::Bytes;
 use prost::encoding::{decode_varint, encode_varint};
 
 use super::batch::BatchBuilder;
 use super::bodies::{Batches, Bodies, Extent, Held};
+use super::expirations::{Expirations, decode_expires, encode_expires};
 use super::fault::StateFault;
 use super::operation::{decode_options, encode_options};
 use super::recovery::RECOVERED;
@@ -26,7 +31,9 @@ use crate::model::{Bug, QueueId, planted};
 use crate::queue::{Queue, SEQUENCE_MAX};
 use crate::storage::LogIndex;
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
+/// The same where no message expires that says so itself: programs read it that know none.
+const VERSION_WITHOUT_EXPIRATIONS: u8 = 4;
 /// The first one with times.
 const VERSION_TIMED: u8 = 4;
 /// The first one with what queues are.
@@ -37,7 +44,8 @@ const VERSION_MIN: u8 = 1;
 impl Shard {
     /// What the shard is, without its consumers. Everything it knows must have been handed to the log.
     pub(super) fn state(&self) -> Vec<Bytes> {
-        let mut out = vec![VERSION];
+        let none_expires = self.expirations.is_empty();
+        let mut out = vec![if none_expires { VERSION_WITHOUT_EXPIRATIONS } else { VERSION }];
         encode_varint(self.commits.batch.next_body().0, &mut out);
         self.bodies.encode(&mut out);
         self.times.encode(&mut out);
@@ -52,6 +60,9 @@ impl Shard {
             let queue = &self.queues[&id].queue;
             encode_options(queue.options(), &mut out);
             queue.encode(&mut out);
+            if !none_expires {
+                encode_expires(&self.expirations.of(id), &mut out);
+            }
         }
         vec![out.into()]
     }
@@ -60,6 +71,7 @@ impl Shard {
         let rest = &mut state;
         let version = rest.split_off_first();
         let declared = version >= Some(&VERSION_DECLARED);
+        let tells_expirations = version > Some(&VERSION_WITHOUT_EXPIRATIONS);
         match version {
             Some(&(VERSION_MIN..=VERSION)) => {}
             version => {
@@ -80,6 +92,7 @@ impl Shard {
         }
         let queues = number(rest)?;
         self.queues.clear();
+        self.expirations = Expirations::default();
         for _ in 0..queues {
             let id = QueueId(number(rest)?);
             let mut lost = None;
@@ -93,6 +106,13 @@ impl Shard {
             let queue = queue.map_err(|fault| StateFault::Queue { queue: id, fault })?;
             if let Some(sequence) = lost {
                 return Err(StateFault::Lost { queue: id, sequence });
+            }
+            if tells_expirations {
+                let expires = decode_expires(rest);
+                let expires = expires.map_err(|fault| StateFault::Options { queue: id, fault })?;
+                if self.expirations.add(id, &queue, &expires) < expires.len() {
+                    return Err(StateFault::ExpiresElsewhere { queue: id });
+                }
             }
             let slot = if declared { Slot::of(queue) } else { Slot::undeclared(queue) };
             if self.queues.insert(id, slot).is_some() {

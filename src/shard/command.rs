@@ -10,7 +10,7 @@ use super::close_failure::CloseFailure;
 use super::job::Done;
 use super::mailbox::Mailbox;
 use crate::journey::{Party, Taker, Tracked};
-use crate::message::MessageRun;
+use crate::message::{Expiration, MessageRun};
 use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, ShardId, Timestamp};
 use crate::queue::{
     ConsumerKey, ConsumerLimits, ConsumerState, Departure, Outcome, QueueCounts, QueueOptions, SequenceRuns,
@@ -45,6 +45,8 @@ pub struct PublishBatch {
     pub run: MessageRun,
     /// Which of them go where, in order, without overlap.
     pub segments: Vec<Segment>,
+    /// When those of the run expire that say so themselves, in order.
+    pub expirations: Vec<Expiration>,
     /// The connection's number for the frame; told in [`Event::Published`].
     pub ticket: u64,
     /// Those whose journeys are kept; `None`: none of them.
@@ -204,7 +206,7 @@ pub enum Command {
         /// The answer; a refusal if the shard cannot do it.
         reply: oneshot::Sender<Result<Vec<u64>, Box<Refusal>>>,
     },
-    /// Take messages in that were dead letters elsewhere.
+    /// Take messages in that were dead letters elsewhere, and have no expiration any more.
     Store(StoreBatch),
     /// Dead letters leave for good; those that are none are left out.
     DismissDeadLetters {

@@ -90,6 +90,7 @@ impl Shard {
             slot.attached.takers.push(single_taker(key, party));
         }
         slot.attached.gets.push_back((key, outlet));
+        self.expire_before_delivery(queue);
         self.serve_gets(queue);
     }
 

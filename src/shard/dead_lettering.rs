@@ -54,7 +54,7 @@ impl Shard {
         }
         let segments = self.without_missing_queues(segments);
         if !segments.is_empty() {
-            self.take_in(&origin, &run, &segments, None);
+            self.take_in(&origin, &run, &segments, &[], None);
         }
         match self.commits.is_logged() {
             true => self.commits.wait(Waiting::Store { reply }),

@@ -21,7 +21,8 @@ impl Shard {
         self.freeze();
         let dirty = std::mem::take(&mut self.dirty);
         for queue in dirty {
-            if self.limiting.touch(queue) {
+            let is_limited = self.limiting.touch(queue);
+            if is_limited || self.has_expiring(queue) {
                 self.expire_before_delivery(queue);
             }
             let Some(slot) = self.queues.get_mut(&queue) else { continue };

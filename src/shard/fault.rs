@@ -23,6 +23,8 @@ pub(super) enum OperationFault {
     UnknownOptions(u64),
     /// A run of messages ends beyond all numbers.
     RunOutOfRange,
+    /// A message expires beyond all times.
+    TimeOutOfRange,
     /// A message is said to have come back more often than can be counted.
     CountTooHigh(u64),
 }
@@ -38,6 +40,7 @@ impl fmt::Display for OperationFault {
             Self::UnknownKind(kind) => write!(f, "operation kind {kind} is unknown"),
             Self::UnknownOptions(flags) => write!(f, "a queue has the properties {flags}, which are unknown"),
             Self::RunOutOfRange => f.write_str("a run of messages is out of range"),
+            Self::TimeOutOfRange => f.write_str("a message expires beyond all times"),
             Self::CountTooHigh(count) => {
                 write!(f, "a message came back {count} times, which is more than can be counted")
             }
@@ -84,6 +87,11 @@ pub(super) enum BatchFault {
         run: SequenceRun,
         next: u64,
     },
+    /// It tells when a message expires that comes later.
+    ExpiresAhead {
+        sequence: u64,
+        next: u64,
+    },
     /// A run of what a merge kept is empty, or ends beyond all numbers.
     KeptRun,
     /// What only merged segments hold, which are not replayed.
@@ -117,6 +125,9 @@ impl fmt::Display for BatchFault {
             }
             Self::AheadOfItself { run: SequenceRun { first, count }, next } => {
                 write!(f, "it settles {count} messages from {first} on, and {next} is the next one")
+            }
+            Self::ExpiresAhead { sequence, next } => {
+                write!(f, "it tells when message {sequence} expires, and {next} is the next one")
             }
             Self::KeptRun => f.write_str("a run of messages that a merge kept is empty or out of range"),
             Self::LeftFromMerge => f.write_str("it is left over from a merge"),
@@ -162,6 +173,10 @@ pub(super) enum StateFault {
         queue: QueueId,
         sequence: u64,
     },
+    /// A message expires that its queue does not hold.
+    ExpiresElsewhere {
+        queue: QueueId,
+    },
     QueueTwice(QueueId),
     /// Bytes follow the last queue.
     Excess,
@@ -187,6 +202,9 @@ impl fmt::Display for StateFault {
             Self::Queue { queue, fault } => write!(f, "queue {queue}: {fault}"),
             Self::Lost { queue, sequence } => {
                 write!(f, "queue {queue} holds message {sequence}, and no batch does")
+            }
+            Self::ExpiresElsewhere { queue } => {
+                write!(f, "queue {queue} does not hold a message that is to leave it when its time is over")
             }
             Self::QueueTwice(queue) => write!(f, "queue {queue} is there twice"),
             Self::Excess => f.write_str("there is something behind its state"),

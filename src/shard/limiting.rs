@@ -83,15 +83,22 @@ impl Shard {
             self.expire_in(id, ttl);
             self.limiting.touched.insert(id);
         }
+        self.expire_those_due();
     }
 
     /// What came back may have become too old meanwhile.
     pub(super) fn expire_before_delivery(&mut self, id: QueueId) {
+        if self.commits.failure().is_some() {
+            return;
+        }
         let ttl = self.queues.get(&id).and_then(|slot| slot.queue.options().limits.ttl_millis);
-        if let Some(ttl) = ttl.filter(|ttl| *ttl > 0)
-            && self.commits.failure().is_none()
-        {
+        if let Some(ttl) = ttl.filter(|ttl| *ttl > 0) {
             self.expire_in(id, ttl);
+        }
+        if self.has_expiring(id) {
+            self.expire_late_ones(id);
+            // Those that expire at once do it when consumers have had what they take.
+            self.limiting.touched.insert(id);
         }
     }
 
@@ -120,6 +127,7 @@ impl Shard {
                 if ttl == Some(0) {
                     self.expire_in(id, 0);
                 }
+                self.expire_fresh_ones(id);
             }
             if let Some(ttl) = ttl.filter(|ttl| *ttl > 0) {
                 let oldest = self.queues.get_mut(&id).and_then(|slot| slot.queue.oldest_waiting());

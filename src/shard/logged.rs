@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
+use super::expirations::Expires;
 use super::fault::BatchFault;
 use super::operation::{self, Operation};
 use super::read_back::{messages_of, publish_end};
 use crate::message::{item, message_ends};
-use crate::model::QueueId;
+use crate::model::{QueueId, Timestamp};
 use crate::queue::{Departure, Limits, QueueCommand, QueueOptions, Retention, SequenceRuns};
 use crate::storage::{OwnerFault, RecoveredBatch};
 
@@ -85,6 +86,13 @@ pub enum LoggedOperation {
         /// One of its consumers is served at a time.
         single_active: bool,
     },
+    /// Messages go when their time is over, unless they went before.
+    Expire {
+        /// The queues that they are in.
+        queues: Vec<QueueId>,
+        /// Sequences and times.
+        times: Vec<(u64, Timestamp)>,
+    },
     /// A queue went, with all that it held.
     Delete {
         /// The queue.
@@ -154,6 +162,10 @@ fn operations_of(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, BatchFa
                 }
             }
             Operation::Delete { queue } => LoggedOperation::Delete { queue },
+            Operation::Expire { queues, expires } => {
+                let times = expires.into_iter().map(|Expires { sequence, at }| (sequence, at)).collect();
+                LoggedOperation::Expire { queues, times }
+            }
         });
     }
     Ok(told)

@@ -292,7 +292,10 @@ fn keep(batch: &RecoveredBatch, needed: &mut &[(u64, QueueId)]) -> Result<Option
                 (exchange, routing_key, bytes, vec![run])
             }
             Operation::Kept { exchange, routing_key, bytes, runs } => (exchange, routing_key, bytes, runs),
-            Operation::Queue { .. } | Operation::Declare { .. } | Operation::Delete { .. } => continue,
+            Operation::Queue { .. }
+            | Operation::Declare { .. }
+            | Operation::Delete { .. }
+            | Operation::Expire { .. } => continue,
         };
         let end = publish_end(offset, bytes, messages)?;
         sieve.add(exchange, routing_key, &runs, &messages[offset..end])?;

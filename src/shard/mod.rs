@@ -6,7 +6,7 @@
 //!
 //! What a shard holds, by file: its queues, each with those who use it (`slot.rs`), and which there are (`queues.rs`);
 //! where messages are (`bodies.rs`); what is on its way to the disk, and who waits for it (`batch.rs`, `commit_queue.rs`);
-//! when messages came (`times.rs`).
+//! when messages came (`times.rs`), and which of them expire (`expirations.rs`).
 //! What of that outlives the process changes in `apply.rs` alone.
 
 mod apply;
@@ -23,6 +23,7 @@ mod consumers;
 mod dead_lettering;
 mod disk_gauge;
 mod dispatch;
+mod expirations;
 mod fault;
 mod flow;
 mod halt;

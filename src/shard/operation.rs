@@ -25,6 +25,8 @@
 //!               dead letters; and 16 if it has a single active consumer)
 //!  10 forget    queue, sequence: of messages below it nothing is retained any more
 //!  11 dead      as 7: they are dead letters now
+//!  12 expire    queues q, q x queue, messages n; unless that is 0: the earliest time, n x (gap to the sequence after the one
+//!               before, milliseconds after that time): they go then, unless they went before
 //! ```
 //!
 //! A publish takes its bytes from where the publish before it ended; its messages take the next body sequences. Where
@@ -40,6 +42,7 @@ use crate::queue::{
 };
 
 use super::command::Origin;
+use super::expirations::{Expires, decode_expires, encode_expires};
 use super::fault::{BatchFault, OperationFault};
 
 const PUBLISH: u8 = 1;
@@ -53,6 +56,7 @@ const COUNTS: u8 = 8;
 const DECLARE: u8 = 9;
 const FORGET: u8 = 10;
 const DEAD_LETTER: u8 = 11;
+const EXPIRE: u8 = 12;
 
 const AUTO_DELETE: u64 = 1;
 const RETAINS: u64 = 2;
@@ -68,6 +72,7 @@ pub(super) enum Operation<'a> {
     Declare { queue: QueueId, options: QueueOptions },
     Delete { queue: QueueId },
     Kept { exchange: &'a str, routing_key: &'a str, bytes: usize, runs: Vec<KeptRun> },
+    Expire { queues: Vec<QueueId>, expires: Vec<Expires> },
 }
 
 /// Messages that follow each other and are needed by the same queues.
@@ -227,6 +232,12 @@ pub(super) fn encode_delete(queue: QueueId, out: &mut BytesMut) {
     encode_varint(queue.0, out);
 }
 
+pub(super) fn encode_expire(queues: &[QueueId], expires: &[Expires], out: &mut BytesMut) {
+    out.put_u8(EXPIRE);
+    encode_queues(queues, out);
+    encode_expires(expires, out);
+}
+
 /// Splits a payload into messages and operations.
 pub(super) fn split_payload(payload: &[u8]) -> Result<(&[u8], Operations<'_>), BatchFault> {
     let (rest, length) = payload.split_last_chunk::<4>().ok_or(BatchFault::TooShort)?;
@@ -306,12 +317,13 @@ fn decode<'a>(rest: &mut &'a [u8]) -> Result<Operation<'a>, OperationFault> {
         FORGET => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Forget(number(rest)?) },
         DECLARE => Operation::Declare { queue: queue(rest)?, options: decode_options(rest)? },
         DELETE => Operation::Delete { queue: queue(rest)? },
+        EXPIRE => Operation::Expire { queues: queues(rest)?, expires: decode_expires(rest)? },
         other => return Err(OperationFault::UnknownKind(other)),
     };
     Ok(operation)
 }
 
-fn number(rest: &mut &[u8]) -> Result<u64, OperationFault> {
+pub(super) fn number(rest: &mut &[u8]) -> Result<u64, OperationFault> {
     decode_varint(rest).map_err(|_| OperationFault::Number)
 }
 
@@ -367,7 +379,7 @@ fn run(rest: &mut &[u8], end: &mut u64) -> Result<SequenceRun, OperationFault> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::{ExchangeName, RoutingKey};
+    use crate::model::{ExchangeName, RoutingKey, Timestamp};
 
     fn runs_of(runs: &[(u64, u64)]) -> SequenceRuns {
         let mut all = SequenceRuns::default();
@@ -411,6 +423,9 @@ mod tests {
         };
         encode_declare(QueueId(8), options, &mut out);
         encode_delete(QueueId(300), &mut out);
+        let expires = [(9, 1 << 40), (10, 1 << 39), (1 << 47, (1 << 40) + 1)];
+        let expires = expires.map(|(sequence, at)| Expires { sequence, at: Timestamp(at) });
+        encode_expire(&queues, &expires, &mut out);
 
         let mut operations = Operations::new(&out);
         let publish = Operation::Publish {
@@ -430,6 +445,8 @@ mod tests {
         let declare = Operation::Declare { queue: QueueId(8), options };
         assert_eq!(operations.next().unwrap(), Some(declare));
         assert_eq!(operations.next().unwrap(), Some(Operation::Delete { queue: QueueId(300) }));
+        let expire = Operation::Expire { queues: queues.to_vec(), expires: expires.to_vec() };
+        assert_eq!(operations.next().unwrap(), Some(expire));
         assert_eq!(operations.next().unwrap(), None);
     }
 
@@ -443,6 +460,11 @@ mod tests {
             &[3, 1, 1, 0xff, 0xff],
             &[9, 1, 4],
             &[9, 1, 2, 5],
+            &[12, 1, 4],
+            &[12, 1, 4, 1],
+            &[12, 1, 4, 2, 9, 5, 0],
+            &[12, 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0],
+            &[12, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0, 1],
         ] {
             assert!(Operations::new(bytes).next().is_err(), "{bytes:?}");
         }

@@ -124,6 +124,7 @@ impl Shard {
         retained.into_iter().for_each(|run| self.bodies.release(run));
         self.retaining.forget(queue);
         self.limiting.forget(queue);
+        self.expirations.forget(queue);
         for effect in slot.attached.stalled {
             if let Effect::Release(run) = effect {
                 self.bodies.release(run);

@@ -128,7 +128,10 @@ fn add_groups(batch: &RecoveredBatch, groups: &mut Vec<Group>) -> Result<(), Bat
             Operation::Kept { exchange, routing_key, bytes, runs } => {
                 (exchange, routing_key, bytes, Some(runs))
             }
-            Operation::Queue { .. } | Operation::Declare { .. } | Operation::Delete { .. } => continue,
+            Operation::Queue { .. }
+            | Operation::Declare { .. }
+            | Operation::Delete { .. }
+            | Operation::Expire { .. } => continue,
         };
         let end = publish_end(offset, bytes, messages)?;
         let ends = message_ends(&messages[offset..end]).ok_or(BatchFault::NoMessages)?;

@@ -75,6 +75,15 @@ impl Shard {
                     self.release_effects();
                 }
                 Operation::Delete { queue } => self.apply_delete(queue),
+                Operation::Expire { queues, mut expires } => {
+                    if before == Before::MayLack {
+                        expires.retain(|expires| expires.sequence < sequence);
+                    }
+                    if let Some(ahead) = expires.last().filter(|last| last.sequence >= sequence) {
+                        return Err(BatchFault::ExpiresAhead { sequence: ahead.sequence, next: sequence });
+                    }
+                    self.apply_expirations(&queues, &expires);
+                }
                 Operation::Kept { exchange, routing_key, bytes, runs } if before == Before::MayLack => {
                     let end = publish_end(offset, bytes, messages)?;
                     origin(exchange, routing_key)?;

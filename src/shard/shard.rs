@@ -11,6 +11,7 @@ use super::command::{Command, Event, Notice, Origin, PublishBatch, Segment};
 use super::commit_queue::{BATCH_BYTES_MAX, CommitQueue, Waiting};
 use super::dead_lettering::DeadLetterNotices;
 use super::disk_gauge::DiskGauge;
+use super::expirations::Expirations;
 use super::flow::Flow;
 use super::halt::Halt;
 use super::housekeeping::Housekeeping;
@@ -26,7 +27,7 @@ use super::retaining::Retaining;
 use super::slot::Slot;
 use super::times::Times;
 use crate::journey::{Journeys, Tracked, Watches};
-use crate::message::MessageRun;
+use crate::message::{Expiration, MessageRun};
 use crate::model::{Durability, Entity, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
 use crate::queue::{ConsumerKey, Effect, Effects};
 use crate::storage::{LogFailure, LogKeeper, LogRoom, ShardLog};
@@ -67,6 +68,8 @@ pub struct Shard {
     pub(super) bodies: Bodies,
     /// When messages came.
     pub(super) times: Times,
+    /// Which of them expire, and when.
+    pub(super) expirations: Expirations,
     pub(super) reading: Reading,
     pub(super) browsing: Browsing,
     pub(super) commits: CommitQueue,
@@ -108,6 +111,7 @@ impl Shard {
             queues: HashMap::default(),
             bodies: Bodies::default(),
             times: Times::default(),
+            expirations: Expirations::default(),
             reading: Reading::default(),
             browsing: Browsing::default(),
             commits: CommitQueue::new(),
@@ -206,7 +210,11 @@ impl Shard {
 
     /// In how many milliseconds messages are too old; a log that failed takes no word of it.
     fn grows_old_in(&self) -> Option<u64> {
-        let waits = [self.retaining.wakes_in(self.now), self.limiting.wakes_in(self.now)];
+        let waits = [
+            self.retaining.wakes_in(self.now),
+            self.limiting.wakes_in(self.now),
+            self.expirations.wakes_in(self.now),
+        ];
         waits.into_iter().flatten().min().filter(|_| self.commits.failure().is_none())
     }
 
@@ -320,8 +328,17 @@ impl Shard {
     }
 
     pub(super) fn publish(&mut self, publish: PublishBatch) {
-        let PublishBatch { origin, run, segments, ticket, tracked, outlet, wait_durable, wake_when_taken } =
-            publish;
+        let PublishBatch {
+            origin,
+            run,
+            segments,
+            expirations,
+            ticket,
+            tracked,
+            outlet,
+            wait_durable,
+            wake_when_taken,
+        } = publish;
         let taken_bytes = run.bytes().len();
         if let Some(refusal) = self.takes_no(taken_bytes).map(Box::new) {
             if let Some(tracked) = &tracked {
@@ -331,7 +348,7 @@ impl Shard {
         }
         let segments = self.without_missing_queues(segments);
         if !segments.is_empty() {
-            self.take_in(&origin, &run, &segments, tracked.as_ref());
+            self.take_in(&origin, &run, &segments, &expirations, tracked.as_ref());
         }
         if self.commits.is_logged()
             && (wait_durable || self.commits.log().pending_bytes() > PENDING_BYTES_MAX)
@@ -374,6 +391,7 @@ impl Shard {
         origin: &Arc<Origin>,
         run: &MessageRun,
         segments: &[Segment],
+        expirations: &[Expiration],
         tracked: Option<&Tracked>,
     ) {
         let parts = segments.iter().map(|segment| Part {
@@ -385,6 +403,9 @@ impl Shard {
         let (first, offset) = self.commits.batch.publish(origin, run, segments);
         self.times.note(first, self.now, || self.bodies.needed_from());
         let live = self.apply_publish(first, parts.clone());
+        if !expirations.is_empty() {
+            self.note_expirations(first, segments, expirations);
+        }
         if let Some(tracked) = tracked {
             self.observe_taken(tracked, segments, first);
         }

@@ -39,7 +39,8 @@ pub struct Publish<M> {
 impl<M: Publication> Publish<M> {
     /// What it counts for while it waits: its messages, and about what it takes itself.
     fn held_bytes(&self) -> usize {
-        self.messages.run().bytes().len() + 4 * self.messages.run().len() + 512
+        let expirations = size_of_val(self.messages.expirations());
+        self.messages.run().bytes().len() + 4 * self.messages.run().len() + expirations + 512
     }
 }
 
@@ -273,6 +274,7 @@ impl<F: FrontEnd> Session<F> {
                     origin: Arc::clone(&origin),
                     run: messages.run().clone(),
                     segments,
+                    expirations: messages.expirations().to_vec(),
                     ticket,
                     tracked: tracked.clone(),
                     outlet: Arc::clone(&self.outlet),
@@ -345,6 +347,8 @@ impl<F: FrontEnd> Session<F> {
             origin: Arc::clone(origin),
             run,
             segments,
+            // They are kept for somebody to look at them.
+            expirations: Vec::new(),
             ticket,
             // The story of a message is its own; that of its copy is none of it.
             tracked: None,

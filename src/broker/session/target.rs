@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::super::catalog::FIRST_VOLATILE_SHARD;
 use super::super::published::Published;
 use super::super::vhost::Vhost;
-use crate::message::{MessageRun, body_and_encoding_of, headers_of, message_id_of, properties_of};
+use super::expiration::{check_expiration, expires_too_late};
+use crate::message::{
+    Expiration, MessageRun, body_and_encoding_of, headers_of, message_id_of, properties_of,
+};
 use crate::model::{Entity, ExchangeName, FieldTable, QueueId, Refusal, ReplyCode, RoutingKey, ShardId};
 use crate::routing::{
     HashedProperties, KeyNotAllowed, MessageHeaders, Payload, RouteError, Routed, SchemaRule, Unfit,
@@ -50,6 +53,11 @@ pub trait Publication {
     fn key(&self, index: usize) -> Option<&str>;
     /// Size of the largest body in bytes.
     fn body_bytes_max(&self) -> usize;
+
+    /// Expirations of those messages that have one, in order.
+    fn expirations(&self) -> &[Expiration] {
+        &[]
+    }
 
     /// The id that a message's publisher gave it, if it is not "".
     fn message_id(&self, index: usize) -> Option<&str> {
@@ -291,7 +299,8 @@ impl Target {
         }
         let count = publication.run().len();
         let small = publication.body_bytes_max().max(publication.run().bytes().len()) <= sizes_max.body;
-        let plain = small && !publication.has_keys();
+        let expires_too_late = publication.expirations().iter().any(expires_too_late);
+        let plain = small && !publication.has_keys() && !expires_too_late;
         if plain
             && let Some(route) = &self.route
             && route.schema.is_none()
@@ -300,7 +309,11 @@ impl Target {
         }
         let mut fates: Vec<(u32, Fate)> = Vec::new();
         for index in 0..count {
-            let fate = match check_size(publication, index, sizes_max) {
+            let checked = check_size(publication, index, sizes_max).and_then(|()| match expires_too_late {
+                true => check_expiration(publication, index),
+                false => Ok(()),
+            });
+            let fate = match checked {
                 Err(refusal) => Fate::Refused(Box::new(refusal)),
                 Ok(()) => match self.route(vhost, publication, index, router) {
                     Ok(route) if route.schema.is_some() => self.checked(vhost, publication, index, route),

@@ -154,6 +154,11 @@ fn print_operation(operation: &LoggedOperation, bodies: bool) -> Result<(), Fail
             let one = if *single_active { ", and has a single active consumer" } else { "" };
             format!("  queue {queue} is there{goes}{retains}{limited}{place}{one}")
         }
+        LoggedOperation::Expire { queues, times } => {
+            let queues: Vec<String> = queues.iter().map(ToString::to_string).collect();
+            let times = times.iter().map(|(sequence, at)| format!("{sequence} {}", clock::in_words(at.0)));
+            format!("  queues {}: expire {}", queues.join(", "), times.collect::<Vec<_>>().join(", "))
+        }
         LoggedOperation::Delete { queue } => format!("  queue {queue} is deleted"),
     };
     output::line(&line)
@@ -290,6 +295,11 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
                 "limits": { "ms": limits.ttl_millis, "messages": limits.messages, "bytes": limits.bytes },
                 "dead_letters": dead_letters,
             })
+        }
+        LoggedOperation::Expire { queues, times } => {
+            let queues: Vec<u64> = queues.iter().map(|queue| queue.0).collect();
+            let times: Vec<(u64, u64)> = times.iter().map(|(sequence, at)| (*sequence, at.0)).collect();
+            json!({ "operation": "expire", "queues": queues, "expires": times })
         }
         LoggedOperation::Delete { queue } => json!({ "operation": "delete", "queue": queue.0 }),
     }

@@ -1,8 +1,7 @@
 //! Published messages as the broker wants to see them.
 
 use crate::broker::Publication;
-use crate::message::Items;
-use crate::message::MessageRun;
+use crate::message::{Expiration, Items, MessageRun};
 
 impl Publication for Items {
     fn run(&self) -> &MessageRun {
@@ -15,6 +14,10 @@ impl Publication for Items {
 
     fn key(&self, index: usize) -> Option<&str> {
         self.key(index)
+    }
+
+    fn expirations(&self) -> &[Expiration] {
+        self.expirations()
     }
 
     fn body_bytes_max(&self) -> usize {

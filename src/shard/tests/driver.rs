@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::journey::{Party, Taker};
-use crate::message::{MessageRun, message_ends};
+use crate::message::{Expiration, MessageRun, message_ends};
 use crate::model::{
     BodySequence, ConnectionId, ExchangeName, QueueId, RoutingKey, ShardId, Timestamp, UserName,
 };
@@ -79,6 +79,9 @@ impl ShardLog for SharedLog {
         self.0.lock().unwrap().keeper()
     }
 }
+
+/// The expiration of a message that has none.
+pub(super) const NEVER: u64 = u64::MAX;
 
 /// What comes of a request.
 pub(super) type Answer<T> = tokio::sync::oneshot::Receiver<Result<T, Box<crate::model::Refusal>>>;
@@ -259,6 +262,17 @@ impl Driver {
         (self.last_ticket, self.command(command))
     }
 
+    /// A publish of messages that expire after so many milliseconds; [`NEVER`]: they do not.
+    pub(super) fn publish_expiring(&mut self, messages: &[(u64, u64)], queues: &[QueueId]) -> Vec<Event> {
+        let ids: Vec<u64> = messages.iter().map(|(id, _)| *id).collect();
+        let Command::Publish(publish) = self.publish_command(&ids, 10, queues) else {
+            unreachable!("it is a publish")
+        };
+        let expirations = messages.iter().zip(0..).filter(|((_, after_millis), _)| *after_millis != NEVER);
+        let expirations = expirations.map(|((_, after), index)| Expiration { index, after_millis: *after });
+        self.command(Command::Publish(PublishBatch { expirations: expirations.collect(), ..publish }))
+    }
+
     pub(super) fn publish_command(&mut self, ids: &[u64], pad: usize, queues: &[QueueId]) -> Command {
         self.last_ticket += 1;
         Command::Publish(PublishBatch {
@@ -268,6 +282,7 @@ impl Driver {
             }),
             run: run_of(ids, pad),
             segments: vec![Segment { first: 0, end: ids.len() as u32, queues: Arc::from(queues) }],
+            expirations: Vec::new(),
             ticket: self.last_ticket,
             tracked: None,
             outlet: Arc::clone(&self.outlet),
@@ -329,7 +344,22 @@ impl Driver {
         let mut queues: Vec<_> =
             self.shard.queues.iter().map(|(id, slot)| (*id, slot.queue.digest())).collect();
         queues.sort_unstable();
-        foldhash::fast::FixedState::default().hash_one((self.shard.commits.batch.next_body(), queues))
+        foldhash::fast::FixedState::default().hash_one((
+            self.shard.commits.batch.next_body(),
+            queues,
+            self.expirations(),
+        ))
+    }
+
+    /// Messages that expire, by queue: their sequences, and when.
+    pub(super) fn expirations(&self) -> Vec<(QueueId, u64, u64)> {
+        let mut queues: Vec<QueueId> = self.shard.queues.keys().copied().collect();
+        queues.sort_unstable();
+        let of = |queue: QueueId| {
+            let expires = self.shard.expirations.of(queue).into_iter();
+            expires.map(move |expires| (queue, expires.sequence, expires.at.0))
+        };
+        queues.into_iter().flat_map(of).collect()
     }
 
     /// Asks to look; the answer comes when it has been read back.

@@ -7,6 +7,7 @@ mod checkpoints;
 mod crashes;
 mod dead_letters;
 mod driver;
+mod expirations;
 mod flow;
 mod halts;
 mod hostile_log;

@@ -11,6 +11,7 @@ mod dead_letters;
 mod dropping;
 mod exchange_kinds;
 mod exclusive;
+mod expiration;
 mod kills;
 mod limits;
 mod moving;

@@ -354,6 +354,11 @@ fn binding(bind: &super::play::Bind) -> Binding {
 
 /// All are sent before the first confirm is waited for.
 async fn publish_all(channel: &Channel, publish: &Publish) -> Result<Seen, Fault> {
+    let expiration = publish.properties.get("expiration").and_then(Value::as_str);
+    if expiration.is_some_and(|text| text.parse::<u64>().is_err()) {
+        // It is a number.
+        return Ok(Seen::CannotBeSaid);
+    }
     let mut builder = channel.publisher(&publish.to, &publish.key);
     if !publish.mandatory {
         builder = builder.not_mandatory();
