@@ -734,6 +734,9 @@ pub struct QueueEntry {
     pub expired_total: u64,
     #[prost(uint64, tag = "25")]
     pub max_length_total: u64,
+    /// Messages that it had no room for and refused ("x-overflow") since the broker started.
+    #[prost(uint64, tag = "30")]
+    pub refused_full_total: u64,
     /// Messages that were rejected, expired or had no room, and are kept until they are stored where dead letters go
     /// ("x-dead-letter-exchange"), and their bytes. They count as neither ready nor unacknowledged.
     #[prost(uint64, tag = "26")]

@@ -1,14 +1,12 @@
 //! What may wait in a queue and how long, as the arguments of its declaration say it.
 
-use crate::model::{EXPIRES, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW};
+use crate::model::{
+    EXPIRES, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW, Overflow,
+};
 use crate::shard::Limits;
 
 /// The arguments, by name.
 pub(super) const LIMIT_ARGUMENTS: [&str; 5] = [EXPIRES, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW];
-/// What is done with messages for which there is no room: the oldest make it.
-const DROP_HEAD: &str = "drop-head";
-/// Other ways of RabbitMQ's, for which programs are to be told that they are not here.
-const OTHER_WAYS: [&str; 2] = ["reject-publish", "reject-publish-dlx"];
 /// Ten years, as in RabbitMQ.
 pub(super) const MILLIS_MAX: i64 = 315_360_000_000;
 
@@ -21,8 +19,6 @@ pub(super) struct NoLimit {
     pub(super) expected: String,
     /// What it says.
     pub(super) got: FieldValue,
-    /// It means something, but not here.
-    pub(super) is_to_come: bool,
 }
 
 /// Bounds of a queue with these arguments.
@@ -30,19 +26,25 @@ pub(super) struct NoLimit {
 /// # Errors
 /// The first argument that is none.
 pub(super) fn limits_of(arguments: &FieldTable) -> Result<Limits, NoLimit> {
-    match arguments.value(OVERFLOW) {
-        None => {}
-        Some(FieldValue::Text(way)) if way == DROP_HEAD => {}
-        Some(got) => {
-            let is_to_come = matches!(got, FieldValue::Text(way) if OTHER_WAYS.contains(&way.as_str()));
-            let expected = format!("\"{DROP_HEAD}\"");
-            return Err(NoLimit { argument: OVERFLOW, expected, got: got.clone(), is_to_come });
-        }
-    }
-    Ok(Limits {
-        messages: bound(arguments, MAX_LENGTH, (0, i64::MAX))?,
-        bytes: bound(arguments, MAX_LENGTH_BYTES, (0, i64::MAX))?,
-        ttl_millis: bound(arguments, MESSAGE_TTL, (0, MILLIS_MAX))?,
+    let overflow = overflow_of(arguments)?;
+    let messages = bound(arguments, MAX_LENGTH, (0, i64::MAX))?;
+    let bytes = bound(arguments, MAX_LENGTH_BYTES, (0, i64::MAX))?;
+    let ttl_millis = bound(arguments, MESSAGE_TTL, (0, MILLIS_MAX))?;
+    // Without a bound a queue is never full.
+    let overflow = if messages.or(bytes).is_some() { overflow } else { Overflow::default() };
+    Ok(Limits { messages, bytes, ttl_millis, overflow })
+}
+
+fn overflow_of(arguments: &FieldTable) -> Result<Overflow, NoLimit> {
+    let Some(got) = arguments.value(OVERFLOW) else { return Ok(Overflow::default()) };
+    let known = match got {
+        FieldValue::Text(name) => Overflow::of_name(name),
+        _ => None,
+    };
+    known.ok_or_else(|| {
+        let [one, two, three] = Overflow::ALL.map(Overflow::as_str);
+        let expected = format!("\"{one}\", \"{two}\" or \"{three}\"");
+        NoLimit { argument: OVERFLOW, expected, got: got.clone() }
     })
 }
 
@@ -64,7 +66,7 @@ fn bound(
         Some(FieldValue::Integer(bound)) if (least..=most).contains(bound) => Ok(Some(*bound as u64)),
         Some(got) => {
             let expected = format!("a whole number from {least} to {most}");
-            Err(NoLimit { argument, expected, got: got.clone(), is_to_come: false })
+            Err(NoLimit { argument, expected, got: got.clone() })
         }
     }
 }

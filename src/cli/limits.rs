@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::clock::ago;
 use super::number;
-use crate::client::Queue;
+use crate::client::{Overflow, Queue};
 
 /// Largest number that an argument of a queue can be.
 const BOUND_MAX: u64 = i64::MAX as u64;
@@ -18,12 +18,16 @@ pub(super) struct Limits {
     /// consumer takes at once goes
     #[arg(long, value_name = "TIME", value_parser = ago)]
     message_ttl: Option<Duration>,
-    /// So many messages wait in it at most; the oldest make room
+    /// So many messages wait in it at most; the oldest make room, unless --overflow says otherwise
     #[arg(long, value_name = "N", value_parser = number::whole::<u64>(0, BOUND_MAX))]
     max_length: Option<u64>,
-    /// So many bytes of messages wait in it at most; the oldest make room
+    /// So many bytes of messages wait in it at most; likewise
     #[arg(long, value_name = "BYTES", value_parser = number::whole::<u64>(0, BOUND_MAX))]
     max_length_bytes: Option<u64>,
+    /// When it is full by these: drop-head (the oldest make room), reject-publish (what comes is refused) or reject-publish-dlx (the
+    /// same, and it goes where dead letters go)
+    #[arg(long, value_name = "WAY", value_parser = overflow)]
+    overflow: Option<Overflow>,
     /// Without a consumer for so long it goes, with its messages: seconds, or a number with ms, s, m, h or d
     #[arg(long, value_name = "TIME", value_parser = ago)]
     expires: Option<Duration>,
@@ -50,6 +54,9 @@ impl Limits {
         if let Some(bytes) = self.max_length_bytes {
             queue = queue.max_length_bytes(bytes);
         }
+        if let Some(overflow) = self.overflow {
+            queue = queue.overflow(overflow);
+        }
         if let Some(exchange) = &self.dead_letter_exchange {
             queue = queue.dead_letter_exchange(exchange);
         }
@@ -58,4 +65,9 @@ impl Limits {
         }
         queue
     }
+}
+
+fn overflow(name: &str) -> Result<Overflow, String> {
+    let names = Overflow::ALL.map(Overflow::as_str).join(", ");
+    Overflow::of_name(name).ok_or_else(|| format!("it is one of: {names}"))
 }

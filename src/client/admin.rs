@@ -89,6 +89,8 @@ pub struct QueueEntry {
     pub expired_total: u64,
     /// Messages that newer ones left no room, since the broker started.
     pub max_length_total: u64,
+    /// Messages that it had no room for and refused, since the broker started.
+    pub refused_full_total: u64,
     /// Messages that were rejected, expired or had no room, and are kept until they are stored where dead letters go.
     pub dead_letters: u64,
     /// Their bytes.

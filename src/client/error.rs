@@ -223,7 +223,7 @@ impl std::error::Error for PublishError {}
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ConfirmError {
-    /// The broker refused it: it is in no queue.
+    /// The broker refused it. It is in no queue; but if a queue was [full](super::Queue::overflow), it is in the others that it was for.
     Refused(Arc<Refusal>),
     /// It reached no queue; here it is. Publishers that are [not mandatory](super::PublisherBuilder::not_mandatory) never get this.
     Returned(Arc<Returned>),

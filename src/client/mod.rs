@@ -37,7 +37,8 @@ mod topology;
 mod write_queue;
 
 pub use crate::model::{
-    DeliveryTag, Durability, Entity, FieldTable, FieldValue, NameTooLong, Refusal, ReplyCode, Timestamp,
+    DeliveryTag, Durability, Entity, FieldTable, FieldValue, NameTooLong, Overflow, Refusal, ReplyCode,
+    Timestamp,
 };
 pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,

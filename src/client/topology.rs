@@ -7,8 +7,8 @@ use super::retention::Retention;
 use super::schema::MessageSchema;
 use crate::model::{
     ALLOWED_KEYS, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, EXPIRES, FieldTable, FieldValue,
-    HASH_HEADER, HASH_PROPERTY, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, QUARANTINE_QUEUE, SCHEMAS,
-    SINGLE_ACTIVE_CONSUMER,
+    HASH_HEADER, HASH_PROPERTY, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW, Overflow,
+    QUARANTINE_QUEUE, SCHEMAS, SINGLE_ACTIVE_CONSUMER,
 };
 
 /// How an exchange routes.
@@ -184,15 +184,21 @@ impl Queue {
         self.argument(EXPIRES, whole(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// So many messages wait in it at most; the oldest make room for newer ones.
+    /// So many messages wait in it at most; the oldest make room for newer ones, unless [`overflow`](Self::overflow) says otherwise.
     pub fn max_length(self, messages: u64) -> Self {
         self.argument(MAX_LENGTH, whole(messages))
     }
 
     /// So many bytes of messages wait in it at most, properties and body as they are encoded; the oldest make room for newer
-    /// ones.
+    /// ones, unless [`overflow`](Self::overflow) says otherwise.
     pub fn max_length_bytes(self, bytes: u64) -> Self {
         self.argument(MAX_LENGTH_BYTES, whole(bytes))
+    }
+
+    /// What happens when it is full by [`max_length`](Self::max_length) or [`max_length_bytes`](Self::max_length_bytes). If it refuses,
+    /// what it has no room for is not confirmed: its publisher gets [`ConfirmError::Refused`](super::ConfirmError::Refused).
+    pub fn overflow(self, overflow: Overflow) -> Self {
+        self.argument(OVERFLOW, FieldValue::Text(overflow.as_str().to_owned()))
     }
 
     /// What is rejected, expires or has no room goes to this exchange, with the key it has, and leaves the queue only when it is

@@ -14,6 +14,7 @@ mod names;
 #[cfg(feature = "broker")]
 mod nearest;
 mod os_words;
+mod overflow;
 #[cfg(feature = "broker")]
 mod planted;
 mod refusal;
@@ -40,6 +41,7 @@ pub use names::{
 #[cfg(feature = "broker")]
 pub(crate) use nearest::nearest;
 pub(crate) use os_words::in_words;
+pub use overflow::Overflow;
 #[cfg(test)]
 pub(crate) use planted::plant;
 #[cfg(feature = "broker")]

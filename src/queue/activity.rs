@@ -47,7 +47,7 @@ impl Queue {
         self.options.single_active.then(|| self.active == Some(key))
     }
 
-    fn served(&self) -> Option<usize> {
+    pub(super) fn served(&self) -> Option<usize> {
         self.first_in_line().filter(|index| self.active == Some(self.consumers[*index].key))
     }
 

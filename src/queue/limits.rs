@@ -7,7 +7,7 @@ use super::departure::Departure;
 use super::message_ref::MessageRef;
 use super::queue::{Effect, Effects, Queue};
 use super::sequence_runs::SequenceRuns;
-use crate::model::BodySequence;
+use crate::model::{BodySequence, Overflow};
 
 /// Bounds on the messages that wait in a queue. Those that consumers have do not count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -18,12 +18,25 @@ pub struct Limits {
     pub bytes: Option<u64>,
     /// Milliseconds for which one is delivered after it came.
     pub ttl_millis: Option<u64>,
+    /// What is done with messages for which there is no room by the first two.
+    pub overflow: Overflow,
+}
+
+impl Limits {
+    /// Whether what comes is refused when the queue is full.
+    pub fn refuse_what_comes(&self) -> bool {
+        self.overflow != Overflow::DropHead && (self.messages.is_some() || self.bytes.is_some())
+    }
 }
 
 impl Queue {
-    /// Asks to drop what waits beyond the bounds on number and bytes. The size of messages of 16 KiB and more is known to 16 KiB.
+    /// Asks to drop what waits beyond the bounds on number and bytes, unless what comes is refused then. The size of messages of 16 KiB
+    /// and more is known to 16 KiB.
     pub fn drop_excess(&mut self, effects: &mut Effects) {
         let Limits { messages, bytes, .. } = self.options.limits;
+        if self.options.limits.refuse_what_comes() {
+            return;
+        }
         let mut count =
             messages.map_or(0, |most| (self.backlog.live() - self.outstanding).saturating_sub(most));
         let mut size = bytes.map_or(0, |most| self.waiting_bytes().saturating_sub(most));
@@ -81,7 +94,7 @@ impl Queue {
     }
 
     /// What waits, whether it was handed out before or not.
-    fn oldest_first(&mut self) -> impl Iterator<Item = MessageRef> {
+    pub(super) fn oldest_first(&mut self) -> impl Iterator<Item = MessageRef> {
         let mut returned = self.returned.values().copied().peekable();
         let mut fresh = self.backlog.waiting().peekable();
         std::iter::from_fn(move || match (returned.peek(), fresh.peek()) {

@@ -145,6 +145,8 @@ pub struct QueueCounts {
     pub dead_letters: u64,
     /// Their bytes.
     pub dead_letters_bytes: u64,
+    /// Messages that it had no room for and refused, since the broker started.
+    pub refused: u64,
 }
 
 /// One queue. See the module's picture.
@@ -177,6 +179,7 @@ pub struct Queue {
     /// What stood below the mark at recovery may have been delivered by the process before.
     pub(super) redelivered_below: u64,
     published: u64,
+    pub(super) refused: u64,
     pub(super) delivered: u64,
     pub(super) departures: Departures,
     pub(super) retained: KeptMessages,
@@ -220,6 +223,7 @@ impl Queue {
             deliver_below: if options.logged { 0 } else { u64::MAX },
             redelivered_below: 0,
             published: 0,
+            refused: 0,
             delivered: 0,
             departures: Departures::default(),
             retained: KeptMessages::default(),
@@ -502,6 +506,7 @@ impl Queue {
             retained_bytes: self.retained.bytes(),
             dead_letters: self.dead_letters.count(),
             dead_letters_bytes: self.dead_letters.bytes(),
+            refused: self.refused,
         }
     }
 

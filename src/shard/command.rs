@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::close_failure::CloseFailure;
 use super::job::Done;
 use super::mailbox::Mailbox;
+use super::refusing::Excess;
 use crate::journey::{Party, Taker, Tracked};
 use crate::message::{Expiration, MessageRun};
 use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, ShardId, Timestamp};
@@ -387,7 +388,7 @@ pub enum Event {
         /// Sum of the sizes of their runs.
         bytes: usize,
     },
-    /// A shard has the messages of a frame, as safely as was asked for.
+    /// A shard has the messages of a frame, but those that it had no room for, as safely as was asked for.
     Published {
         /// The connection's number for the frame.
         ticket: u64,
@@ -395,6 +396,8 @@ pub enum Event {
         durability: Durability,
         /// As in [`Event::Taken`]; 0 if that was told before.
         taken_bytes: usize,
+        /// Those that queues had no room for, in order.
+        excess: Box<[Excess]>,
     },
     /// A shard could not keep the messages of a frame.
     PublishFailed {

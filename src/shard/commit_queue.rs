@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use super::batch::BatchBuilder;
 use super::command::Outlet;
+use super::refusing::Excess;
 use crate::model::{Durability, QueueId, Refusal, Timestamp};
 use crate::queue::ConsumerKey;
 use crate::storage::{LogFailure, LogIndex, LogRoom, Progress, ShardLog};
@@ -20,7 +21,7 @@ pub(super) const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// Somebody who wants to know when a batch is durable.
 pub(super) enum Waiting {
-    Publish { outlet: Outlet, ticket: u64 },
+    Publish { outlet: Outlet, ticket: u64, excess: Box<[Excess]> },
     Settle { outlet: Outlet, key: ConsumerKey, request: u64 },
     Purge { reply: oneshot::Sender<Result<u64, Box<Refusal>>>, count: u64 },
     TakeOut { reply: oneshot::Sender<Result<Vec<u64>, Box<Refusal>>>, others: Vec<u64> },

@@ -3,7 +3,7 @@
 //!
 //! Times are those of `times.rs`, in finer steps as long as a queue of the shard has messages that expire.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::shard::Shard;
 use crate::model::{BodySequence, QueueId, Timestamp};
@@ -13,6 +13,8 @@ use crate::queue::Limits;
 #[derive(Debug, Default)]
 pub(super) struct Limiting {
     queues: HashMap<QueueId, Limits, foldhash::fast::FixedState>,
+    /// Those of them that refuse what comes when they are full.
+    refusing: HashSet<QueueId, foldhash::fast::FixedState>,
     /// Those in which messages came to wait since the last look at them.
     touched: BTreeSet<QueueId>,
     /// When the oldest message of each expires that expires.
@@ -27,14 +29,29 @@ impl Limiting {
             return self.forget(queue);
         }
         self.queues.insert(queue, limits);
+        match limits.refuse_what_comes() {
+            true => self.refusing.insert(queue),
+            false => self.refusing.remove(&queue),
+        };
         self.touched.insert(queue);
     }
 
     /// A queue is gone.
     pub(super) fn forget(&mut self, queue: QueueId) {
         self.queues.remove(&queue);
+        self.refusing.remove(&queue);
         self.touched.remove(&queue);
         self.set_due(queue, None);
+    }
+
+    /// Whether any queue refuses what comes when it is full.
+    pub(super) fn any_refuse(&self) -> bool {
+        !self.refusing.is_empty()
+    }
+
+    /// Whether this one does.
+    pub(super) fn refuses(&self, queue: QueueId) -> bool {
+        self.refusing.contains(&queue)
     }
 
     /// Messages came to wait in a queue, new ones or others. Returns whether it has bounds.

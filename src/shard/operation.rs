@@ -22,7 +22,8 @@
 //!   9 declare   queue, what it is (a number: 1 if it goes with its last consumer, and 2 if it retains what consumers are done
 //!               with: then three numbers follow, milliseconds, messages and bytes, 0 for no bound; and 4 if there are bounds on
 //!               what waits in it: then the same three follow, each one more than the bound, 0 for none; 8 if it has a place for
-//!               dead letters; and 16 if it has a single active consumer)
+//!               dead letters; 16 if it has a single active consumer; 64 if it refuses what comes when it is full, and 128 if
+//!               besides that is a dead letter)
 //!  10 forget    queue, sequence: of messages below it nothing is retained any more
 //!  11 dead      as 7: they are dead letters now
 //!  12 expire    queues q, q x queue, messages n; unless that is 0: the earliest time, n x (gap to the sequence after the one
@@ -36,7 +37,7 @@
 use bytes::{Buf, BufMut, BytesMut};
 use prost::encoding::{decode_varint, encode_varint};
 
-use crate::model::{BodySequence, QueueId};
+use crate::model::{BodySequence, Overflow, QueueId};
 use crate::queue::{
     CountRun, Departure, Limits, QueueCommand, QueueOptions, Retention, SequenceRun, SequenceRuns,
 };
@@ -63,6 +64,10 @@ const RETAINS: u64 = 2;
 const LIMITED: u64 = 4;
 const HAS_DEAD_LETTERS: u64 = 8;
 const SINGLE_ACTIVE: u64 = 16;
+const REFUSES: u64 = 64;
+const REFUSED_ARE_DEAD: u64 = 128;
+const OPTIONS: u64 =
+    AUTO_DELETE | RETAINS | LIMITED | HAS_DEAD_LETTERS | SINGLE_ACTIVE | REFUSES | REFUSED_ARE_DEAD;
 
 /// A decoded operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,13 +199,15 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
         (is_limited, LIMITED),
         (dead_letters, HAS_DEAD_LETTERS),
         (single_active, SINGLE_ACTIVE),
+        (limits.overflow != Overflow::DropHead, REFUSES),
+        (limits.overflow == Overflow::RejectPublishDlx, REFUSED_ARE_DEAD),
     ];
     encode_varint(flags.into_iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).sum(), out);
     if let Some(Retention { age_millis, messages, bytes }) = retention {
         [age_millis, messages, bytes].into_iter().for_each(|bound| encode_varint(bound.unwrap_or(0), out));
     }
     if is_limited {
-        let Limits { messages, bytes, ttl_millis } = limits;
+        let Limits { messages, bytes, ttl_millis, overflow: _ } = limits;
         let more = |bound: Option<u64>| bound.map_or(0, |bound| bound.saturating_add(1));
         [ttl_millis, messages, bytes].into_iter().for_each(|bound| encode_varint(more(bound), out));
     }
@@ -209,7 +216,7 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
 /// Reads what [`encode_options`] wrote.
 pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, OperationFault> {
     let flags = number(rest)?;
-    if flags & !(AUTO_DELETE | RETAINS | LIMITED | HAS_DEAD_LETTERS | SINGLE_ACTIVE) != 0 {
+    if flags & !OPTIONS != 0 {
         return Err(OperationFault::UnknownOptions(flags));
     }
     let bound = |rest: &mut &[u8]| number(rest).map(|bound| (bound > 0).then_some(bound));
@@ -218,9 +225,14 @@ pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, Operation
         _ => Some(Retention { age_millis: bound(rest)?, messages: bound(rest)?, bytes: bound(rest)? }),
     };
     let limit = |rest: &mut &[u8]| number(rest).map(|more| more.checked_sub(1));
+    let overflow = match (flags & REFUSES, flags & REFUSED_ARE_DEAD) {
+        (0, _) => Overflow::DropHead,
+        (_, 0) => Overflow::RejectPublish,
+        _ => Overflow::RejectPublishDlx,
+    };
     let limits = match flags & LIMITED {
         0 => Limits::default(),
-        _ => Limits { ttl_millis: limit(rest)?, messages: limit(rest)?, bytes: limit(rest)? },
+        _ => Limits { ttl_millis: limit(rest)?, messages: limit(rest)?, bytes: limit(rest)?, overflow },
     };
     let [auto_delete, dead_letters, single_active] =
         [AUTO_DELETE, HAS_DEAD_LETTERS, SINGLE_ACTIVE].map(|flag| flags & flag != 0);
@@ -412,7 +424,8 @@ mod tests {
         encode_command(QueueId(7), &QueueCommand::DeliveryMark(99), &mut out);
         encode_command(QueueId(7), &QueueCommand::Forget(100), &mut out);
         let retention = Some(Retention { age_millis: Some(60_000), messages: None, bytes: Some(1 << 40) });
-        let limits = Limits { messages: Some(0), bytes: None, ttl_millis: Some(5_000) };
+        let overflow = Overflow::RejectPublishDlx;
+        let limits = Limits { messages: Some(0), bytes: None, ttl_millis: Some(5_000), overflow };
         let options = QueueOptions {
             logged: true,
             auto_delete: true,

@@ -63,8 +63,8 @@ impl Shard {
 
     fn tell_durable(&mut self, waiting: Waiting, durability: Durability) {
         match waiting {
-            Waiting::Publish { outlet, ticket } => {
-                self.outlets.send(&outlet, Event::Published { ticket, durability, taken_bytes: 0 });
+            Waiting::Publish { outlet, ticket, excess } => {
+                self.outlets.send(&outlet, Event::Published { ticket, durability, taken_bytes: 0, excess });
             }
             Waiting::Settle { outlet, key, request } => {
                 self.outlets.send(&outlet, Event::Settled { key, request });
@@ -98,7 +98,7 @@ impl Shard {
         for waiting in waiting {
             let refusal = Box::new(log_failed(self.options.id, &failure));
             match waiting {
-                Waiting::Publish { outlet, ticket } => {
+                Waiting::Publish { outlet, ticket, .. } => {
                     self.outlets.send(&outlet, Event::PublishFailed { ticket, taken_bytes: 0, refusal });
                 }
                 Waiting::Settle { outlet, key, request } => {

@@ -13,7 +13,7 @@ use super::read_back::{origin, publish_end};
 use super::shard::Shard;
 use super::slot::Slot;
 use crate::message::message_ends;
-use crate::model::{BodySequence, QueueId};
+use crate::model::{BodySequence, Overflow, QueueId};
 use crate::queue::{
     CountRun, Effect, Limits, Queue, QueueCommand, QueueOptions, SEQUENCE_MAX, SequenceRun, SequenceRuns,
 };
@@ -283,7 +283,7 @@ pub(super) const RECOVERED: QueueOptions = QueueOptions {
     logged: true,
     auto_delete: false,
     retention: None,
-    limits: Limits { messages: None, bytes: None, ttl_millis: None },
+    limits: Limits { messages: None, bytes: None, ttl_millis: None, overflow: Overflow::DropHead },
     dead_letters: false,
     single_active: false,
 };

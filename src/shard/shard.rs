@@ -347,14 +347,17 @@ impl Shard {
             return self.outlets.send(&outlet, Event::PublishFailed { ticket, taken_bytes, refusal });
         }
         let segments = self.without_missing_queues(segments);
+        let (segments, refused) = self.admit(&run, segments);
+        let first = self.commits.batch.next_body();
         if !segments.is_empty() {
             self.take_in(&origin, &run, &segments, &expirations, tracked.as_ref());
         }
+        let excess = self.tell_refused(refused, first, tracked.as_ref());
         if self.commits.is_logged()
             && (wait_durable || self.commits.log().pending_bytes() > PENDING_BYTES_MAX)
         {
             self.outlets.tell_taken(&outlet, taken_bytes, wake_when_taken);
-            self.commits.wait(Waiting::Publish { outlet, ticket });
+            self.commits.wait(Waiting::Publish { outlet, ticket, excess });
         } else {
             let durability = if self.commits.is_logged() {
                 Durability::Memory
@@ -363,7 +366,7 @@ impl Shard {
             };
             let is_held_up = !self.commits.is_logged() && self.holds_up(&segments, &outlet, taken_bytes);
             let taken_bytes = if is_held_up { 0 } else { taken_bytes };
-            self.outlets.send(&outlet, Event::Published { ticket, durability, taken_bytes });
+            self.outlets.send(&outlet, Event::Published { ticket, durability, taken_bytes, excess });
         }
         if self.commits.batch.len() >= BATCH_BYTES_MAX {
             self.hand_over();

@@ -9,11 +9,13 @@ use crate::message::{DeliveredView, message_ends};
 
 /// Steps in which there comes something to rot.
 const STEPS: usize = 300;
+/// Places in which a bit rots.
+const PLACES: usize = 3;
 /// Rounds that consumers get then.
 const ROUNDS: usize = 200;
 
 impl Run {
-    /// The last that happens to a broker: a bit of a log's segment rots. What was lost by that is lost, but nothing that is
+    /// The last that happens to a broker: bits of its logs' segments rot. What was lost by that is lost, but nothing that is
     /// handed out is anything else than what somebody sent.
     pub(super) fn rot(&mut self) -> Result<(), Finding> {
         for _ in 0..STEPS {
@@ -28,11 +30,14 @@ impl Run {
                 && path.to_string_lossy().contains("/shard-")
                 && path.extension().is_some_and(|end| end == "log")
         });
-        let Some((path, length)) = self.random.pick(segments) else { return Ok(()) };
-        let place = self.random.below(length);
-        self.trace.note(format_args!("a bit of {} rots at {place}", path.display()));
-        self.disk.rot(&path, place, 1 << self.random.below(8)).map_err(|error| error.to_string())?;
-        self.counters.rotten += 1;
+        let segments: Vec<_> = segments.collect();
+        for _ in 0..PLACES {
+            let Some((path, length)) = self.random.pick(segments.iter().cloned()) else { return Ok(()) };
+            let place = self.random.below(length);
+            self.trace.note(format_args!("a bit of {} rots at {place}", path.display()));
+            self.disk.rot(&path, place, 1 << self.random.below(8)).map_err(|error| error.to_string())?;
+            self.counters.rotten += 1;
+        }
         if self.random.one_in(2) {
             self.world.halt();
             self.disk.kill_process();

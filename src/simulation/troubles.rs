@@ -188,7 +188,8 @@ impl Run {
     fn start_again(&mut self, was_killed: bool) -> Result<(), Finding> {
         self.is_full = false;
         self.is_troubled = false;
-        let loss = match self.random.below(3) {
+        // What is torn is the hardest.
+        let loss = match self.random.below(5) {
             0 => PowerLoss::KeepsAll,
             1 => PowerLoss::LosesAll,
             _ => PowerLoss::Tears,

@@ -6,10 +6,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use leveret::model::{BodySequence, ConnectionId};
+use leveret::model::{BodySequence, ConnectionId, Overflow};
 use leveret::queue::{
-    AttachRefusal, ConsumerKey, ConsumerLimits, CountRun, Departure, Effect, Effects, Limits, Outcome, Queue,
-    QueueCommand, QueueCounts, QueueOptions, Retention, SequenceRuns, TagRange, Taking,
+    AttachRefusal, ConsumerKey, ConsumerLimits, CountRun, Departure, Effect, Effects, Full, Limits, Outcome,
+    Queue, QueueCommand, QueueCounts, QueueOptions, Retention, SequenceRuns, TagRange, Taking,
 };
 use proptest::prelude::*;
 
@@ -87,11 +87,17 @@ struct ModelConsumer {
 
 impl ModelConsumer {
     fn has_room(&self) -> bool {
-        let prefetch = u64::from(self.limits.prefetch);
-        !self.cancelled
-            && self.in_flight < self.limits.window_bytes
-            && self.limits.credit != Some(0)
-            && (self.limits.no_ack || prefetch == 0 || (self.unsettled.len() as u64) < prefetch)
+        self.room() > 0
+    }
+
+    fn room(&self) -> u64 {
+        let by_credit = self.limits.credit.map_or(u64::MAX, u64::from);
+        match u64::from(self.limits.prefetch) {
+            _ if self.cancelled || self.in_flight >= self.limits.window_bytes => 0,
+            _ if self.limits.no_ack => by_credit,
+            0 => by_credit,
+            prefetch => by_credit.min(prefetch.saturating_sub(self.unsettled.len() as u64)),
+        }
     }
 }
 
@@ -205,6 +211,58 @@ impl Harness {
 
     fn enqueue(&mut self, gap: u64, count: u64) {
         let first = self.next + gap;
+        let admitted = self.admitted(first, count);
+        assert_eq!(self.queue.room(0).is_some(), self.options.limits.refuse_what_comes());
+        if let Some(mut room) = self.queue.room(0) {
+            let takes = |sequence| room.take(u64::from(size_of(sequence)));
+            let told: Vec<Result<(), Full>> = (first..first + count).map(takes).collect();
+            assert_eq!(told, admitted);
+        }
+        let refused = admitted.iter().filter(|admitted| admitted.is_err()).count() as u64;
+        self.queue.count_refused(refused);
+        self.counts.refused += refused;
+        // What is refused by all queues of a shard is given no sequence.
+        self.take_in(first, count - refused);
+    }
+
+    /// Whether each of so many messages has room, as they come one after the other.
+    fn admitted(&self, first: u64, count: u64) -> Vec<Result<(), Full>> {
+        let Limits { messages, bytes, .. } = self.options.limits;
+        if !self.options.limits.refuse_what_comes() {
+            return vec![Ok(()); count as usize];
+        }
+        let served = self.consumers.iter().filter(|(slot, _)| self.is_served(**slot));
+        let mut takers = served.fold(0, |room: u64, (_, consumer)| room.saturating_add(consumer.room()));
+        let mut waiting: Vec<u64> = self.ready.iter().copied().collect();
+        let taken = (waiting.len() as u64).min(takers);
+        let all: u64 = self.held.keys().map(|sequence| u64::from(size_of(*sequence))).sum();
+        let with_consumers = self.held.keys().filter(|sequence| !self.ready.contains(sequence));
+        let about_to_go = waiting.drain(..taken as usize);
+        let others: u64 = with_consumers.copied().chain(about_to_go).map(charged_size).sum();
+        takers -= taken;
+        let mut waiting_bytes = if waiting.is_empty() { 0 } else { all - others };
+        let mut waiting = waiting.len() as u64;
+        let mut take = |sequence| {
+            let then = waiting_bytes + u64::from(size_of(sequence));
+            if let Some(most) = messages.filter(|most| waiting >= *most) {
+                return Err(Full::Messages(most));
+            }
+            if let Some(most) = bytes.filter(|most| then > *most) {
+                return Err(Full::Bytes(most));
+            }
+            match takers {
+                0 => (waiting, waiting_bytes) = (waiting + 1, then),
+                _ => takers -= 1,
+            }
+            Ok(())
+        };
+        (first..first + count).map(&mut take).collect()
+    }
+
+    fn take_in(&mut self, first: u64, count: u64) {
+        if count == 0 {
+            return;
+        }
         self.next = first + count;
         self.queue.enqueue(BodySequence(first), (first..self.next).map(size_of));
         self.log.push(Logged::Enqueue { first, count });
@@ -663,7 +721,9 @@ impl Harness {
 
     /// The oldest that wait go until the bounds hold, and then those that are too old.
     fn limit(&mut self, part: u64) {
-        let Limits { messages, bytes, .. } = self.options.limits;
+        let limits = self.options.limits;
+        let limits = if limits.refuse_what_comes() { Limits::default() } else { limits };
+        let Limits { messages, bytes, .. } = limits;
         let all: u64 = self.held.keys().map(|sequence| u64::from(size_of(*sequence))).sum();
         let with_consumers = self.held.keys().filter(|sequence| !self.ready.contains(sequence));
         let waiting = all - with_consumers.map(|sequence| charged_size(*sequence)).sum::<u64>();
@@ -801,7 +861,13 @@ fn retention() -> impl Strategy<Value = Option<Retention>> {
 
 fn bounds() -> impl Strategy<Value = Limits> {
     let bound = |max| prop_oneof![1 => Just(None), 1 => (0u64..max).prop_map(Some)];
-    (bound(100), bound(20_000)).prop_map(|(messages, bytes)| Limits { messages, bytes, ttl_millis: None })
+    let overflow = prop_oneof![2 => Just(Overflow::DropHead), 1 => Just(Overflow::RejectPublish)];
+    (bound(100), bound(20_000), overflow).prop_map(|(messages, bytes, overflow)| Limits {
+        messages,
+        bytes,
+        ttl_millis: None,
+        overflow,
+    })
 }
 
 proptest! {

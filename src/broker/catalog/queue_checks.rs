@@ -98,15 +98,14 @@ fn check_retention(declaration: &QueueDeclaration, vhost: &VhostName) -> Result<
 fn check_limits(declaration: &QueueDeclaration, vhost: &VhostName) -> Result<(), Refusal> {
     let arguments = &declaration.arguments;
     let read = limits_of(arguments).and_then(|_| expiry_of(arguments)).and_then(|_| address_of(arguments));
-    let Err(NoLimit { argument, expected, got, is_to_come }) = read else { return Ok(()) };
-    let code = if is_to_come { ReplyCode::NotImplemented } else { ReplyCode::PreconditionFailed };
+    let Err(NoLimit { argument, expected, got }) = read else { return Ok(()) };
     let got = match got {
         FieldValue::Text(text) => text,
         FieldValue::Integer(number) => number.to_string(),
         other => format!("{other:?}"),
     };
     let text = format!("invalid arg '{argument}' for queue '{}' in vhost '{vhost}': {got}", declaration.name);
-    Err(Refusal::new(code, text)
+    Err(Refusal::new(ReplyCode::PreconditionFailed, text)
         .about(Entity::Queue, declaration.name.as_str())
         .field(argument, expected, got))
 }

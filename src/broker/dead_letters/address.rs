@@ -29,7 +29,7 @@ pub(in crate::broker) fn address_of(arguments: &FieldTable) -> Result<Option<Dea
         Some(FieldValue::Text(text)) if text.len() <= NAME_BYTES_MAX => Ok(Some(text.as_str())),
         Some(got) => {
             let expected = format!("a text of {NAME_BYTES_MAX} bytes at most");
-            Err(NoLimit { argument, expected, got: got.clone(), is_to_come: false })
+            Err(NoLimit { argument, expected, got: got.clone() })
         }
     };
     let (exchange, routing_key) = (text(DEAD_LETTER_EXCHANGE)?, text(DEAD_LETTER_ROUTING_KEY)?);
@@ -42,7 +42,6 @@ pub(in crate::broker) fn address_of(arguments: &FieldTable) -> Result<Option<Dea
             argument: DEAD_LETTER_ROUTING_KEY,
             expected: format!("absent, since there is no {DEAD_LETTER_EXCHANGE}"),
             got: routing_key.unwrap_or_default().into(),
-            is_to_come: false,
         }),
         // Texts that are too long were refused above.
         (None, None) | (Some(Err(_)), _) | (Some(Ok(_)), Some(Err(_))) => Ok(None),

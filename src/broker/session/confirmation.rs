@@ -1,5 +1,8 @@
 //! What became of the messages of a frame, once all shards that got any have answered.
 
+use std::ops::Range;
+
+use super::excess::RefusedRuns;
 use super::quarantine::Notes;
 use super::target::Fate;
 use crate::model::{Durability, JourneyNumber, Refusal};
@@ -46,7 +49,10 @@ pub(super) struct Pending {
     pub(super) first_journey: Option<JourneyNumber>,
     pub(super) fates: Vec<(u32, Fate)>,
     pub(super) bytes: usize,
+    /// None of them was stored.
     pub(super) refusal: Option<Refusal>,
+    /// Queues had no room for these.
+    pub(super) excess: RefusedRuns,
     pub(super) part: Part,
 }
 
@@ -62,6 +68,11 @@ pub(super) enum Part {
 }
 
 impl Part {
+    /// Whether copies of the messages of this run of refused ones were made.
+    fn has_copies(&self, number: usize) -> bool {
+        matches!(self, Self::Barred(notes) if notes.are_kept(number))
+    }
+
     /// What a refused message's publisher is told, if this is its part.
     fn refusal(&self, refusal: &Refusal, number: usize, failure: Option<&Refusal>) -> Option<Refusal> {
         match self {
@@ -80,46 +91,84 @@ impl Pending {
         }
     }
 
+    /// Whether somebody is told what becomes of them.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.channel.is_some() && self.first_sequence != 0
+    }
+
     /// What the publisher is told; `None` if it does not want to hear it.
-    pub(super) fn confirmation(self) -> Option<Confirmation> {
-        let channel = self.channel.filter(|_| self.first_sequence != 0)?;
-        let mut first = self.first_sequence;
-        let mut barred = 0;
-        let mut runs = Vec::with_capacity(self.fates.len());
-        for (count, fate) in self.fates {
-            let last = first + u64::from(count) - 1;
-            let place = first - self.first_sequence;
-            let first_journey = self.first_journey.map(|JourneyNumber(number)| JourneyNumber(number + place));
-            let refused = |refusal| ConfirmedRun {
-                first,
-                last,
-                durability: Durability::Memory,
-                queues: 0,
-                refusal: Some(refusal),
-                first_journey,
-            };
-            let run = match fate {
+    pub(super) fn confirmation(mut self) -> Option<Confirmation> {
+        let channel = self.channel.filter(|_| self.is_confirmed())?;
+        self.excess.sort();
+        let fates = std::mem::take(&mut self.fates);
+        let mut runs = Vec::with_capacity(fates.len());
+        let mut next = 0;
+        let (mut first, mut barred, mut copies) = (0, 0, 0);
+        for (count, fate) in fates {
+            let places = first..first + count;
+            first += count;
+            match fate {
                 Fate::NotAllowed(_) | Fate::Unfit(_) => {
-                    let refusal = fate
-                        .barred()
-                        .and_then(|refusal| self.part.refusal(refusal, barred, self.refusal.as_ref()));
+                    let number = barred;
                     barred += 1;
-                    refusal.map(refused)
+                    let Some(refusal) = fate.barred() else { continue };
+                    // What queues refuse of this part are its copies.
+                    let place = copies;
+                    copies += if self.part.has_copies(number) { count } else { 0 };
+                    for (of_copies, full) in self.cut(place..place + count, &mut next) {
+                        let failure = full.or(self.refusal.as_ref());
+                        let of_run = places.start + of_copies.start - place;
+                        let places = of_run..of_run + (of_copies.end - of_copies.start);
+                        let told = self.part.refusal(refusal, number, failure);
+                        runs.extend(told.map(|refusal| self.refused(places, refusal)));
+                    }
                 }
-                _ if matches!(self.part, Part::Barred(_)) => None,
-                Fate::Routed(route) => Some(ConfirmedRun {
-                    first,
-                    last,
-                    durability: if route.queues == 0 { Durability::Memory } else { self.durability },
-                    queues: route.queues,
-                    refusal: self.refusal.clone().filter(|_| route.queues > 0),
-                    first_journey,
-                }),
-                Fate::Refused(refusal) => Some(refused(*refusal)),
-            };
-            first = last + 1;
-            runs.extend(run);
+                _ if matches!(self.part, Part::Barred(_)) => {}
+                Fate::Routed(route) if self.excess.is_empty() => runs.push(self.stored(places, route.queues)),
+                Fate::Routed(route) => {
+                    for (places, full) in self.cut(places, &mut next) {
+                        runs.push(match full {
+                            Some(refusal) => self.refused(places, refusal.clone()),
+                            None => self.stored(places, route.queues),
+                        });
+                    }
+                }
+                Fate::Refused(refusal) => runs.push(self.refused(places, *refusal)),
+            }
         }
         (!runs.is_empty()).then_some(Confirmation { channel, publisher: self.publisher, runs })
+    }
+
+    /// Places that queues refused, and those that they did not.
+    fn cut(&self, places: Range<u32>, next: &mut usize) -> Vec<(Range<u32>, Option<&Refusal>)> {
+        match self.excess.is_empty() {
+            true => vec![(places, None)],
+            false => self.excess.cut(places, next),
+        }
+    }
+
+    /// What reached so many queues, if their shards have it.
+    fn stored(&self, places: Range<u32>, queues: u32) -> ConfirmedRun {
+        let durability = if queues == 0 { Durability::Memory } else { self.durability };
+        let refusal = self.refusal.clone().filter(|_| queues > 0);
+        ConfirmedRun { durability, queues, refusal, ..self.run(places) }
+    }
+
+    fn refused(&self, places: Range<u32>, refusal: Refusal) -> ConfirmedRun {
+        ConfirmedRun { refusal: Some(refusal), ..self.run(places) }
+    }
+
+    fn run(&self, places: Range<u32>) -> ConfirmedRun {
+        let Range { start, end } = places;
+        ConfirmedRun {
+            first: self.first_sequence + u64::from(start),
+            last: self.first_sequence + u64::from(end) - 1,
+            durability: Durability::Memory,
+            queues: 0,
+            refusal: None,
+            first_journey: self
+                .first_journey
+                .map(|JourneyNumber(number)| JourneyNumber(number + u64::from(start))),
+        }
     }
 }

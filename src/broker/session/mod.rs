@@ -5,6 +5,7 @@
 
 mod confirmation;
 mod consuming;
+mod excess;
 mod expiration;
 mod gets;
 mod publishing;

@@ -6,6 +6,7 @@ use std::task::Context;
 
 use super::super::shortage::Shortage;
 use super::confirmation::{Confirmation, ConfirmedRun, Part, Pending};
+use super::excess::{Names, RefusedRuns};
 use super::quarantine::{self, Quarantined};
 use super::returning::Returning;
 use super::session::Session;
@@ -15,7 +16,7 @@ use super::tracking::{Frame, Tracking};
 use super::word::{FrontEnd, Word};
 use crate::journey::Tracked;
 use crate::model::{Durability, Entity, JourneyNumber, Refusal, ReplyCode, ShardId};
-use crate::shard::{Command, Origin, PublishBatch, Segment};
+use crate::shard::{Command, Excess, Origin, PublishBatch, Segment};
 
 /// Bytes of messages that wait in mailboxes of shards for one connection, about. Little: what waits there delays
 /// everything behind it, and a shard that is busy gets no faster by it.
@@ -60,6 +61,8 @@ pub(super) struct Publishing<F: FrontEnd> {
     parked: Parked<F::Messages>,
     returning: Option<Returning<F::Messages>>,
     tracking: Tracking,
+    /// Of queues that had no room.
+    names: Names,
     /// What is told when all of that has gone back.
     after_returns: Vec<Word<F>>,
 }
@@ -76,6 +79,7 @@ impl<F: FrontEnd> Default for Publishing<F> {
             parked: Parked { publishes: VecDeque::new(), bytes: 0, shortage: None },
             returning: None,
             tracking: Tracking::default(),
+            names: Names::default(),
             after_returns: Vec::new(),
         }
     }
@@ -259,6 +263,7 @@ impl<F: FrontEnd> Session<F> {
             fates,
             bytes,
             refusal: None,
+            excess: RefusedRuns::default(),
             part,
         };
         let mut confirmation = None;
@@ -335,6 +340,7 @@ impl<F: FrontEnd> Session<F> {
             fates,
             bytes,
             refusal,
+            excess: RefusedRuns::default(),
             part: Part::Barred(notes),
         };
         let Some((shard, run, segments)) = copies else {
@@ -453,8 +459,15 @@ impl<F: FrontEnd> Session<F> {
         self.publishing.untaken_bytes -= bytes;
     }
 
-    /// A shard has the messages of a frame.
-    pub(super) fn published(&mut self, ticket: u64, durability: Durability) {
+    /// A shard has the messages of a frame, but those that its queues had no room for: of these nobody hears who does not ask for
+    /// confirms, as in RabbitMQ.
+    pub(super) fn published(&mut self, ticket: u64, durability: Durability, excess: &[Excess]) {
+        let Publishing { pending, names, .. } = &mut self.publishing;
+        if !excess.is_empty()
+            && let Some(pending) = pending.get_mut(ticket).filter(|pending| pending.is_confirmed())
+        {
+            names.refusals(&self.who.vhost, excess, &mut pending.excess);
+        }
         self.answered(ticket, |pending| pending.durability = pending.durability.min(durability));
     }
 

@@ -39,6 +39,11 @@ enum Note {
 }
 
 impl Notes {
+    /// Whether copies of this run of refused messages are on their way to the queue.
+    pub(super) fn are_kept(&self, number: usize) -> bool {
+        self.notes.get(number) == Some(&Note::Kept)
+    }
+
     /// A refusal with what became of the message; `number` counts the runs of refused messages.
     pub(super) fn add_to(&self, refusal: &Refusal, number: usize, failure: Option<&Refusal>) -> Refusal {
         let queue = &self.queue;

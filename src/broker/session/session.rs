@@ -248,9 +248,9 @@ impl<F: FrontEnd> Session<F> {
                 return self.expects(&delivery).then_some(Word::Delivered(delivery));
             }
             Event::Taken { bytes } => self.taken(bytes),
-            Event::Published { ticket, durability, taken_bytes } => {
+            Event::Published { ticket, durability, taken_bytes, excess } => {
                 self.taken(taken_bytes);
-                self.published(ticket, durability);
+                self.published(ticket, durability, &excess);
             }
             Event::PublishFailed { ticket, taken_bytes, refusal } => {
                 self.taken(taken_bytes);

@@ -13,6 +13,7 @@ use crate::cli::clock;
 use crate::cli::failure::Failure;
 use crate::cli::number;
 use crate::cli::output;
+use crate::model::Overflow;
 use crate::shard::{LoggedMessages, LoggedOperation};
 use crate::storage::{Disk, Logged, RealDisk};
 
@@ -149,7 +150,13 @@ fn print_operation(operation: &LoggedOperation, bodies: bool) -> Result<(), Fail
             let goes = if *auto_delete { ", and goes with its last consumer" } else { "" };
             let retains = if retention.is_some() { ", and retains what consumers are done with" } else { "" };
             let is_limited = [limits.messages, limits.bytes, limits.ttl_millis].iter().any(Option::is_some);
-            let limited = if is_limited { ", and drops what waits beyond its bounds" } else { "" };
+            let limited = match limits.overflow {
+                _ if !is_limited => "",
+                Overflow::DropHead => ", and drops what waits beyond its bounds",
+                Overflow::RejectPublish | Overflow::RejectPublishDlx => {
+                    ", and refuses what would wait beyond its bounds"
+                }
+            };
             let place = if *dead_letters { ", and has a place for dead letters" } else { "" };
             let one = if *single_active { ", and has a single active consumer" } else { "" };
             format!("  queue {queue} is there{goes}{retains}{limited}{place}{one}")
@@ -292,7 +299,12 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
                 "auto_delete": auto_delete,
                 "retains": retains,
                 "single_active_consumer": single_active,
-                "limits": { "ms": limits.ttl_millis, "messages": limits.messages, "bytes": limits.bytes },
+                "limits": {
+                    "ms": limits.ttl_millis,
+                    "messages": limits.messages,
+                    "bytes": limits.bytes,
+                    "overflow": limits.overflow.as_str(),
+                },
                 "dead_letters": dead_letters,
             })
         }

@@ -259,6 +259,7 @@ fn queue_entry(queue: &QueueListing) -> pb::QueueEntry {
         moved_total: counts.departures.moved,
         expired_total: counts.departures.expired,
         max_length_total: counts.departures.max_length,
+        refused_full_total: counts.refused,
         dead_letters: counts.dead_letters,
         dead_letters_bytes: counts.dead_letters_bytes,
         dead_lettered_total: counts.departures.dead_lettered,

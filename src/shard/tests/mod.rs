@@ -16,6 +16,7 @@ mod lagging;
 mod limits;
 mod memory_held;
 mod recounts;
+mod refusing;
 mod retention;
 mod scenarios;
 mod with_direct_log;

@@ -20,6 +20,7 @@ mod publishing;
 mod receipts;
 mod receipts_of_refused;
 mod reconnecting;
+mod refusing;
 mod rights;
 mod schemas;
 mod single_active;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use leveret::client::{
     Binding, Channel, ConfirmError, ConnectOptions, Connection, ConsumeError, Consumer, DeleteExchange,
     DeleteQueue, Delivery, Destination, Exchange, FieldTable, FieldValue, Get, Message, Properties,
-    PublishError, Queue, RequestError, SettleError,
+    PublishError, Queue, ReplyCode, RequestError, SettleError,
 };
 use tokio::time::timeout;
 use toml::{Table, Value};
@@ -377,6 +377,8 @@ async fn publish_all(channel: &Channel, publish: &Publish) -> Result<Seen, Fault
             Err(ConfirmError::Returned(returned)) => {
                 Fate::ReturnedThenConfirmed(returned.reason.code.number())
             }
+            // What AMQP says with a negative confirm, without a reason.
+            Err(ConfirmError::Refused(refusal)) if refusal.code == ReplyCode::ResourceError => Fate::Refused,
             Err(ConfirmError::Refused(refusal)) => {
                 return Err(Fault::Refused { code: refusal.code.number(), closed: Closed::Nothing });
             }

@@ -105,6 +105,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/EXCHANGES.md", "$ leveret declare exchange parts", Typed(&[])),
     ("docs/EXCHANGES.md", "$ leveret declare exchange anybody", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue prices", Typed(&[])),
+    ("docs/LIMITS.md", "$ leveret declare queue jobs", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue quotes", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue news", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue visitor-17", Typed(&[])),
