@@ -44,10 +44,12 @@ pub struct QueueOptions {
     pub retention: Option<Retention>,
     /// What may wait in it, and how long.
     pub limits: Limits,
-    /// What is rejected, expires or has no room is kept until it is stored elsewhere.
+    /// What is rejected, expires, has no room or comes back too often is kept until it is stored elsewhere.
     pub dead_letters: bool,
     /// One of its consumers is served, the others wait for it to go.
     pub single_active: bool,
+    /// What came back more often leaves; `None`: it may come back for ever.
+    pub delivery_limit: Option<u32>,
 }
 
 /// Logged input. The same commands in the same order give the same queue.
@@ -377,19 +379,26 @@ impl Queue {
 
     /// A consumer is gone: what it held comes back.
     pub fn detach(&mut self, key: ConsumerKey, effects: &mut Effects) {
-        let Some(index) = self.position(key) else { return };
+        let runs = self.let_go(key, effects);
+        self.leave_beyond_delivery_limit(&runs, effects);
+    }
+
+    /// The same, since the broker stops: nothing leaves for having come back by it. What came back.
+    pub fn let_go(&mut self, key: ConsumerKey, effects: &mut Effects) -> SequenceRuns {
+        let mut runs = SequenceRuns::default();
+        let Some(index) = self.position(key) else { return runs };
         let consumer = self.remove_consumer(index);
         self.choose_active();
-        let mut runs = SequenceRuns::default();
         for message in consumer.unsettled() {
             runs.push(BodySequence(message.sequence()));
         }
         if !runs.is_empty() {
-            self.come_back(Return::ConsumerGone, runs, effects);
+            self.come_back(Return::ConsumerGone, runs.clone(), effects);
         }
         if consumer.is_consuming() {
             self.note_unused(effects);
         }
+        runs
     }
 
     fn note_unused(&self, effects: &mut Effects) {
@@ -467,9 +476,16 @@ impl Queue {
         use std::hash::BuildHasher;
         let counts: BTreeMap<_, _> = self.delivery_counts.iter().collect();
         let messages: Vec<_> = self.live_in(0..u64::MAX).collect();
-        let QueueOptions { logged, auto_delete, retention, limits, dead_letters, single_active } =
-            self.options;
-        let options = (logged, auto_delete, retention, limits, dead_letters, single_active);
+        let QueueOptions {
+            logged,
+            auto_delete,
+            retention,
+            limits,
+            dead_letters,
+            single_active,
+            delivery_limit,
+        } = self.options;
+        let options = (logged, auto_delete, retention, limits, dead_letters, single_active, delivery_limit);
         let mut letters = Vec::new();
         self.encode_dead_letters(&mut letters);
         let retained: Vec<_> = self.retained_in(0..u64::MAX).map(|message| message.sequence).collect();

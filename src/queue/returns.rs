@@ -1,6 +1,6 @@
 //! Messages that come back: they wait in their places again, and how often they came back is recorded later.
 
-use super::departure::Return;
+use super::departure::{Departure, Return};
 use super::queue::{CountRun, Effect, Effects, Queue, QueueCommand};
 use super::sequence_runs::{SequenceRun, SequenceRuns};
 use crate::model::BodySequence;
@@ -50,6 +50,16 @@ impl Queue {
             self.uncounted_runs_max = UNCOUNTED_RUNS_MIN.max(2 * self.uncounted.runs().len());
         }
         effects.push(Effect::CameBack(why, runs));
+    }
+
+    /// Those of these messages leave that came back more often than they may.
+    pub(super) fn leave_beyond_delivery_limit(&self, came_back: &SequenceRuns, effects: &mut Effects) {
+        let Some(limit) = self.options.delivery_limit else { return };
+        let mut runs = SequenceRuns::default();
+        let is_beyond =
+            |sequence: &u64| self.delivery_counts.get(sequence).is_some_and(|count| *count > limit);
+        came_back.sequences().filter(is_beyond).for_each(|sequence| runs.push(BodySequence(sequence)));
+        self.leave(Departure::DeliveryLimit, runs, effects);
     }
 
     pub(super) fn put_back(&mut self, runs: &SequenceRuns) {

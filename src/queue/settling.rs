@@ -75,7 +75,10 @@ impl Queue {
             };
             match departure {
                 Some(departure) => effects.push(Effect::Append(self.departure(departure, runs))),
-                None => self.come_back(Return::Requeued, runs, effects),
+                None => {
+                    self.come_back(Return::Requeued, runs.clone(), effects);
+                    self.leave_beyond_delivery_limit(&runs, effects);
+                }
             }
         }
         unknown.map_or(Ok(()), |tag| Err(UnknownTag(DeliveryTag(tag))))

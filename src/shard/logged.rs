@@ -84,6 +84,8 @@ pub enum LoggedOperation {
         dead_letters: bool,
         /// One of its consumers is served at a time.
         single_active: bool,
+        /// What came back more often leaves.
+        delivery_limit: Option<u32>,
     },
     /// A queue went, with all that it held.
     Delete {
@@ -142,8 +144,15 @@ fn operations_of(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, BatchFa
             }
             Operation::Queue { queue, command } => of_command(queue, command),
             Operation::Declare { queue, options } => {
-                let QueueOptions { auto_delete, retention, limits, dead_letters, single_active, .. } =
-                    options;
+                let QueueOptions {
+                    logged: _,
+                    auto_delete,
+                    retention,
+                    limits,
+                    dead_letters,
+                    single_active,
+                    delivery_limit,
+                } = options;
                 LoggedOperation::Declare {
                     queue,
                     auto_delete,
@@ -151,6 +160,7 @@ fn operations_of(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, BatchFa
                     limits,
                     dead_letters,
                     single_active,
+                    delivery_limit,
                 }
             }
             Operation::Delete { queue } => LoggedOperation::Delete { queue },
@@ -220,5 +230,6 @@ fn reason(departure: Departure) -> &'static str {
         Departure::MaxLength => "beyond the bounds of the queue",
         Departure::DeadLettered => "stored as dead letters elsewhere",
         Departure::Cycle => "dead letters on their way round in a circle",
+        Departure::DeliveryLimit => "came back too often",
     }
 }

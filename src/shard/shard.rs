@@ -248,7 +248,9 @@ impl Shard {
             slot.take_back(None);
             self.effects.extend(slot.attached.stalled.drain(..));
             let consumers: Vec<ConsumerKey> = slot.queue.consumers().collect();
-            consumers.into_iter().for_each(|key| slot.queue.detach(key, &mut self.effects));
+            for key in consumers {
+                slot.queue.let_go(key, &mut self.effects);
+            }
             slot.attached.outlets.clear();
             self.run_effects(id);
             if let Some(mark) = self.queues.get_mut(&id).and_then(|slot| slot.queue.closing_mark()) {
