@@ -737,6 +737,9 @@ pub struct QueueEntry {
     /// Messages that it had no room for and refused ("x-overflow") since the broker started.
     #[prost(uint64, tag = "30")]
     pub refused_full_total: u64,
+    /// Messages that left since the broker started because they came back more often than the queue lets them ("x-delivery-limit").
+    #[prost(uint64, tag = "31")]
+    pub delivery_limit_total: u64,
     /// Messages that were rejected, expired or had no room, and are kept until they are stored where dead letters go
     /// ("x-dead-letter-exchange"), and their bytes. They count as neither ready nor unacknowledged.
     #[prost(uint64, tag = "26")]
@@ -1746,6 +1749,8 @@ pub enum ReceiptState {
     DeadLettered = 14,
     /// The same, but it would have gone round in a circle.
     Cycle = 15,
+    /// It came back more often than the queue lets it.
+    DeliveryLimit = 16,
 }
 impl ReceiptState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1770,6 +1775,7 @@ impl ReceiptState {
             Self::MaxLength => "RECEIPT_STATE_MAX_LENGTH",
             Self::DeadLettered => "RECEIPT_STATE_DEAD_LETTERED",
             Self::Cycle => "RECEIPT_STATE_CYCLE",
+            Self::DeliveryLimit => "RECEIPT_STATE_DELIVERY_LIMIT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1791,6 +1797,7 @@ impl ReceiptState {
             "RECEIPT_STATE_MAX_LENGTH" => Some(Self::MaxLength),
             "RECEIPT_STATE_DEAD_LETTERED" => Some(Self::DeadLettered),
             "RECEIPT_STATE_CYCLE" => Some(Self::Cycle),
+            "RECEIPT_STATE_DELIVERY_LIMIT" => Some(Self::DeliveryLimit),
             _ => None,
         }
     }
@@ -1828,6 +1835,8 @@ pub enum JourneyEventKind {
     /// It was a dead letter, which is stored elsewhere now, or would have gone round in a circle.
     DeadLettered = 16,
     Cycle = 17,
+    /// It came back more often than the queue lets it.
+    DeliveryLimit = 18,
 }
 impl JourneyEventKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1854,6 +1863,7 @@ impl JourneyEventKind {
             Self::MaxLength => "JOURNEY_EVENT_KIND_MAX_LENGTH",
             Self::DeadLettered => "JOURNEY_EVENT_KIND_DEAD_LETTERED",
             Self::Cycle => "JOURNEY_EVENT_KIND_CYCLE",
+            Self::DeliveryLimit => "JOURNEY_EVENT_KIND_DELIVERY_LIMIT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1877,6 +1887,7 @@ impl JourneyEventKind {
             "JOURNEY_EVENT_KIND_MAX_LENGTH" => Some(Self::MaxLength),
             "JOURNEY_EVENT_KIND_DEAD_LETTERED" => Some(Self::DeadLettered),
             "JOURNEY_EVENT_KIND_CYCLE" => Some(Self::Cycle),
+            "JOURNEY_EVENT_KIND_DELIVERY_LIMIT" => Some(Self::DeliveryLimit),
             _ => None,
         }
     }

@@ -1,12 +1,14 @@
 //! What may wait in a queue and how long, as the arguments of its declaration say it.
 
 use crate::model::{
-    EXPIRES, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW, Overflow,
+    DELIVERY_LIMIT, EXPIRES, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW,
+    Overflow,
 };
 use crate::shard::Limits;
 
 /// The arguments, by name.
-pub(super) const LIMIT_ARGUMENTS: [&str; 5] = [EXPIRES, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW];
+pub(super) const LIMIT_ARGUMENTS: [&str; 6] =
+    [DELIVERY_LIMIT, EXPIRES, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW];
 /// Ten years, as in RabbitMQ.
 pub(super) const MILLIS_MAX: i64 = 315_360_000_000;
 
@@ -46,6 +48,15 @@ fn overflow_of(arguments: &FieldTable) -> Result<Overflow, NoLimit> {
         let expected = format!("\"{one}\", \"{two}\" or \"{three}\"");
         NoLimit { argument: OVERFLOW, expected, got: got.clone() }
     })
+}
+
+/// How often messages of a queue with these arguments may come back; `None`: for ever.
+///
+/// # Errors
+/// The argument, if it is no number.
+pub(super) fn delivery_limit_of(arguments: &FieldTable) -> Result<Option<u32>, NoLimit> {
+    let limit = bound(arguments, DELIVERY_LIMIT, (0, i64::from(u32::MAX)))?;
+    Ok(limit.and_then(|limit| u32::try_from(limit).ok()))
 }
 
 /// Milliseconds without a consumer after which a queue with these arguments goes; `None`: it stays.

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::activity::single_active_of;
 use super::dead_letters::address_of;
-use super::limits::{expiry_of, limits_of};
+use super::limits::{delivery_limit_of, expiry_of, limits_of};
 use super::retention::retention_of;
 use super::subscription::Subscription;
 use crate::journey::Rules;
@@ -52,6 +52,7 @@ impl QueueDefinition {
             limits,
             dead_letters,
             single_active,
+            delivery_limit: delivery_limit_of(&self.arguments).unwrap_or_default(),
         }
     }
 

@@ -28,6 +28,9 @@ pub(super) struct Limits {
     /// same, and it goes where dead letters go)
     #[arg(long, value_name = "WAY", value_parser = overflow)]
     overflow: Option<Overflow>,
+    /// What came back more often than N times leaves
+    #[arg(long, value_name = "N", value_parser = number::whole::<u32>(0, u64::from(u32::MAX)))]
+    delivery_limit: Option<u32>,
     /// Without a consumer for so long it goes, with its messages: seconds, or a number with ms, s, m, h or d
     #[arg(long, value_name = "TIME", value_parser = ago)]
     expires: Option<Duration>,
@@ -56,6 +59,9 @@ impl Limits {
         }
         if let Some(overflow) = self.overflow {
             queue = queue.overflow(overflow);
+        }
+        if let Some(returns) = self.delivery_limit {
+            queue = queue.delivery_limit(returns);
         }
         if let Some(exchange) = &self.dead_letter_exchange {
             queue = queue.dead_letter_exchange(exchange);

@@ -210,6 +210,7 @@ fn queues(entries: &[QueueEntry]) -> Listing {
             "expired_total": entry.expired_total,
             "max_length_total": entry.max_length_total,
             "refused_full_total": entry.refused_full_total,
+            "delivery_limit_total": entry.delivery_limit_total,
             "dead_letters": entry.dead_letters,
             "dead_letters_bytes": entry.dead_letters_bytes,
             "dead_lettered_total": entry.dead_lettered_total,

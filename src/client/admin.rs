@@ -91,6 +91,8 @@ pub struct QueueEntry {
     pub max_length_total: u64,
     /// Messages that it had no room for and refused, since the broker started.
     pub refused_full_total: u64,
+    /// Messages that came back more often than the queue lets them, since the broker started.
+    pub delivery_limit_total: u64,
     /// Messages that were rejected, expired or had no room, and are kept until they are stored where dead letters go.
     pub dead_letters: u64,
     /// Their bytes.

@@ -228,6 +228,7 @@ entry!(QueueEntry, Queues, queues, |from| Ok(Self {
     expired_total: from.expired_total,
     max_length_total: from.max_length_total,
     refused_full_total: from.refused_full_total,
+    delivery_limit_total: from.delivery_limit_total,
     dead_letters: from.dead_letters,
     dead_letters_bytes: from.dead_letters_bytes,
     dead_lettered_total: from.dead_lettered_total,

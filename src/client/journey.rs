@@ -147,6 +147,8 @@ pub enum ReceiptState {
     DeadLettered,
     /// The same, but it would have gone round in a circle.
     Cycle,
+    /// It came back more often than the queue lets it.
+    DeliveryLimit,
     /// It went with its queue, which was deleted.
     QueueDeleted,
     /// The queue's shard could not take it.
@@ -171,6 +173,7 @@ impl ReceiptState {
             Self::MaxLength => "dropped, no room",
             Self::DeadLettered => "dead-lettered",
             Self::Cycle => "dropped, a circle",
+            Self::DeliveryLimit => "dropped, came back too often",
             Self::QueueDeleted => "queue deleted",
             Self::NotTaken => "not taken",
             Self::Unknown => "unknown",
@@ -430,6 +433,7 @@ fn receipt(receipt: pb::Receipt) -> Receipt {
         pb::ReceiptState::MaxLength => ReceiptState::MaxLength,
         pb::ReceiptState::DeadLettered => ReceiptState::DeadLettered,
         pb::ReceiptState::Cycle => ReceiptState::Cycle,
+        pb::ReceiptState::DeliveryLimit => ReceiptState::DeliveryLimit,
         pb::ReceiptState::QueueDeleted => ReceiptState::QueueDeleted,
         pb::ReceiptState::NotTaken => ReceiptState::NotTaken,
         pb::ReceiptState::Unknown | pb::ReceiptState::Unspecified => ReceiptState::Unknown,
@@ -475,6 +479,7 @@ fn event(event: pb::JourneyEvent) -> JourneyEvent {
         Kind::MaxLength => left(ReceiptState::MaxLength),
         Kind::DeadLettered => left(ReceiptState::DeadLettered),
         Kind::Cycle => left(ReceiptState::Cycle),
+        Kind::DeliveryLimit => left(ReceiptState::DeliveryLimit),
         Kind::QueueDeleted => left(ReceiptState::QueueDeleted),
         Kind::Missed => JourneyStep::Missed(queue),
         Kind::Unwatched => JourneyStep::Unwatched,

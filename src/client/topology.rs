@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::retention::Retention;
 use super::schema::MessageSchema;
 use crate::model::{
-    ALLOWED_KEYS, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, EXPIRES, FieldTable, FieldValue,
-    HASH_HEADER, HASH_PROPERTY, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW, Overflow,
+    ALLOWED_KEYS, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DELIVERY_LIMIT, EXPIRES, FieldTable,
+    FieldValue, HASH_HEADER, HASH_PROPERTY, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW, Overflow,
     QUARANTINE_QUEUE, SCHEMAS, SINGLE_ACTIVE_CONSUMER,
 };
 
@@ -201,7 +201,13 @@ impl Queue {
         self.argument(OVERFLOW, FieldValue::Text(overflow.as_str().to_owned()))
     }
 
-    /// What is rejected, expires or has no room goes to this exchange, with the key it has, and leaves the queue only when it is
+    /// What came back more often leaves: it is dropped, or goes to the
+    /// [dead-letter exchange](Self::dead_letter_exchange). 0: it is delivered once.
+    pub fn delivery_limit(self, returns: u32) -> Self {
+        self.argument(DELIVERY_LIMIT, FieldValue::Integer(returns.into()))
+    }
+
+    /// What is rejected, expires, has no room or comes back too often goes to this exchange, with the key it has, and leaves the queue only when it is
     /// stored where that sends it. `""` is the default exchange.
     pub fn dead_letter_exchange(self, exchange: impl Into<String>) -> Self {
         self.argument(DEAD_LETTER_EXCHANGE, FieldValue::Text(exchange.into()))

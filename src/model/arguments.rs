@@ -48,6 +48,9 @@ pub const MAX_LENGTH_BYTES: &str = "x-max-length-bytes";
 /// Argument of a queue: what is done with messages for which there is no room, a text.
 pub const OVERFLOW: &str = "x-overflow";
 
+/// Argument of a queue: messages that came back more often leave.
+pub const DELIVERY_LIMIT: &str = "x-delivery-limit";
+
 /// Argument of a queue: without a consumer for so many milliseconds it goes.
 pub const EXPIRES: &str = "x-expires";
 
@@ -87,7 +90,7 @@ pub const ARGUMENTS: [(&str, ArgumentUse); 32] = {
         ("x-delayed-retry-max", ToCome),
         ("x-delayed-retry-min", ToCome),
         ("x-delayed-retry-type", ToCome),
-        ("x-delivery-limit", ToCome),
+        (DELIVERY_LIMIT, Heeded),
         (EXPIRES, Heeded),
         ("x-initial-cluster-size", ToCome),
         ("x-max-age", ToCome),

@@ -21,11 +21,13 @@ pub enum Departure {
     DeadLettered,
     /// They were dead letters, and would have gone round in a circle for ever.
     Cycle,
+    /// They came back more often than the queue lets them.
+    DeliveryLimit,
 }
 
 impl Departure {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Accepted,
         Self::Rejected,
         Self::Purged,
@@ -35,6 +37,7 @@ impl Departure {
         Self::MaxLength,
         Self::DeadLettered,
         Self::Cycle,
+        Self::DeliveryLimit,
     ];
 
     /// Consumers had them and were done with them: what a queue may retain.
@@ -44,7 +47,7 @@ impl Departure {
 
     /// Whether those are dead letters that leave a queue for it, if the queue has a place for them.
     pub(super) fn makes_dead_letters(self) -> bool {
-        matches!(self, Self::Rejected | Self::Expired | Self::MaxLength)
+        matches!(self, Self::Rejected | Self::Expired | Self::MaxLength | Self::DeliveryLimit)
     }
 
     /// Whether those are dead letters of which it tells.
@@ -64,6 +67,7 @@ impl Departure {
             Self::MaxLength => 7,
             Self::DeadLettered => 8,
             Self::Cycle => 9,
+            Self::DeliveryLimit => 10,
         }
     }
 
@@ -99,7 +103,9 @@ pub struct Departures {
     pub expired: u64,
     /// Newer ones left them no room.
     pub max_length: u64,
-    /// Of those that were rejected, had expired or had no room: they are stored where dead letters go.
+    /// They came back too often.
+    pub delivery_limit: u64,
+    /// Of those that were rejected, had expired, had no room or came back too often: they are stored where dead letters go.
     pub dead_lettered: u64,
     /// Of the same: they would have gone round in a circle.
     pub cycled: u64,
@@ -117,6 +123,7 @@ impl Departures {
             Departure::MaxLength => &mut self.max_length,
             Departure::DeadLettered => &mut self.dead_lettered,
             Departure::Cycle => &mut self.cycled,
+            Departure::DeliveryLimit => &mut self.delivery_limit,
         } += messages;
     }
 }

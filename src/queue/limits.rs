@@ -113,7 +113,7 @@ impl Queue {
         all.saturating_sub(self.consumers.iter().map(Consumer::unsettled_bytes).sum())
     }
 
-    fn leave(&self, why: Departure, runs: SequenceRuns, effects: &mut Effects) {
+    pub(super) fn leave(&self, why: Departure, runs: SequenceRuns, effects: &mut Effects) {
         if !runs.is_empty() {
             effects.push(Effect::Append(self.departure(why, runs)));
         }

@@ -44,10 +44,12 @@ pub struct QueueOptions {
     pub retention: Option<Retention>,
     /// What may wait in it, and how long.
     pub limits: Limits,
-    /// What is rejected, expires or has no room is kept until it is stored elsewhere.
+    /// What is rejected, expires, has no room or comes back too often is kept until it is stored elsewhere.
     pub dead_letters: bool,
     /// One of its consumers is served, the others wait for it to go.
     pub single_active: bool,
+    /// What came back more often leaves; `None`: it may come back for ever.
+    pub delivery_limit: Option<u32>,
 }
 
 /// Logged input. The same commands in the same order give the same queue.
@@ -467,9 +469,16 @@ impl Queue {
         use std::hash::BuildHasher;
         let counts: BTreeMap<_, _> = self.delivery_counts.iter().collect();
         let messages: Vec<_> = self.live_in(0..u64::MAX).collect();
-        let QueueOptions { logged, auto_delete, retention, limits, dead_letters, single_active } =
-            self.options;
-        let options = (logged, auto_delete, retention, limits, dead_letters, single_active);
+        let QueueOptions {
+            logged,
+            auto_delete,
+            retention,
+            limits,
+            dead_letters,
+            single_active,
+            delivery_limit,
+        } = self.options;
+        let options = (logged, auto_delete, retention, limits, dead_letters, single_active, delivery_limit);
         let mut letters = Vec::new();
         self.encode_dead_letters(&mut letters);
         let retained: Vec<_> = self.retained_in(0..u64::MAX).map(|message| message.sequence).collect();

@@ -1,6 +1,6 @@
 //! Messages that come back: they wait in their places again, and how often they came back is recorded later.
 
-use super::departure::Return;
+use super::departure::{Departure, Return};
 use super::queue::{CountRun, Effect, Effects, Queue, QueueCommand};
 use super::sequence_runs::{SequenceRun, SequenceRuns};
 use crate::model::BodySequence;
@@ -49,7 +49,19 @@ impl Queue {
             self.uncounted.normalize();
             self.uncounted_runs_max = UNCOUNTED_RUNS_MIN.max(2 * self.uncounted.runs().len());
         }
+        let beyond = self.beyond_delivery_limit(&runs);
         effects.push(Effect::CameBack(why, runs));
+        self.leave(Departure::DeliveryLimit, beyond, effects);
+    }
+
+    /// Those of these messages that came back more often than they may.
+    fn beyond_delivery_limit(&self, came_back: &SequenceRuns) -> SequenceRuns {
+        let mut runs = SequenceRuns::default();
+        let Some(limit) = self.options.delivery_limit else { return runs };
+        let is_beyond =
+            |sequence: &u64| self.delivery_counts.get(sequence).is_some_and(|count| *count > limit);
+        came_back.sequences().filter(is_beyond).for_each(|sequence| runs.push(BodySequence(sequence)));
+        runs
     }
 
     pub(super) fn put_back(&mut self, runs: &SequenceRuns) {

@@ -85,6 +85,8 @@ pub enum LoggedOperation {
         dead_letters: bool,
         /// One of its consumers is served at a time.
         single_active: bool,
+        /// What came back more often leaves.
+        delivery_limit: Option<u32>,
     },
     /// Messages go when their time is over, unless they went before.
     Expire {
@@ -150,8 +152,15 @@ fn operations_of(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, BatchFa
             }
             Operation::Queue { queue, command } => of_command(queue, command),
             Operation::Declare { queue, options } => {
-                let QueueOptions { auto_delete, retention, limits, dead_letters, single_active, .. } =
-                    options;
+                let QueueOptions {
+                    logged: _,
+                    auto_delete,
+                    retention,
+                    limits,
+                    dead_letters,
+                    single_active,
+                    delivery_limit,
+                } = options;
                 LoggedOperation::Declare {
                     queue,
                     auto_delete,
@@ -159,6 +168,7 @@ fn operations_of(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, BatchFa
                     limits,
                     dead_letters,
                     single_active,
+                    delivery_limit,
                 }
             }
             Operation::Delete { queue } => LoggedOperation::Delete { queue },
@@ -232,5 +242,6 @@ fn reason(departure: Departure) -> &'static str {
         Departure::MaxLength => "beyond the bounds of the queue",
         Departure::DeadLettered => "stored as dead letters elsewhere",
         Departure::Cycle => "dead letters on their way round in a circle",
+        Departure::DeliveryLimit => "came back too often",
     }
 }

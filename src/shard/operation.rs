@@ -17,12 +17,13 @@
 //!               queues q, q x queue)
 //!   7 settle    reason (1 byte: 1 accepted, 2 rejected, 3 purged, 4 delivered without acknowledgements,
 //!               5 moved, 6 expired, 7 beyond the bounds of the queue, 8 were dead letters and are stored elsewhere, 9 were dead
-//!               letters on their way round in a circle), the rest as 2
+//!               letters on their way round in a circle, 10 came back too often), the rest as 2
 //!   8 counts    queue, runs n, n x (gap to the end of the run before, messages, how often each of them came back)
 //!   9 declare   queue, what it is (a number: 1 if it goes with its last consumer, and 2 if it retains what consumers are done
 //!               with: then three numbers follow, milliseconds, messages and bytes, 0 for no bound; and 4 if there are bounds on
 //!               what waits in it: then the same three follow, each one more than the bound, 0 for none; 8 if it has a place for
-//!               dead letters; 16 if it has a single active consumer; 64 if it refuses what comes when it is full, and 128 if
+//!               dead letters; 16 if it has a single active consumer; 32 if what came back too often leaves: then, behind
+//!               all others, a number follows, how often it may; 64 if it refuses what comes when it is full, and 128 if
 //!               besides that is a dead letter)
 //!  10 forget    queue, sequence: of messages below it nothing is retained any more
 //!  11 dead      as 7: they are dead letters now
@@ -64,10 +65,17 @@ const RETAINS: u64 = 2;
 const LIMITED: u64 = 4;
 const HAS_DEAD_LETTERS: u64 = 8;
 const SINGLE_ACTIVE: u64 = 16;
+const DELIVERY_LIMITED: u64 = 32;
 const REFUSES: u64 = 64;
 const REFUSED_ARE_DEAD: u64 = 128;
-const OPTIONS: u64 =
-    AUTO_DELETE | RETAINS | LIMITED | HAS_DEAD_LETTERS | SINGLE_ACTIVE | REFUSES | REFUSED_ARE_DEAD;
+const OPTIONS: u64 = AUTO_DELETE
+    | RETAINS
+    | LIMITED
+    | HAS_DEAD_LETTERS
+    | SINGLE_ACTIVE
+    | DELIVERY_LIMITED
+    | REFUSES
+    | REFUSED_ARE_DEAD;
 
 /// A decoded operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +199,15 @@ pub(super) fn encode_declare(queue: QueueId, options: QueueOptions, out: &mut By
 
 /// What a queue is that survives; others are never written.
 pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
-    let QueueOptions { logged: _, auto_delete, retention, limits, dead_letters, single_active } = options;
+    let QueueOptions {
+        logged: _,
+        auto_delete,
+        retention,
+        limits,
+        dead_letters,
+        single_active,
+        delivery_limit,
+    } = options;
     let is_limited = limits != Limits::default();
     let flags = [
         (auto_delete, AUTO_DELETE),
@@ -199,6 +215,7 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
         (is_limited, LIMITED),
         (dead_letters, HAS_DEAD_LETTERS),
         (single_active, SINGLE_ACTIVE),
+        (delivery_limit.is_some(), DELIVERY_LIMITED),
         (limits.overflow != Overflow::DropHead, REFUSES),
         (limits.overflow == Overflow::RejectPublishDlx, REFUSED_ARE_DEAD),
     ];
@@ -210,6 +227,9 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
         let Limits { messages, bytes, ttl_millis, overflow: _ } = limits;
         let more = |bound: Option<u64>| bound.map_or(0, |bound| bound.saturating_add(1));
         [ttl_millis, messages, bytes].into_iter().for_each(|bound| encode_varint(more(bound), out));
+    }
+    if let Some(limit) = delivery_limit {
+        encode_varint(limit.into(), out);
     }
 }
 
@@ -234,9 +254,21 @@ pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, Operation
         0 => Limits::default(),
         _ => Limits { ttl_millis: limit(rest)?, messages: limit(rest)?, bytes: limit(rest)?, overflow },
     };
+    let delivery_limit = match flags & DELIVERY_LIMITED {
+        0 => None,
+        _ => Some(u32::try_from(number(rest)?).unwrap_or(u32::MAX)),
+    };
     let [auto_delete, dead_letters, single_active] =
         [AUTO_DELETE, HAS_DEAD_LETTERS, SINGLE_ACTIVE].map(|flag| flags & flag != 0);
-    Ok(QueueOptions { logged: true, auto_delete, retention, limits, dead_letters, single_active })
+    Ok(QueueOptions {
+        logged: true,
+        auto_delete,
+        retention,
+        limits,
+        dead_letters,
+        single_active,
+        delivery_limit,
+    })
 }
 
 pub(super) fn encode_delete(queue: QueueId, out: &mut BytesMut) {
@@ -433,6 +465,7 @@ mod tests {
             limits,
             dead_letters: true,
             single_active: true,
+            delivery_limit: Some(0),
         };
         encode_declare(QueueId(8), options, &mut out);
         encode_delete(QueueId(300), &mut out);

@@ -286,6 +286,7 @@ pub(super) const RECOVERED: QueueOptions = QueueOptions {
     limits: Limits { messages: None, bytes: None, ttl_millis: None, overflow: Overflow::DropHead },
     dead_letters: false,
     single_active: false,
+    delivery_limit: None,
 };
 
 /// A queue that is there twice.

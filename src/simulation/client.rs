@@ -33,7 +33,7 @@ pub(super) enum Answer {
     Bound,
     Unbound,
     Purged,
-    Browsed(BrowsedPage),
+    Browsed(Box<BrowsedPage>),
     /// Sequences that were not ready.
     Removed(Vec<u64>),
 }

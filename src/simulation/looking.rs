@@ -69,7 +69,7 @@ impl Run {
         let number = client.request(Pending::Read(Reading { known, first_new, ..reading }));
         let (broker, who) = (self.world.broker.clone(), client.session.identity().clone());
         client.session.carry_out(CHANNEL, number, async move {
-            broker.browse(&who, request).await.map(Answer::Browsed)
+            broker.browse(&who, request).await.map(|page| Answer::Browsed(Box::new(page)))
         });
     }
 

@@ -321,7 +321,16 @@ impl Harness {
         let unused = self.options.auto_delete && was_active && self.active() == 0;
         assert_eq!(effects.iter().filter(|effect| **effect == Effect::Unused).count(), usize::from(unused));
         self.expect_back(&back);
+        self.expect_beyond_limit(&back);
         self.carry_out(effects);
+    }
+
+    /// Those of what came back leave that did so too often.
+    fn expect_beyond_limit(&mut self, back: &[u64]) -> Vec<u64> {
+        let Some(limit) = self.options.delivery_limit else { return Vec::new() };
+        let beyond: Vec<u64> = back.iter().copied().filter(|sequence| self.held[sequence] > limit).collect();
+        self.expect_gone(&beyond, Departure::DeliveryLimit);
+        beyond
     }
 
     fn active(&self) -> u32 {
@@ -368,8 +377,12 @@ impl Harness {
         if consumer.cancelled && consumer.unsettled.is_empty() {
             self.consumers.remove(&slot);
         }
+        let mut beyond = Vec::new();
         match outcome {
-            Outcome::Requeued => self.expect_back(&settled),
+            Outcome::Requeued => {
+                self.expect_back(&settled);
+                beyond = self.expect_beyond_limit(&settled);
+            }
             Outcome::Accepted => self.expect_gone(&settled, Departure::Accepted),
             Outcome::Rejected => self.expect_gone(&settled, Departure::Rejected),
         }
@@ -378,7 +391,7 @@ impl Harness {
         assert_eq!(result.err().map(|unknown| unknown.0.0), unknown, "{range:?}");
         let released = self.carry_out(effects);
         let stays = match outcome {
-            Outcome::Requeued => true,
+            Outcome::Requeued => return assert_eq!(released, self.released(&beyond)),
             Outcome::Accepted => self.options.retention.is_some(),
             Outcome::Rejected => self.options.dead_letters,
         };
@@ -395,6 +408,7 @@ impl Harness {
             Departure::Moved => &mut departures.moved,
             Departure::Expired => &mut departures.expired,
             Departure::MaxLength => &mut departures.max_length,
+            Departure::DeliveryLimit => &mut departures.delivery_limit,
             Departure::DeadLettered | Departure::Cycle => unreachable!("they are gone already"),
         };
         *count += sequences.len() as u64;
@@ -656,7 +670,10 @@ impl Harness {
 }
 
 fn makes_dead_letters(departure: Departure) -> bool {
-    matches!(departure, Departure::Rejected | Departure::Expired | Departure::MaxLength)
+    matches!(
+        departure,
+        Departure::Rejected | Departure::Expired | Departure::MaxLength | Departure::DeliveryLimit
+    )
 }
 
 /// Who is served.
@@ -859,6 +876,10 @@ fn retention() -> impl Strategy<Value = Option<Retention>> {
     prop_oneof![1 => Just(None), 1 => some]
 }
 
+fn delivery_limit() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![2 => Just(None), 1 => (0u32..3).prop_map(Some)]
+}
+
 fn bounds() -> impl Strategy<Value = Limits> {
     let bound = |max| prop_oneof![1 => Just(None), 1 => (0u64..max).prop_map(Some)];
     let overflow = prop_oneof![2 => Just(Overflow::DropHead), 1 => Just(Overflow::RejectPublish)];
@@ -880,9 +901,10 @@ proptest! {
         limits in bounds(),
         dead_letters: bool,
         single_active in prop::bool::weighted(0.3),
+        delivery_limit in delivery_limit(),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete, retention, limits, dead_letters, single_active });
+        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete, retention, limits, dead_letters, single_active, delivery_limit });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 
@@ -893,9 +915,10 @@ proptest! {
         limits in bounds(),
         dead_letters: bool,
         single_active in prop::bool::weighted(0.3),
+        delivery_limit in delivery_limit(),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete, retention, limits, dead_letters, single_active });
+        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete, retention, limits, dead_letters, single_active, delivery_limit });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 }

@@ -11,8 +11,12 @@ use crate::queue::Departure;
 use crate::shard::LookedAt;
 
 /// Why messages died, as RabbitMQ says it.
-pub(super) const REASONS: [(Departure, &str); 3] =
-    [(Departure::Rejected, "rejected"), (Departure::Expired, "expired"), (Departure::MaxLength, "maxlen")];
+pub(super) const REASONS: [(Departure, &str); 4] = [
+    (Departure::Rejected, "rejected"),
+    (Departure::Expired, "expired"),
+    (Departure::MaxLength, "maxlen"),
+    (Departure::DeliveryLimit, "delivery_limit"),
+];
 
 /// Messages that were dead letters.
 #[derive(Debug)]

@@ -67,6 +67,7 @@ fn queue(name: &str, ready: u64, published_total: u64, delivered_total: u64) -> 
         expired_total: 0,
         max_length_total: 0,
         refused_full_total: 0,
+        delivery_limit_total: 0,
         dead_letters: 0,
         dead_letters_bytes: 0,
         dead_lettered_total: 0,

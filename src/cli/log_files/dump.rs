@@ -146,7 +146,15 @@ fn print_operation(operation: &LoggedOperation, bodies: bool) -> Result<(), Fail
         LoggedOperation::Forget { queue, sequence } => {
             format!("  queue {queue}: nothing below {sequence} is retained any more")
         }
-        LoggedOperation::Declare { queue, auto_delete, retention, limits, dead_letters, single_active } => {
+        LoggedOperation::Declare {
+            queue,
+            auto_delete,
+            retention,
+            limits,
+            dead_letters,
+            single_active,
+            delivery_limit,
+        } => {
             let goes = if *auto_delete { ", and goes with its last consumer" } else { "" };
             let retains = if retention.is_some() { ", and retains what consumers are done with" } else { "" };
             let is_limited = [limits.messages, limits.bytes, limits.ttl_millis].iter().any(Option::is_some);
@@ -159,7 +167,11 @@ fn print_operation(operation: &LoggedOperation, bodies: bool) -> Result<(), Fail
             };
             let place = if *dead_letters { ", and has a place for dead letters" } else { "" };
             let one = if *single_active { ", and has a single active consumer" } else { "" };
-            format!("  queue {queue} is there{goes}{retains}{limited}{place}{one}")
+            let often = match delivery_limit {
+                Some(limit) => format!(", and lets messages come back {limit} times"),
+                None => String::new(),
+            };
+            format!("  queue {queue} is there{goes}{retains}{limited}{place}{one}{often}")
         }
         LoggedOperation::Expire { queues, times } => {
             let queues: Vec<String> = queues.iter().map(ToString::to_string).collect();
@@ -289,7 +301,15 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
         LoggedOperation::Forget { queue, sequence } => {
             json!({ "operation": "forget", "queue": queue.0, "sequence": sequence })
         }
-        LoggedOperation::Declare { queue, auto_delete, retention, limits, dead_letters, single_active } => {
+        LoggedOperation::Declare {
+            queue,
+            auto_delete,
+            retention,
+            limits,
+            dead_letters,
+            single_active,
+            delivery_limit,
+        } => {
             let retains = retention.map(|bounds| {
                 json!({ "ms": bounds.age_millis, "messages": bounds.messages, "bytes": bounds.bytes })
             });
@@ -299,6 +319,7 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
                 "auto_delete": auto_delete,
                 "retains": retains,
                 "single_active_consumer": single_active,
+                "delivery_limit": delivery_limit,
                 "limits": {
                     "ms": limits.ttl_millis,
                     "messages": limits.messages,

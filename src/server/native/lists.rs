@@ -260,6 +260,7 @@ fn queue_entry(queue: &QueueListing) -> pb::QueueEntry {
         expired_total: counts.departures.expired,
         max_length_total: counts.departures.max_length,
         refused_full_total: counts.refused,
+        delivery_limit_total: counts.departures.delivery_limit,
         dead_letters: counts.dead_letters,
         dead_letters_bytes: counts.dead_letters_bytes,
         dead_lettered_total: counts.departures.dead_lettered,

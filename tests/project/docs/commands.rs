@@ -108,6 +108,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/LIMITS.md", "$ leveret declare queue jobs", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue quotes", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue news", Typed(&[])),
+    ("docs/LIMITS.md", "$ leveret declare queue tasks", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue visitor-17", Typed(&[])),
     (
         "docs/OPERATIONS.md",
