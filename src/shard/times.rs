@@ -30,23 +30,36 @@ struct Mark {
 #[derive(Debug, Default)]
 pub(super) struct Times {
     marks: VecDeque<Mark>,
-    is_fine: bool,
+    /// From the mark with this sequence on they are made in fine steps; `None`: none are.
+    fine_from: Option<u64>,
 }
 
 impl Times {
-    /// From now on marks are made in fine steps: messages that come from now on expire.
+    /// From now on marks are made in fine steps: messages that come from now on expire. Those of a checkpoint were from where two of
+    /// them are nearer than they would be otherwise.
     pub(super) fn be_fine(&mut self) {
-        self.is_fine = true;
+        if self.fine_from.is_some() {
+            return;
+        }
+        let is_near = |at: &usize| self.marks[*at].at.0.saturating_add(STEP_MILLIS) > self.marks[at + 1].at.0;
+        let first_near = (0..self.marks.len().saturating_sub(1)).find(is_near);
+        let next = self.marks.back().map_or(0, |last| last.sequence + 1);
+        self.fine_from = Some(first_near.map_or(next, |at| self.marks[at].sequence));
     }
 
-    fn step_millis(&self) -> u64 {
-        if self.is_fine { FINE_STEP_MILLIS } else { STEP_MILLIS }
+    /// How much later than a mark with this sequence its messages came at most.
+    fn step_millis(&self, sequence: u64) -> u64 {
+        match self.fine_from {
+            Some(from) if sequence >= from => FINE_STEP_MILLIS,
+            _ => STEP_MILLIS,
+        }
     }
 
     /// Messages from this one on come at this time, which is not before that of those noted earlier. Nobody asks any more for
     /// messages before `needed_from`.
     pub(super) fn note(&mut self, sequence: u64, at: Timestamp, needed_from: impl FnOnce() -> Option<u64>) {
-        if self.marks.back().is_some_and(|last| at.0 < last.at.0.saturating_add(self.step_millis())) {
+        let step_millis = self.step_millis(sequence);
+        if self.marks.back().is_some_and(|last| at.0 < last.at.0.saturating_add(step_millis)) {
             return;
         }
         self.forget_before(needed_from().unwrap_or(sequence));
@@ -107,7 +120,7 @@ impl Times {
     /// The same if nothing is known of the next one.
     fn reach(&self, mark: Mark) -> u64 {
         let age = self.newest().0 - mark.at.0;
-        mark.at.0.saturating_add(self.step_millis().max(age / AGE_PART))
+        mark.at.0.saturating_add(self.step_millis(mark.sequence).max(age / AGE_PART))
     }
 
     /// The message with the last mark; 0 if there is none.
@@ -164,7 +177,7 @@ impl Times {
             }
             marks.push_back(Mark { sequence, at: Timestamp(at) });
         }
-        Ok(Self { marks, is_fine: false })
+        Ok(Self { marks, fine_from: None })
     }
 }
 
@@ -206,6 +219,27 @@ mod tests {
             assert!(times.first_since(Timestamp(1_000 + number)) <= number);
             assert!(times.first_since(Timestamp(1_010 + number)) > number);
         }
+    }
+
+    /// The last mark of before speaks of messages that came up to a second after it.
+    #[test]
+    fn steps_that_become_fine_make_nothing_older_than_it_is() {
+        let mut times = Times::default();
+        let note = |times: &mut Times, sequence, millis| times.note(sequence, Timestamp(millis), || Some(0));
+        note(&mut times, 10, 1_000);
+        note(&mut times, 20, 1_900);
+        times.be_fine();
+        assert_eq!(times.first_since(Timestamp(1_500)), 10, "20 came at 1,900");
+        assert_eq!(times.over_after(20, 500), Timestamp(2_500));
+        for (sequence, millis) in [(30, 1_905), (40, 1_920)] {
+            note(&mut times, sequence, millis);
+        }
+        assert_eq!((times.over_after(30, 500).0, times.over_after(40, 500).0), (2_415, 2_430));
+        let mut out = Vec::new();
+        times.encode(&mut out);
+        let mut read = Times::decode(&mut &out[..]).unwrap();
+        read.be_fine();
+        assert_eq!(read.over_after(40, 500).0, 2_430, "also after a start");
     }
 
     #[test]
