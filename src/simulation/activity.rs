@@ -29,7 +29,9 @@ impl Run {
         queue: QueueNumber,
     ) -> Result<(), Finding> {
         let name = self.books.queues[queue].name;
-        if name != SINGLE_ACTIVE || self.is_troubled || self.is_full {
+        // What went to a consumer without acknowledgements was done with when it went, and may be heard of after what went to the next one.
+        let is_final = self.clients[index].consumers.get(&handle).is_some_and(|consumer| consumer.no_ack);
+        if name != SINGLE_ACTIVE || is_final || self.is_troubled || self.is_full {
             return Ok(());
         }
         for (other, client) in self.clients.iter().enumerate() {
