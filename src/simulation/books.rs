@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::access::AccessBook;
 use super::dying::{COLLECTOR, has_dead_letters};
 use super::limits::Limits;
-use super::retained::Bounds;
-use super::run::FLEETING;
 use super::subscriptions::{Dark, SubscriptionBook};
+use super::{retained::Bounds, run::FLEETING};
 use crate::model::Durability;
 
 /// A message's number: the order in which all clients together published.
@@ -68,6 +67,8 @@ pub(super) struct QueueBook {
     /// Messages that consumers may have been done with, if it may ever retain any.
     pub(super) done: BTreeSet<MessageId>,
     may_retain: bool,
+    /// When everything in it was last seen.
+    pub(super) emptied_ms: u64,
     /// Messages that left it for certain, and as dead letters.
     pub(super) died: BTreeSet<MessageId>,
     /// Milliseconds without a consumer after which it goes.
@@ -113,7 +114,7 @@ pub(super) struct MessageBook {
     /// When it was sent.
     pub(super) sent_ms: u64,
     /// When all its queues had it at the latest.
-    came_ms: Option<u64>,
+    pub(super) came_ms: Option<u64>,
     /// Confirmed as on disk.
     pub(super) on_disk: bool,
     /// Confirmed in this life of the broker.
@@ -240,6 +241,7 @@ impl Books {
             earlier_bounds: Vec::new(),
             done: BTreeSet::new(),
             died: BTreeSet::new(),
+            emptied_ms: 0,
             may_retain: bounds.is_some() || subscription.is_some_and(|of| !of.retentions.is_empty()),
             expires_after_ms: subscription.and_then(|of| of.expires_after_ms),
             attended: Dark::default(),

@@ -43,7 +43,8 @@ impl Books {
         let Some(most) = self.queues[queue].limits.messages else { return };
         let held = &self.queues[queue].held;
         let is_on_its_way = |id: MessageId| self.came_ms(id, queue).is_none();
-        let mut newer = held.iter().filter(|id| is_on_its_way(**id)).count() as u64;
+        let mut newer =
+            held.iter().filter(|id| is_on_its_way(**id)).count() as u64 + self.may_have_come(queue);
         let mut dropped = Vec::new();
         // Of those that are on their way only the later ones have been counted when an earlier one is looked at.
         for id in held.iter().rev() {
@@ -53,6 +54,17 @@ impl Books {
             newer += u64::from(!is_on_its_way(*id));
         }
         dropped.into_iter().for_each(|id| self.leaving(id, queue, Way::Died));
+    }
+
+    /// Messages that waited before they were routed, and may be in a queue in which nobody has seen them.
+    fn may_have_come(&self, queue: QueueNumber) -> u64 {
+        let emptied_ms = self.queues[queue].emptied_ms;
+        let may_be_here = |id: &MessageId| {
+            let came_ms = self.messages[*id as usize].came_ms;
+            self.place(*id, queue).is_none() && came_ms.is_none_or(|came_ms| came_ms >= emptied_ms)
+        };
+        let loose = (0..self.messages.len() as MessageId).filter(|id| self.is_loose(*id));
+        loose.filter(may_be_here).count() as u64
     }
 
     /// Whether a message may have expired.
