@@ -38,7 +38,7 @@ pub(crate) async fn play<P: Peer>(peer: &mut P, scenario: &Scenario) -> Vec<Stri
         if let (Some(named), Ok(Seen::Queue { name, .. })) = (&text.named, &seen) {
             names.push((named.clone(), name.clone()));
         }
-        observed.push(told(P::SIDE, &seen, &step.show));
+        observed.push(text.settled(P::SIDE, told(P::SIDE, &seen, &step.show)));
     }
     for received in peer.unexpected().await {
         observed.push(format!("nobody expected '{}'", received.body));

@@ -39,10 +39,14 @@ pub(crate) struct StepText {
     /// How a later step names what the broker named here.
     pub(crate) named: Option<String>,
     show: Vec<String>,
-    rabbitmq: String,
+    /// Several where RabbitMQ shows now the one, now the other.
+    rabbitmq: Vec<String>,
     leveret: String,
     action: Table,
 }
+
+/// Between what RabbitMQ shows now and then.
+const OR: &str = " or ";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,7 +96,7 @@ fn read(file: &str, text: &str) -> Result<Vec<Scenario>, String> {
         let name = format!("{area}: {}", entry.name);
         let steps: Result<Vec<_>, _> = entry.steps.into_iter().map(StepText::new).collect();
         let steps = steps.map_err(|problem| format!("scenario '{name}': {problem}"))?;
-        let differs = steps.iter().any(|step| step.rabbitmq != step.leveret);
+        let differs = steps.iter().any(|step| step.rabbitmq != [step.leveret.as_str()]);
         if differs != entry.difference.is_some() {
             return Err(format!("'{name}' names a difference if and only if a step expects one"));
         }
@@ -113,14 +117,15 @@ fn read(file: &str, text: &str) -> Result<Vec<Scenario>, String> {
 impl Scenario {
     /// What each step is to show.
     pub(crate) fn expected(&self, side: Side) -> Vec<String> {
-        self.steps.iter().map(|step| step.expected(side).to_owned()).collect()
+        self.steps.iter().map(|step| step.expected(side)).collect()
     }
 
     /// Where what was seen is not what the scenario says, in sentences.
     pub(crate) fn misses(&self, side: Side, seen: &[String]) -> Vec<String> {
         let mut misses = Vec::new();
         for number in 0..self.steps.len().max(seen.len()) {
-            let expected = self.steps.get(number).map_or("nothing more", |step| step.expected(side));
+            let expected =
+                self.steps.get(number).map_or_else(|| "nothing more".to_owned(), |step| step.expected(side));
             let seen = seen.get(number).map_or("nothing", String::as_str);
             if expected != seen {
                 let step = self.steps.get(number).map_or_else(|| "the end".to_owned(), StepText::told);
@@ -137,21 +142,22 @@ impl Scenario {
 
 impl StepText {
     fn new(mut table: Table) -> Result<Self, String> {
+        let rabbitmq = table.remove("rabbitmq").map(texts).transpose()?;
         let mut text = |field: &str| match table.remove(field) {
             Some(Value::String(text)) => Ok(Some(text)),
             None => Ok(None),
             Some(other) => Err(format!("{field} is a text, not {other}")),
         };
         let (on, named) = (text("on")?, text("as")?);
-        let (rabbitmq, leveret) = match (text("sees")?, text("rabbitmq")?, text("leveret")?) {
-            (Some(both), None, None) => (both.clone(), both),
+        let (rabbitmq, leveret) = match (text("sees")?, rabbitmq, text("leveret")?) {
+            (Some(both), None, None) => (vec![both.clone()], both),
             (None, Some(rabbitmq), Some(leveret)) => (rabbitmq, leveret),
-            (None, None, None) => ("ok".to_owned(), "ok".to_owned()),
+            (None, None, None) => (vec!["ok".to_owned()], "ok".to_owned()),
             _ => return Err("a step says what it sees, or what on rabbitmq and what on leveret".to_owned()),
         };
         let show = match table.remove("show") {
             None => Vec::new(),
-            Some(value) => value.try_into().map_err(|error: toml::de::Error| error.message().to_owned())?,
+            Some(value) => texts(value)?,
         };
         let step =
             Self { on: on.unwrap_or_else(|| "a".to_owned()), named, show, rabbitmq, leveret, action: table };
@@ -159,10 +165,18 @@ impl StepText {
         Ok(step)
     }
 
-    fn expected(&self, side: Side) -> &str {
+    fn expected(&self, side: Side) -> String {
         match side {
-            Side::RabbitMq => &self.rabbitmq,
-            Side::Leveret => &self.leveret,
+            Side::RabbitMq => self.rabbitmq.join(OR),
+            Side::Leveret => self.leveret.clone(),
+        }
+    }
+
+    /// What was seen, as it is compared and stored: where RabbitMQ shows now this, now that, both of them.
+    pub(crate) fn settled(&self, side: Side, seen: String) -> String {
+        match side {
+            Side::RabbitMq if self.rabbitmq.contains(&seen) => self.rabbitmq.join(OR),
+            Side::RabbitMq | Side::Leveret => seen,
         }
     }
 
@@ -178,6 +192,14 @@ impl StepText {
         let Value::Table(table) = value else { unreachable!("it was made of a table") };
         let action = Action::parse(table).expect("the step was read before");
         Step { client: self.on.clone(), action, show: self.show.clone() }
+    }
+}
+
+/// A text, or a list of them.
+fn texts(value: Value) -> Result<Vec<String>, String> {
+    match value {
+        Value::String(text) => Ok(vec![text]),
+        several => several.try_into().map_err(|error: toml::de::Error| error.message().to_owned()),
     }
 }
 
