@@ -1,4 +1,4 @@
-//! How long a route and a bind take, for each kind of exchange and for 10, 1,000 and 100,000 bindings.
+//! How long a route and a bind take, for each kind of exchange and for 10, 1,000, 100,000 and a million bindings.
 //!
 //! `cargo bench --bench routing`; a name as an argument picks some, for instance `topic`.
 
@@ -13,7 +13,7 @@ use leveret::model::{
 };
 use leveret::routing::{Binding, Bound, Destination, QueueTarget, Routed, RoutingTable};
 
-const SIZES: [usize; 3] = [10, 1_000, 100_000];
+const SIZES: [usize; 4] = [10, 1_000, 100_000, 1_000_000];
 
 /// Keys routed in turn, so that a route does not find its nodes in the nearest cache.
 const KEYS: usize = 4_096;
