@@ -10,6 +10,8 @@ pub(crate) enum Bug {
     SyncLeftOut,
     /// The name of a new segment is not synced.
     NameNotSynced,
+    /// A segment that is full keeps behind its end what was there before.
+    FullNotCut,
     /// A frame whose body does not match its checksum is taken at a start.
     ChecksumIgnored,
     /// A settlement is not recorded.

@@ -9,11 +9,13 @@ use super::dying::COLLECTOR;
 use super::limits::Limits;
 use super::run::Run;
 use super::world::{Shown, World};
-use crate::storage::Disk as _;
 use crate::storage::testing::{Fault, PowerLoss};
+use crate::storage::{Disk as _, SEGMENT_VERSION};
 
 /// Calls of the disk within which what was ordered happens.
 const SOON: usize = 30;
+/// Where a segment's header has its version.
+const SEGMENT_VERSION_AT: usize = 8;
 /// Bytes that a full disk has left.
 const LAST_BYTES: usize = 20_000;
 /// Rounds after which what still moves is taken to move for ever.
@@ -81,6 +83,7 @@ impl Run {
         self.counters.crashes += 1;
         self.counters.crashes_while_writing += u64::from(self.world.workers.is_writing());
         self.counters.crashes_while_working += u64::from(self.world.workers.has_work());
+        self.count_reuse();
         let was_off = self.disk.is_powered_off();
         let is_killed = !was_off && self.random.one_in(3);
         self.trace.note(format_args!("the {} ends", if is_killed { "process" } else { "power" }));
@@ -91,6 +94,20 @@ impl Run {
             self.disk.cut_power();
         }
         self.start_again(is_killed)
+    }
+
+    /// Counts a crash in which segments were about to be written over, or had been.
+    fn count_reuse(&mut self) {
+        let files = self.disk.files();
+        let is = |path: &Path, ending: &str| path.extension().is_some_and(|end| end == ending);
+        let is_reused = |path: &Path| {
+            let content = self.disk.content(path).unwrap_or_default();
+            content.get(SEGMENT_VERSION_AT) == Some(&(SEGMENT_VERSION as u8))
+        };
+        let spares = files.iter().any(|(path, _)| is(path, "spare"));
+        let reused = files.iter().any(|(path, _)| is(path, "log") && is_reused(path));
+        self.counters.crashes_with_spares += u64::from(spares);
+        self.counters.crashes_with_reused += u64::from(reused);
     }
 
     /// Everything that was begun is done before the power goes: the next broker shows what this one did.

@@ -24,7 +24,7 @@ use crate::model::UserName;
 use crate::storage::testing::{MemoryDisk, Seeded};
 
 /// Bytes of a segment: small, so that logs roll, are merged and shrink all the time.
-pub(super) const SEGMENT_BYTES: u64 = 32 * 1024;
+pub(super) const SEGMENT_BYTES: u64 = 16 * 1024;
 /// Rounds after which what waits for itself is taken to wait for ever.
 const ROUNDS_MAX: usize = 20_000;
 /// Milliseconds that a step of waiting takes, if nobody says when to be woken.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Batch, Disk, DiskAction, DiskError, DiskFile, LogIndex, LogRoom, Term,
+    Access, Batch, Disk, DiskAction, DiskError, DiskFile, LogIndex, LogRoom, Term,
     disk::write_all_at,
     frame::{
         EncodedHeader, FRAME_HEADER_BYTES, FrameHeader, FrameKind, PADDING, body_crc, frame_bytes,
@@ -20,6 +20,7 @@ use super::{
     reserve::Reserve,
     segment::{Chain, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path, unfinished_path},
     segment_table::{SegmentTable, Written},
+    spares::{Spares, spare_error},
 };
 use crate::model::{BodySequence, Bug, Timestamp, planted};
 
@@ -38,13 +39,15 @@ pub(super) struct Appender {
     pub(super) first_index: LogIndex,
     /// Where the next frame goes.
     pub(super) end: u64,
-    /// Up to here the file exists; past `end` it is zero.
-    pub(super) zeroed_to: u64,
+    /// Up to here the file exists; past `end` it is zero, or what it was as an older segment.
+    pub(super) exists_to: u64,
     pub(super) chain: Chain,
     /// Every entry below this is durable.
     pub(super) durable_end: LogIndex,
     /// What is given up when the disk is full.
     pub(super) reserve: Reserve,
+    /// Old segments to go on in.
+    pub(super) spares: Arc<Spares>,
     /// The disk had no room for a mark; none is tried again before something else was written.
     pub(super) mark_given_up: bool,
 }
@@ -76,6 +79,11 @@ impl Appender {
     /// Whether there is more room than what is kept for a full disk.
     pub(super) fn room(&self) -> LogRoom {
         if self.reserve.is_held() { LogRoom::Enough } else { LogRoom::ReserveInUse }
+    }
+
+    /// Gives up the room that is kept without need, or else what is kept for a full disk; `false` if there is none.
+    pub(super) fn give_room(&mut self) -> bool {
+        self.spares.give_up() || self.reserve.release()
     }
 
     /// Whether [`mark`](Self::mark) has something to say.
@@ -158,7 +166,7 @@ impl Appender {
     /// group they would cost more than they save.
     fn zeros_to_write(&self, frames: &Frames) -> usize {
         let group_bytes = frames.end - self.end;
-        if frames.end <= self.zeroed_to || group_bytes > self.zero_ahead_bytes / 2 {
+        if frames.end <= self.exists_to || group_bytes > self.zero_ahead_bytes / 2 {
             return 0;
         }
         self.segment_bytes.saturating_sub(frames.end).min(self.zero_ahead_bytes).min(ZEROS.len() as u64)
@@ -174,7 +182,7 @@ impl Appender {
     ) -> Result<(), DiskError> {
         let written = write_all_at(&*self.file, slices, self.end, zeros)
             .map_err(|error| self.error(DiskAction::Write, &error))?;
-        self.zeroed_to = self.zeroed_to.max(self.end + written);
+        self.exists_to = self.exists_to.max(self.end + written);
         self.end = frames.end;
         self.chain = frames.chain;
         self.table.extend(&frames.written);
@@ -193,9 +201,12 @@ impl Appender {
     /// Ends the segment and begins the next one. Everything written is durable before the next segment has a name,
     /// so its presence proves that the segments before it are complete.
     fn roll(&mut self) -> Result<(), DiskError> {
-        self.file.set_len(self.end).map_err(|error| self.error(DiskAction::Truncate, &error))?;
-        self.zeroed_to = self.end;
+        if !planted(Bug::FullNotCut) {
+            self.file.set_len(self.end).map_err(|error| self.error(DiskAction::Truncate, &error))?;
+        }
+        self.exists_to = self.end;
         self.sync()?;
+        let spare = self.spares.take();
         let header = SegmentHeader {
             log_id: self.log_id,
             salt: fresh_salt(&*self.disk, &self.directory)?,
@@ -204,14 +215,18 @@ impl Appender {
             term: self.chain.term,
             previous_crc: self.chain.previous_crc,
             merged: false,
+            reused: spare.is_some(),
         };
-        let created = create_segment(&*self.disk, &self.directory, &header, &[])?;
+        let created = match spare {
+            Some(spare) => reuse_segment(&*self.disk, &self.directory, &header, &spare)?,
+            None => create_segment(&*self.disk, &self.directory, &header, &[])?,
+        };
         self.table.begin(&created.path, &header, SEGMENT_HEADER_BYTES as u64);
         self.file = created.file;
         self.path = created.path;
         self.first_index = header.first_index;
         self.end = created.end;
-        self.zeroed_to = created.end;
+        self.exists_to = created.file_bytes;
         self.chain = Chain::at(&header);
         Ok(())
     }
@@ -296,6 +311,7 @@ pub(super) struct CreatedSegment {
     pub(super) path: PathBuf,
     pub(super) file: Arc<dyn DiskFile>,
     pub(super) end: u64,
+    pub(super) file_bytes: u64,
 }
 
 /// Creates a segment that holds `content` after its header. It gets its name only when all of it is durable, so a
@@ -325,11 +341,43 @@ pub(super) fn create_segment(
         // It may be tried again. What is not removed now a start removes.
         let _ = disk.remove(&unfinished);
     })?;
-    if !planted(Bug::NameNotSynced) {
-        disk.sync_directory(directory)
-            .map_err(|error| DiskError::new(DiskAction::Sync, directory, &error))?;
+    sync_name(disk, directory)?;
+    Ok(CreatedSegment { path, file, end, file_bytes: end })
+}
+
+/// Makes a segment of a spare. It gets its name when its header is durable, so a crash leaves either the whole segment or
+/// a spare, which recovery removes. Since the header comes before all else, who has the file open from its earlier life
+/// can tell.
+fn reuse_segment(
+    disk: &dyn Disk,
+    directory: &Path,
+    header: &SegmentHeader,
+    spare: &Path,
+) -> Result<CreatedSegment, DiskError> {
+    let path = segment_path(directory, header.first_index);
+    let reuse = || {
+        let file = disk.open(spare, Access::ReadWrite).map_err(spare_error(DiskAction::Open, spare))?;
+        let end = write_all_at(&*file, &mut [IoSlice::new(&header.encode())], 0, 0)
+            .map_err(spare_error(DiskAction::Write, spare))?;
+        file.sync_data().map_err(spare_error(DiskAction::Sync, spare))?;
+        let file_bytes = file.len().map_err(spare_error(DiskAction::Read, spare))?;
+        disk.rename(spare, &path).map_err(spare_error(DiskAction::Rename, spare))?;
+        Ok((file, end, file_bytes))
+    };
+    let (file, end, file_bytes) = reuse().inspect_err(|_| {
+        // The next try makes a new file. What is not removed now a start removes.
+        let _ = disk.remove(spare);
+    })?;
+    sync_name(disk, directory)?;
+    Ok(CreatedSegment { path, file, end, file_bytes })
+}
+
+/// Makes the name of a new segment durable.
+fn sync_name(disk: &dyn Disk, directory: &Path) -> Result<(), DiskError> {
+    if planted(Bug::NameNotSynced) {
+        return Ok(());
     }
-    Ok(CreatedSegment { path, file, end })
+    disk.sync_directory(directory).map_err(|error| DiskError::new(DiskAction::Sync, directory, &error))
 }
 
 pub(super) fn fresh_salt(disk: &dyn Disk, directory: &Path) -> Result<u64, DiskError> {

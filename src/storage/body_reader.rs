@@ -19,7 +19,7 @@ use super::{
     segment_table::{Lookup, Place, Places, STRIDE_BYTES, SegmentTable, Unlisted},
 };
 
-/// Most segment files that one reader keeps open.
+/// Most segment files that one reader keeps open besides those that are being read.
 const OPEN_FILES_MAX: usize = 16;
 
 /// The reader of a log on a disk.
@@ -46,7 +46,13 @@ impl BodyReader {
                 .disk
                 .open(path, Access::Read)
                 .map_err(|error| ReadFailure::Disk(DiskError::new(DiskAction::Open, path, &error)))?;
-            open.truncate(OPEN_FILES_MAX - 1);
+            // One that is being read stays in the list, so that it can be known.
+            let unread = |(_, file): &(PathBuf, Arc<dyn DiskFile>)| Arc::strong_count(file) == 1;
+            while open.len() >= OPEN_FILES_MAX
+                && let Some(last) = open.iter().rposition(unread)
+            {
+                open.remove(last);
+            }
             open.push_front((path.to_path_buf(), file));
         }
         Ok(Arc::clone(&open[0].1))
@@ -87,9 +93,13 @@ impl BodyReader {
         Ok(self.table.stretch_end(index, bytes))
     }
 
-    /// Closes a file that is to be removed: an open file keeps its room on the disk.
-    pub(super) fn forget(&self, path: &Path) {
-        self.lock().retain(|(candidate, _)| candidate != path);
+    /// Closes a file that is to be removed, or written over: an open file keeps its room on the disk. Tells whether nobody
+    /// is reading it. The table must not know it any more; who found it there before and opens it only now finds that the
+    /// name has gone, or another salt.
+    pub(super) fn forget(&self, path: &Path) -> bool {
+        let mut open = self.lock();
+        let Some(at) = open.iter().position(|(candidate, _)| candidate == path) else { return true };
+        open.remove(at).is_none_or(|(_, file)| Arc::strong_count(&file) == 1)
     }
 
     /// Lets names stand for other files: nothing is opened meanwhile, so whoever opens one of them afterwards finds in the

@@ -2,7 +2,8 @@
 //!
 //! Segments that are full never change under their names but for one of two ways: they are removed, or one made of them takes
 //! their place, and both only when no checkpoint that is kept needs what goes. So the files of a log belong together if they
-//! were all open while the list of names stayed the same; what is removed afterwards can still be read. The last segment
+//! were all open while the list of names stayed the same; what is removed afterwards can still be read, since the log
+//! writes over no file that a copy holds. The last segment
 //! grows: everything that was durable when its copy began is in it, and behind that there may be half a frame, which is cut.
 
 use std::{
@@ -65,6 +66,11 @@ impl LogCopy {
         let mut bytes = 0;
         for path in checkpoints.chain(segments) {
             let file = open(disk, &path, Access::Read)?;
+            let held = file.hold().map_err(|error| DiskError::new(DiskAction::Open, &path, &error))?;
+            if !held {
+                // It is about to go.
+                return Ok(None);
+            }
             bytes += file.len().map_err(|error| DiskError::new(DiskAction::Read, &path, &error))?;
             files.push((path, file));
         }

@@ -224,6 +224,7 @@ impl LogCore {
             table: Arc::clone(&appender.table),
             reader: Arc::clone(&reader),
             handover: Arc::clone(&handover),
+            spares: Arc::clone(&appender.spares),
             checkpoints: Mutex::new(checkpoints),
         };
         let core = Self {

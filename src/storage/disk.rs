@@ -83,6 +83,13 @@ pub trait DiskFile: Send + Sync {
     /// Extends the file to so many bytes, zeros, and takes the room for them. After an error it may have any length.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
 
+    /// Keeps the file from being [taken](Self::take_alone) by others until this handle goes; `false` if one has.
+    fn hold(&self) -> io::Result<bool>;
+
+    /// Whether nobody, of whatever process, [holds](Self::hold) the file by another handle; then nobody can until this
+    /// handle goes.
+    fn take_alone(&self) -> io::Result<bool>;
+
     /// Length of the file in bytes.
     fn len(&self) -> io::Result<u64>;
 
@@ -277,13 +284,19 @@ const LOCK_OWNER_BYTES_MAX: u64 = 256;
 
 /// Takes the lock on an open file, or says who has it.
 fn holder_unless_taken(file: &File) -> io::Result<Option<String>> {
-    match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(None),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut holder = Vec::new();
-            file.take(LOCK_OWNER_BYTES_MAX).read_to_end(&mut holder)?;
-            Ok(Some(String::from_utf8_lossy(&holder).trim().to_owned()))
-        }
+    if lock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive)? {
+        return Ok(None);
+    }
+    let mut holder = Vec::new();
+    file.take(LOCK_OWNER_BYTES_MAX).read_to_end(&mut holder)?;
+    Ok(Some(String::from_utf8_lossy(&holder).trim().to_owned()))
+}
+
+/// Whether a lock on an open file could be had.
+fn lock(file: &File, operation: rustix::fs::FlockOperation) -> io::Result<bool> {
+    match rustix::fs::flock(file, operation) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -324,6 +337,14 @@ impl DiskFile for RealFile {
             Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(&self.0, bytes),
             other => Ok(other?),
         }
+    }
+
+    fn hold(&self) -> io::Result<bool> {
+        lock(&self.0, rustix::fs::FlockOperation::NonBlockingLockShared)
+    }
+
+    fn take_alone(&self) -> io::Result<bool> {
+        lock(&self.0, rustix::fs::FlockOperation::NonBlockingLockExclusive)
     }
 
     fn len(&self) -> io::Result<u64> {

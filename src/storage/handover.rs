@@ -157,7 +157,7 @@ impl Handover {
                     self.set_room(appender.room());
                     return Ok(Committed::All);
                 }
-                Err(error) if can_wait(&error) && error.is_full() && appender.reserve.release() => {}
+                Err(error) if can_wait(&error) && error.is_full() && appender.give_room() => {}
                 Err(error) if can_wait(&error) => {
                     self.set_room(LogRoom::None(error));
                     return Ok(Committed::Waits);

@@ -16,6 +16,7 @@ use super::{
     recovery::Identity,
     segment::{Chain, checkpoint_path},
     segment_table::SegmentTable,
+    spares::Spares,
 };
 use crate::model::BodySequence;
 
@@ -156,6 +157,7 @@ pub(super) struct DirectKeeper {
     pub(super) table: Arc<SegmentTable>,
     pub(super) reader: Arc<BodyReader>,
     pub(super) handover: Arc<Handover>,
+    pub(super) spares: Arc<Spares>,
     /// Indices of the checkpoints that are there, rising.
     pub(super) checkpoints: Mutex<Vec<LogIndex>>,
 }
@@ -269,15 +271,27 @@ impl LogKeeper for DirectKeeper {
         gone.retain(|segment| first_indices.contains(&segment.first_index));
         self.check_removable(&gone)?;
         self.table.remove(first_indices);
-        let mut bytes = 0;
-        for segment in gone {
-            self.reader.forget(&segment.path);
-            self.remove(&segment.path)?;
-            bytes += segment.bytes;
+        let bytes = gone.iter().map(|segment| segment.bytes).sum();
+        let (mut free, read): (Vec<_>, Vec<_>) =
+            gone.into_iter().partition(|segment| self.reader.forget(&segment.path));
+        let spares = self.spares.choose(&mut free);
+        let sync = || {
+            self.disk
+                .sync_directory(&self.directory)
+                .map_err(|error| DiskError::new(DiskAction::Sync, &self.directory, &error))
+        };
+        match free
+            .iter()
+            .chain(&read)
+            .try_for_each(|segment| self.remove(&segment.path))
+            .and_then(|()| sync())
+        {
+            Ok(()) => self.spares.add(spares),
+            Err(error) => {
+                self.spares.discard(&spares);
+                return Err(error.into());
+            }
         }
-        self.disk
-            .sync_directory(&self.directory)
-            .map_err(|error| DiskError::new(DiskAction::Sync, &self.directory, &error))?;
         Ok(bytes)
     }
 }

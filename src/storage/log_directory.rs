@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     Access, Damage, DirectLogOptions, Disk, DiskAction, DiskError, DiskFile, LogIndex, OpenFailure,
-    SEGMENT_VERSION, SegmentFault, Term,
+    SegmentFault, Term,
     appender::{Appender, Frames, create_segment, fresh_salt},
     frame::{FRAME_HEADER_BYTES, FrameKind},
     lock::LOCK_FILE,
@@ -17,8 +17,9 @@ use super::{
     recovery::Identity,
     reserve::{RESERVE_FILE, Reserve},
     scan::Scan,
-    segment::{Chain, NameOf, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path},
+    segment::{Chain, NameOf, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path, version_known_beside},
     segment_table::{Segment, SegmentTable},
+    spares::Spares,
 };
 use crate::model::BodySequence;
 
@@ -35,6 +36,8 @@ pub(super) struct Names {
     pub(super) checkpoints: Vec<LogIndex>,
     /// Checkpoints and merged segments whose writing was interrupted.
     unfinished_others: Vec<PathBuf>,
+    /// Segments that nobody needs, kept to be written over.
+    spares: Vec<PathBuf>,
 }
 
 impl Names {
@@ -46,6 +49,7 @@ impl Names {
             unfinished: Vec::new(),
             checkpoints: Vec::new(),
             unfinished_others: Vec::new(),
+            spares: Vec::new(),
         };
         for entry in entries {
             let path = directory.join(&entry.name);
@@ -56,6 +60,7 @@ impl Names {
                 NameOf::UnfinishedCheckpoint | NameOf::UnfinishedMerge if entry.is_file => {
                     names.unfinished_others.push(path);
                 }
+                NameOf::Spare if entry.is_file => names.spares.push(path),
                 NameOf::PutAside if entry.is_file => {}
                 NameOf::Nothing
                     if entry.is_file
@@ -88,7 +93,7 @@ impl Names {
         Ok(())
     }
 
-    /// Removes what was never finished, and `others`.
+    /// Removes what was never finished, what was to be written over, and `others`.
     pub(super) fn remove_with_unfinished(
         &self,
         disk: &dyn Disk,
@@ -96,7 +101,7 @@ impl Names {
         others: &[PathBuf],
     ) -> Result<(), DiskError> {
         let segments = self.unfinished.iter().map(|(path, _)| path);
-        for path in segments.chain(&self.unfinished_others).chain(others) {
+        for path in segments.chain(&self.unfinished_others).chain(&self.spares).chain(others) {
             disk.remove(path).map_err(|error| DiskError::new(DiskAction::Remove, path, &error))?;
         }
         // Also makes durable what an earlier life renamed and did not live to sync.
@@ -118,6 +123,7 @@ pub(super) fn create_log(
         term: Term(0),
         previous_crc: 0,
         merged: false,
+        reused: false,
     };
     let mut frames = Frames::new(Chain::at(&header), SEGMENT_HEADER_BYTES as u64, LogIndex(0));
     let vote: [u8; VOTE_BYTES] = options.node.0.to_le_bytes();
@@ -144,9 +150,10 @@ pub(super) fn create_log(
         path: created.path,
         first_index: header.first_index,
         end: frames.end,
-        zeroed_to: frames.end,
+        exists_to: frames.end,
         durable_end: frames.chain.next_index,
         reserve: Reserve::open(disk, directory, options.reserve_bytes)?,
+        spares: Arc::new(Spares::new(disk, directory, options.segment_bytes)),
         mark_given_up: false,
         chain: frames.chain,
     };
@@ -214,7 +221,7 @@ pub(super) fn read_headers(
                 return Err(OpenFailure::UnknownVersion {
                     file: path,
                     found: version,
-                    known: SEGMENT_VERSION,
+                    known: version_known_beside(version),
                 });
             }
             Err(fault) => {

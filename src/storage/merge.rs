@@ -73,8 +73,12 @@ pub(super) fn merge(
 ) -> Result<Merged, KeepFailure> {
     let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(Merged::default()) };
     let bytes_before = segments.iter().map(|segment| segment.bytes).sum();
-    let header =
-        SegmentHeader { salt: fresh_salt(disk, directory)?, merged: true, ..reader.header_of(&first.path)? };
+    let header = SegmentHeader {
+        salt: fresh_salt(disk, directory)?,
+        merged: true,
+        reused: false,
+        ..reader.header_of(&first.path)?
+    };
     let unfinished = merging_path(&first.path);
     let made = Merge::begin(disk, &unfinished, &header).and_then(|mut merge| {
         merge.copy(segments, reader, selection)?;

@@ -39,6 +39,7 @@ mod scratch_disk;
 mod segment;
 mod segment_table;
 mod shard_log;
+mod spares;
 mod survey;
 mod survey_report;
 pub mod testing;

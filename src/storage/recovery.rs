@@ -27,6 +27,7 @@ use super::{
     scan::{Found, Scan},
     segment::{Chain, SEGMENT_HEADER_BYTES, SegmentHeader, checkpoint_path},
     segment_table::{SegmentTable, Written},
+    spares::Spares,
 };
 
 /// What recovery makes of a directory.
@@ -129,9 +130,10 @@ pub(super) fn recover(
         path: last.path.clone(),
         first_index: last.header.first_index,
         end: tail.end,
-        zeroed_to: tail.file_bytes,
+        exists_to: tail.file_bytes,
         durable_end: recovery.chain.next_index,
         reserve: Reserve::open(disk, directory, options.reserve_bytes)?,
+        spares: Arc::new(Spares::new(disk, directory, options.segment_bytes)),
         mark_given_up: false,
         chain: recovery.chain,
     };
@@ -294,8 +296,7 @@ impl Recovery<'_> {
                 }
                 Found::End => break,
                 Found::Bad(fault) => {
-                    let cut = self.judge(&mut scan, path, end, fault, is_last)?;
-                    self.report.cut = Some(cut);
+                    self.report.cut = self.judge(&mut scan, segment, end, fault, is_last)?;
                     file_bytes = end;
                     break;
                 }
@@ -397,7 +398,8 @@ impl Recovery<'_> {
         }
     }
 
-    /// Decides about a place where the next frame should be and is not: torn writing, which may be cut, or damage.
+    /// Decides about a place where the next frame should be and is not: torn writing, which may be cut, or damage; or
+    /// nothing, if the file was another segment before and this is what is left of that.
     ///
     /// A crash can leave a group of frames that was never reported durable in any state: the first one broken and the
     /// second one whole, since the disk need not write in order. So a whole frame later on proves nothing by being
@@ -406,11 +408,12 @@ impl Recovery<'_> {
     fn judge(
         &self,
         scan: &mut Scan<'_>,
-        path: &Path,
+        segment: &SegmentFile,
         offset: u64,
         fault: FrameFault,
         is_last: bool,
-    ) -> Result<Cut, OpenFailure> {
+    ) -> Result<Option<Cut>, OpenFailure> {
+        let SegmentFile { path, header, .. } = segment;
         let first_lost = self.chain.next_index;
         let aftermath = scan.aftermath(offset + 1, self.chain.salt)?;
         let unknown_version = match fault {
@@ -419,7 +422,7 @@ impl Recovery<'_> {
         };
         if let Some(version) = unknown_version {
             return Err(OpenFailure::UnknownVersion {
-                file: path.to_path_buf(),
+                file: path.clone(),
                 found: u32::from(version),
                 known: u32::from(FRAME_VERSION),
             });
@@ -427,14 +430,17 @@ impl Recovery<'_> {
         if !is_last || first_lost == LogIndex(0) || aftermath.durable_end > first_lost {
             return Err(self.damaged(path, offset, fault));
         }
-        Ok(Cut {
-            file: path.to_path_buf(),
+        if scan.is_of_older_segment(offset, header, &aftermath)? {
+            return Ok(None);
+        }
+        Ok(Some(Cut {
+            file: path.clone(),
             offset,
             bytes: scan.bytes() - offset,
             first_lost,
             why: fault,
             frames_behind: aftermath.frames,
-        })
+        }))
     }
 
     /// Makes the end of the log what it was judged to be, durably, and returns the file to go on writing to.
@@ -461,7 +467,7 @@ impl Recovery<'_> {
             chain.advance(&header, crc);
             offset += header.frame_bytes();
         }
-        if self.report.cut.is_some() {
+        if scan.bytes() > tail.file_bytes {
             file.set_len(tail.end).map_err(|error| DiskError::new(DiskAction::Truncate, path, &error))?;
         }
         file.sync_data().map_err(|error| DiskError::new(DiskAction::Sync, path, &error))?;

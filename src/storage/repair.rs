@@ -67,6 +67,7 @@ pub fn repair(disk: &dyn Disk, survey: &Survey, salvaged: Salvaged) -> Result<Ve
         term: survey.chain.term.max(super::Term(1)),
         previous_crc: survey.chain.previous_crc,
         merged: false,
+        reused: false,
     };
     let mut frames = Frames::new(Chain::at(&header), SEGMENT_HEADER_BYTES as u64, survey.end);
     let batch = Batch {
@@ -123,6 +124,10 @@ fn settle(disk: &dyn Disk, survey: &Survey) -> Result<(), DiskError> {
     let Some(last) = survey.segments.last() else { return Ok(()) };
     let failed = |action| move |error: io::Error| DiskError::new(action, &last.path, &error);
     let file = disk.open(&last.path, Access::ReadWrite).map_err(failed(DiskAction::Open))?;
+    if let Some(end) = survey.older_from {
+        // The next segment says that this one is full, and a full one has nothing behind its frames.
+        file.set_len(end).map_err(failed(DiskAction::Truncate))?;
+    }
     let mut offset = survey.unproven_from.unwrap_or(last.entries_end);
     while offset < last.entries_end {
         let mut piece = vec![0; (last.entries_end - offset).min(PIECE_BYTES) as usize];

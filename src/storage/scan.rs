@@ -76,6 +76,10 @@ impl<'a> Scan<'a> {
         bytes.copy_from_slice(self.get(offset, FRAME_HEADER_BYTES as u64)?);
         let (header, crc) = match FrameHeader::decode(&bytes) {
             Ok(decoded) => decoded,
+            // Whatever it is, it is not this segment's.
+            Err(FrameFault::Unsupported { .. }) if salt_of(&bytes) != chain.salt => {
+                return Ok(Found::Bad(FrameFault::OtherSegment));
+            }
             Err(fault) => return self.end_or(offset, fault),
         };
         if let Err(fault) = chain.check(&header) {
@@ -134,6 +138,24 @@ impl<'a> Scan<'a> {
             at += (last as u64 / 8 + 1) * 8;
         }
         Ok(aftermath)
+    }
+
+    /// Whether what lies at `offset`, which is not the next frame, is nothing but what the file held when it was another
+    /// segment. What has this segment's salt is not, nor is what has frames of it behind.
+    pub(super) fn is_of_older_segment(
+        &mut self,
+        offset: u64,
+        header: &SegmentHeader,
+        behind: &Aftermath,
+    ) -> Result<bool, DiskError> {
+        if !header.reused || behind.frames > 0 || behind.unknown_version.is_some() {
+            return Ok(false);
+        }
+        if offset + FRAME_HEADER_BYTES as u64 > self.bytes {
+            return Ok(true);
+        }
+        let bytes = self.get(offset, FRAME_HEADER_BYTES as u64)?.first_chunk();
+        Ok(bytes.is_none_or(|bytes| salt_of(bytes) != header.salt))
     }
 
     /// Where the next header of this segment is, from `offset` on, that is whole and of an entry from `index` on.

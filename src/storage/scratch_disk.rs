@@ -218,6 +218,14 @@ impl DiskFile for ScratchFile {
         Ok(())
     }
 
+    fn hold(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn take_alone(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         let mut content = self.content();
         if bytes < content.bytes {

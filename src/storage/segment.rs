@@ -9,6 +9,8 @@
 //!
 //! Whatever a later version changes, magic, version and a crc32c at 60 over bytes 0 to 60 stay where they are, so that
 //! every program can tell damage from a format it does not know.
+//!
+//! Version 2 is version 1 in a file that was a segment before: behind the last frame there may be what that one held.
 
 use std::{ffi::OsStr, fmt, path::Path, path::PathBuf};
 
@@ -20,16 +22,26 @@ use crate::model::BodySequence;
 
 pub(super) const SEGMENT_HEADER_BYTES: usize = 64;
 const SEGMENT_MAGIC: [u8; 8] = *b"LVTSEGM\n";
-/// The version of segments that this program writes and reads.
-pub const SEGMENT_VERSION: u32 = 1;
+/// The newest version of segments that this program writes and reads: that of one written over an older one.
+pub const SEGMENT_VERSION: u32 = 2;
+/// The version of a segment whose file was made for it.
+const FRESH_VERSION: u32 = 1;
 /// A segment under this ending is not part of the log yet: it gets its name when it is complete.
 const UNFINISHED: &str = ".new";
 /// A segment that is being made of others.
 const MERGING: &str = ".merging";
+/// A segment that nobody needs, to be written over.
+const SPARE_ENDING: &str = ".spare";
 /// A file that a repair has put aside.
 pub(super) const DAMAGED: &str = ".damaged";
 const SEGMENT_ENDING: &str = ".log";
 const CHECKPOINT_ENDING: &str = ".checkpoint";
+
+/// The version that this program knows, to be told beside a version `found` that it does not read: one that it knows by
+/// number has something in it that it does not know.
+pub(super) fn version_known_beside(found: u32) -> u32 {
+    if (FRESH_VERSION..=SEGMENT_VERSION).contains(&found) { found } else { SEGMENT_VERSION }
+}
 
 /// What a segment says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +60,8 @@ pub(super) struct SegmentHeader {
     pub(super) previous_crc: u32,
     /// It was made of others: entries may be missing in it.
     pub(super) merged: bool,
+    /// It was written over an older one, parts of which may lie behind its last frame.
+    pub(super) reused: bool,
 }
 
 const MERGED: u32 = 1;
@@ -56,7 +70,8 @@ impl SegmentHeader {
     pub(super) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         bytes[0..8].copy_from_slice(&SEGMENT_MAGIC);
-        bytes[8..12].copy_from_slice(&SEGMENT_VERSION.to_le_bytes());
+        let version = if self.reused { SEGMENT_VERSION } else { FRESH_VERSION };
+        bytes[8..12].copy_from_slice(&version.to_le_bytes());
         bytes[12..16].copy_from_slice(&u32::from(self.merged).to_le_bytes());
         bytes[16..24].copy_from_slice(&self.log_id.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.salt.to_le_bytes());
@@ -78,7 +93,7 @@ impl SegmentHeader {
         }
         let version = read_u32(bytes, 8);
         let flags = read_u32(bytes, 12);
-        if version != SEGMENT_VERSION || flags & !MERGED != 0 {
+        if !(FRESH_VERSION..=SEGMENT_VERSION).contains(&version) || flags & !MERGED != 0 {
             return Err(SegmentFault::Unsupported { version });
         }
         Ok(Self {
@@ -89,6 +104,7 @@ impl SegmentHeader {
             term: Term(read_u64(bytes, 48)),
             previous_crc: read_u32(bytes, 56),
             merged: flags & MERGED != 0,
+            reused: version == SEGMENT_VERSION,
         })
     }
 }
@@ -128,7 +144,7 @@ impl fmt::Display for SegmentFault {
             Self::HeaderChecksum => f.write_str("the checksum of the segment header does not match"),
             Self::Unsupported { version } => write!(
                 f,
-                "the segment has format version {version}, and this program knows version {SEGMENT_VERSION}"
+                "the segment has format version {version}, and this program knows versions up to {SEGMENT_VERSION}"
             ),
             Self::OtherName { header } => {
                 write!(f, "the segment header says that it begins at index {header}, its file name does not")
@@ -167,6 +183,11 @@ pub(super) fn merging_path(first: &Path) -> PathBuf {
     path.into()
 }
 
+/// The path of a segment while it waits to be written over.
+pub(super) fn spare_path(directory: &Path, first_index: LogIndex) -> PathBuf {
+    directory.join(format!("{:020}{SPARE_ENDING}", first_index.0))
+}
+
 /// What a name in a log's directory stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NameOf {
@@ -175,6 +196,7 @@ pub(super) enum NameOf {
     UnfinishedMerge,
     Checkpoint(LogIndex),
     UnfinishedCheckpoint,
+    Spare,
     /// No log looks at it.
     PutAside,
     Nothing,
@@ -190,6 +212,9 @@ impl NameOf {
             let is_segment = matches!(Self::read(name.as_ref()), Self::Segment(_));
             return if is_segment { Self::UnfinishedMerge } else { Self::Nothing };
         }
+        if let Some(digits) = name.strip_suffix(SPARE_ENDING) {
+            return if are_an_index(digits) { Self::Spare } else { Self::Nothing };
+        }
         let (name, unfinished) = match name.strip_suffix(UNFINISHED) {
             Some(name) => (name, true),
             None => (name, false),
@@ -200,7 +225,7 @@ impl NameOf {
                 (_, Some(digits)) => (digits, false),
                 _ => return Self::Nothing,
             };
-        if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        if !are_an_index(digits) {
             return Self::Nothing;
         }
         match (digits.parse().map(LogIndex), is_segment, unfinished) {
@@ -211,6 +236,11 @@ impl NameOf {
             (Err(_), ..) => Self::Nothing,
         }
     }
+}
+
+/// Whether a name has the digits of an index, as names of files have them.
+fn are_an_index(digits: &str) -> bool {
+    digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// No log gets so far in earnest; a file that says so shall not make the numbers after it overflow.

@@ -9,15 +9,17 @@ use bytes::Bytes;
 
 use super::{
     Access, CheckpointFault, Cut, Damage, Disk, DiskError, FrameFault, KnownLog, LogIndex, Logged, Loss,
-    LossCause, NodeId, OpenFailure, RecoveredBatch, SEGMENT_VERSION, SegmentFault, Survey,
-    SurveyedCheckpoint, SurveyedFrame, SurveyedSegment, Surveyor,
+    LossCause, NodeId, OpenFailure, RecoveredBatch, SegmentFault, Survey, SurveyedCheckpoint, SurveyedFrame,
+    SurveyedSegment, Surveyor,
     checkpoint::Checkpoint,
     frame::{FRAME_VERSION, FrameHeader, FrameKind, read_u64},
     log_directory::{Names, SegmentFile, open},
     merge::read_end_of,
     recovery::Identity,
     scan::{Found, Scan},
-    segment::{Chain, SEGMENT_HEADER_BYTES, SegmentHeader, checkpoint_path, segment_path},
+    segment::{
+        Chain, SEGMENT_HEADER_BYTES, SegmentHeader, checkpoint_path, segment_path, version_known_beside,
+    },
 };
 use crate::model::BodySequence;
 
@@ -74,6 +76,7 @@ pub fn survey(
             torn: None,
             leftovers,
             unproven_from: None,
+            older_from: None,
             end: start,
             chain: files
                 .first()
@@ -114,7 +117,8 @@ fn read_headers(disk: &dyn Disk, directory: &Path, firsts: &[LogIndex]) -> Resul
         let log_id = before.map(|file| file.segment.header.log_id);
         let (mut header, mut fault) = match scan.segment_header()? {
             Err(SegmentFault::Unsupported { version: found }) => {
-                return Err(OpenFailure::UnknownVersion { file: path, found, known: SEGMENT_VERSION });
+                let known = version_known_beside(found);
+                return Err(OpenFailure::UnknownVersion { file: path, found, known });
             }
             Ok(header) if header.first_index != *first => {
                 (header, Some(SegmentFault::OtherName { header: header.first_index }))
@@ -169,6 +173,7 @@ fn no_header(first_index: LogIndex) -> SegmentHeader {
         term: super::Term(1),
         previous_crc: 0,
         merged: false,
+        reused: false,
     }
 }
 
@@ -310,8 +315,9 @@ impl Walk<'_> {
     fn segment(&mut self, file: &Headed, is_last: bool) -> Result<(), OpenFailure> {
         let SegmentFile { path, merged, .. } = &file.segment;
         let read = open(self.disk, path, Access::Read).and_then(|opened| Scan::new(opened, path));
-        let walked =
-            read.map_err(OpenFailure::from).and_then(|mut scan| self.frames(&mut scan, path, is_last));
+        let walked = read
+            .map_err(OpenFailure::from)
+            .and_then(|mut scan| self.frames(&mut scan, &file.segment, is_last));
         match walked {
             Ok(()) => {}
             // Sectors that cannot be read: what is behind them in this file is given up for lost.
@@ -349,20 +355,25 @@ impl Walk<'_> {
         self.survey.segments.last_mut().expect("a segment was entered")
     }
 
-    fn frames(&mut self, scan: &mut Scan<'_>, path: &Path, is_last: bool) -> Result<(), OpenFailure> {
+    fn frames(
+        &mut self,
+        scan: &mut Scan<'_>,
+        segment: &SegmentFile,
+        is_last: bool,
+    ) -> Result<(), OpenFailure> {
         self.last().file_bytes = scan.bytes();
         let mut offset = SEGMENT_HEADER_BYTES as u64;
         while offset <= scan.bytes() && !self.surveyor.is_done() {
             self.surveyor.progress(self.read_bytes + offset);
             match scan.frame(offset, &self.survey.chain)? {
                 Found::Frame { header, crc } => {
-                    self.take(scan, path, offset, &header)?;
+                    self.take(scan, &segment.path, offset, &header)?;
                     self.survey.chain.advance(&header, crc);
                     offset += header.frame_bytes();
                     self.last().bytes = offset;
                 }
                 Found::End => break,
-                Found::Bad(fault) => match self.pass_by(scan, path, offset, fault, is_last)? {
+                Found::Bad(fault) => match self.pass_by(scan, segment, offset, fault, is_last)? {
                     Some(behind) => offset = behind,
                     None => break,
                 },
@@ -443,11 +454,12 @@ impl Walk<'_> {
     fn pass_by(
         &mut self,
         scan: &mut Scan<'_>,
-        path: &Path,
+        segment: &SegmentFile,
         offset: u64,
         fault: FrameFault,
         is_last: bool,
     ) -> Result<Option<u64>, OpenFailure> {
+        let SegmentFile { path, header, .. } = segment;
         let chain = self.survey.chain;
         let aftermath = scan.aftermath(offset + 1, chain.salt)?;
         let unknown = match fault {
@@ -459,6 +471,10 @@ impl Walk<'_> {
             return Err(OpenFailure::UnknownVersion { file: path.to_path_buf(), found, known });
         }
         if is_last && chain.next_index > LogIndex(0) && aftermath.durable_end <= chain.next_index {
+            if scan.is_of_older_segment(offset, header, &aftermath)? {
+                self.survey.older_from = Some(offset);
+                return Ok(None);
+            }
             self.survey.torn = Some(Cut {
                 file: path.to_path_buf(),
                 offset,

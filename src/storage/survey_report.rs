@@ -96,6 +96,8 @@ pub struct Survey {
     pub end: LogIndex,
     /// Where in the last segment the first entry begins that no later frame calls durable.
     pub(super) unproven_from: Option<u64>,
+    /// From where on the last segment's file holds only what it held as an older segment.
+    pub(super) older_from: Option<u64>,
     pub(super) chain: Chain,
     pub(super) identity: Identity,
 }

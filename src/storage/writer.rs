@@ -52,11 +52,13 @@ impl Drop for StoppedUnasked<'_> {
 fn run(mut appender: Appender, handover: &Handover, quiet: Duration) -> Result<(), LogFailure> {
     let mut group = Vec::new();
     let mut looked_for_room = Instant::now();
+    let mut rolled = (appender.first_index, Instant::now());
     loop {
+        let keeps_spares = appender.spares.are_wanted();
         let patience = match (appender.mark_is_due(), appender.reserve.is_held()) {
             (true, _) => Some(quiet),
             (false, false) => Some(LOOK_FOR_ROOM),
-            (false, true) => None,
+            (false, true) => keeps_spares.then_some(KEEP_SPARES),
         };
         match next(handover, &mut group, patience) {
             Next::Commit => {
@@ -70,6 +72,11 @@ fn run(mut appender: Appender, handover: &Handover, quiet: Duration) -> Result<(
             Next::Quiet => appender.mark().map_err(|error| handover.fail(error.into()))?,
             Next::End => break,
         }
+        if rolled.0 != appender.first_index {
+            rolled = (appender.first_index, Instant::now());
+        } else if keeps_spares && rolled.1.elapsed() >= KEEP_SPARES {
+            appender.spares.give_up();
+        }
         // Also while there is always something to write: settlements come all the time, and others wait for this.
         if !appender.reserve.is_held() && looked_for_room.elapsed() >= LOOK_FOR_ROOM {
             looked_for_room = Instant::now();
@@ -77,8 +84,12 @@ fn run(mut appender: Appender, handover: &Handover, quiet: Duration) -> Result<(
             handover.set_room(appender.room());
         }
     }
+    appender.spares.give_up();
     appender.mark_durably().map_err(|error| handover.fail(error.into()))
 }
+
+/// How long spare segments are kept after the last one was begun: a log that fills one in less time has use for them.
+const KEEP_SPARES: Duration = Duration::from_secs(5);
 
 /// How often a log looks whether a disk that was full has room again.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(500);

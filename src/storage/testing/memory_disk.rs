@@ -5,12 +5,16 @@ use std::{
     ffi::{OsStr, OsString},
     io::{self, IoSlice},
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use super::{
     Seeded,
     memory_file::MemoryFile,
+    memory_holds::Holds,
     memory_names::{NameChange, Names},
 };
 use crate::storage::{Access, DirectoryEntry, Disk, DiskFile, DiskRoom, LockAttempt};
@@ -38,6 +42,7 @@ struct State {
     files: Vec<MemoryFile>,
     directories: BTreeMap<PathBuf, Names>,
     locks: BTreeMap<PathBuf, String>,
+    holds: Holds,
     /// Handles and locks of an earlier power-on period are dead.
     period: u64,
     powered_off: bool,
@@ -134,6 +139,7 @@ impl MemoryDisk {
         state.directories.values_mut().for_each(|names| names.lose_power(loss, &mut random));
         state.forget_nameless();
         state.locks.clear();
+        state.holds.clear();
         state.period += 1;
         state.powered_off = false;
         state.cut_power_at = None;
@@ -148,6 +154,7 @@ impl MemoryDisk {
     pub fn kill_process(&self) {
         let mut state = self.state();
         state.locks.clear();
+        state.holds.clear();
         state.period += 1;
     }
 
@@ -240,7 +247,8 @@ impl MemoryDisk {
     }
 
     fn handle(&self, state: &State, file: usize, access: Access) -> Arc<dyn DiskFile> {
-        Arc::new(MemoryHandle { disk: self.clone(), file, period: state.period, access })
+        let holds = AtomicBool::new(false);
+        Arc::new(MemoryHandle { disk: self.clone(), file, period: state.period, access, holds })
     }
 }
 
@@ -470,6 +478,20 @@ struct MemoryHandle {
     file: usize,
     period: u64,
     access: Access,
+    /// It is among those that hold the file.
+    holds: AtomicBool,
+}
+
+impl Drop for MemoryHandle {
+    fn drop(&mut self) {
+        if !self.holds.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.disk.state();
+        if state.period == self.period {
+            state.holds.release(self.file);
+        }
+    }
 }
 
 impl MemoryHandle {
@@ -561,6 +583,20 @@ impl DiskFile for MemoryHandle {
         }
         state.files[self.file].set_len(bytes);
         Ok(())
+    }
+
+    fn hold(&self) -> io::Result<bool> {
+        let mut state = self.state()?;
+        let held = self.holds.load(Ordering::Relaxed) || state.holds.hold(self.file);
+        self.holds.store(held, Ordering::Relaxed);
+        Ok(held)
+    }
+
+    fn take_alone(&self) -> io::Result<bool> {
+        let mut state = self.state()?;
+        let taken = state.holds.take(self.file);
+        self.holds.fetch_or(taken, Ordering::Relaxed);
+        Ok(taken)
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -5,6 +5,7 @@
 
 mod memory_disk;
 mod memory_file;
+mod memory_holds;
 mod memory_names;
 mod seeded;
 mod stepped_log;

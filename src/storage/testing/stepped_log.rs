@@ -15,7 +15,12 @@ pub struct SteppedLog {
     appender: Appender,
     /// What the disk had no room for.
     group: Vec<Batch>,
+    /// The last segment at the last rest, and how often it was.
+    rested_in: (LogIndex, u32),
 }
+
+/// Rests in one segment after which spares go: the writer's time is counted in these.
+const RESTS_WITH_SPARES: u32 = 256;
 
 impl SteppedLog {
     /// As [`DirectLog::open`](crate::storage::DirectLog::open), without a callback.
@@ -43,7 +48,7 @@ impl SteppedLog {
         machine: &mut dyn Machine,
     ) -> Result<Self, OpenFailure> {
         let (core, appender) = LogCore::open(disk, directory, options, on_progress, machine)?;
-        Ok(Self { core, appender, group: Vec::new() })
+        Ok(Self { core, appender, group: Vec::new(), rested_in: (LogIndex(0), 0) })
     }
 
     /// One round of the writer: makes everything that was proposed durable, or as much as the disk has room for; then
@@ -61,7 +66,7 @@ impl SteppedLog {
     }
 
     /// What the writer does when nothing came for a while: notes that everything is durable, and takes back the room
-    /// that it gave away.
+    /// that it gave away; sometimes it gives up spare segments.
     ///
     /// # Errors
     /// Why the log failed, in this step or an earlier one.
@@ -70,6 +75,11 @@ impl SteppedLog {
             return Err(failure);
         }
         self.appender.mark().map_err(|error| self.core.handover.fail(error.into()))?;
+        let last = self.appender.first_index;
+        self.rested_in = if self.rested_in.0 == last { (last, self.rested_in.1 + 1) } else { (last, 1) };
+        if self.rested_in.1.is_multiple_of(RESTS_WITH_SPARES) {
+            self.appender.spares.give_up();
+        }
         self.appender.reserve.renew();
         self.core.handover.set_room(self.appender.room());
         Ok(())

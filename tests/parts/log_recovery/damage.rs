@@ -218,7 +218,7 @@ fn formats_of_later_versions_are_refused_and_said_to_be_newer() {
     let is_unknown = |found| move |failure: &OpenFailure| matches!(failure, OpenFailure::UnknownVersion { found: it, .. } if *it == found);
     let frame = SEGMENT_HEADER_BYTES;
     for (at, value, start, crc_at, found) in [
-        (8, 2, 0, 60, 2),
+        (8, 3, 0, 60, 3),
         (12, 2, 0, 60, 1),
         (frame + 4, 2, frame, 84, 2),
         (frame + 5, 9, frame, 84, 1),

@@ -38,14 +38,32 @@ fn script(rig: &mut Rig) -> Result<(), Box<dyn Error>> {
     rig.step()?;
     rig.checkpoint()?;
     assert!(rig.trim()? > 1000, "the segments before the second checkpoint are gone");
-    rig.propose(60)?;
+    for _ in 0..3 {
+        rig.propose(1400)?;
+        rig.step()?;
+    }
+    rig.checkpoint()?;
+    rig.propose(1400)?;
     rig.step()?;
+    rig.checkpoint()?;
+    rig.trim()?;
+    for _ in 0..3 {
+        rig.propose(700)?;
+        rig.step()?;
+    }
     Ok(())
 }
 
 fn outages() -> impl Iterator<Item = (PowerLoss, u64)> {
     let tears = (0..4).map(|seed| (PowerLoss::Tears, seed));
     [(PowerLoss::KeepsAll, 0), (PowerLoss::LosesAll, 0)].into_iter().chain(tears)
+}
+
+#[test]
+fn the_run_writes_over_segments_that_nobody_needs() {
+    let mut rig = Rig::started(options(1500, 1000));
+    script(&mut rig).unwrap();
+    assert!(rig.reused() > 0);
 }
 
 /// Runs until the power goes at `change`; `None` if the run is over before that.

@@ -8,5 +8,6 @@ mod failures;
 mod format;
 mod random_operations;
 mod repair;
+mod reuse;
 mod support;
 mod writer;

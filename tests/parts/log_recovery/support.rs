@@ -311,6 +311,12 @@ impl Rig {
         }
     }
 
+    /// How many segments are there that were written over older ones.
+    pub(crate) fn reused(&self) -> usize {
+        let is_segment = |path: &Path| path.extension().is_some_and(|end| end == "log");
+        self.files().iter().filter(|(path, content)| is_segment(path) && content[8] == 2).count()
+    }
+
     pub(crate) fn last_segment(&mut self) -> (PathBuf, u64) {
         let segment = self.log().segments().pop().unwrap();
         (segment.path, segment.bytes)
