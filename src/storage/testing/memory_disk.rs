@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    Seeded,
+    Fault, Seeded,
     memory_file::MemoryFile,
     memory_holds::Holds,
     memory_names::{NameChange, Names},
@@ -68,17 +68,6 @@ pub enum PowerLoss {
     LosesAll,
     /// The seed decides for each sector whether it was kept, lost or torn, and for each name whether it was kept.
     Tears,
-}
-
-/// How a call fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// An input/output error. A sync that fails so loses what it should have stored, while readers still see it.
-    Io,
-    /// No space left.
-    Full,
-    /// Too many files are open; only creating files fails so: the first that is created from then on.
-    OutOfFiles,
 }
 
 impl MemoryDisk {
@@ -333,19 +322,6 @@ impl Outcome {
             Self::Done => Ok(()),
             Self::Fails(fault) => Err(fault.error()),
             Self::PowerGoes => Err(io::Error::other("the power went off")),
-        }
-    }
-}
-
-/// `EMFILE`.
-const OUT_OF_FILES: i32 = 24;
-
-impl Fault {
-    fn error(self) -> io::Error {
-        match self {
-            Self::Io => io::Error::other("the disk failed"),
-            Self::Full => io::ErrorKind::StorageFull.into(),
-            Self::OutOfFiles => io::Error::from_raw_os_error(OUT_OF_FILES),
         }
     }
 }

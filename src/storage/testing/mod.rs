@@ -3,6 +3,7 @@
 //! Owns nothing that a running broker uses. Everything here is exact and repeatable: the same calls with the same
 //! seed end in the same bytes. Start reading at [`MemoryDisk`].
 
+mod fault;
 mod memory_disk;
 mod memory_file;
 mod memory_holds;
@@ -10,6 +11,7 @@ mod memory_names;
 mod seeded;
 mod stepped_log;
 
-pub use memory_disk::{Fault, MemoryDisk, PowerLoss};
+pub use fault::Fault;
+pub use memory_disk::{MemoryDisk, PowerLoss};
 pub use seeded::Seeded;
 pub use stepped_log::SteppedLog;
