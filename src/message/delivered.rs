@@ -224,6 +224,26 @@ pub fn message_id_of(item: &[u8]) -> Option<&str> {
     std::str::from_utf8(&properties[id?]).ok().filter(|id| !id.is_empty())
 }
 
+/// The priority of the message in a stored item; 0 if it has none.
+pub fn priority_of(item: &[u8]) -> u8 {
+    // Properties are checked when they come.
+    if item::scan_plain(item, 0).is_some() { 0 } else { stated_priority(item).unwrap_or(0) }
+}
+
+fn stated_priority(item: &[u8]) -> Option<u8> {
+    let range = regular_parts(item).ok()?.properties?;
+    let mut priority = 0;
+    let mut reader = Reader::within(item, range);
+    while !reader.is_done() {
+        match reader.key().ok()? {
+            // As when they were checked: decoders of 32-bit fields drop the upper half.
+            properties::PRIORITY => priority = reader.varint().ok()? as u32,
+            key => reader.skip(key).ok()?,
+        }
+    }
+    Some(u8::try_from(priority).unwrap_or(u8::MAX))
+}
+
 /// The message in a stored item, decoded. Its body shares the item's memory.
 pub fn message_of(item: &Bytes) -> Result<pb::Message, ItemFault> {
     let message = regular_parts(item)?.message;
