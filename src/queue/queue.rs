@@ -248,7 +248,8 @@ impl Queue {
         first: BodySequence,
         sizes_bytes: impl Iterator<Item = u32>,
     ) {
-        let priority = priority.min(self.options.max_priority.unwrap_or(0));
+        let highest = self.options.max_priority.filter(|_| !planted(Bug::PriorityIgnored));
+        let priority = priority.min(highest.unwrap_or(0));
         self.published += self.lines.extend(priority, first, sizes_bytes);
     }
 
