@@ -110,6 +110,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/LIMITS.md", "$ leveret declare queue news", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue tasks", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue visitor-17", Typed(&[])),
+    ("docs/PRIORITIES.md", "$ leveret declare queue calls", Typed(&[])),
     (
         "docs/OPERATIONS.md",
         "cargo install --locked --path .",
