@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::task::{Context, Waker};
 
 use bytes::BytesMut;
-use prost::Message as _;
 
 use super::books::{MessageId, QueueNumber};
 use super::looking::Reading;
@@ -13,8 +12,7 @@ use super::moving::{Move, Places};
 use super::order::priority_of;
 use super::world::World;
 use crate::broker::{BrowsedPage, FrontEnd, Introduction, Publication, Session, Word};
-use crate::message::{MessageRun, MessageRunBuilder, encode_item};
-use crate::pb::Properties;
+use crate::message::{MessageRun, MessageRunBuilder, encode_item, encode_priority};
 
 /// The one channel that a client has.
 pub(super) const CHANNEL: u32 = 1;
@@ -69,9 +67,7 @@ fn item(id: MessageId, padding: usize) -> BytesMut {
     // What a message holds follows from its number, so that others' bytes in it are seen.
     body.resize(NUMBER_BYTES + padding, pad(id));
     let mut item = BytesMut::new();
-    let priority = priority_of(id);
-    let properties = Properties { priority: priority.into(), ..Properties::default() }.encode_to_vec();
-    encode_item(&properties, &body, None, false, &mut item);
+    encode_item(&encode_priority(priority_of(id)), &body, None, false, &mut item);
     item
 }
 

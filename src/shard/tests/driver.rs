@@ -5,14 +5,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use prost::Message as _;
 
 use crate::journey::{Party, Taker};
-use crate::message::{Expiration, MessageRun, encode_item, item, message_ends};
+use crate::message::{Expiration, MessageRun, encode_item, encode_priority, item, message_ends};
 use crate::model::{
     BodySequence, ConnectionId, ExchangeName, QueueId, RoutingKey, ShardId, Timestamp, UserName,
 };
-use crate::pb::Properties;
 use crate::queue::SequenceRun;
 use crate::shard::bodies::Missing;
 use crate::shard::read_back::read_back;
@@ -455,9 +453,8 @@ pub(super) fn run_of_priorities(ids: &[(u64, u8)], pad: usize) -> MessageRun {
     let mut bytes = BytesMut::new();
     let mut ends = Vec::new();
     for (id, priority) in ids {
-        let properties = Properties { priority: (*priority).into(), ..Properties::default() }.encode_to_vec();
         let body = [&id.to_be_bytes()[..], &vec![*id as u8; pad]].concat();
-        encode_item(&properties, &body, None, false, &mut bytes);
+        encode_item(&encode_priority(*priority), &body, None, false, &mut bytes);
         ends.push(bytes.len() as u32);
     }
     MessageRun::new(bytes.freeze(), ends)
