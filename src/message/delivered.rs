@@ -283,3 +283,35 @@ fn contents(item: &[u8]) -> Result<Range<usize>, ItemFault> {
     let range = reader.range()?;
     if reader.is_done() { Ok(range) } else { Err(reader.broken("more than one item").into()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{encode_item, encode_priority};
+
+    fn item_with(properties: &[u8]) -> BytesMut {
+        let mut item = BytesMut::new();
+        encode_item(properties, b"body", Some("key"), false, &mut item);
+        item
+    }
+
+    #[test]
+    fn a_priority_is_the_last_that_is_said_or_none() {
+        for priority in [0, 1, 127, 128, 255] {
+            assert_eq!(priority_of(&item_with(&encode_priority(priority))), priority);
+        }
+        let twice = [encode_priority(3), encode_priority(200)].concat();
+        assert_eq!(priority_of(&item_with(&twice)), 200);
+        let among_others = pb::Properties {
+            content_type: "text/plain".to_owned(),
+            priority: 7,
+            message_id: "\u{20}\u{9}".to_owned(),
+            ..pb::Properties::default()
+        };
+        assert_eq!(priority_of(&item_with(&among_others.encode_to_vec())), 7);
+        let mut plain = BytesMut::new();
+        encode_item(&[], b"\x20\x09", None, false, &mut plain);
+        assert_eq!([priority_of(&plain), priority_of(&item_with(&[]))], [0, 0]);
+        assert_eq!(priority_of(b"no item"), 0);
+    }
+}

@@ -265,3 +265,87 @@ impl<P: Iterator<Item = MessageRef>, H: Iterator<Item = MessageRef>> Iterator fo
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn lines(messages: &[(u8, u64)]) -> Lines {
+        let mut lines = Lines::default();
+        for (priority, sequence) in messages {
+            assert_eq!(lines.extend(*priority, BodySequence(*sequence), [10].into_iter()), 1);
+        }
+        lines
+    }
+
+    fn encoded(lines: &Lines) -> Vec<u8> {
+        let mut out = Vec::new();
+        lines.encode_plain(&mut out);
+        lines.encode_higher(&mut out);
+        out
+    }
+
+    fn decoded(bytes: &[u8]) -> Result<(Lines, Vec<u64>), QueueFault> {
+        let (mut rest, mut seen) = (bytes, Vec::new());
+        let mut lines = Lines::decode_plain(&mut rest, |sequence| seen.push(sequence))?;
+        lines.decode_higher(&mut rest, |sequence| seen.push(sequence))?;
+        if rest.is_empty() { Ok((lines, seen)) } else { Err(QueueFault::Excess) }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_anything_less_is_an_error() {
+        let all = lines(&[(0, 3), (7, 4), (255, 5), (0, 6), (7, 9)]);
+        let bytes = encoded(&all);
+        let (again, seen) = decoded(&bytes).unwrap();
+        assert_eq!(seen, [3, 6, 5, 4, 9], "the line without a priority, and then from the highest on");
+        assert_eq!(again.by_priority(), all.by_priority());
+        assert_eq!(again.by_priority(), [(255, 5), (7, 4), (7, 9), (0, 3), (0, 6)]);
+        assert_eq!((again.live(), again.live_bytes(), again.last_sequence()), (5, 50, 9));
+        for length in 0..bytes.len() {
+            assert!(decoded(&bytes[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn priorities_stand_in_their_order_each_once() {
+        let plain = encoded(&lines(&[(0, 3)]));
+        let line = |priority: u8| {
+            let one = encoded(&lines(&[(0, 3), (priority, 4)]));
+            one[plain.len()..].to_vec()
+        };
+        let with = |priorities: &[u8]| {
+            let lines = priorities.iter().flat_map(|priority| line(*priority));
+            [&plain[..plain.len() - 1], &[priorities.len() as u8], &lines.collect::<Vec<u8>>()].concat()
+        };
+        assert_eq!(decoded(&with(&[9, 8])).unwrap().0.by_priority(), [(9, 4), (8, 4), (0, 3)]);
+        for (priorities, wrong) in [(&[8, 9][..], 9), (&[9, 9], 9)] {
+            assert_eq!(decoded(&with(priorities)).unwrap_err(), QueueFault::Priority(wrong));
+        }
+        let mut none = with(&[9]);
+        none[plain.len()] = 0;
+        assert_eq!(decoded(&none).unwrap_err(), QueueFault::Priority(0));
+    }
+
+    #[test]
+    fn what_goes_out_next_is_the_oldest_of_the_highest() {
+        let mut all = lines(&[(0, 1), (4, 2), (1, 3), (4, 5)]);
+        let turn: Vec<u64> = all.in_turn().map(MessageRef::sequence).collect();
+        assert_eq!(turn, [2, 5, 3, 1]);
+        let oldest: Vec<u64> = all.waiting_in(0..u64::MAX).map(MessageRef::sequence).collect();
+        assert_eq!(oldest, [1, 2, 3, 5]);
+        for sequence in turn {
+            let next = all.next().unwrap();
+            assert_eq!((next.message.sequence(), next.came_back), (sequence, false));
+            assert_eq!(all.hand_out(next, 1, u64::MAX, u64::MAX).0.len(), 1);
+        }
+        assert!(all.next().is_none());
+        // The oldest of the highest of those that come back is first again.
+        assert_eq!([1, 5, 7].map(|sequence| all.put_back(sequence)), [Some(true), Some(true), None]);
+        let next = all.next().unwrap();
+        assert_eq!((next.message.sequence(), next.came_back), (5, true));
+        all.hand_out_again(next);
+        assert_eq!(all.next().unwrap().message.sequence(), 1);
+        assert_eq!(all.handed_out_below(), 6);
+    }
+}
