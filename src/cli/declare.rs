@@ -7,6 +7,7 @@ use super::did_you_mean;
 use super::failure::Failure;
 use super::field::{self, FIELD_HELP};
 use super::limits::Limits;
+use super::number;
 use super::output;
 use super::retain::Retain;
 use super::schema::{self, SchemaFile};
@@ -94,7 +95,7 @@ struct QueueArguments {
     #[arg(long)]
     single_active_consumer: bool,
     /// Messages of a higher priority go out first, up to N
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::whole::<u8>(0, 255))]
     max_priority: Option<u8>,
     #[command(flatten)]
     limits: Limits,
