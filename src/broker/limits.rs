@@ -1,14 +1,14 @@
-//! What may wait in a queue and how long, as the arguments of its declaration say it.
+//! What may wait in a queue, how long, and what goes first, as the arguments of its declaration say it.
 
 use crate::model::{
-    DELIVERY_LIMIT, EXPIRES, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW,
-    Overflow,
+    DELIVERY_LIMIT, EXPIRES, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL,
+    OVERFLOW, Overflow,
 };
 use crate::shard::Limits;
 
 /// The arguments, by name.
-pub(super) const LIMIT_ARGUMENTS: [&str; 6] =
-    [DELIVERY_LIMIT, EXPIRES, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW];
+pub(super) const LIMIT_ARGUMENTS: [&str; 7] =
+    [DELIVERY_LIMIT, EXPIRES, MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL, OVERFLOW];
 /// Ten years, as in RabbitMQ.
 pub(super) const MILLIS_MAX: i64 = 315_360_000_000;
 
@@ -57,6 +57,15 @@ fn overflow_of(arguments: &FieldTable) -> Result<Overflow, NoLimit> {
 pub(super) fn delivery_limit_of(arguments: &FieldTable) -> Result<Option<u32>, NoLimit> {
     let limit = bound(arguments, DELIVERY_LIMIT, (0, i64::from(u32::MAX)))?;
     Ok(limit.and_then(|limit| u32::try_from(limit).ok()))
+}
+
+/// The highest priority of messages in a queue with these arguments; `None`: it knows none.
+///
+/// # Errors
+/// The argument, if it is no priority.
+pub(super) fn max_priority_of(arguments: &FieldTable) -> Result<Option<u8>, NoLimit> {
+    let highest = bound(arguments, MAX_PRIORITY, (0, i64::from(u8::MAX)))?;
+    Ok(highest.and_then(|highest| u8::try_from(highest).ok()))
 }
 
 /// Milliseconds without a consumer after which a queue with these arguments goes; `None`: it stays.

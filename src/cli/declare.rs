@@ -7,6 +7,7 @@ use super::did_you_mean;
 use super::failure::Failure;
 use super::field::{self, FIELD_HELP};
 use super::limits::Limits;
+use super::number;
 use super::output;
 use super::retain::Retain;
 use super::schema::{self, SchemaFile};
@@ -93,6 +94,9 @@ struct QueueArguments {
     /// One of its consumers gets messages, and the others wait for it to go
     #[arg(long)]
     single_active_consumer: bool,
+    /// Messages of a higher priority go out first, up to N
+    #[arg(long, value_name = "N", value_parser = number::whole::<u8>(0, 255))]
+    max_priority: Option<u8>,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -176,6 +180,10 @@ fn declare_queue(target: &Target, typed: &QueueArguments) -> Result<(), Failure>
     };
     let queue = typed.limits.put_on(queue);
     let queue = if typed.single_active_consumer { queue.single_active_consumer() } else { queue };
+    let queue = match typed.max_priority {
+        Some(highest) => queue.max_priority(highest),
+        None => queue,
+    };
     let declared = once(target, async |channel| Ok(channel.declare_queue(queue).await?))?;
     if typed.json {
         output::json_line(&json!({

@@ -7,8 +7,8 @@ use super::retention::Retention;
 use super::schema::MessageSchema;
 use crate::model::{
     ALLOWED_KEYS, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DELIVERY_LIMIT, EXPIRES, FieldTable,
-    FieldValue, HASH_HEADER, HASH_PROPERTY, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW, Overflow,
-    QUARANTINE_QUEUE, SCHEMAS, SINGLE_ACTIVE_CONSUMER,
+    FieldValue, HASH_HEADER, HASH_PROPERTY, MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL,
+    OVERFLOW, Overflow, QUARANTINE_QUEUE, SCHEMAS, SINGLE_ACTIVE_CONSUMER,
 };
 
 /// How an exchange routes.
@@ -205,6 +205,12 @@ impl Queue {
     /// [dead-letter exchange](Self::dead_letter_exchange). 0: it is delivered once.
     pub fn delivery_limit(self, returns: u32) -> Self {
         self.argument(DELIVERY_LIMIT, FieldValue::Integer(returns.into()))
+    }
+
+    /// Messages of a higher [priority](super::Message::priority) go out first. It is the highest that there is: a message of a higher
+    /// one goes with those of this one.
+    pub fn max_priority(self, highest: u8) -> Self {
+        self.argument(MAX_PRIORITY, FieldValue::Integer(highest.into()))
     }
 
     /// What is rejected, expires, has no room or comes back too often goes to this exchange, with the key it has, and leaves the queue only when it is

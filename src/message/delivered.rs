@@ -224,6 +224,26 @@ pub fn message_id_of(item: &[u8]) -> Option<&str> {
     std::str::from_utf8(&properties[id?]).ok().filter(|id| !id.is_empty())
 }
 
+/// The priority of the message in a stored item; 0 if it has none.
+pub fn priority_of(item: &[u8]) -> u8 {
+    // Properties are checked when they come.
+    if item::scan_plain(item, 0).is_some() { 0 } else { stated_priority(item).unwrap_or(0) }
+}
+
+fn stated_priority(item: &[u8]) -> Option<u8> {
+    let range = regular_parts(item).ok()?.properties?;
+    let mut priority = 0;
+    let mut reader = Reader::within(item, range);
+    while !reader.is_done() {
+        match reader.key().ok()? {
+            // As when they were checked: decoders of 32-bit fields drop the upper half.
+            properties::PRIORITY => priority = reader.varint().ok()? as u32,
+            key => reader.skip(key).ok()?,
+        }
+    }
+    Some(u8::try_from(priority).unwrap_or(u8::MAX))
+}
+
 /// The message in a stored item, decoded. Its body shares the item's memory.
 pub fn message_of(item: &Bytes) -> Result<pb::Message, ItemFault> {
     let message = regular_parts(item)?.message;
@@ -262,4 +282,36 @@ fn contents(item: &[u8]) -> Result<Range<usize>, ItemFault> {
     reader.key()?;
     let range = reader.range()?;
     if reader.is_done() { Ok(range) } else { Err(reader.broken("more than one item").into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{encode_item, encode_priority};
+
+    fn item_with(properties: &[u8]) -> BytesMut {
+        let mut item = BytesMut::new();
+        encode_item(properties, b"body", Some("key"), false, &mut item);
+        item
+    }
+
+    #[test]
+    fn a_priority_is_the_last_that_is_said_or_none() {
+        for priority in [0, 1, 127, 128, 255] {
+            assert_eq!(priority_of(&item_with(&encode_priority(priority))), priority);
+        }
+        let twice = [encode_priority(3), encode_priority(200)].concat();
+        assert_eq!(priority_of(&item_with(&twice)), 200);
+        let among_others = pb::Properties {
+            content_type: "text/plain".to_owned(),
+            priority: 7,
+            message_id: "\u{20}\u{9}".to_owned(),
+            ..pb::Properties::default()
+        };
+        assert_eq!(priority_of(&item_with(&among_others.encode_to_vec())), 7);
+        let mut plain = BytesMut::new();
+        encode_item(&[], b"\x20\x09", None, false, &mut plain);
+        assert_eq!([priority_of(&plain), priority_of(&item_with(&[]))], [0, 0]);
+        assert_eq!(priority_of(b"no item"), 0);
+    }
 }

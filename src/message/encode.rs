@@ -98,6 +98,11 @@ pub fn encode_headers(headers: &FieldTable) -> Vec<u8> {
     pb::Properties { headers: Some(headers.into()), ..pb::Properties::default() }.encode_to_vec()
 }
 
+/// Encoded properties that are this priority alone.
+pub fn encode_priority(priority: u8) -> Vec<u8> {
+    pb::Properties { priority: priority.into(), ..pb::Properties::default() }.encode_to_vec()
+}
+
 /// Appends a published item with further properties, encoded: headers of names that it has already are replaced, all others
 /// stay.
 pub fn encode_annotated_item(

@@ -22,10 +22,12 @@ mod varint;
 
 pub use death::{DEAD_LETTER_PROPERTIES_BYTES_MAX, Death, encode_dead_letter};
 pub use delivered::{
-    DeliveredItem, DeliveredView, body_and_encoding_of, headers_of, message_id_of, message_of, properties_of,
+    DeliveredItem, DeliveredView, body_and_encoding_of, headers_of, message_id_of, message_of, priority_of,
+    properties_of,
 };
 pub use encode::{
-    encode_annotated_item, encode_headers, encode_item, encode_redelivered_item, encode_resent_item, item_len,
+    encode_annotated_item, encode_headers, encode_item, encode_priority, encode_redelivered_item,
+    encode_resent_item, item_len,
 };
 pub use fault::ItemFault;
 pub use items::{Expiration, Items};

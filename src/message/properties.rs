@@ -45,6 +45,7 @@ const RULES: [Option<(&str, Rule)>; 14] = [
 
 pub(crate) const CONTENT_ENCODING: u32 = key(2, LENGTH);
 pub(crate) const HEADERS: u32 = key(3, LENGTH);
+pub(crate) const PRIORITY: u32 = key(4, VARINT);
 pub(crate) const MESSAGE_ID: u32 = key(8, LENGTH);
 
 /// Checks the properties that lie in `range` of `bytes`. Unknown fields need only be well-formed. Returns the expiration, in

@@ -63,6 +63,9 @@ pub const DEAD_LETTER_ROUTING_KEY: &str = "x-dead-letter-routing-key";
 /// Argument of a queue: whether one of its consumers is served, while the others wait for it to go.
 pub const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
 
+/// Argument of a queue: messages of a higher priority go out first, up to this one.
+pub const MAX_PRIORITY: &str = "x-max-priority";
+
 /// Names of the fields of an entry of [`SCHEMAS`].
 pub mod schema_fields {
     /// Which keys it is for: a pattern, a text.
@@ -96,7 +99,7 @@ pub const ARGUMENTS: [(&str, ArgumentUse); 32] = {
         ("x-max-age", ToCome),
         (MAX_LENGTH, Heeded),
         (MAX_LENGTH_BYTES, Heeded),
-        ("x-max-priority", ToCome),
+        (MAX_PRIORITY, Heeded),
         (MESSAGE_TTL, Heeded),
         (OVERFLOW, Heeded),
         (QUARANTINE_QUEUE, Heeded),

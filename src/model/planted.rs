@@ -36,6 +36,8 @@ pub(crate) enum Bug {
     ShownBeforeDurable,
     /// A dead letter leaves its queue before it is stored elsewhere.
     DeadLettersLetGo,
+    /// A message is taken for one without a priority.
+    PriorityIgnored,
 }
 
 #[cfg(test)]

@@ -2,21 +2,22 @@
 //!
 //! ```text
 //! queue = delivery mark, messages, how often which of them came back; if it retains any, those that it does; if it has a place
-//!         for dead letters, reasons n, n x (reason as in the log, messages)
+//!         for dead letters, reasons n, n x (reason as in the log, messages); if it knows priorities, priorities n,
+//!         n x (priority, the highest first, in a byte, messages): those above are without one
 //! ```
 
 use prost::encoding::encode_varint;
 
-use super::backlog::Backlog;
 use super::fault::{QueueFault, number};
 use super::kept::KeptMessages;
+use super::lines::Lines;
 use super::queue::{Queue, QueueOptions};
 
 impl Queue {
     /// Writes what the queue holds. What its consumers have is theirs only as long as they live, so it is waiting there.
     pub fn encode(&self, out: &mut Vec<u8>) {
         encode_varint(self.mark, out);
-        self.backlog.encode(out);
+        self.lines.encode_plain(out);
         let mut counts: Vec<(u64, u32)> =
             self.delivery_counts.iter().map(|(sequence, count)| (*sequence, *count)).collect();
         counts.sort_unstable();
@@ -31,10 +32,13 @@ impl Queue {
             self.retained.encode(out);
         }
         self.encode_dead_letters(out);
+        if self.options.max_priority.is_some() {
+            self.lines.encode_higher(out);
+        }
     }
 
     /// Reads what [`encode`](Self::encode) wrote, and gives the sequence of each message to `check`: first those that it has,
-    /// then those that it retains, then its dead letters by reason, each lowest first.
+    /// then those that it retains, then its dead letters by reason, then those that it has of higher priorities, each lowest first.
     ///
     /// # Errors
     /// Why this is no queue.
@@ -45,7 +49,7 @@ impl Queue {
     ) -> Result<Self, QueueFault> {
         let mut queue = Self::new(options);
         queue.mark = number(rest)?;
-        queue.backlog = Backlog::decode(rest, &mut check)?;
+        queue.lines = Lines::decode_plain(rest, &mut check)?;
         let mut sequence = 0u64;
         for _ in 0..number(rest)? {
             let next = sequence.checked_add(number(rest)?);
@@ -57,7 +61,10 @@ impl Queue {
         if options.retention.is_some() {
             queue.retained = KeptMessages::decode(rest, &mut check)?;
         }
-        queue.decode_dead_letters(rest, check)?;
+        queue.decode_dead_letters(rest, &mut check)?;
+        if options.max_priority.is_some() {
+            queue.lines.decode_higher(rest, check)?;
+        }
         Ok(queue)
     }
 }

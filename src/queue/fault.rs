@@ -47,6 +47,8 @@ pub enum QueueFault {
     OutOfOrder,
     /// Messages are dead letters for a reason that is unknown here.
     UnknownReason(u8),
+    /// A priority stands behind one that is not higher, or is none.
+    Priority(u8),
     /// A message is said to have come back more often than can be counted.
     CountTooHigh {
         /// How often.
@@ -76,6 +78,7 @@ impl fmt::Display for QueueFault {
             Self::UnknownReason(code) => {
                 write!(f, "messages are dead letters for reason {code}, which is unknown")
             }
+            Self::Priority(priority) => write!(f, "priority {priority} is not in its place"),
             Self::CountTooHigh { count } => {
                 write!(f, "a message came back {count} times, which is more than can be counted")
             }

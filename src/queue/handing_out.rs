@@ -2,10 +2,11 @@
 
 use super::consumer::ConsumerKey;
 use super::departure::Departure;
-use super::message_ref::{MessageRef, SEQUENCE_MAX};
+use super::lines::Next;
+use super::message_ref::SEQUENCE_MAX;
 use super::queue::{Effect, Effects, Queue, QueueCommand};
 use super::sequence_runs::{SequenceRun, SequenceRuns};
-use crate::model::{BodySequence, Bug, DeliveryTag, planted};
+use crate::model::{BodySequence, DeliveryTag};
 
 /// How far the delivery mark runs ahead of the deliveries, in body sequences.
 const MARK_STEP: u64 = 1 << 18;
@@ -36,7 +37,7 @@ impl Queue {
         if able == 0 {
             return false;
         }
-        let ready = self.backlog.live() - self.outstanding;
+        let ready = self.lines.live() - self.outstanding;
         let turn_messages =
             if able == 1 { u64::MAX } else { (ready / (able * 8)).clamp(1, TURN_MESSAGES_MAX) };
         let mut idle_turns = 0;
@@ -52,8 +53,8 @@ impl Queue {
         let mut taken = 0;
         let mut accepted = SequenceRuns::default();
         while taken < messages_max && self.consumers[index].room() > 0 {
-            let Some((message, came_back)) = self.next_waiting() else { break };
-            let handed = self.hand_out(index, message, came_back, messages_max - taken);
+            let Some(next) = self.next_waiting() else { break };
+            let handed = self.hand_out(index, next, messages_max - taken);
             taken += handed.run.count;
             if self.consumers[index].limits.no_ack {
                 accepted.push_run(handed.run);
@@ -68,8 +69,9 @@ impl Queue {
 
     /// Gives a consumer with room the next message, and those behind it that follow it in every respect: `count_max` at
     /// most.
-    fn hand_out(&mut self, index: usize, next: MessageRef, came_back: bool, count_max: u64) -> Handed {
-        let first = next.sequence();
+    fn hand_out(&mut self, index: usize, next: Next, count_max: u64) -> Handed {
+        let Next { message, came_back, .. } = next;
+        let first = message.sequence();
         let delivery_count = match came_back || !self.delivery_counts.is_empty() {
             true => self.delivery_counts.get(&first).copied().unwrap_or(0),
             false => 0,
@@ -77,15 +79,14 @@ impl Queue {
         let is_old = first < self.redelivered_below;
         let consumer = &mut self.consumers[index];
         let (messages, window_bytes) = if came_back {
-            self.returned.remove(&first);
-            (std::slice::from_ref(&next), next.size_bytes())
+            self.lines.hand_out_again(next);
+            (std::slice::from_ref(&message), message.size_bytes())
         } else {
             // While some came back each has a count of its own.
             let count_max = if self.delivery_counts.is_empty() { count_max.min(consumer.room()) } else { 1 };
             let old_below = if is_old { self.redelivered_below } else { u64::MAX };
-            let returned = self.returned.first_key_value().map_or(u64::MAX, |(sequence, _)| *sequence);
-            let below = self.deliver_below.min(old_below).min(returned);
-            self.backlog.advance(count_max, below, consumer.room_bytes())
+            let below = self.deliver_below.min(old_below);
+            self.lines.hand_out(next, count_max, below, consumer.room_bytes())
         };
         let run = SequenceRun { first: BodySequence(first), count: messages.len() as u64 };
         let first_tag = consumer.take(messages, window_bytes);
@@ -105,28 +106,14 @@ impl Queue {
         taken > 0
     }
 
-    /// The message to go out next, and whether it had been out before. What came back stands before what never left
-    /// only if it is older, so order is that of publishing.
-    fn next_waiting(&mut self) -> Option<(MessageRef, bool)> {
-        self.next_in_order().filter(|(message, _)| message.sequence() < self.deliver_below)
-    }
-
-    fn next_in_order(&mut self) -> Option<(MessageRef, bool)> {
-        let fresh = self.backlog.peek();
-        match (self.returned.first_key_value(), fresh) {
-            (Some((_, returned)), Some(fresh))
-                if fresh.sequence() < returned.sequence() || planted(Bug::RequeuedLast) =>
-            {
-                Some((fresh, false))
-            }
-            (Some((_, returned)), _) => Some((*returned, true)),
-            (None, fresh) => fresh.map(|fresh| (fresh, false)),
-        }
+    /// The message to go out next.
+    fn next_waiting(&mut self) -> Option<Next> {
+        self.lines.next().filter(|next| next.message.sequence() < self.deliver_below)
     }
 
     /// Whether messages wait only for the mark to become durable.
     pub fn waits_for_mark(&mut self) -> bool {
-        self.next_in_order().is_some_and(|(message, _)| message.sequence() >= self.deliver_below)
+        self.lines.next().is_some_and(|next| next.message.sequence() >= self.deliver_below)
     }
 
     /// Asks for the next mark before the deliveries reach this one.
@@ -134,7 +121,7 @@ impl Queue {
         if !self.options.logged || self.mark_pending {
             return;
         }
-        let position = self.backlog.peek().map_or(self.backlog.last_sequence(), MessageRef::sequence);
+        let position = self.lines.mark_position();
         if position + MARK_STEP / 2 >= self.mark {
             self.mark_pending = true;
             let mark = (position + MARK_STEP).min(SEQUENCE_MAX);
@@ -156,9 +143,7 @@ impl Queue {
             self.choose_active();
         }
         for sequence in run.sequences() {
-            if let Some(message) = self.backlog.get(sequence)
-                && self.returned.insert(sequence, message).is_none()
-            {
+            if self.lines.put_back(sequence) == Some(true) {
                 self.outstanding -= 1;
                 self.delivered -= 1;
             }

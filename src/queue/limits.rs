@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use super::consumer::Consumer;
 use super::departure::Departure;
-use super::message_ref::MessageRef;
 use super::queue::{Effect, Effects, Queue};
 use super::sequence_runs::SequenceRuns;
 use crate::model::{BodySequence, Overflow};
@@ -38,13 +37,13 @@ impl Queue {
             return;
         }
         let mut count =
-            messages.map_or(0, |most| (self.backlog.live() - self.outstanding).saturating_sub(most));
+            messages.map_or(0, |most| (self.lines.live() - self.outstanding).saturating_sub(most));
         let mut size = bytes.map_or(0, |most| self.waiting_bytes().saturating_sub(most));
         if count == 0 && size == 0 {
             return;
         }
         let mut runs = SequenceRuns::default();
-        for message in self.oldest_first() {
+        for message in self.lines.in_turn() {
             if count == 0 && size == 0 {
                 break;
             }
@@ -57,9 +56,7 @@ impl Queue {
 
     /// Asks to drop the messages before this sequence that wait: they are too old.
     pub fn expire_before(&mut self, sequence: u64, effects: &mut Effects) {
-        let mut runs = SequenceRuns::default();
-        let old = self.oldest_first().take_while(|message| message.sequence() < sequence);
-        old.for_each(|message| runs.push(BodySequence(message.sequence())));
+        let runs = self.lines.waiting_before(sequence);
         self.leave(Departure::Expired, runs, effects);
     }
 
@@ -72,20 +69,15 @@ impl Queue {
     /// The same for those of these messages that consumers had and that are back.
     pub fn expire_returned(&mut self, sequences: &BTreeSet<u64>, effects: &mut Effects) {
         let mut runs = SequenceRuns::default();
-        // Either may be large while there is little of the other.
-        if self.returned.len() < sequences.len() {
-            let old = self.returned.keys().filter(|sequence| sequences.contains(sequence));
-            old.for_each(|sequence| runs.push(BodySequence(*sequence)));
-        } else {
-            let old = sequences.iter().filter(|sequence| self.returned.contains_key(sequence));
-            old.for_each(|sequence| runs.push(BodySequence(*sequence)));
+        for line in self.lines.iter() {
+            line.returned_of(sequences, |sequence| runs.push(BodySequence(sequence)));
         }
         self.leave(Departure::Expired, runs, effects);
     }
 
     /// The oldest message that waits.
     pub fn oldest_waiting(&mut self) -> Option<BodySequence> {
-        self.oldest_first().next().map(|message| BodySequence(message.sequence()))
+        self.lines.oldest_waiting().map(BodySequence)
     }
 
     /// A consumer gets what waits as soon as the log has the mark.
@@ -93,20 +85,9 @@ impl Queue {
         self.has_room() && self.waits_for_mark()
     }
 
-    /// What waits, whether it was handed out before or not.
-    pub(super) fn oldest_first(&mut self) -> impl Iterator<Item = MessageRef> {
-        let mut returned = self.returned.values().copied().peekable();
-        let mut fresh = self.backlog.waiting().peekable();
-        std::iter::from_fn(move || match (returned.peek(), fresh.peek()) {
-            (Some(one), Some(other)) if other.sequence() < one.sequence() => fresh.next(),
-            (Some(_), _) => returned.next(),
-            (None, _) => fresh.next(),
-        })
-    }
-
     /// Bytes of what waits. Those of large messages that consumers have are known to 16 KiB each.
     fn waiting_bytes(&self) -> u64 {
-        let all = self.backlog.live_bytes();
+        let all = self.lines.live_bytes();
         if self.outstanding == 0 || self.options.limits.bytes.is_none_or(|most| all <= most) {
             return all;
         }

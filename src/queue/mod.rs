@@ -16,6 +16,8 @@ mod handing_out;
 mod kept;
 mod levels;
 mod limits;
+mod line;
+mod lines;
 mod looking;
 mod message_ref;
 mod packed;

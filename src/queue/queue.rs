@@ -14,17 +14,17 @@
 //! body sequence, logged ahead of the deliveries: nothing at or above the durable mark is handed out. What stands
 //! below it after a crash is delivered with `redelivered = true`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 
-use super::backlog::Backlog;
 use super::consumer::{Consumer, ConsumerKey, ConsumerLimits, ConsumerState};
 use super::dead_letters::DeadLetters;
 use super::departure::{Departure, Departures, Return};
 use super::kept::KeptMessages;
 use super::levels::Levels;
 use super::limits::Limits;
-use super::message_ref::MessageRef;
+use super::line::Line;
+use super::lines::Lines;
 use super::retaining::Retention;
 use super::returns::UNCOUNTED_RUNS_MIN;
 use super::sequence_runs::{SequenceRun, SequenceRuns};
@@ -50,6 +50,8 @@ pub struct QueueOptions {
     pub single_active: bool,
     /// What came back more often leaves; `None`: it may come back for ever.
     pub delivery_limit: Option<u32>,
+    /// Messages of a higher priority go out first, up to this one; `None`: it knows no priorities.
+    pub max_priority: Option<u8>,
 }
 
 /// Logged input. The same commands in the same order give the same queue.
@@ -155,9 +157,7 @@ pub struct QueueCounts {
 #[derive(Debug)]
 pub struct Queue {
     pub(super) options: QueueOptions,
-    pub(super) backlog: Backlog,
-    /// Messages that were handed out and came back.
-    pub(super) returned: BTreeMap<u64, MessageRef>,
+    pub(super) lines: Lines,
     /// How often a message came back. Only for those that did.
     pub(super) delivery_counts: HashMap<u64, u32, foldhash::fast::FixedState>,
     /// Messages that came back since their counts were recorded; some may be there twice, or gone.
@@ -192,7 +192,10 @@ impl Queue {
     /// Recovery makes queues before it knows what they were declared as. A queue that retains nothing any more forgets what it
     /// retained, and one that has no place for dead letters any more forgets those.
     pub fn set_options(&mut self, options: QueueOptions, effects: &mut Effects) {
-        self.options = QueueOptions { logged: self.options.logged, ..options };
+        // Who has messages of priorities has to know them.
+        let known = self.options.max_priority.filter(|_| self.lines.know_priorities());
+        let max_priority = options.max_priority.or(known);
+        self.options = QueueOptions { logged: self.options.logged, max_priority, ..options };
         if options.retention.is_none() {
             self.forget_before(u64::MAX, effects);
         }
@@ -211,8 +214,7 @@ impl Queue {
     pub fn new(options: QueueOptions) -> Self {
         Self {
             options,
-            backlog: Backlog::default(),
-            returned: BTreeMap::new(),
+            lines: Lines::default(),
             delivery_counts: HashMap::default(),
             uncounted: SequenceRuns::default(),
             uncounted_runs_max: UNCOUNTED_RUNS_MIN,
@@ -236,12 +238,24 @@ impl Queue {
     /// Logged input: messages `first`, `first + 1`, … of these sizes join the end. They come after
     /// [`Queue::last_sequence`].
     pub fn enqueue(&mut self, first: BodySequence, sizes_bytes: impl Iterator<Item = u32>) {
-        self.published += self.backlog.extend(first, sizes_bytes);
+        self.published += self.lines.extend(0, first, sizes_bytes);
+    }
+
+    /// The same for messages of a priority; of one above the highest they are of the highest.
+    pub fn enqueue_prior(
+        &mut self,
+        priority: u8,
+        first: BodySequence,
+        sizes_bytes: impl Iterator<Item = u32>,
+    ) {
+        let highest = self.options.max_priority.filter(|_| !planted(Bug::PriorityIgnored));
+        let priority = priority.min(highest.unwrap_or(0));
+        self.published += self.lines.extend(priority, first, sizes_bytes);
     }
 
     /// Sequence of the newest message it ever took; 0 before the first.
     pub fn last_sequence(&self) -> BodySequence {
-        BodySequence(self.backlog.last_sequence())
+        BodySequence(self.lines.last_sequence())
     }
 
     /// Logged input. Sequences that the queue does not hold are ignored: they left before.
@@ -272,23 +286,14 @@ impl Queue {
         runs: &SequenceRuns,
         effects: &mut Effects,
     ) {
-        // What stands below was handed out; taking messages out does not change that.
-        let waiting_from = self.backlog.peek().map_or(u64::MAX, MessageRef::sequence);
-        for run in runs.runs() {
+        for line in self.lines.iter_mut() {
             let (retained, dead_letters) = (&mut self.retained, &mut self.dead_letters);
             let keep = |message, remainder| match next {
                 Next::Gone => {}
                 Next::Retained => retained.keep((message, remainder)),
                 Next::DeadLetter => dead_letters.keep(departure, (message, remainder)),
             };
-            self.backlog.remove(run.sequences(), keep, |run| {
-                // What came back was handed out, and is not outstanding.
-                let mut was_outstanding = run.sequences().end.min(waiting_from).saturating_sub(run.first.0);
-                if !self.returned.is_empty() {
-                    let came_back =
-                        run.sequences().filter(|sequence| self.returned.remove(sequence).is_some());
-                    was_outstanding -= came_back.count() as u64;
-                }
+            line.remove(runs, keep, |run, was_outstanding| {
                 if !self.delivery_counts.is_empty() {
                     run.sequences().for_each(|sequence| {
                         self.delivery_counts.remove(&sequence);
@@ -329,8 +334,7 @@ impl Queue {
         if !self.options.logged || self.mark == 0 {
             return None;
         }
-        let exact = self.backlog.peek().map_or(self.backlog.last_sequence() + 1, MessageRef::sequence);
-        let exact = exact.max(self.redelivered_below);
+        let exact = self.lines.handed_out_below().max(self.redelivered_below);
         self.deliver_below = self.deliver_below.min(exact);
         self.mark_pending = true;
         Some(QueueCommand::DeliveryMark(exact))
@@ -418,9 +422,8 @@ impl Queue {
     pub fn purge(&mut self, effects: &mut Effects) -> u64 {
         let mut runs = SequenceRuns::default();
         let mut count = 0;
-        let waiting = self.backlog.waiting().map(MessageRef::sequence);
-        self.returned.keys().copied().chain(waiting).for_each(|sequence| {
-            runs.push(BodySequence(sequence));
+        self.lines.iter_mut().flat_map(Line::returned_first).for_each(|message| {
+            runs.push(BodySequence(message.sequence()));
             count += 1;
         });
         if !runs.is_empty() {
@@ -432,13 +435,13 @@ impl Queue {
     /// All messages, held by consumers or not: the queue is about to be deleted.
     pub fn contents(&mut self) -> SequenceRuns {
         let mut runs = SequenceRuns::default();
-        self.backlog.live_messages().for_each(|message| runs.push(BodySequence(message.sequence())));
+        self.lines.live_messages().for_each(|message| runs.push(BodySequence(message.sequence())));
         runs
     }
 
     /// Messages in a range of sequences, held by consumers or not: sequence and size.
     pub fn live_in(&self, range: Range<u64>) -> impl Iterator<Item = (u64, u64)> {
-        self.backlog.live_in(range).map(|message| (message.sequence(), message.size_bytes()))
+        self.lines.live_in(range).map(|message| (message.sequence(), message.size_bytes()))
     }
 
     /// Keys of all consumers.
@@ -467,7 +470,7 @@ impl Queue {
     #[cfg(test)]
     pub(crate) fn digest(&self) -> u64 {
         use std::hash::BuildHasher;
-        let counts: BTreeMap<_, _> = self.delivery_counts.iter().collect();
+        let counts: std::collections::BTreeMap<_, _> = self.delivery_counts.iter().collect();
         let messages: Vec<_> = self.live_in(0..u64::MAX).collect();
         let QueueOptions {
             logged,
@@ -477,36 +480,39 @@ impl Queue {
             dead_letters,
             single_active,
             delivery_limit,
+            max_priority,
         } = self.options;
         let options = (logged, auto_delete, retention, limits, dead_letters, single_active, delivery_limit);
+        let priorities = (max_priority, self.lines.by_priority());
         let mut letters = Vec::new();
         self.encode_dead_letters(&mut letters);
         let retained: Vec<_> = self.retained_in(0..u64::MAX).map(|message| message.sequence).collect();
-        let backlog = (self.backlog.last_sequence(), self.backlog.live_bytes(), messages);
-        let state = (options, self.mark, backlog, counts, retained, self.retained.bytes(), letters);
+        let backlog = (self.lines.last_sequence(), self.lines.live_bytes(), messages);
+        let state =
+            (options, priorities, self.mark, backlog, counts, retained, self.retained.bytes(), letters);
         foldhash::fast::FixedState::default().hash_one(state)
     }
 
     /// Memory that its messages take here, whether handed out or not.
     #[cfg(test)]
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.backlog.memory_bytes()
+        self.lines.memory_bytes()
     }
 
     /// Bytes of what waits, by the mean of all its messages, with so many added for each.
     pub fn ready_bytes(&self, around_bytes: u64) -> u64 {
-        let live = self.backlog.live();
+        let live = self.lines.live();
         let ready = live - self.outstanding;
-        let bytes = u128::from(self.backlog.live_bytes()) * u128::from(ready) / u128::from(live.max(1));
+        let bytes = u128::from(self.lines.live_bytes()) * u128::from(ready) / u128::from(live.max(1));
         bytes as u64 + ready * around_bytes
     }
 
     /// Numbers for lists and answers.
     pub fn counts(&self) -> QueueCounts {
         QueueCounts {
-            ready: self.backlog.live() - self.outstanding,
+            ready: self.lines.live() - self.outstanding,
             unsettled: self.outstanding,
-            bytes: self.backlog.live_bytes(),
+            bytes: self.lines.live_bytes(),
             consumers: self.consumers.iter().filter(|consumer| consumer.is_consuming()).count() as u32,
             published: self.published,
             delivered: self.delivered,

@@ -29,7 +29,7 @@ impl Queue {
             true => self.retained.excess(messages_max, bytes_max),
             false => None,
         };
-        let before = excess.unwrap_or(0).max(too_old.min(self.backlog.last_sequence() + 1));
+        let before = excess.unwrap_or(0).max(too_old.min(self.lines.last_sequence() + 1));
         if self.retained.first().is_some_and(|first| first < before) {
             effects.push(Effect::Append(QueueCommand::Forget(before)));
         }

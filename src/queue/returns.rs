@@ -12,7 +12,7 @@ impl Queue {
     pub(super) fn apply_counts(&mut self, counts: &[CountRun]) {
         for CountRun { run, count } in counts {
             for sequence in run.sequences() {
-                if self.backlog.get(sequence).is_some() {
+                if self.lines.holds(sequence) {
                     self.delivery_counts.insert(sequence, *count);
                 }
             }
@@ -66,12 +66,10 @@ impl Queue {
 
     pub(super) fn put_back(&mut self, runs: &SequenceRuns) {
         for sequence in runs.sequences() {
-            let Some(message) = self.backlog.get(sequence) else { continue };
+            let Some(was_outstanding) = self.lines.put_back(sequence) else { continue };
             let count = self.delivery_counts.entry(sequence).or_insert(0);
             *count = count.saturating_add(1);
-            if self.backlog.handed_out(sequence) && self.returned.insert(sequence, message).is_none() {
-                self.outstanding -= 1;
-            }
+            self.outstanding -= u64::from(was_outstanding);
         }
     }
 }

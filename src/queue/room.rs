@@ -58,15 +58,15 @@ impl Queue {
             return None;
         }
         let takers = self.room_of_consumers().saturating_add(asked);
-        let ready = self.backlog.live() - self.outstanding;
+        let ready = self.lines.live() - self.outstanding;
         let (waiting, waiting_bytes) = match ready.saturating_sub(takers) {
             0 => (0, 0),
             waiting if limits.bytes.is_none() => (waiting, 0),
             waiting => {
                 let with_consumers: u64 = self.consumers.iter().map(Consumer::unsettled_bytes).sum();
                 let about_to_go: u64 =
-                    self.oldest_first().take(takers as usize).map(|message| message.size_bytes()).sum();
-                (waiting, self.backlog.live_bytes().saturating_sub(with_consumers + about_to_go))
+                    self.lines.in_turn().take(takers as usize).map(|message| message.size_bytes()).sum();
+                (waiting, self.lines.live_bytes().saturating_sub(with_consumers + about_to_go))
             }
         };
         Some(Room { limits, waiting, waiting_bytes, takers: takers.saturating_sub(ready) })

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use super::expirations::Expires;
 use super::shard::Shard;
 use super::slot::Slot;
+use crate::message::priority_of;
 use crate::model::{BodySequence, QueueId};
-use crate::queue::{QueueCommand, QueueOptions};
+use crate::queue::{Queue, QueueCommand, QueueOptions};
 use crate::storage::{Machine, OwnerFault, RecoveredBatch};
 
 /// What a shard is to its log. A batch that is read back is checked and taken apart (`recovery.rs`), and then goes the way
@@ -41,14 +42,23 @@ pub(super) struct Part<'a> {
 }
 
 impl Shard {
-    /// Messages come, the first of which gets this sequence. Returns queues times messages.
-    pub(super) fn apply_publish<'a>(&mut self, first: u64, parts: impl Iterator<Item = Part<'a>>) -> u64 {
+    /// Messages come, the first of which gets this sequence; their bytes are counted as in the parts. Returns queues times
+    /// messages.
+    pub(super) fn apply_publish<'a>(
+        &mut self,
+        first: u64,
+        messages: &[u8],
+        parts: impl Iterator<Item = Part<'a>>,
+    ) -> u64 {
         let mut sequence = first;
         let mut live = 0;
         for Part { start, ends, queues } in parts {
             for id in queues {
                 let slot = self.queues.get_mut(id).expect("entries speak of queues that are there");
-                slot.queue.enqueue(BodySequence(sequence), sizes(start, ends));
+                match slot.queue.options().max_priority {
+                    None => slot.queue.enqueue(BodySequence(sequence), sizes(start, ends)),
+                    Some(_) => enqueue_by_priority(&mut slot.queue, sequence, messages, start, ends),
+                }
                 live += ends.len() as u64;
                 if !slot.dirty {
                     slot.dirty = true;
@@ -92,6 +102,21 @@ impl Shard {
     /// A queue goes, with all that it holds.
     pub(super) fn apply_delete(&mut self, queue: QueueId) {
         self.forget(queue);
+    }
+}
+
+/// Messages join a queue that knows priorities, which are theirs.
+fn enqueue_by_priority(queue: &mut Queue, first: u64, messages: &[u8], start: u32, ends: &[u32]) {
+    let starts = std::iter::once(start).chain(ends.iter().copied());
+    let priorities =
+        starts.zip(ends).map(|(start, end)| priority_of(&messages[start as usize..*end as usize]));
+    let priorities: Vec<u8> = priorities.collect();
+    let (mut start, mut done) = (start, 0);
+    for same in priorities.chunk_by(u8::eq) {
+        let ends = &ends[done..done + same.len()];
+        queue.enqueue_prior(same[0], BodySequence(first + done as u64), sizes(start, ends));
+        done += same.len();
+        start = ends[same.len() - 1];
     }
 }
 

@@ -87,6 +87,8 @@ pub enum LoggedOperation {
         single_active: bool,
         /// What came back more often leaves.
         delivery_limit: Option<u32>,
+        /// The highest of the priorities that it knows, if it knows any.
+        max_priority: Option<u8>,
     },
     /// Messages go when their time is over, unless they went before.
     Expire {
@@ -160,6 +162,7 @@ fn operations_of(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, BatchFa
                     dead_letters,
                     single_active,
                     delivery_limit,
+                    max_priority,
                 } = options;
                 LoggedOperation::Declare {
                     queue,
@@ -169,6 +172,7 @@ fn operations_of(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, BatchFa
                     dead_letters,
                     single_active,
                     delivery_limit,
+                    max_priority,
                 }
             }
             Operation::Delete { queue } => LoggedOperation::Delete { queue },

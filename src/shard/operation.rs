@@ -24,7 +24,7 @@
 //!               what waits in it: then the same three follow, each one more than the bound, 0 for none; 8 if it has a place for
 //!               dead letters; 16 if it has a single active consumer; 32 if what came back too often leaves: then, behind
 //!               all others, a number follows, how often it may; 64 if it refuses what comes when it is full, and 128 if
-//!               besides that is a dead letter)
+//!               besides that is a dead letter; 256 if it knows priorities: then, behind all others, the highest one follows)
 //!  10 forget    queue, sequence: of messages below it nothing is retained any more
 //!  11 dead      as 7: they are dead letters now
 //!  12 expire    queues q, q x queue, messages n; unless that is 0: the earliest time, n x (gap to the sequence after the one
@@ -68,6 +68,7 @@ const SINGLE_ACTIVE: u64 = 16;
 const DELIVERY_LIMITED: u64 = 32;
 const REFUSES: u64 = 64;
 const REFUSED_ARE_DEAD: u64 = 128;
+const HAS_PRIORITIES: u64 = 256;
 const OPTIONS: u64 = AUTO_DELETE
     | RETAINS
     | LIMITED
@@ -75,7 +76,8 @@ const OPTIONS: u64 = AUTO_DELETE
     | SINGLE_ACTIVE
     | DELIVERY_LIMITED
     | REFUSES
-    | REFUSED_ARE_DEAD;
+    | REFUSED_ARE_DEAD
+    | HAS_PRIORITIES;
 
 /// A decoded operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,6 +209,7 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
         dead_letters,
         single_active,
         delivery_limit,
+        max_priority,
     } = options;
     let is_limited = limits != Limits::default();
     let flags = [
@@ -218,6 +221,7 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
         (delivery_limit.is_some(), DELIVERY_LIMITED),
         (limits.overflow != Overflow::DropHead, REFUSES),
         (limits.overflow == Overflow::RejectPublishDlx, REFUSED_ARE_DEAD),
+        (max_priority.is_some(), HAS_PRIORITIES),
     ];
     encode_varint(flags.into_iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).sum(), out);
     if let Some(Retention { age_millis, messages, bytes }) = retention {
@@ -230,6 +234,9 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
     }
     if let Some(limit) = delivery_limit {
         encode_varint(limit.into(), out);
+    }
+    if let Some(highest) = max_priority {
+        encode_varint(highest.into(), out);
     }
 }
 
@@ -258,6 +265,10 @@ pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, Operation
         0 => None,
         _ => Some(u32::try_from(number(rest)?).unwrap_or(u32::MAX)),
     };
+    let max_priority = match flags & HAS_PRIORITIES {
+        0 => None,
+        _ => Some(u8::try_from(number(rest)?).unwrap_or(u8::MAX)),
+    };
     let [auto_delete, dead_letters, single_active] =
         [AUTO_DELETE, HAS_DEAD_LETTERS, SINGLE_ACTIVE].map(|flag| flags & flag != 0);
     Ok(QueueOptions {
@@ -268,6 +279,7 @@ pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, Operation
         dead_letters,
         single_active,
         delivery_limit,
+        max_priority,
     })
 }
 
@@ -466,6 +478,7 @@ mod tests {
             dead_letters: true,
             single_active: true,
             delivery_limit: Some(0),
+            max_priority: Some(255),
         };
         encode_declare(QueueId(8), options, &mut out);
         encode_delete(QueueId(300), &mut out);

@@ -140,7 +140,7 @@ impl Shard {
 
     pub(super) fn inspect(&mut self, id: QueueId) -> Option<QueueState> {
         let Slot { queue, .. } = self.queues.get_mut(&id)?;
-        let (ready, unsettled) = (queue.oldest_ready(), queue.oldest_unsettled());
+        let (ready, unsettled) = (queue.oldest_waiting(), queue.oldest_unsettled());
         let when = |oldest: Option<BodySequence>| oldest.and_then(|oldest| self.times.of(oldest.0));
         let oldest = Oldest { ready: when(ready), unsettled: when(unsettled) };
         let Slot { queue, attached, .. } = self.queues.get(&id)?;

@@ -56,7 +56,7 @@ impl Shard {
                     if holds > says {
                         return Err(BatchFault::BatchMessages { holds, says });
                     }
-                    self.replay_publish(sequence, batch.index, &ends, &segments)?;
+                    self.replay_publish(sequence, batch.index, &messages[offset..end], &ends, &segments)?;
                     sequence += ends.len() as u64;
                     offset = end;
                 }
@@ -88,7 +88,7 @@ impl Shard {
                     let end = publish_end(offset, bytes, messages)?;
                     origin(exchange, routing_key)?;
                     let ends = message_ends(&messages[offset..end]).ok_or(BatchFault::NoMessages)?;
-                    self.replay_kept(batch, &runs, &ends)?;
+                    self.replay_kept(batch, &messages[offset..end], &runs, &ends)?;
                     offset = end;
                     // A merge leaves out messages, and the batch says how many there were.
                     sequence = first + u64::from(batch.bodies);
@@ -109,6 +109,7 @@ impl Shard {
     fn replay_kept(
         &mut self,
         batch: &RecoveredBatch,
+        messages: &[u8],
         runs: &[KeptRun],
         ends: &[u32],
     ) -> Result<(), BatchFault> {
@@ -120,7 +121,8 @@ impl Shard {
             let here = here.filter(|here| !here.is_empty()).ok_or(BatchFault::KeptRun)?;
             let start = if done == 0 { 0 } else { ends[done - 1] };
             let ends: Vec<u32> = here.iter().map(|end| end - start).collect();
-            self.replay_publish(first, batch.index, &ends, &[(run.count, run.queues.clone())])?;
+            let here = &messages[start as usize..];
+            self.replay_publish(first, batch.index, here, &ends, &[(run.count, run.queues.clone())])?;
             done += count;
         }
         Ok(())
@@ -130,6 +132,7 @@ impl Shard {
         &mut self,
         first: u64,
         batch: LogIndex,
+        messages: &[u8],
         ends: &[u32],
         segments: &[(u64, Vec<QueueId>)],
     ) -> Result<(), BatchFault> {
@@ -155,7 +158,7 @@ impl Shard {
             parts.push(Part { start, ends: here, queues });
             done += here.len();
         }
-        let live = self.apply_publish(first, parts.into_iter());
+        let live = self.apply_publish(first, messages, parts.into_iter());
         let bytes = ends.last().copied().unwrap_or(0);
         self.bodies.recover(first, ends.len() as u64, batch, u64::from(bytes), live);
         Ok(())
@@ -287,6 +290,7 @@ pub(super) const RECOVERED: QueueOptions = QueueOptions {
     dead_letters: false,
     single_active: false,
     delivery_limit: None,
+    max_priority: None,
 };
 
 /// A queue that is there twice.

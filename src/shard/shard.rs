@@ -405,7 +405,7 @@ impl Shard {
         self.commits.batch.begin(self.now);
         let (first, offset) = self.commits.batch.publish(origin, run, segments);
         self.times.note(first, self.now, || self.bodies.needed_from());
-        let live = self.apply_publish(first, parts.clone());
+        let live = self.apply_publish(first, run.bytes(), parts.clone());
         if !expirations.is_empty() {
             self.note_expirations(first, segments, expirations);
         }

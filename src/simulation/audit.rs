@@ -73,6 +73,7 @@ impl Run {
             ));
         }
         self.books.emptied(queue, &ids)?;
+        self.counters.overtakers += self.books.overtakers(queue, &ids);
         self.books.queues[queue].emptied_ms = self.books.latest_ms;
         let owed = self.books.owed_somewhere(queue);
         self.check_dead(queue, &owed, &ids)?;

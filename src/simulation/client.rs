@@ -9,9 +9,10 @@ use bytes::BytesMut;
 use super::books::{MessageId, QueueNumber};
 use super::looking::Reading;
 use super::moving::{Move, Places};
+use super::order::priority_of;
 use super::world::World;
 use crate::broker::{BrowsedPage, FrontEnd, Introduction, Publication, Session, Word};
-use crate::message::{MessageRun, MessageRunBuilder, encode_item};
+use crate::message::{MessageRun, MessageRunBuilder, encode_item, encode_priority};
 
 /// The one channel that a client has.
 pub(super) const CHANNEL: u32 = 1;
@@ -66,13 +67,13 @@ fn item(id: MessageId, padding: usize) -> BytesMut {
     // What a message holds follows from its number, so that others' bytes in it are seen.
     body.resize(NUMBER_BYTES + padding, pad(id));
     let mut item = BytesMut::new();
-    encode_item(&[], &body, None, false, &mut item);
+    encode_item(&encode_priority(priority_of(id)), &body, None, false, &mut item);
     item
 }
 
-/// Bytes of a message with a body that is padded to so many.
-pub(super) fn message_bytes(padding: usize) -> u64 {
-    item(0, padding).len() as u64
+/// Bytes of the message of this number, with a body that is padded to so many.
+pub(super) fn message_bytes(id: MessageId, padding: usize) -> u64 {
+    item(id, padding).len() as u64
 }
 
 /// What a body of so many bytes is padded with.
@@ -122,8 +123,8 @@ pub(super) struct Consumer {
     /// Nobody else took anything from the queue since it started: then order holds, and with others it may get what came
     /// back from them.
     pub(super) is_alone: bool,
-    /// Newest message of each publisher that came and had not been delivered before.
-    pub(super) newest: BTreeMap<u32, MessageId>,
+    /// Newest message of each publisher, and of each priority, that came and had not been delivered before.
+    pub(super) newest: BTreeMap<(u32, u8), MessageId>,
 }
 
 /// What a request was for.

@@ -97,6 +97,8 @@ pub struct Counters {
     pub forgotten_on_full_disks: u64,
     /// Consumers that got nothing of what came to a single active one.
     pub passed_over: u64,
+    /// Messages that came before an older one, since they are of a higher priority.
+    pub overtakers: u64,
     /// Messages that were moved to another queue.
     pub moved: u64,
     /// Messages that somebody else had taken when they were to leave for another queue.
@@ -209,6 +211,7 @@ impl Counters {
         self.looks_at_expired += other.looks_at_expired;
         self.dead_letters += other.dead_letters;
         self.passed_over += other.passed_over;
+        self.overtakers += other.overtakers;
         self.forgotten_on_full_disks += other.forgotten_on_full_disks;
         self.moved += other.moved;
         self.not_moved += other.not_moved;

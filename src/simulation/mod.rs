@@ -17,6 +17,7 @@ mod limits;
 mod logs;
 mod looking;
 mod moving;
+mod order;
 mod random;
 mod retained;
 mod rot;

@@ -108,7 +108,8 @@ impl Run {
         let first_sequence = self.clients[index].next_sequence;
         let (mut open, mut copies) = (BTreeMap::new(), Vec::new());
         for (place, id, padding) in messages {
-            let copy = self.books.published(number, &route, message_bytes(padding));
+            let bytes = message_bytes(self.books.next_id(), padding);
+            let copy = self.books.published(number, &route, bytes);
             open.insert(first_sequence + copies.len() as u64, (place, id));
             copies.push((copy, padding));
         }

@@ -269,9 +269,11 @@ impl Run {
         let route = self.books.route(exchange, key);
         let client = &mut self.clients[index];
         let first_sequence = client.next_sequence;
-        let bytes = message_bytes(padding);
-        let ids: Vec<MessageId> =
-            (0..count).map(|_| self.books.published(client.number, &route, bytes)).collect();
+        let publish_next = |_| {
+            let bytes = message_bytes(self.books.next_id(), padding);
+            self.books.published(client.number, &route, bytes)
+        };
+        let ids: Vec<MessageId> = (0..count).map(publish_next).collect();
         client.sent.extend((first_sequence..).zip(ids.iter().copied()));
         client.next_sequence += count as u64;
         self.counters.published += count as u64;

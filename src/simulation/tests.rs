@@ -51,7 +51,7 @@ fn without_faults_there_are_none() {
 }
 
 /// Bugs that are made on purpose.
-const BUGS: [Bug; 15] = [
+const BUGS: [Bug; 16] = [
     Bug::SyncLeftOut,
     Bug::NameNotSynced,
     Bug::FullNotCut,
@@ -67,6 +67,7 @@ const BUGS: [Bug; 15] = [
     Bug::UnbindNotRecorded,
     Bug::ShownBeforeDurable,
     Bug::DeadLettersLetGo,
+    Bug::PriorityIgnored,
 ];
 
 /// Seeds of 3,000 steps within which each of them is found.

@@ -6,6 +6,7 @@ use super::books::{Certainty, Finding, Link, QueueNumber, Stage};
 use super::client::{Answer, CHANNEL, Pending};
 use super::dying;
 use super::limits::Limits;
+use super::order;
 use super::retained::Bounds;
 use super::run::{EXCHANGES, EXCLUSIVE, FLEETING, PATTERNS, Run};
 use super::subscribing::Joining;
@@ -194,6 +195,7 @@ fn declaration(name: &str) -> QueueDeclaration {
     Limits::of(name).put_into(&mut arguments);
     activity::put_into(name, &mut arguments);
     dying::put_into(name, &mut arguments);
+    order::put_into(name, &mut arguments);
     QueueDeclaration {
         name: QueueName::new(name).expect("a name of the simulation's"),
         durable: !FLEETING.contains(&name),

@@ -149,11 +149,13 @@ impl Run {
         ));
         for (id, tag) in ids.into_iter().zip(delivery.first_tag.0..) {
             let publisher = self.books.client_of(id).unwrap_or_default();
+            let rank = self.books.rank(queue, id);
             let client = &mut self.clients[index];
             if !delivery.redelivered
                 && let Some(consumer) = client.consumers.get_mut(&handle)
                 && consumer.is_alone
-                && let Some(before) = consumer.newest.insert(publisher, id).filter(|before| *before > id)
+                && let Some(before) =
+                    consumer.newest.insert((publisher, rank), id).filter(|before| *before > id)
             {
                 return Err(format!(
                     "message {id} came after {before}, which the same client published later"

@@ -40,7 +40,7 @@ impl Spares {
         Self { disk, directory: directory.to_path_buf(), segment_bytes, state }
     }
 
-    /// Makes spares of some of the segments given, and leaves those in the list that are to be removed. The spares are
+    /// Makes spares of some of the segments given, the largest that are not too large, and leaves those in the list that are to be removed. The spares are
     /// to be [added](Self::add) when the directory is synced.
     pub(super) fn choose(&self, segments: &mut Vec<Segment>) -> Vec<PathBuf> {
         let mut chosen = Vec::new();
@@ -50,8 +50,9 @@ impl Spares {
         }
         let mut places = SPARES_MAX.saturating_sub(state.ready.len());
         drop(state);
+        segments.sort_by_key(|segment| std::cmp::Reverse(segment.bytes));
         segments.retain(|segment| {
-            if places == 0 || !(self.segment_bytes / 2..=self.segment_bytes).contains(&segment.bytes) {
+            if places == 0 || segment.bytes > self.segment_bytes {
                 return true;
             }
             let spare = self.rename(segment);

@@ -1,5 +1,7 @@
 //! A queue against a model that is too simple to be wrong: sets of sequences, and the rules as they are written down.
 //!
+//! Where it knows priorities, each sequence has one of its own.
+//!
 //! The harness does what a shard does: it logs and applies what the queue asks for, says when the log is durable, and
 //! after a crash builds the queue again from a beginning of the log.
 
@@ -101,6 +103,22 @@ impl ModelConsumer {
     }
 }
 
+/// A message as it stands among those that wait: by priority, the highest first, and then by sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    priority: Reverse<u8>,
+    sequence: u64,
+}
+
+/// The priority that a message is published with: mostly of a few, now and then of any.
+fn priority_of(sequence: u64) -> u8 {
+    let mixed = sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+    match mixed {
+        0..200 => [0, 0, 1, 2, 2, 9][(mixed % 6) as usize],
+        mixed => mixed as u8,
+    }
+}
+
 #[derive(Debug)]
 struct Harness {
     options: QueueOptions,
@@ -115,7 +133,8 @@ struct Harness {
     old_below: u64,
     /// Messages of the queue and how often they came back.
     held: BTreeMap<u64, u32>,
-    ready: BTreeSet<u64>,
+    /// What waits, in the order in which it goes out.
+    ready: BTreeSet<Place>,
     /// What consumers are done with and the queue retains.
     retained: BTreeSet<u64>,
     /// What is to be stored elsewhere, and why.
@@ -161,6 +180,39 @@ impl Harness {
             consumers: BTreeMap::new(),
             came: 0,
             counts: QueueCounts::default(),
+        }
+    }
+
+    fn place(&self, sequence: u64) -> Place {
+        let priority = self.options.max_priority.map_or(0, |highest| priority_of(sequence).min(highest));
+        Place { priority: Reverse(priority), sequence }
+    }
+
+    fn waits(&self, sequence: u64) -> bool {
+        self.ready.contains(&self.place(sequence))
+    }
+
+    /// What waits, in the order in which it goes out.
+    fn in_turn(&self) -> Vec<u64> {
+        self.ready.iter().map(|place| place.sequence).collect()
+    }
+
+    /// What waits, oldest first.
+    fn oldest_first(&self) -> Vec<u64> {
+        let mut ready = self.in_turn();
+        ready.sort_unstable();
+        ready
+    }
+
+    /// Messages come to the queue as they come to a shard's: each run of one priority by itself.
+    fn enqueue_in_queue(queue: &mut Queue, first: u64, end: u64) {
+        if queue.options().max_priority.is_none() {
+            return queue.enqueue(BodySequence(first), (first..end).map(size_of));
+        }
+        let all: Vec<u64> = (first..end).collect();
+        for same in all.chunk_by(|one, other| priority_of(*one) == priority_of(*other)) {
+            let sizes = same.iter().map(|sequence| size_of(*sequence));
+            queue.enqueue_prior(priority_of(same[0]), BodySequence(same[0]), sizes);
         }
     }
 
@@ -233,10 +285,10 @@ impl Harness {
         }
         let served = self.consumers.iter().filter(|(slot, _)| self.is_served(**slot));
         let mut takers = served.fold(0, |room: u64, (_, consumer)| room.saturating_add(consumer.room()));
-        let mut waiting: Vec<u64> = self.ready.iter().copied().collect();
+        let mut waiting = self.in_turn();
         let taken = (waiting.len() as u64).min(takers);
         let all: u64 = self.held.keys().map(|sequence| u64::from(size_of(*sequence))).sum();
-        let with_consumers = self.held.keys().filter(|sequence| !self.ready.contains(sequence));
+        let with_consumers = self.held.keys().filter(|sequence| !self.waits(**sequence));
         let about_to_go = waiting.drain(..taken as usize);
         let others: u64 = with_consumers.copied().chain(about_to_go).map(charged_size).sum();
         takers -= taken;
@@ -264,12 +316,12 @@ impl Harness {
             return;
         }
         self.next = first + count;
-        self.queue.enqueue(BodySequence(first), (first..self.next).map(size_of));
+        Self::enqueue_in_queue(&mut self.queue, first, self.next);
         self.log.push(Logged::Enqueue { first, count });
         self.counts.published += count;
         for sequence in first..self.next {
             self.held.insert(sequence, 0);
-            self.ready.insert(sequence);
+            self.ready.insert(self.place(sequence));
         }
     }
 
@@ -341,7 +393,7 @@ impl Harness {
     /// These are to be waiting again.
     fn expect_back(&mut self, sequences: &[u64]) {
         for sequence in sequences {
-            assert!(self.ready.insert(*sequence));
+            assert!(self.ready.insert(self.place(*sequence)));
             *self.held.get_mut(sequence).unwrap() += 1;
         }
     }
@@ -395,7 +447,7 @@ impl Harness {
             Outcome::Accepted => self.options.retention.is_some(),
             Outcome::Rejected => self.options.dead_letters,
         };
-        assert_eq!(released, if stays { vec![] } else { settled });
+        assert_eq!(released, if stays { vec![] } else { sorted(settled) });
     }
 
     fn expect_gone(&mut self, sequences: &[u64], departure: Departure) {
@@ -414,7 +466,7 @@ impl Harness {
         *count += sequences.len() as u64;
         for sequence in sequences {
             assert!(self.held.remove(sequence).is_some());
-            self.ready.remove(sequence);
+            self.ready.remove(&self.place(*sequence));
         }
         self.note_retained(departure, sequences);
         if self.options.dead_letters && makes_dead_letters(departure) {
@@ -430,11 +482,11 @@ impl Harness {
     }
 
     fn purge(&mut self) {
-        let ready: Vec<u64> = self.ready.iter().copied().collect();
+        let ready = self.in_turn();
         let mut effects = Vec::new();
         assert_eq!(self.queue.purge(&mut effects), ready.len() as u64);
         self.expect_gone(&ready, Departure::Purged);
-        assert_eq!(self.carry_out(effects), ready);
+        assert_eq!(self.carry_out(effects), sorted(ready));
     }
 
     fn get_one(&mut self, no_ack: bool) {
@@ -444,9 +496,9 @@ impl Harness {
             self.queue.attach(key(slot), limits).unwrap();
             self.insert_consumer(slot, limits);
         }
+        let next = self.in_turn().first().copied();
         let consumer = self.consumers.get_mut(&slot).unwrap();
-        let oldest = self.ready.first().copied();
-        let expected = oldest.filter(|oldest| *oldest < self.mark && !consumer.cancelled);
+        let expected = next.filter(|next| *next < self.mark && !consumer.cancelled);
         if !consumer.cancelled {
             consumer.limits.credit = Some(1);
         }
@@ -461,19 +513,19 @@ impl Harness {
     }
 
     fn ready_after(&self, taken: Option<u64>) -> Option<u64> {
-        self.ready.iter().copied().find(|sequence| Some(*sequence) != taken)
+        self.in_turn().into_iter().find(|sequence| Some(*sequence) != taken)
     }
 
     fn deliver(&mut self) {
         let mut effects = Vec::new();
         self.queue.deliver(&mut effects);
         self.carry_out(effects);
-        let deliverable = self.ready.first().is_some_and(|oldest| *oldest < self.mark);
+        let deliverable = self.ready.first().is_some_and(|next| next.sequence < self.mark);
         let room = self.consumers.iter().any(|(slot, consumer)| self.is_served(*slot) && consumer.has_room());
         assert!(!(deliverable && room), "a message waits although a consumer has room");
     }
 
-    /// Does what a shard does with effects; returns what was released.
+    /// Does what a shard does with effects; returns what was released, in order.
     fn carry_out(&mut self, effects: Effects) -> Vec<u64> {
         let mut released = Vec::new();
         let mut effects = std::collections::VecDeque::from(effects);
@@ -502,11 +554,13 @@ impl Harness {
                 Effect::Unused => {}
             }
         }
+        released.sort_unstable();
         released
     }
 
     fn expect_delivery(&mut self, slot: u32, tag: u64, sequence: u64, redelivered: bool, count: u32) {
-        assert_eq!(self.ready.pop_first(), Some(sequence), "the oldest goes first");
+        let next = self.ready.pop_first().map(|next| next.sequence);
+        assert_eq!(next, Some(sequence), "the oldest of the highest priority goes first");
         assert!(sequence < self.mark, "{sequence} went out before its mark was durable");
         assert_eq!(count, self.held[&sequence]);
         let first_time = self.delivered.insert(sequence);
@@ -561,8 +615,9 @@ impl Harness {
         let old_below = self.old_below;
         self.restart(self.log.len());
         if self.options.logged {
-            // An exact mark: what counts as delivered was, unless an earlier crash left it in doubt.
-            self.old_below = old_below;
+            // An exact mark: what counts as delivered was, unless an earlier crash left it in doubt. There is one for all priorities.
+            let newest = self.delivered.last().filter(|_| self.options.max_priority.is_some());
+            self.old_below = old_below.max(newest.map_or(0, |newest| newest + 1));
         }
     }
 
@@ -585,7 +640,7 @@ impl Harness {
             match logged {
                 Logged::Enqueue { first, count } => {
                     self.next = first + count;
-                    self.queue.enqueue(BodySequence(*first), (*first..self.next).map(size_of));
+                    Self::enqueue_in_queue(&mut self.queue, *first, self.next);
                     self.held.extend((*first..self.next).map(|sequence| (sequence, 0)));
                 }
                 Logged::Command(command) => {
@@ -596,7 +651,7 @@ impl Harness {
         }
         self.log = log;
         self.queue.recovered(BodySequence(self.next));
-        self.ready = self.held.keys().copied().collect();
+        self.ready = self.held.keys().map(|sequence| self.place(*sequence)).collect();
         // Sequences of lost messages are given out again.
         let _ = self.delivered.split_off(&self.next);
         self.old_below = self.next;
@@ -669,6 +724,11 @@ impl Harness {
     }
 }
 
+fn sorted(mut sequences: Vec<u64>) -> Vec<u64> {
+    sequences.sort_unstable();
+    sequences
+}
+
 fn makes_dead_letters(departure: Departure) -> bool {
     matches!(
         departure,
@@ -710,8 +770,7 @@ impl Harness {
         let held = self.held.keys().copied().filter(|sequence| sequence.is_multiple_of(each));
         let gone = self.delivered.iter().copied().find(|sequence| !self.held.contains_key(sequence));
         let named: BTreeSet<u64> = held.chain(gone).chain([0, self.next + 3, u64::MAX]).collect();
-        let (ready, others): (Vec<u64>, Vec<u64>) =
-            named.iter().partition(|sequence| self.ready.contains(sequence));
+        let (ready, others): (Vec<u64>, Vec<u64>) = named.iter().partition(|sequence| self.waits(**sequence));
         let mut effects = Vec::new();
         assert_eq!(self.queue.take_out(named, &mut effects), others);
         self.expect_gone(&ready, Departure::Moved);
@@ -742,12 +801,12 @@ impl Harness {
         let limits = if limits.refuse_what_comes() { Limits::default() } else { limits };
         let Limits { messages, bytes, .. } = limits;
         let all: u64 = self.held.keys().map(|sequence| u64::from(size_of(*sequence))).sum();
-        let with_consumers = self.held.keys().filter(|sequence| !self.ready.contains(sequence));
+        let with_consumers = self.held.keys().filter(|sequence| !self.waits(**sequence));
         let waiting = all - with_consumers.map(|sequence| charged_size(*sequence)).sum::<u64>();
         let mut count = messages.map_or(0, |most| (self.ready.len() as u64).saturating_sub(most));
         let mut size = bytes.filter(|most| all > *most).map_or(0, |most| waiting.saturating_sub(most));
         let mut expected = Vec::new();
-        for sequence in &self.ready {
+        for sequence in &self.in_turn() {
             if count == 0 && size == 0 {
                 break;
             }
@@ -761,9 +820,9 @@ impl Harness {
         assert_eq!(self.carry_out(effects), self.released(&expected));
 
         let oldest = self.queue.oldest_waiting().map(|oldest| oldest.0);
-        assert_eq!(oldest, self.ready.first().copied());
-        let young = self.ready.iter().nth(self.ready.len() * part as usize / 8).copied().unwrap_or(0);
-        let expected: Vec<u64> = self.ready.range(..young).copied().collect();
+        assert_eq!(oldest, self.oldest_first().first().copied());
+        let young = self.oldest_first().get(self.ready.len() * part as usize / 8).copied().unwrap_or(0);
+        let expected: Vec<u64> = self.in_turn().into_iter().filter(|sequence| *sequence < young).collect();
         let mut effects = Vec::new();
         self.queue.expire_before(young, &mut effects);
         self.expect_gone(&expected, Departure::Expired);
@@ -772,7 +831,7 @@ impl Harness {
 
     /// What goes for good of messages that have no room or are too old.
     fn released(&self, gone: &[u64]) -> Vec<u64> {
-        if self.options.dead_letters { Vec::new() } else { gone.to_vec() }
+        if self.options.dead_letters { Vec::new() } else { sorted(gone.to_vec()) }
     }
 
     /// Some dead letters are stored elsewhere; others than these are not touched.
@@ -799,11 +858,12 @@ impl Harness {
 
     /// What is ready is seen in its order, from anywhere to anywhere.
     fn look(&mut self) {
-        let middle = self.ready.iter().copied().nth(self.ready.len() / 2).unwrap_or(1);
+        let ready = self.oldest_first();
+        let middle = ready.get(ready.len() / 2).copied().unwrap_or(1);
         let ranges = [0..u64::MAX, middle..u64::MAX, 0..middle, middle..0];
         let range = ranges[self.log.len() % ranges.len()].clone();
         let seen: Vec<_> = self.queue.ready_in(range.clone()).collect();
-        let expected = self.ready.iter().copied().filter(|sequence| range.contains(sequence));
+        let expected = ready.iter().copied().filter(|sequence| range.contains(sequence));
         assert!(seen.iter().map(|message| message.sequence).eq(expected), "{range:?}: {seen:?}");
         for message in seen {
             assert_eq!(message.delivery_count, self.held[&message.sequence]);
@@ -880,6 +940,10 @@ fn delivery_limit() -> impl Strategy<Value = Option<u32>> {
     prop_oneof![2 => Just(None), 1 => (0u32..3).prop_map(Some)]
 }
 
+fn max_priority() -> impl Strategy<Value = Option<u8>> {
+    prop_oneof![3 => Just(None), 2 => (0u8..6).prop_map(Some), 1 => Just(Some(255))]
+}
+
 fn bounds() -> impl Strategy<Value = Limits> {
     let bound = |max| prop_oneof![1 => Just(None), 1 => (0u64..max).prop_map(Some)];
     let overflow = prop_oneof![2 => Just(Overflow::DropHead), 1 => Just(Overflow::RejectPublish)];
@@ -902,9 +966,10 @@ proptest! {
         dead_letters: bool,
         single_active in prop::bool::weighted(0.3),
         delivery_limit in delivery_limit(),
+        max_priority in max_priority(),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete, retention, limits, dead_letters, single_active, delivery_limit });
+        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete, retention, limits, dead_letters, single_active, delivery_limit, max_priority });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 
@@ -916,9 +981,10 @@ proptest! {
         dead_letters: bool,
         single_active in prop::bool::weighted(0.3),
         delivery_limit in delivery_limit(),
+        max_priority in max_priority(),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete, retention, limits, dead_letters, single_active, delivery_limit });
+        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete, retention, limits, dead_letters, single_active, delivery_limit, max_priority });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 }

@@ -154,6 +154,7 @@ fn print_operation(operation: &LoggedOperation, bodies: bool) -> Result<(), Fail
             dead_letters,
             single_active,
             delivery_limit,
+            max_priority,
         } => {
             let goes = if *auto_delete { ", and goes with its last consumer" } else { "" };
             let retains = if retention.is_some() { ", and retains what consumers are done with" } else { "" };
@@ -171,7 +172,11 @@ fn print_operation(operation: &LoggedOperation, bodies: bool) -> Result<(), Fail
                 Some(limit) => format!(", and lets messages come back {limit} times"),
                 None => String::new(),
             };
-            format!("  queue {queue} is there{goes}{retains}{limited}{place}{one}{often}")
+            let first = match max_priority {
+                Some(highest) => format!(", and knows priorities up to {highest}"),
+                None => String::new(),
+            };
+            format!("  queue {queue} is there{goes}{retains}{limited}{place}{one}{often}{first}")
         }
         LoggedOperation::Expire { queues, times } => {
             let queues: Vec<String> = queues.iter().map(ToString::to_string).collect();
@@ -309,6 +314,7 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
             dead_letters,
             single_active,
             delivery_limit,
+            max_priority,
         } => {
             let retains = retention.map(|bounds| {
                 json!({ "ms": bounds.age_millis, "messages": bounds.messages, "bytes": bounds.bytes })
@@ -320,6 +326,7 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
                 "retains": retains,
                 "single_active_consumer": single_active,
                 "delivery_limit": delivery_limit,
+                "max_priority": max_priority,
                 "limits": {
                     "ms": limits.ttl_millis,
                     "messages": limits.messages,

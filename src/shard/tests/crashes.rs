@@ -1,5 +1,6 @@
 //! Random work, and power cuts at any moment: what is confirmed stays, what is settled stays away.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::driver::*;
@@ -59,9 +60,17 @@ enum Step {
 const RETAINING: usize = 1;
 const RETAINED_MAX: u64 = 5;
 
-fn with_options(ids: &[QueueId; QUEUES]) -> [(QueueId, QueueOptions); QUEUES] {
+/// The highest priority of both queues, in a world in which they know any.
+const HIGHEST: u8 = 3;
+
+/// The priority that a message is published with.
+fn priority_of(id: u64) -> u8 {
+    [0, 2, 1, 7, 2][(id % 5) as usize]
+}
+
+fn with_options(ids: &[QueueId; QUEUES], max_priority: Option<u8>) -> [(QueueId, QueueOptions); QUEUES] {
     let retention = Some(Retention { messages: Some(RETAINED_MAX), ..Retention::default() });
-    let plain = QueueOptions { logged: true, auto_delete: false, ..QueueOptions::default() };
+    let plain = QueueOptions { logged: true, auto_delete: false, max_priority, ..QueueOptions::default() };
     [(ids[0], plain), (ids[RETAINING], QueueOptions { retention, ..plain })]
 }
 
@@ -85,6 +94,7 @@ struct World {
     disk: MemoryDisk,
     driver: Driver,
     ids: [QueueId; QUEUES],
+    max_priority: Option<u8>,
     next_queue: u64,
     next_message: u64,
     queues: [BTreeMap<u64, Message>; QUEUES],
@@ -92,12 +102,13 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(max_priority: Option<u8>) -> Self {
         let disk = MemoryDisk::new();
         let ids = [QueueId(1), QueueId(2)];
-        let driver = Driver::open_as(&disk, RESIDENT_BYTES, &with_options(&ids));
+        let driver = Driver::open_as(&disk, RESIDENT_BYTES, &with_options(&ids, max_priority));
         let queues = Default::default();
-        Self { disk, driver, ids, next_queue: 3, next_message: 1, queues, consumers: BTreeMap::new() }
+        let consumers = BTreeMap::new();
+        Self { disk, driver, ids, max_priority, next_queue: 3, next_message: 1, queues, consumers }
     }
 
     fn run(&mut self, step: Step) {
@@ -152,12 +163,17 @@ impl World {
         let queues: Vec<QueueId> = to.iter().map(|queue| self.ids[*queue]).collect();
         let refused = self.driver.shard.failure().is_some();
         let command = self.driver.publish_command(&ids, pad, &queues);
-        let Command::Publish(PublishBatch { ticket, .. }) = command else { unreachable!("it is a publish") };
+        let Command::Publish(mut publish) = command else { unreachable!("it is a publish") };
+        if self.max_priority.is_some() {
+            let messages: Vec<(u64, u8)> = ids.iter().map(|id| (*id, priority_of(*id))).collect();
+            publish.run = run_of_priorities(&messages, pad);
+        }
+        let ticket = publish.ticket;
         for queue in to.iter().filter(|_| !refused) {
             let message = Message { ticket, ..Message::default() };
             self.queues[*queue].extend(ids.iter().map(|id| (*id, message.clone())));
         }
-        self.driver.command(command)
+        self.driver.command(Command::Publish(publish))
     }
 
     /// These are waiting again, with one count more.
@@ -210,7 +226,7 @@ impl World {
         self.consumers.retain(|(other, _), _| *other != queue);
         self.ids[queue] = QueueId(self.next_queue);
         self.next_queue += 1;
-        let [_, (_, options)] = with_options(&self.ids);
+        let [_, (_, options)] = with_options(&self.ids, self.max_priority);
         let options = if queue == RETAINING { options } else { QueueOptions { retention: None, ..options } };
         events.extend(self.driver.command(Command::CreateQueue { queue: self.ids[queue], options }));
         events
@@ -243,10 +259,12 @@ impl World {
 
     fn note_delivery(&mut self, seen: &Seen) {
         let queue = self.ids.iter().position(|id| *id == seen.queue).expect("its queue is there");
-        let mut waiting =
+        let waiting =
             self.queues[queue].iter_mut().filter(|(_, message)| !message.gone && message.held.is_none());
-        let (oldest, message) = waiting.next().expect("something waits");
-        assert_eq!(*oldest, seen.id, "the oldest that waits goes first");
+        let highest = self.max_priority.unwrap_or(0);
+        let next = waiting.min_by_key(|(id, _)| (Reverse(priority_of(**id).min(highest)), **id));
+        let (next, message) = next.expect("something waits");
+        assert_eq!(*next, seen.id, "the oldest of the highest priority that waits goes first");
         assert!(seen.redelivered || !message.delivered, "{seen:?} had been delivered");
         assert!(!seen.redelivered || message.delivered || message.old, "{seen:?} is new");
         let (lowest, highest) = message.count;
@@ -292,7 +310,7 @@ impl World {
         let disk = self.disk.copy();
         disk.cut_power();
         disk.restore_power(PowerLoss::LosesAll, 0);
-        let replayed = Driver::open_as(&disk, RESIDENT_BYTES, &with_options(&self.ids));
+        let replayed = Driver::open_as(&disk, RESIDENT_BYTES, &with_options(&self.ids, self.max_priority));
         assert_eq!(replayed.digest(), self.driver.digest(), "a restart makes another shard of it");
     }
 
@@ -315,7 +333,8 @@ impl World {
     fn crash(&mut self, loss: PowerLoss, seed: u64) {
         self.disk.cut_power();
         self.disk.restore_power(loss, seed);
-        self.driver = Driver::open_as(&self.disk, RESIDENT_BYTES, &with_options(&self.ids));
+        self.driver =
+            Driver::open_as(&self.disk, RESIDENT_BYTES, &with_options(&self.ids, self.max_priority));
         self.consumers.clear();
         for queue in 0..QUEUES {
             let there = self.look(queue);
@@ -406,7 +425,15 @@ proptest! {
 
     #[test]
     fn nothing_confirmed_is_lost_and_nothing_settled_returns(steps in prop::collection::vec(step(), 1..100)) {
-        let mut world = World::new();
+        let mut world = World::new(None);
+        steps.into_iter().for_each(|step| world.run(step));
+        world.crash(PowerLoss::LosesAll, 0);
+        world.quiet();
+    }
+
+    #[test]
+    fn the_same_of_queues_that_know_priorities(steps in prop::collection::vec(step(), 1..100)) {
+        let mut world = World::new(Some(HIGHEST));
         steps.into_iter().for_each(|step| world.run(step));
         world.crash(PowerLoss::LosesAll, 0);
         world.quiet();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::journey::{Party, Taker};
-use crate::message::{Expiration, MessageRun, message_ends};
+use crate::message::{Expiration, MessageRun, encode_item, encode_priority, item, message_ends};
 use crate::model::{
     BodySequence, ConnectionId, ExchangeName, QueueId, RoutingKey, ShardId, Timestamp, UserName,
 };
@@ -273,6 +273,15 @@ impl Driver {
         self.command(Command::Publish(PublishBatch { expirations: expirations.collect(), ..publish }))
     }
 
+    /// A publish of messages with priorities.
+    pub(super) fn publish_prior(&mut self, messages: &[(u64, u8)], queues: &[QueueId]) -> Vec<Event> {
+        let ids: Vec<u64> = messages.iter().map(|(id, _)| *id).collect();
+        let Command::Publish(publish) = self.publish_command(&ids, 10, queues) else {
+            unreachable!("it is a publish")
+        };
+        self.command(Command::Publish(PublishBatch { run: run_of_priorities(messages, 10), ..publish }))
+    }
+
     pub(super) fn publish_command(&mut self, ids: &[u64], pad: usize, queues: &[QueueId]) -> Command {
         self.last_ticket += 1;
         Command::Publish(PublishBatch {
@@ -439,6 +448,18 @@ pub(super) fn run_of(ids: &[u64], pad: usize) -> MessageRun {
     MessageRun::new(bytes.freeze(), ends)
 }
 
+/// The same with priorities: each in the form in which messages are stored.
+pub(super) fn run_of_priorities(ids: &[(u64, u8)], pad: usize) -> MessageRun {
+    let mut bytes = BytesMut::new();
+    let mut ends = Vec::new();
+    for (id, priority) in ids {
+        let body = [&id.to_be_bytes()[..], &vec![*id as u8; pad]].concat();
+        encode_item(&encode_priority(*priority), &body, None, false, &mut bytes);
+        ends.push(bytes.len() as u32);
+    }
+    MessageRun::new(bytes.freeze(), ends)
+}
+
 /// One message as a consumer sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
@@ -475,10 +496,13 @@ pub(super) fn ids_in(piece: &Bytes) -> Vec<u64> {
     let items = ends.into_iter().map(|end| &piece[std::mem::replace(&mut start, end as usize)..end as usize]);
     items
         .map(|mut item| {
+            let whole = item;
             item = &item[1..];
             let length = prost::encoding::decode_varint(&mut item).unwrap() as usize;
-            let (id, pad) = item.split_at(8);
             assert_eq!(length, item.len());
+            // No number begins like that.
+            let parts = (item[0] == item::MESSAGE).then(|| item::scan(whole, 0).unwrap());
+            let (id, pad) = parts.map_or(item, |parts| &whole[parts.body]).split_at(8);
             let id = u64::from_be_bytes(id.try_into().unwrap());
             assert!(pad.iter().all(|byte| *byte == id as u8), "message {id} has bytes of another one");
             id

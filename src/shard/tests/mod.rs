@@ -15,6 +15,7 @@ mod journeys;
 mod lagging;
 mod limits;
 mod memory_held;
+mod priorities;
 mod recounts;
 mod refusing;
 mod retention;

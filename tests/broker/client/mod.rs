@@ -15,6 +15,7 @@ mod exclusive;
 mod expiration;
 mod kills;
 mod limits;
+mod message_priorities;
 mod moving;
 mod priorities;
 mod publishing;
