@@ -14,12 +14,12 @@ use super::browse::routing_key_of;
 use super::catalog::{Alteration, Request};
 use super::login::Identity;
 use super::vhost::QueueDefinition;
-use crate::message::body_and_encoding_of;
+use crate::message::{body_and_encoding_of, headers_of};
 use crate::model::{
-    Clock, Entity, ExchangeName, QueueName, Refusal, ReplyCode, SCHEMAS, Timestamp, VhostName,
+    Clock, Entity, ExchangeName, QueueName, Refusal, ReplyCode, SCHEMAS, Timestamp, VhostName, further_keys,
 };
 use crate::routing::{
-    Destination, ExchangeDefinition, Payload, RoutingTable, Schemas, altered, check_declare,
+    Destination, ExchangeDefinition, Keys, Payload, RoutingTable, Schemas, altered, check_declare,
     check_equivalent, compiled_schemas, no_such_exchange,
 };
 use crate::shard::{Came, Command, Look, LookedAt, Which, run_blocking};
@@ -285,7 +285,11 @@ impl Judge {
                 Err(fault) => fault.refusal(),
                 Ok((body, content_encoding)) => {
                     let payload = Payload { body, content_encoding };
-                    match self.schemas.check(payload, routing_key, &self.exchange, &self.vhost) {
+                    // What cannot be read names no keys.
+                    let headers = headers_of(&message.bytes).ok().flatten().unwrap_or_default();
+                    let further = further_keys(&headers).unwrap_or_default();
+                    let keys = Keys { first: routing_key, further: &further };
+                    match self.schemas.check(payload, keys, &self.exchange, &self.vhost) {
                         Ok(()) => continue,
                         Err(unfit) => unfit.refusal().clone(),
                     }

@@ -23,7 +23,8 @@ use super::vhost::{QueueDefinition, Vhost};
 use crate::auth::{LoginCache, Password, SALT_BYTES, User, hash_password, may_open};
 use crate::journey::Journeys;
 use crate::model::{
-    ConnectionId, Durability, Entity, FieldTable, Refusal, ReplyCode, ShardId, UserName, VhostName,
+    BCC, ConnectionId, Durability, Entity, FieldTable, Refusal, ReplyCode, ShardId, UserName, VhostName,
+    further_keys,
 };
 use crate::routing::{
     Binding, ExchangeDefinition, ExplainedBody, ExplainedMessage, Explanation, Payload, RouteError,
@@ -436,7 +437,11 @@ impl Broker {
         payload: Option<Payload<'_>>,
     ) -> Result<Explanation, Refusal> {
         let body = payload.map_or(ExplainedBody::Absent, ExplainedBody::Given);
-        let message = ExplainedMessage { headers, body, ..ExplainedMessage::default() };
+        let further_keys = headers.map_or(Ok(Vec::new()), further_keys).map_err(|refusal| *refusal)?;
+        // Exchanges do not see it.
+        let headers = headers.map(|headers| headers.without(BCC));
+        let (headers, further_keys) = (headers.as_ref(), &further_keys[..]);
+        let message = ExplainedMessage { headers, further_keys, body, ..ExplainedMessage::default() };
         let explained = who.vhost.routing().explain(exchange, key, &message);
         explained.map_err(|error: RouteError| error.refusal(exchange, &who.vhost.name))
     }

@@ -15,6 +15,7 @@ use super::output;
 use super::session::{Target, once};
 use super::terminal::printable;
 use crate::client::{Browse, BrowsedMessage, BrowsedPage, Channel, Message, Publisher};
+use crate::model::CC;
 
 /// What was typed after `copy` or `move`.
 #[derive(Debug, Args)]
@@ -201,7 +202,11 @@ async fn publisher(arguments: &Arguments, channel: &Channel) -> Result<Publisher
     Ok(channel.publisher(exchange, key).open().await?)
 }
 
-fn as_published(browsed: BrowsedMessage, keeps_key: bool) -> Message {
+fn as_published(mut browsed: BrowsedMessage, keeps_key: bool) -> Message {
+    if !keeps_key {
+        // It is for one queue, and not for those that it was for besides.
+        browsed.properties.headers.0.remove(CC);
+    }
     let message = Message::new(browsed.body).with_properties(browsed.properties);
     if keeps_key { message.routing_key(browsed.routing_key) } else { message }
 }

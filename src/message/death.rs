@@ -3,13 +3,15 @@
 //! The headers are RabbitMQ's: `x-death` lists the deaths, the latest first, one entry for each queue and reason, and
 //! `x-first-death-*` and `x-last-death-*` say where and why the first and the last one was.
 
+use std::iter;
+
 use bytes::BytesMut;
 use prost::Message as _;
 
 use super::delivered::regular_parts;
 use super::encode::encode_item;
 use super::fault::ItemFault;
-use crate::model::{FieldTable, FieldValue};
+use crate::model::{BCC, CC, FieldTable, FieldValue, further_keys};
 use crate::pb;
 
 /// Bytes of a dead letter's properties. Deaths that have no room are left out, the oldest first, but not the last one. A little more than
@@ -43,11 +45,18 @@ pub struct Death<'a> {
     pub at_seconds: i64,
 }
 
+/// What is known of a dead letter that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The queues in which it died since it was rejected last, the one of this death first: where it goes round without anybody having
+    /// touched it.
+    pub untouched: Vec<String>,
+    /// Whether it names [further keys](further_keys) that it goes by.
+    pub has_further_keys: bool,
+}
+
 /// Appends a stored item as the dead letter that it becomes, with this routing key of its own. What is left of the properties are all but the
-/// expiration.
-///
-/// Returns the queues in which it died since it was rejected last, the one of this death first: where it goes round without anybody having
-/// touched it.
+/// expiration; without a key of its own it goes by that of its queue alone, and the header [`CC`] goes, too.
 ///
 /// # Errors
 /// The item is faulty.
@@ -56,15 +65,22 @@ pub fn encode_dead_letter(
     death: &Death<'_>,
     routing_key: Option<&str>,
     out: &mut BytesMut,
-) -> Result<Vec<String>, ItemFault> {
+) -> Result<DeadLetter, ItemFault> {
     let parts = regular_parts(item)?;
     let properties = parts.properties.map_or(&[][..], |range| &item[range]);
     let mut properties = pb::Properties::decode(properties)
         .map_err(|_| ItemFault::Malformed { what: "properties", offset: 0 })?;
     let mut headers = properties.headers.take().map(FieldTable::try_from).transpose()?.unwrap_or_default();
     let expiration_ms = properties.expiration_ms.take();
+    // Before these headers were heeded anything was let in under their names.
+    headers.0.remove(BCC);
+    let further_keys = further_keys(&headers).unwrap_or_default();
+    let has_further_keys = routing_key.is_some() && !further_keys.is_empty();
+    if routing_key.is_none() {
+        headers.0.remove(CC);
+    }
     let mut deaths = deaths_of(&headers);
-    note(&mut deaths, death, expiration_ms);
+    note(&mut deaths, death, further_keys, expiration_ms);
     deaths.truncate(DEATHS_MAX);
     for (field, value) in [(QUEUE, death.queue), (REASON, death.reason), (EXCHANGE, death.exchange)] {
         headers.0.entry(format!("x-first-death-{field}")).or_insert_with(|| value.into());
@@ -75,13 +91,12 @@ pub fn encode_dead_letter(
         let listed = deaths.iter().cloned().map(FieldValue::Table).collect();
         headers.0.insert(DEATHS.to_owned(), FieldValue::List(listed));
         properties.headers = Some((&headers).into());
-        if properties.encoded_len() <= DEAD_LETTER_PROPERTIES_BYTES_MAX || deaths.len() == 1 {
+        if properties.encoded_len() <= DEAD_LETTER_PROPERTIES_BYTES_MAX || !shorten(&mut deaths) {
             break properties.encode_to_vec();
         }
-        deaths.truncate(deaths.len() / 2);
     };
     encode_item(&encoded, &item[parts.body], routing_key, false, out);
-    Ok(untouched)
+    Ok(DeadLetter { untouched, has_further_keys })
 }
 
 /// The deaths that a message tells of. What else stands there is not kept.
@@ -95,19 +110,28 @@ fn deaths_of(headers: &FieldTable) -> Vec<FieldTable> {
 }
 
 /// Counts a death, which comes first then.
-fn note(deaths: &mut Vec<FieldTable>, death: &Death<'_>, expiration_ms: Option<u64>) {
+fn note(
+    deaths: &mut Vec<FieldTable>,
+    death: &Death<'_>,
+    further_keys: Vec<String>,
+    expiration_ms: Option<u64>,
+) {
     let is_same = |entry: &FieldTable| {
         entry.text(QUEUE) == Some(death.queue) && entry.text(REASON) == Some(death.reason)
     };
     let mut entry = match deaths.iter().position(is_same) {
         Some(at) => deaths.remove(at),
-        None => FieldTable::from([
-            (QUEUE, death.queue.into()),
-            (REASON, death.reason.into()),
-            (EXCHANGE, death.exchange.into()),
-            (ROUTING_KEYS, FieldValue::List(vec![death.routing_key.into()])),
-            (TIME, FieldValue::TimestampSeconds(death.at_seconds)),
-        ]),
+        None => {
+            let further_keys = further_keys.into_iter().map(FieldValue::Text);
+            let keys = iter::once(death.routing_key.into()).chain(further_keys).collect();
+            FieldTable::from([
+                (QUEUE, death.queue.into()),
+                (REASON, death.reason.into()),
+                (EXCHANGE, death.exchange.into()),
+                (ROUTING_KEYS, FieldValue::List(keys)),
+                (TIME, FieldValue::TimestampSeconds(death.at_seconds)),
+            ])
+        }
     };
     let before = match entry.value(COUNT) {
         Some(FieldValue::Integer(count)) => *count,
@@ -118,6 +142,22 @@ fn note(deaths: &mut Vec<FieldTable>, death: &Death<'_>, expiration_ms: Option<u
         entry.0.insert(ORIGINAL_EXPIRATION.to_owned(), FieldValue::Text(expiration_ms.to_string()));
     }
     deaths.insert(0, entry);
+}
+
+/// Leaves the older deaths out, and then all keys of the last one but the first, since the others stand in the message as well. False: it cannot
+/// be shorter.
+fn shorten(deaths: &mut Vec<FieldTable>) -> bool {
+    if deaths.len() > 1 {
+        deaths.truncate(deaths.len() / 2);
+        return true;
+    }
+    match deaths.first_mut().and_then(|last| last.0.get_mut(ROUTING_KEYS)) {
+        Some(FieldValue::List(keys)) if keys.len() > 1 => {
+            keys.truncate(1);
+            true
+        }
+        _ => false,
+    }
 }
 
 fn untouched(deaths: &[FieldTable]) -> Vec<String> {
@@ -139,8 +179,9 @@ mod tests {
 
     fn die(item: &Bytes, death: &Death<'_>) -> (Bytes, Vec<String>) {
         let mut out = BytesMut::new();
-        let untouched = encode_dead_letter(item, death, Some("dead"), &mut out).unwrap();
-        (out.freeze(), untouched)
+        let letter = encode_dead_letter(item, death, Some("dead"), &mut out).unwrap();
+        assert!(!letter.has_further_keys);
+        (out.freeze(), letter.untouched)
     }
 
     fn message(properties: &pb::Properties) -> Bytes {
@@ -200,6 +241,32 @@ mod tests {
         assert_eq!(deaths_of(&headers)[0].text(ORIGINAL_EXPIRATION), Some("5000"));
     }
 
+    #[test]
+    fn it_keeps_its_further_keys_with_its_own_key_and_loses_them_with_another() {
+        let cc = FieldValue::List(vec!["far".into(), FieldValue::Void, "away".into()]);
+        let headers = FieldTable::from([(CC, cc.clone()), (BCC, 5i64.into())]);
+        let item = message(&pb::Properties { headers: Some((&headers).into()), ..pb::Properties::default() });
+        for (key, kept) in [(Some("a.b"), Some(&cc)), (None, None)] {
+            let mut out = BytesMut::new();
+            let letter = encode_dead_letter(&item, &death("a", "rejected", 10), key, &mut out).unwrap();
+            assert_eq!(letter.has_further_keys, key.is_some());
+            let headers = DeliveredItem::decode(&out.freeze()).unwrap().headers().unwrap().unwrap();
+            assert_eq!((headers.value(CC), headers.value(BCC)), (kept, None));
+            let keys = ["a.b", "far", "away"].map(FieldValue::from).to_vec();
+            assert_eq!(deaths_of(&headers)[0].value(ROUTING_KEYS), Some(&FieldValue::List(keys)));
+        }
+    }
+
+    /// They are as old as messages with anything under that name.
+    #[test]
+    fn a_cc_that_is_no_list_names_no_keys() {
+        let headers = FieldTable::from([(CC, "far".into())]);
+        let item = message(&pb::Properties { headers: Some((&headers).into()), ..pb::Properties::default() });
+        let (letter, _) = die(&item, &death("a", "rejected", 10));
+        let headers = DeliveredItem::decode(&letter).unwrap().headers().unwrap().unwrap();
+        assert_eq!(headers.text(CC), Some("far"));
+    }
+
     /// What a publisher may send has room for a death; a long story loses its beginning.
     #[test]
     fn properties_stay_within_their_bound() {
@@ -224,6 +291,24 @@ mod tests {
         let mut letter = message(&pb::Properties::default());
         (0..100).for_each(|number| letter = die(&letter, &death(&long(number), "maxlen", 1)).0);
         assert!((2..=DEATHS_MAX).contains(&listed(&letter).len()));
+    }
+
+    /// So many keys do not stand there twice.
+    #[test]
+    fn many_further_keys_leave_room_for_a_death() {
+        let key = |number: usize| FieldValue::Text(format!("{number:0>230}"));
+        let cc = FieldValue::List((0..250).map(key).collect());
+        let headers = FieldTable::from([(CC, cc.clone())]);
+        let properties = pb::Properties { headers: Some((&headers).into()), ..pb::Properties::default() };
+        assert!(properties.encoded_len() > 55 * 1024);
+        let mut first = BytesMut::new();
+        encode_dead_letter(&message(&properties), &death("a", "maxlen", 1), Some("a.b"), &mut first).unwrap();
+        let item = DeliveredItem::decode(&first.freeze()).unwrap();
+        assert!(item.properties.as_ref().unwrap().len() <= DEAD_LETTER_PROPERTIES_BYTES_MAX);
+        let headers = item.headers().unwrap().unwrap();
+        assert_eq!(headers.value(CC), Some(&cc));
+        let keys = deaths_of(&headers)[0].value(ROUTING_KEYS).cloned();
+        assert_eq!(keys, Some(FieldValue::List(vec!["a.b".into()])));
     }
 
     /// Clients may put anything there.

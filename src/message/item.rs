@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::str;
 
 use super::items::KeySpan;
-use super::properties;
+use super::properties::{self, Heeded};
 use super::reader::{LENGTH, Reader};
 use crate::model::NAME_BYTES_MAX;
 
@@ -78,18 +78,18 @@ fn scan_short(bytes: &[u8], start: usize, key: u8) -> Option<Range<usize>> {
 }
 
 /// Reads the item that starts at `start`, as far as a publisher may fill it, and checks what is in its message.
-/// Returns its expiration, too. `None`: it is faulty or not regular, see `regular.rs`.
+/// Returns what is heeded of its properties, too. `None`: it is faulty or not regular, see `regular.rs`.
 #[inline]
-pub(crate) fn scan_published(bytes: &[u8], start: usize) -> Option<(ItemParts, Option<u64>)> {
+pub(crate) fn scan_published(bytes: &[u8], start: usize) -> Option<(ItemParts, Heeded)> {
     let parts = scan(bytes, start)?;
     if parts.delivery != parts.end {
         return None;
     }
-    let expiration_ms = match &parts.properties {
+    let heeded = match &parts.properties {
         Some(properties) => properties::check(bytes, properties.clone()).ok()?,
-        None => None,
+        None => Heeded::default(),
     };
-    Some((parts, expiration_ms))
+    Some((parts, heeded))
 }
 
 /// Reads the regular item that starts at `start` up to the fields for deliveries, which are left to the caller. Does

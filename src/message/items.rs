@@ -13,6 +13,8 @@ pub struct Items {
     pub(crate) keys: Vec<KeySpan>,
     /// Expirations of those that have one, in order.
     pub(crate) expirations: Vec<Expiration>,
+    /// Those with a header under whose name further routing keys stand, in order.
+    pub(crate) with_further_keys: Vec<u32>,
     /// Size of the largest body, in bytes.
     pub body_bytes_max: usize,
     /// Sizes of all bodies together, in bytes.
@@ -68,6 +70,11 @@ impl Items {
     /// Expirations of those messages that have one, in order.
     pub fn expirations(&self) -> &[Expiration] {
         &self.expirations
+    }
+
+    /// Those of the messages with a header [`CC`](crate::model::CC) or [`BCC`](crate::model::BCC), in order.
+    pub fn with_further_keys(&self) -> &[u32] {
+        &self.with_further_keys
     }
 
     /// The message's own routing key, which overrides its target's. At most 255 bytes.

@@ -5,7 +5,7 @@ use std::str;
 
 use super::fault::ItemFault;
 use super::reader::{FIXED64, LENGTH, Reader, VARINT, key};
-use crate::model::NAME_BYTES_MAX;
+use crate::model::{BCC, CC, NAME_BYTES_MAX};
 
 /// Deepest nesting of tables and lists; the headers themselves are the first level.
 pub const FIELD_DEPTH_MAX: usize = 16;
@@ -48,10 +48,18 @@ pub(crate) const HEADERS: u32 = key(3, LENGTH);
 pub(crate) const PRIORITY: u32 = key(4, VARINT);
 pub(crate) const MESSAGE_ID: u32 = key(8, LENGTH);
 
-/// Checks the properties that lie in `range` of `bytes`. Unknown fields need only be well-formed. Returns the expiration, in
-/// milliseconds.
-pub(crate) fn check(bytes: &[u8], range: Range<usize>) -> Result<Option<u64>, ItemFault> {
-    let mut expiration_ms = None;
+/// What properties say that is heeded when a message comes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Heeded {
+    /// The expiration, in milliseconds.
+    pub(crate) expiration_ms: Option<u64>,
+    /// Whether some header has a name under which further routing keys stand.
+    pub(crate) has_further_keys: bool,
+}
+
+/// Checks the properties that lie in `range` of `bytes`. Unknown fields need only be well-formed.
+pub(crate) fn check(bytes: &[u8], range: Range<usize>) -> Result<Heeded, ItemFault> {
+    let mut heeded = Heeded::default();
     let mut reader = Reader::within(bytes, range);
     while !reader.is_done() {
         let key = reader.key()?;
@@ -61,7 +69,7 @@ pub(crate) fn check(bytes: &[u8], range: Range<usize>) -> Result<Option<u64>, It
         };
         match (rule, key & 7) {
             (Rule::Name, LENGTH) => check_name(bytes, reader.range()?, field)?,
-            (Rule::Table, LENGTH) => check_table(bytes, reader.range()?, 1)?,
+            (Rule::Table, LENGTH) => heeded.has_further_keys |= check_headers(bytes, reader.range()?)?,
             (Rule::Number { max }, VARINT) => {
                 // Decoders of 32-bit fields drop the upper half.
                 let value = reader.varint()? as u32;
@@ -70,11 +78,11 @@ pub(crate) fn check(bytes: &[u8], range: Range<usize>) -> Result<Option<u64>, It
                 }
             }
             (Rule::Milliseconds, VARINT) => drop(reader.varint()?),
-            (Rule::Expiration, VARINT) => expiration_ms = Some(reader.varint()?),
+            (Rule::Expiration, VARINT) => heeded.expiration_ms = Some(reader.varint()?),
             _ => return Err(reader.broken("a property with another field's wire type").into()),
         }
     }
-    Ok(expiration_ms)
+    Ok(heeded)
 }
 
 fn check_name(bytes: &[u8], range: Range<usize>, field: &'static str) -> Result<(), ItemFault> {
@@ -91,18 +99,39 @@ fn check_text(bytes: &[u8], range: Range<usize>, field: &'static str) -> Result<
     }
 }
 
-/// `FieldTable { map<string, FieldValue> fields = 1 }`: a map is repeated entries of key 1 and value 2.
-fn check_table(bytes: &[u8], range: Range<usize>, depth: usize) -> Result<(), ItemFault> {
+/// Whether one of them has a name under which further routing keys stand.
+fn check_headers(bytes: &[u8], range: Range<usize>) -> Result<bool, ItemFault> {
+    let mut names_keys = false;
+    check_table(bytes, range, 1, &mut |name| names_keys |= name == CC.as_bytes() || name == BCC.as_bytes())?;
+    Ok(names_keys)
+}
+
+/// `FieldTable { map<string, FieldValue> fields = 1 }`: a map is repeated entries of key 1 and value 2. Tells the names that it has itself.
+fn check_table(
+    bytes: &[u8],
+    range: Range<usize>,
+    depth: usize,
+    tell_name: &mut impl FnMut(&[u8]),
+) -> Result<(), ItemFault> {
     check_depth(depth)?;
     check_fields(bytes, range, |reader, key| match key >> 3 {
-        1 => check_entry(bytes, expect_range(reader, key)?, depth),
+        1 => check_entry(bytes, expect_range(reader, key)?, depth, tell_name),
         _ => Ok(reader.skip(key)?),
     })
 }
 
-fn check_entry(bytes: &[u8], range: Range<usize>, depth: usize) -> Result<(), ItemFault> {
+fn check_entry(
+    bytes: &[u8],
+    range: Range<usize>,
+    depth: usize,
+    tell_name: &mut impl FnMut(&[u8]),
+) -> Result<(), ItemFault> {
     check_fields(bytes, range, |reader, key| match key >> 3 {
-        1 => check_name(bytes, expect_range(reader, key)?, "the name of a header"),
+        1 => {
+            let name = expect_range(reader, key)?;
+            tell_name(&bytes[name.clone()]);
+            check_name(bytes, name, "the name of a header")
+        }
         2 => check_value(bytes, expect_range(reader, key)?, depth),
         _ => Ok(reader.skip(key)?),
     })
@@ -123,7 +152,7 @@ fn check_value(bytes: &[u8], range: Range<usize>, depth: usize) -> Result<(), It
         4 => expect_wire_type(reader, field_key, FIXED64),
         5 => check_text(bytes, expect_range(reader, field_key)?, "a text in headers"),
         6 => expect_wire_type(reader, field_key, LENGTH),
-        8 => check_table(bytes, expect_range(reader, field_key)?, depth + 1),
+        8 => check_table(bytes, expect_range(reader, field_key)?, depth + 1, &mut |_| {}),
         9 => check_list(bytes, expect_range(reader, field_key)?, depth + 1),
         10 => check_decimal(bytes, expect_range(reader, field_key)?),
         _ => Ok(reader.skip(field_key)?),

@@ -19,6 +19,7 @@ pub(crate) struct RunScan {
     ends: Vec<u32>,
     keys: Vec<KeySpan>,
     expirations: Vec<Expiration>,
+    with_further_keys: Vec<u32>,
     body_bytes_max: usize,
     body_bytes: usize,
 }
@@ -57,13 +58,16 @@ impl RunScan {
         let start = self.run.end;
         let (end, body_bytes) = if let Some(plain) = item::scan_plain(bytes, start) {
             plain
-        } else if let Some((parts, expiration_ms)) = item::scan_published(bytes, start) {
+        } else if let Some((parts, heeded)) = item::scan_published(bytes, start) {
             if parts.routing_key.is_present() {
                 self.keys.resize(self.ends.len(), KeySpan::ABSENT);
                 self.keys.push(parts.routing_key.relative_to(self.run.start));
             }
-            if let Some(after_millis) = expiration_ms {
+            if let Some(after_millis) = heeded.expiration_ms {
                 self.expirations.push(Expiration { index: self.ends.len() as u32, after_millis });
+            }
+            if heeded.has_further_keys {
+                self.with_further_keys.push(self.ends.len() as u32);
             }
             (parts.end, parts.body.len())
         } else {
@@ -89,6 +93,7 @@ impl RunScan {
             run: MessageRun::new(bytes, self.ends),
             keys: self.keys,
             expirations: self.expirations,
+            with_further_keys: self.with_further_keys,
             body_bytes_max: self.body_bytes_max,
             body_bytes: self.body_bytes,
         }
@@ -100,7 +105,8 @@ mod tests {
     use bytes::BytesMut;
 
     use super::*;
-    use crate::message::encode_item;
+    use crate::message::{encode_headers, encode_item};
+    use crate::model::{FieldTable, FieldValue};
 
     #[test]
     fn a_tiny_first_message_does_not_reserve_for_millions() {
@@ -124,5 +130,22 @@ mod tests {
         assert!(scan.scan(&run, 0));
         let told = [(1, 5), (3, 0)].map(|(index, after_millis)| Expiration { index, after_millis });
         assert_eq!(scan.finish(run.freeze()).expirations(), told, "of several the last one holds");
+    }
+
+    #[test]
+    fn it_is_told_which_messages_may_have_further_keys() {
+        let of = |headers: FieldTable| encode_headers(&headers);
+        let inner = FieldTable::from([("CC", FieldValue::from("a"))]);
+        let properties = [
+            Vec::new(),
+            of(FieldTable::from([("a", "b".into()), ("BCC", FieldValue::Void)])),
+            of(FieldTable::from([("cc", "b".into()), ("in", FieldValue::Table(inner.clone()))])),
+            of(inner),
+        ];
+        let mut run = BytesMut::new();
+        properties.iter().for_each(|properties| encode_item(properties, b"body", None, false, &mut run));
+        let mut scan = RunScan::default();
+        assert!(scan.scan(&run, 0));
+        assert_eq!(scan.finish(run.freeze()).with_further_keys(), [1, 3]);
     }
 }

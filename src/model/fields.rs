@@ -20,6 +20,13 @@ impl FieldTable {
         }
     }
 
+    /// The same fields without the one of this name.
+    pub fn without(&self, name: &str) -> Self {
+        let mut others = self.clone();
+        others.0.remove(name);
+        others
+    }
+
     /// Whether there is no field at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

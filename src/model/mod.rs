@@ -6,6 +6,7 @@
 mod arguments;
 mod durability;
 mod fields;
+mod further_keys;
 mod ids;
 mod journey_number;
 mod limits;
@@ -29,6 +30,7 @@ pub use arguments::{
 };
 pub use durability::Durability;
 pub use fields::{FieldTable, FieldValue};
+pub use further_keys::{BCC, CC, further_keys};
 pub use ids::{BodySequence, CLIENT_ID_BYTES, ClientId, ConnectionId, DeliveryTag, QueueId, ShardId};
 pub use journey_number::{JourneyNumber, NoJourneyNumber};
 pub use limits::{

@@ -33,8 +33,17 @@ pub struct AllowedKeys {
 #[derive(Debug)]
 pub struct KeyNotAllowed {
     key: Box<str>,
+    whose: KeyOf,
     refusal: Refusal,
     allowed: Arc<AllowedKeys>,
+}
+
+/// Where a key stands that is not allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyOf {
+    Publication,
+    /// It is a further one.
+    Headers,
 }
 
 /// What is wrong with a list.
@@ -86,10 +95,19 @@ impl AllowedKeys {
     }
 
     /// What the publisher of a key that is not allowed is told.
-    pub(super) fn refuse(self: &Arc<Self>, key: &str, exchange: &str, vhost: &VhostName) -> KeyNotAllowed {
+    pub(super) fn refuse(
+        self: &Arc<Self>,
+        (whose, key): (KeyOf, &str),
+        exchange: &str,
+        vhost: &VhostName,
+    ) -> KeyNotAllowed {
         let meant = self.meant(key);
         let shown = ShownText(key).to_string();
-        let text = format!("routing key '{shown}' is not allowed on {}", named(exchange, vhost));
+        let whence = match whose {
+            KeyOf::Publication => "",
+            KeyOf::Headers => " in the message's headers",
+        };
+        let text = format!("routing key '{shown}'{whence} is not allowed on {}", named(exchange, vhost));
         let refusal = Refusal::new(ReplyCode::PreconditionFailed, text)
             .about(Entity::Exchange, exchange)
             .field("routing_key", format!("a key that matches {self}"), shown);
@@ -99,7 +117,7 @@ impl AllowedKeys {
                 refusal.hint("publish under a key that the exchange takes, or declare it with another list")
             }
         };
-        KeyNotAllowed { key: Box::from(key), refusal, allowed: Arc::clone(self) }
+        KeyNotAllowed { key: Box::from(key), whose, refusal, allowed: Arc::clone(self) }
     }
 
     /// Its patterns in a sentence about another list: those that only this one has come first.
@@ -139,6 +157,11 @@ impl KeyNotAllowed {
     /// The key.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// Whether it is the key of the publication, so that all messages with it are refused; else it stands in the headers of one.
+    pub fn is_of_publication(&self) -> bool {
+        self.whose == KeyOf::Publication
     }
 
     /// What its publisher is told: 406, with the nearest key that is allowed.
@@ -248,7 +271,8 @@ mod tests {
 
     #[track_caller]
     fn check_hint(patterns: &[&str], key: &str, hint: &str) {
-        let refused = allowed(patterns).refuse(key, "events", &VhostName::new("/").unwrap());
+        let refused =
+            allowed(patterns).refuse((KeyOf::Publication, key), "events", &VhostName::new("/").unwrap());
         assert_eq!(refused.refusal().hint, hint, "{key}");
     }
 

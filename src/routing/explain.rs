@@ -4,13 +4,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{ExchangeName, FieldTable, QueueName, Refusal, RoutingKey};
+use crate::model::{ExchangeName, FieldTable, NAME_BYTES_MAX, QueueName, Refusal, RoutingKey};
 
 use super::kind::{Choice, Considered, Verdict};
 use super::outcome::HashedProperties;
 use super::table::ExchangeEntry;
 use super::values::ShownText;
-use super::{Binding, Destination, ExchangeKind, Payload, RouteError, Routed, RoutingTable};
+use super::{
+    Binding, Destination, ExchangeKind, Keys, Payload, RouteError, Routed, RoutingTable, SchemaRule,
+};
 
 /// Bindings that one explanation shows at most; matching ones come before others.
 pub const EXPLAINED_BINDINGS_MAX: usize = 10_000;
@@ -42,6 +44,8 @@ pub enum ReachedBy {
 pub struct ExplainedMessage<'a> {
     /// Its headers.
     pub headers: Option<&'a FieldTable>,
+    /// [Further keys](crate::model::further_keys) that it goes by.
+    pub further_keys: &'a [String],
     /// Its properties, as far as exchanges look at them.
     pub properties: HashedProperties,
     /// What chance said when it was [routed](Routed::chance); `None`: whatever chance could choose is explained.
@@ -108,23 +112,27 @@ impl RoutingTable {
         message: &ExplainedMessage<'_>,
     ) -> Result<Explanation, RouteError> {
         let routing_key = RoutingKey::new(key).map_err(|_| RouteError::KeyTooLong)?;
+        let keys = Keys { first: key, further: message.further_keys };
+        if keys.all().any(|key| key.len() > NAME_BYTES_MAX) {
+            return Err(RouteError::KeyTooLong);
+        }
         let first = self.exchange(exchange).ok_or(RouteError::NoSuchExchange)?;
         if exchange.is_empty() {
-            return Ok(self.explain_default(first, routing_key));
+            return Ok(self.explain_default(first, routing_key, keys));
         }
         let internal = first.definition().internal;
-        let not_allowed = self.key_not_allowed(first, key, &mut Routed::default());
+        let not_allowed = self.key_not_allowed(first, keys, &mut Routed::default());
         if let Some(not_allowed) = not_allowed.filter(|_| !internal) {
             return Ok(explain_refused(first, not_allowed.refusal()));
         }
-        let (schema, unfit) = self.explain_schema(first, key, message.body);
+        let (schema, unfit) = self.explain_schemas(first, keys, message.body);
         if let Some(unfit) = unfit {
             return Ok(explain_unfit(first, &unfit, schema));
         }
         let no_headers = FieldTable::default();
         let ExplainedMessage { headers, properties, chance, .. } = message;
         let headers = headers.unwrap_or(&no_headers);
-        let mut journey = Journey::new(self, Considered { key, headers, properties, chance: *chance });
+        let mut journey = Journey::new(self, Considered { keys, headers, properties, chance: *chance });
         journey.travel(first);
         let mut explanation = journey.describe();
         if let Some(first) = explanation.exchanges.first_mut() {
@@ -133,20 +141,39 @@ impl RoutingTable {
         Ok(explanation)
     }
 
-    fn explain_schema(
+    /// Of several schemas the first that the body does not fit; or else the first one.
+    fn explain_schemas(
         &self,
         exchange: &ExchangeEntry,
-        key: &str,
+        keys: Keys<'_>,
         body: ExplainedBody<'_>,
     ) -> (Option<String>, Option<Refusal>) {
         let Some(schemas) = exchange.schemas().filter(|_| !exchange.definition().internal) else {
             return (None, None);
         };
-        let mut schema = None;
-        Routed::default().with_words(key, |words, _| schema = schemas.for_key(key, words));
-        let Some(schema) = schema else {
+        let mut routed = Routed::default();
+        routed.for_each_key(keys, |key, routed| {
+            routed.with_words(key, |words, routed| routed.take_schema(schemas.for_key(key, words)));
+        });
+        if routed.schemas().is_empty() {
             return (Some("no schema is for this key: any body is taken".to_owned()), None);
+        }
+        let explained = |schema: &Arc<SchemaRule>| self.explain_schema(exchange, schema, keys.first, body);
+        let is_decisive = |schema: &&Arc<SchemaRule>| match body {
+            ExplainedBody::Checked(Some(unfit)) => unfit.text.contains(&schema.to_string()),
+            _ => explained(schema).1.is_some(),
         };
+        let decisive = routed.schemas().iter().find(is_decisive);
+        explained(decisive.unwrap_or(&routed.schemas()[0]))
+    }
+
+    fn explain_schema(
+        &self,
+        exchange: &ExchangeEntry,
+        schema: &SchemaRule,
+        key: &str,
+        body: ExplainedBody<'_>,
+    ) -> (Option<String>, Option<Refusal>) {
         let unfit = match body {
             ExplainedBody::Absent => {
                 return (Some(format!("has to fit {schema}; no body was given to try")), None);
@@ -161,23 +188,28 @@ impl RoutingTable {
         (Some(format!("{fits} {schema}")), unfit)
     }
 
-    fn explain_default(&self, exchange: &ExchangeEntry, key: RoutingKey) -> Explanation {
+    fn explain_default(&self, exchange: &ExchangeEntry, key: RoutingKey, keys: Keys<'_>) -> Explanation {
         let name = exchange.definition().name.clone();
         // A name too long is no queue's, and a routing key is no longer than a name may be.
-        let queue = QueueName::new(&key).ok().filter(|queue| self.queue(queue).is_some());
-        let bindings = queue.iter().map(|queue| ExplainedBinding {
+        let named = |key: &str| QueueName::new(key).ok().filter(|queue| self.queue(queue).is_some());
+        let queues: BTreeSet<QueueName> = keys.all().filter_map(named).collect();
+        let bindings = queues.iter().map(|queue| ExplainedBinding {
             binding: Arc::new(Binding {
                 source: name.clone(),
                 destination: Destination::Queue(queue.clone()),
-                key: key.clone(),
+                key: RoutingKey::new(queue).unwrap_or_default(),
                 arguments: FieldTable::default(),
             }),
             matched: true,
-            reason: "the default exchange leads to the queue that the routing key names".to_owned(),
+            reason: match queue.as_str() == key.as_str() {
+                true => "the default exchange leads to the queue that the routing key names".to_owned(),
+                false => "the default exchange leads to the queue that a further key of the message names"
+                    .to_owned(),
+            },
         });
-        let alternate_note = match &queue {
-            Some(_) => AlternateNote::NotNeeded.to_string(),
-            None => format!(
+        let alternate_note = match queues.is_empty() {
+            false => AlternateNote::NotNeeded.to_string(),
+            true => format!(
                 "no queue has the name `{}`, and the default exchange has no alternate: the message reaches nothing",
                 ShownText(&key)
             ),
@@ -192,7 +224,7 @@ impl RoutingTable {
             schema: None,
             name,
         };
-        Explanation { exchanges: vec![explained], queues: queue.into_iter().collect(), bindings_omitted: 0 }
+        Explanation { exchanges: vec![explained], queues: queues.into_iter().collect(), bindings_omitted: 0 }
     }
 }
 

@@ -10,6 +10,7 @@ mod binding;
 mod check;
 mod exchange;
 mod explain;
+mod keys;
 mod kind;
 mod outcome;
 mod places;
@@ -38,6 +39,7 @@ pub use explain::{
     EXPLAINED_BINDINGS_MAX, ExplainedBinding, ExplainedBody, ExplainedExchange, ExplainedMessage,
     Explanation, ReachedBy,
 };
+pub use keys::Keys;
 pub use kind::pattern_matches;
 pub use outcome::{HashedProperties, LazyHeaders, MessageHeaders, QueueTarget, RouteError, Routed};
 pub use quarantine::Quarantine;

@@ -11,7 +11,7 @@ use super::check::{named, no_such_exchange};
 use super::kind::mix;
 use super::target::Target;
 use super::trie::KeyWords;
-use super::{KeyNotAllowed, SchemaRule};
+use super::{KeyNotAllowed, Keys, SchemaRule};
 
 /// A queue that gets a message, and the shard that owns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +25,9 @@ pub struct QueueTarget {
 /// By how much the number that chance goes by grows with each message.
 const CHANCE_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// Queues that are taken for the keys of a message, besides twice as many as there are, before it is looked which of them are the same.
+const QUEUES_TAKEN_TWICE_MAX: usize = 1_024;
+
 /// The queues that get a message. Made once and reused: routing then allocates nothing unless it passes through
 /// several exchanges.
 #[derive(Debug, Default)]
@@ -32,7 +35,8 @@ pub struct Routed {
     queues: Vec<QueueTarget>,
     beyond_the_key: bool,
     chance: Chance,
-    schema: Option<Arc<SchemaRule>>,
+    /// Each once.
+    schemas: Vec<Arc<SchemaRule>>,
     /// Whether the exchange at hand let the message through at all.
     matched: bool,
     /// Exchanges that the message reached, in turn, with repetitions; those before `next` are done.
@@ -89,18 +93,19 @@ impl Routed {
         !self.beyond_the_key
     }
 
-    /// What the message has to fit, if the exchange it was published to says so for its key.
-    pub fn schema(&self) -> Option<&Arc<SchemaRule>> {
-        self.schema.as_ref()
+    /// What the message has to fit: all that the exchange it was published to says of its keys.
+    pub fn schemas(&self) -> &[Arc<SchemaRule>] {
+        &self.schemas
     }
 
     pub(super) fn take_schema(&mut self, schema: Option<&Arc<SchemaRule>>) {
-        self.schema = schema.cloned();
+        let is_new = |schema: &&Arc<SchemaRule>| !self.schemas.iter().any(|known| Arc::ptr_eq(known, schema));
+        self.schemas.extend(schema.filter(is_new).cloned());
     }
 
     pub(super) fn clear(&mut self) {
         self.queues.clear();
-        self.schema = None;
+        self.schemas.clear();
         self.beyond_the_key = false;
         if let Chance::Drawn(number) = &mut self.chance {
             *number = number.wrapping_add(CHANCE_STEP);
@@ -126,6 +131,11 @@ impl Routed {
         self.matched
     }
 
+    #[cfg(test)]
+    pub(super) fn room_for_queues(&self) -> usize {
+        self.queues.capacity()
+    }
+
     pub(super) fn take_queue(&mut self, queue: QueueTarget) {
         self.queues.push(queue);
     }
@@ -140,7 +150,26 @@ impl Routed {
         self.beyond_the_key = true;
     }
 
-    /// Runs `match_words` with the words of the key, which are cut once per message.
+    /// Looks at each of the keys, of which there is one for nearly all messages.
+    #[inline]
+    pub(super) fn for_each_key<'k>(&mut self, keys: Keys<'k>, mut look: impl FnMut(&'k str, &mut Self)) {
+        if keys.further.is_empty() {
+            return look(keys.first, self);
+        }
+        let mut room = QUEUES_TAKEN_TWICE_MAX;
+        for key in keys.all() {
+            self.words_are_cut = false;
+            look(key, self);
+            // Many keys may lead to the same queues.
+            if self.queues.len() > room {
+                self.finish();
+                room = 2 * self.queues.len() + QUEUES_TAKEN_TWICE_MAX;
+            }
+        }
+        self.words_are_cut = false;
+    }
+
+    /// Runs `match_words` with the words of the key at hand, which are cut once as long as it is the same.
     pub(super) fn with_words(&mut self, key: &str, match_words: impl FnOnce(&KeyWords, &mut Self)) {
         let mut words = std::mem::take(&mut self.words);
         if !self.words_are_cut {

@@ -5,47 +5,53 @@ use std::sync::Arc;
 
 use crate::model::NAME_BYTES_MAX;
 
-use super::{ExchangeEntry, KeyNotAllowed, MessageHeaders, RouteError, Routed, RoutingTable};
+use super::allowed::KeyOf;
+use super::{ExchangeEntry, KeyNotAllowed, Keys, MessageHeaders, RouteError, Routed, RoutingTable};
 
 impl RoutingTable {
     /// Finds the queues for a message published by a client. `out` is overwritten; after an error it is of no use.
     ///
     /// Each exchange is visited once at most, so rings of exchanges end. An exchange none of whose own bindings
     /// matched passes the message to its alternate exchange, and that one likewise. Of the exchanges on the way only
-    /// the first is asked whether it allows the key.
+    /// the first is asked whether it allows the keys: it has to allow each of them.
     ///
     /// # Errors
     /// See [`RouteError`]; reaching no queue is none.
-    pub fn route(
+    pub fn route<'k>(
         &self,
         exchange: &str,
-        key: &str,
+        keys: impl Into<Keys<'k>>,
         headers: &mut dyn MessageHeaders,
         out: &mut Routed,
     ) -> Result<(), RouteError> {
+        let keys = keys.into();
         out.clear();
-        if key.len() > NAME_BYTES_MAX {
+        if keys.all().any(|key| key.len() > NAME_BYTES_MAX) {
             return Err(RouteError::KeyTooLong);
         }
+        if !keys.further.is_empty() {
+            out.looked_beyond_the_key();
+        }
         if exchange.is_empty() {
-            if let Some(queue) = self.queue(key) {
-                out.take_queue(queue);
-            }
+            keys.all().filter_map(|key| self.queue(key)).for_each(|queue| out.take_queue(queue));
+            out.finish();
             return Ok(());
         }
         let first = self.exchange(exchange).ok_or(RouteError::NoSuchExchange)?;
         if first.definition().internal {
             return Err(RouteError::Internal);
         }
-        if let Some(not_allowed) = self.key_not_allowed(first, key, out) {
+        if let Some(not_allowed) = self.key_not_allowed(first, keys, out) {
             return Err(RouteError::KeyNotAllowed(Arc::new(not_allowed)));
         }
         if let Some(schemas) = first.schemas() {
-            out.with_words(key, |words, out| out.take_schema(schemas.for_key(key, words)));
+            out.for_each_key(keys, |key, out| {
+                out.with_words(key, |words, out| out.take_schema(schemas.for_key(key, words)));
+            });
         }
         let mut next = Some(first);
         while let Some(entry) = next {
-            entry.index.route(key, headers, out).map_err(RouteError::Headers)?;
+            entry.index.route(keys, headers, out).map_err(RouteError::Headers)?;
             if !out.has_matched()
                 && let Some(alternate) = entry.alternate_exchange()
             {
@@ -59,16 +65,24 @@ impl RoutingTable {
         Ok(())
     }
 
-    /// Why a client may not publish a key to an exchange, if it may not.
+    /// Why a client may not publish with keys to an exchange, if it may not: the first of them that is not allowed.
     pub(super) fn key_not_allowed(
         &self,
         exchange: &ExchangeEntry,
-        key: &str,
+        keys: Keys<'_>,
         scratch: &mut Routed,
     ) -> Option<KeyNotAllowed> {
         let allowed = exchange.allowed_keys()?;
-        let mut is_allowed = false;
-        scratch.with_words(key, |words, _| is_allowed = allowed.allows(key, words));
-        (!is_allowed).then(|| allowed.refuse(key, &exchange.definition().name, self.vhost()))
+        let mut not_allowed = None;
+        scratch.for_each_key(keys, |key, scratch| {
+            if not_allowed.is_none() {
+                scratch.with_words(key, |words, _| {
+                    not_allowed = Some(key).filter(|_| !allowed.allows(key, words))
+                });
+            }
+        });
+        let key = not_allowed?;
+        let whose = if key == keys.first { KeyOf::Publication } else { KeyOf::Headers };
+        Some(allowed.refuse((whose, key), &exchange.definition().name, self.vhost()))
     }
 }

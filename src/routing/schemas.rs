@@ -9,6 +9,7 @@ use crate::model::{
 };
 use crate::schema::{Misfit, Schema, SchemaFault, SchemaKind};
 
+use super::Keys;
 use super::allowed::ListFault;
 use super::check::named;
 use super::kind;
@@ -112,20 +113,22 @@ impl Schemas {
         self.rules.get(first)
     }
 
-    /// Holds a message against the schema for its key, and counts nothing. Without a schema for the key it fits.
+    /// Holds a message against the schemas for its keys, and counts nothing. Without a schema for a key it fits.
     ///
     /// # Errors
     /// As for [`SchemaRule::check`].
     pub fn check(
         &self,
         payload: Payload<'_>,
-        key: &str,
+        keys: Keys<'_>,
         exchange: &str,
         vhost: &VhostName,
     ) -> Result<(), Unfit> {
-        let mut rule = None;
-        Routed::default().with_words(key, |words, _| rule = self.for_key(key, words));
-        rule.map_or(Ok(()), |rule| rule.check(payload, key, exchange, vhost))
+        let mut routed = Routed::default();
+        routed.for_each_key(keys, |key, routed| {
+            routed.with_words(key, |words, routed| routed.take_schema(self.for_key(key, words)));
+        });
+        routed.schemas().iter().try_for_each(|rule| rule.check(payload, keys.first, exchange, vhost))
     }
 
     /// Messages that did not fit since the exchange was declared or the broker was started.

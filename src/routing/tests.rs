@@ -459,3 +459,64 @@ fn what_is_refused_is_explained_and_goes_nowhere() {
     assert_eq!(refused.exchanges[0].refused.as_deref(), Some(why));
     assert_eq!(explain(&scenario, "events", "a").exchanges[0].refused, None);
 }
+
+#[test]
+fn an_exchange_has_to_allow_each_key_of_a_message() {
+    let guarded =
+        ExchangeDefinition { arguments: only(&["order.*"]), ..definition("events", ExchangeKind::Fanout) };
+    let mut scenario = Scenario::new().defined(guarded).bound("events", "", "q1");
+    let further = ["order.paid".to_owned(), "ordr.lost".to_owned(), "x".to_owned()];
+    let mut route = |first, further| {
+        let keys = Keys { first, further };
+        scenario.table.route("events", keys, &mut None, &mut scenario.routed)
+    };
+    assert_eq!(route("order.created", &further[..1]), Ok(()));
+    let Err(RouteError::KeyNotAllowed(refused)) = route("order.created", &further) else { panic!() };
+    assert!(!refused.is_of_publication(), "others with this routing key may come");
+    let text =
+        "routing key 'ordr.lost' in the message's headers is not allowed on exchange 'events' in vhost '/'";
+    assert_eq!(refused.refusal().text, text);
+    let Err(RouteError::KeyNotAllowed(refused)) = route("ordr.lost", &further) else { panic!() };
+    assert!(refused.is_of_publication());
+}
+
+#[test]
+fn an_explanation_names_the_key_that_matched() {
+    let scenario = Scenario::new()
+        .exchange("orders", ExchangeKind::Topic)
+        .bound("orders", "eu.#", "q1")
+        .bound("orders", "us.#", "q2")
+        .bound("orders", "asia", "q3");
+    let further_keys = ["us.7".to_owned(), "q4".to_owned()];
+    let message = ExplainedMessage { further_keys: &further_keys, ..ExplainedMessage::default() };
+    let explanation = scenario.table.explain("orders", "eu.7", &message).unwrap();
+    assert_eq!(explanation.queues, [QueueName::new("q1").unwrap(), QueueName::new("q2").unwrap()]);
+    let bindings = explanation.exchanges[0].bindings.iter();
+    let reasons: Vec<&str> = bindings.map(|explained| &*explained.reason).collect();
+    assert_eq!(
+        reasons,
+        [
+            "the routing key fits the pattern",
+            "with `us.7`, a further key of the message: the routing key fits the pattern",
+            "none of 3 keys matches; of the first: word 1 is `eu`, the binding wants `asia`",
+        ]
+    );
+    let further_keys = ["q3".to_owned(), "q1".to_owned(), "absent".to_owned()];
+    let message = ExplainedMessage { further_keys: &further_keys, ..ExplainedMessage::default() };
+    let explanation = scenario.table.explain("", "q1", &message).unwrap();
+    assert_eq!(explanation.queues, [QueueName::new("q1").unwrap(), QueueName::new("q3").unwrap()]);
+}
+
+/// Queues are told apart while keys are gone through, so that what many keys lead to does not fill memory.
+#[test]
+fn many_keys_to_many_queues_are_each_queue_once() {
+    let mut scenario = (1..=300)
+        .fold(Scenario::new().exchange("x", ExchangeKind::Topic), |scenario, queue| {
+            scenario.bound("x", "#", &format!("q{queue}"))
+        });
+    let further: Vec<String> = (0..1_000).map(|number| format!("key.{number}")).collect();
+    let keys = Keys { first: "k", further: &further };
+    assert_eq!(scenario.table.route("x", keys, &mut None, &mut scenario.routed), Ok(()));
+    assert_eq!(scenario.routed.queues().len(), 300);
+    assert!(scenario.routed.room_for_queues() < 10_000);
+}

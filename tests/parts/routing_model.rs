@@ -7,7 +7,7 @@ use leveret::model::{
 };
 use leveret::routing::{
     ALTERNATE_EXCHANGE, Binding, Bound, Destination, ExchangeDefinition, ExchangeKind, ExplainedMessage,
-    QueueTarget, Removed, RouteError, Routed, RoutingTable,
+    Keys, QueueTarget, Removed, RouteError, Routed, RoutingTable,
 };
 use proptest::prelude::*;
 
@@ -71,7 +71,7 @@ impl Model {
     fn route(
         &self,
         exchange: &str,
-        key: &str,
+        keys: &[&str],
         headers: Option<&FieldTable>,
     ) -> Result<BTreeSet<QueueTarget>, RouteError> {
         let definition = self.exchanges.get(exchange).ok_or(RouteError::NoSuchExchange)?;
@@ -80,10 +80,10 @@ impl Model {
         }
         let mut queues = BTreeSet::new();
         if exchange.is_empty() {
-            queues.extend(self.queues.get(key));
+            queues.extend(keys.iter().filter_map(|key| self.queues.get(*key)));
         } else {
             let no_headers = FieldTable::default();
-            self.visit(exchange, key, headers.unwrap_or(&no_headers), &mut BTreeSet::new(), &mut queues);
+            self.visit(exchange, keys, headers.unwrap_or(&no_headers), &mut BTreeSet::new(), &mut queues);
         }
         Ok(queues)
     }
@@ -91,7 +91,7 @@ impl Model {
     fn visit(
         &self,
         exchange: &str,
-        key: &str,
+        keys: &[&str],
         headers: &FieldTable,
         visited: &mut BTreeSet<String>,
         queues: &mut BTreeSet<QueueTarget>,
@@ -105,9 +105,11 @@ impl Model {
             .iter()
             .filter(|binding| *binding.source == *exchange)
             .filter(|binding| match definition.kind {
-                ExchangeKind::Direct => *binding.key == *key,
+                ExchangeKind::Direct => keys.contains(&&*binding.key),
                 ExchangeKind::Fanout => true,
-                ExchangeKind::Topic => topic_matches(&words(&binding.key), &words(key)),
+                ExchangeKind::Topic => {
+                    keys.iter().any(|key| topic_matches(&words(&binding.key), &words(key)))
+                }
                 ExchangeKind::Headers => headers_match(&binding.arguments, headers),
                 // Which one is chosen is what their own tests are about.
                 ExchangeKind::ConsistentHash | ExchangeKind::ModulusHash | ExchangeKind::Random => false,
@@ -116,13 +118,13 @@ impl Model {
         for binding in &matching {
             match &binding.destination {
                 Destination::Queue(name) => queues.extend(self.queues.get(&**name)),
-                Destination::Exchange(name) => self.visit(name, key, headers, visited, queues),
+                Destination::Exchange(name) => self.visit(name, keys, headers, visited, queues),
             }
         }
         if matching.is_empty()
             && let Some(alternate) = definition.arguments.text(ALTERNATE_EXCHANGE)
         {
-            self.visit(alternate, key, headers, visited, queues);
+            self.visit(alternate, keys, headers, visited, queues);
         }
     }
 }
@@ -202,6 +204,11 @@ fn queue() -> impl Strategy<Value = String> {
 fn routing_key() -> impl Strategy<Value = String> {
     let word = prop_oneof![3 => Just("a"), 2 => Just("b"), 1 => Just(""), 1 => Just("q1")];
     prop::collection::vec(word, 0..4).prop_map(|words| words.join("."))
+}
+
+/// Mostly none.
+fn further_keys() -> impl Strategy<Value = Vec<String>> {
+    prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(routing_key(), 1..4)]
 }
 
 fn binding_key() -> impl Strategy<Value = String> {
@@ -359,29 +366,32 @@ impl Pair {
         }
     }
 
-    fn check_routes(&self, messages: &[(String, Option<FieldTable>)]) {
+    fn check_routes(&self, messages: &[(String, Vec<String>, Option<FieldTable>)]) {
         let mut routed = Routed::default();
         for exchange in self.model.exchanges.keys().map(String::as_str).chain(["absent"]) {
-            for (key, headers) in messages {
-                let expected = self.model.route(exchange, key, headers.as_ref());
-                let found = self.table.route(exchange, key, &mut headers.as_ref(), &mut routed);
+            for (key, further, headers) in messages {
+                let all: Vec<&str> = [key].into_iter().chain(further).map(String::as_str).collect();
+                let expected = self.model.route(exchange, &all, headers.as_ref());
+                let keys = Keys { first: key, further };
+                let found = self.table.route(exchange, keys, &mut headers.as_ref(), &mut routed);
                 let found = found.map(|()| routed.queues().to_vec());
                 let expected = expected.map(|queues| queues.into_iter().collect::<Vec<_>>());
-                assert_eq!(found, expected, "exchange `{exchange}`, key `{key}`, headers {headers:?}");
-                self.check_keyed(exchange, key, &routed);
-                self.check_explanation(exchange, key, headers.as_ref(), found);
+                assert_eq!(found, expected, "exchange `{exchange}`, keys {all:?}, headers {headers:?}");
+                self.check_keyed(exchange, keys, &routed);
+                self.check_explanation(exchange, keys, headers.as_ref(), found);
             }
         }
     }
 
     /// A result that is said to depend on the key alone is the same for other headers.
-    fn check_keyed(&self, exchange: &str, key: &str, routed: &Routed) {
+    fn check_keyed(&self, exchange: &str, keys: Keys<'_>, routed: &Routed) {
         if !routed.is_keyed() {
             return;
         }
+        assert!(keys.further.is_empty() || !self.model.exchanges.contains_key(exchange));
         let other = FieldTable::from([("h", FieldValue::from(1)), ("i", FieldValue::from("1"))]);
         let mut again = Routed::default();
-        if self.table.route(exchange, key, &mut Some(&other), &mut again).is_ok() {
+        if self.table.route(exchange, keys.first, &mut Some(&other), &mut again).is_ok() {
             assert_eq!(again.queues(), routed.queues());
         }
     }
@@ -389,11 +399,11 @@ impl Pair {
     fn check_explanation(
         &self,
         exchange: &str,
-        key: &str,
+        Keys { first: key, further: further_keys }: Keys<'_>,
         headers: Option<&FieldTable>,
         routed: Result<Vec<QueueTarget>, RouteError>,
     ) {
-        let message = ExplainedMessage { headers, ..ExplainedMessage::default() };
+        let message = ExplainedMessage { headers, further_keys, ..ExplainedMessage::default() };
         let explanation = match (self.table.explain(exchange, key, &message), routed) {
             (Ok(_), Err(RouteError::Internal)) => return,
             (Ok(explanation), Ok(routed)) => {
@@ -464,7 +474,7 @@ proptest! {
     #[test]
     fn a_table_routes_as_the_model_does(
         steps in prop::collection::vec(step(), 1..120),
-        messages in prop::collection::vec((routing_key(), prop::option::of(headers())), 1..8),
+        messages in prop::collection::vec((routing_key(), further_keys(), prop::option::of(headers())), 1..8),
     ) {
         let mut pair = Pair::new();
         let mut published = Vec::new();
@@ -485,13 +495,13 @@ proptest! {
     #[test]
     fn topic_exchanges_match_as_the_model_does(
         keys in prop::collection::vec(binding_key(), 1..40),
-        messages in prop::collection::vec(routing_key(), 1..20),
+        messages in prop::collection::vec((routing_key(), further_keys()), 1..20),
     ) {
         let mut pair = Pair::new();
         for (number, key) in keys.iter().enumerate() {
             bind_queue(&mut pair, number, "amq.topic", key, FieldTable::default());
         }
-        pair.check_routes(&messages.into_iter().map(|key| (key, None)).collect::<Vec<_>>());
+        pair.check_routes(&messages.into_iter().map(|(key, further)| (key, further, None)).collect::<Vec<_>>());
     }
 
     #[test]
@@ -503,7 +513,8 @@ proptest! {
         for (number, arguments) in bindings.into_iter().enumerate() {
             bind_queue(&mut pair, number, "amq.headers", "", arguments);
         }
-        pair.check_routes(&messages.into_iter().map(|headers| (String::new(), headers)).collect::<Vec<_>>());
+        let messages = messages.into_iter().map(|headers| (String::new(), Vec::new(), headers));
+        pair.check_routes(&messages.collect::<Vec<_>>());
     }
 }
 

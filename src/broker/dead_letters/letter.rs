@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::address::DeadLetterAddress;
 use crate::broker::browse::routing_key_of;
 use crate::broker::session::Publication;
-use crate::message::{Death, ItemFault, MessageRun, MessageRunBuilder, encode_dead_letter};
+use crate::message::{DeadLetter, Death, ItemFault, MessageRun, MessageRunBuilder, encode_dead_letter};
 use crate::model::Timestamp;
 use crate::queue::Departure;
 use crate::shard::LookedAt;
@@ -24,6 +24,8 @@ pub(super) struct Letters {
     run: MessageRun,
     /// Length of each one's own routing key, which its item ends with; none if all have the address's.
     key_bytes: Vec<usize>,
+    /// Those that name further keys, in order.
+    with_further_keys: Vec<u32>,
     pub(super) written: Vec<Written>,
 }
 
@@ -48,6 +50,7 @@ impl Letters {
     ) -> (Self, Option<ItemFault>) {
         let mut builder = MessageRunBuilder::default();
         let (mut key_bytes, mut written, mut fault) = (Vec::new(), Vec::new(), None);
+        let mut with_further_keys = Vec::new();
         let at_seconds = (now.0 / 1_000) as i64;
         let mut item = BytesMut::new();
         for message in dead {
@@ -57,15 +60,16 @@ impl Letters {
             let key = address.routing_key.is_none().then_some(own_key);
             item.clear();
             match encode_dead_letter(&message.bytes, &death, key, &mut item) {
-                Ok(untouched) => {
+                Ok(DeadLetter { untouched, has_further_keys }) => {
                     builder.push(&item);
                     key_bytes.extend(key.map(str::len));
+                    with_further_keys.extend(has_further_keys.then_some(written.len() as u32));
                     written.push(Written { sequence: message.sequence, untouched });
                 }
                 Err(why) => fault = Some(why),
             }
         }
-        (Self { run: builder.finish(), key_bytes, written }, fault)
+        (Self { run: builder.finish(), key_bytes, with_further_keys, written }, fault)
     }
 }
 
@@ -82,6 +86,10 @@ impl Publication for Letters {
         let item = self.run.item(index);
         let from = item.len().checked_sub(*self.key_bytes.get(index)?)?;
         std::str::from_utf8(&item[from..]).ok()
+    }
+
+    fn with_further_keys(&self) -> &[u32] {
+        &self.with_further_keys
     }
 
     fn body_bytes_max(&self) -> usize {

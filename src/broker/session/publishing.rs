@@ -15,7 +15,7 @@ use super::tickets::Tickets;
 use super::tracking::{Frame, Tracking};
 use super::word::{FrontEnd, Word};
 use crate::journey::Tracked;
-use crate::model::{Durability, Entity, JourneyNumber, Refusal, ReplyCode, ShardId};
+use crate::model::{BCC, Durability, Entity, JourneyNumber, Refusal, ReplyCode, ShardId};
 use crate::shard::{Command, Excess, Origin, PublishBatch, Segment};
 
 /// Bytes of messages that wait in mailboxes of shards for one connection, about. Little: what waits there delays
@@ -195,6 +195,7 @@ impl<F: FrontEnd> Session<F> {
             return self.park(parcel, Shortage::Disk);
         }
         target.count(&self.who.vhost, &self.description.meter.published, &fates);
+        hide_blind_keys(&mut publish.messages, &fates);
         let (origin, mandatory, transient) = (Arc::clone(&target.origin), target.mandatory, target.transient);
         self.hand_out(parcel, fates, origin, Manner { mandatory, transient });
     }
@@ -511,6 +512,31 @@ impl<F: FrontEnd> Session<F> {
             }
             stays
         });
+    }
+}
+
+/// Nobody who gets a message may see its blind keys. What is refused stays as it came: it is told why.
+fn hide_blind_keys(messages: &mut impl Publication, fates: &[(u32, Fate)]) {
+    if messages.with_further_keys().is_empty() {
+        return;
+    }
+    let mut of = Vec::new();
+    let mut candidates = messages.with_further_keys().iter().copied().peekable();
+    let mut end = 0;
+    for (count, fate) in fates {
+        end += count;
+        while let Some(index) = candidates.next_if(|index| *index < end) {
+            // The headers of what was routed were read.
+            let headers = || messages.headers(index as usize).ok().flatten();
+            if matches!(fate, Fate::Routed(_))
+                && headers().is_some_and(|headers| headers.value(BCC).is_some())
+            {
+                of.push(index);
+            }
+        }
+    }
+    if !of.is_empty() {
+        messages.remove_header(BCC, &of);
     }
 }
 

@@ -12,9 +12,11 @@ use super::expiration::{check_expiration, expires_too_late};
 use crate::message::{
     Expiration, MessageRun, body_and_encoding_of, headers_of, message_id_of, properties_of,
 };
-use crate::model::{Entity, ExchangeName, FieldTable, QueueId, Refusal, ReplyCode, RoutingKey, ShardId};
+use crate::model::{
+    BCC, Entity, ExchangeName, FieldTable, QueueId, Refusal, ReplyCode, RoutingKey, ShardId, further_keys,
+};
 use crate::routing::{
-    HashedProperties, KeyNotAllowed, MessageHeaders, Payload, RouteError, Routed, SchemaRule, Unfit,
+    HashedProperties, KeyNotAllowed, Keys, MessageHeaders, Payload, RouteError, Routed, SchemaRule, Unfit,
 };
 use crate::shard::{Origin, Segment};
 
@@ -57,6 +59,16 @@ pub trait Publication {
     /// Expirations of those messages that have one, in order.
     fn expirations(&self) -> &[Expiration] {
         &[]
+    }
+
+    /// Those of the messages that may name further routing keys in their headers, in order.
+    fn with_further_keys(&self) -> &[u32] {
+        &[]
+    }
+
+    /// Takes a header out of some of the messages [`with_further_keys`](Self::with_further_keys), in order.
+    fn remove_header(&mut self, name: &str, of: &[u32]) {
+        let _ = (name, of);
     }
 
     /// The id that a message's publisher gave it, if it is not "".
@@ -129,7 +141,9 @@ pub(in crate::broker) struct Route {
     shards: Vec<(ShardId, Arc<[QueueId]>)>,
     pub(in crate::broker) queues: u32,
     /// What a message has to fit that takes it.
-    schema: Option<Arc<SchemaRule>>,
+    schemas: Vec<Arc<SchemaRule>>,
+    /// Further keys of the one message that takes it.
+    further_keys: Vec<String>,
     /// It is that of all messages with the same exchange and key.
     is_keyed: bool,
     /// What chance said when it was found.
@@ -211,9 +225,17 @@ impl Fate {
     pub(super) fn is_of_key(&self) -> bool {
         match self {
             Self::Routed(route) => route.is_keyed,
-            Self::NotAllowed(_) => true,
+            Self::NotAllowed(not_allowed) => not_allowed.is_of_publication(),
             // What is in a message decides, not its key.
             Self::Refused(_) | Self::Unfit(_) => false,
+        }
+    }
+
+    /// The further keys by which it goes.
+    pub(super) fn further_keys(&self) -> &[String] {
+        match self {
+            Self::Routed(route) => &route.further_keys,
+            Self::Refused(_) | Self::NotAllowed(_) | Self::Unfit(_) => &[],
         }
     }
 
@@ -300,10 +322,12 @@ impl Target {
         let count = publication.run().len();
         let small = publication.body_bytes_max().max(publication.run().bytes().len()) <= sizes_max.body;
         let expires_too_late = publication.expirations().iter().any(expires_too_late);
-        let plain = small && !publication.has_keys() && !expires_too_late;
+        let mut with_further_keys = publication.with_further_keys().iter().copied().peekable();
+        let plain =
+            small && !publication.has_keys() && !expires_too_late && with_further_keys.peek().is_none();
         if plain
             && let Some(route) = &self.route
-            && route.schema.is_none()
+            && route.schemas.is_empty()
         {
             return vec![(count as u32, Fate::Routed(Arc::clone(route)))];
         }
@@ -313,10 +337,15 @@ impl Target {
                 true => check_expiration(publication, index),
                 false => Ok(()),
             });
+            let has_further_keys = with_further_keys.next_if_eq(&(index as u32)).is_some();
+            let mut routed = |target: &mut Self| match has_further_keys {
+                true => target.route_further(vhost, publication, index, router),
+                false => target.route(vhost, publication, index, router),
+            };
             let fate = match checked {
                 Err(refusal) => Fate::Refused(Box::new(refusal)),
-                Ok(()) => match self.route(vhost, publication, index, router) {
-                    Ok(route) if route.schema.is_some() => self.checked(vhost, publication, index, route),
+                Ok(()) => match routed(self) {
+                    Ok(route) if !route.schemas.is_empty() => self.checked(vhost, publication, index, route),
                     Ok(route) => Fate::Routed(route),
                     Err(RouteError::KeyNotAllowed(not_allowed)) => Fate::NotAllowed(not_allowed),
                     Err(error) => Fate::Refused(Box::new(error.refusal(&self.origin.exchange, &vhost.name))),
@@ -330,7 +359,7 @@ impl Target {
         fates
     }
 
-    /// Holds a message against the schema of its route.
+    /// Holds a message against the schemas of its route.
     fn checked(
         &self,
         vhost: &Vhost,
@@ -338,14 +367,14 @@ impl Target {
         index: usize,
         route: Arc<Route>,
     ) -> Fate {
-        let Some(schema) = &route.schema else { return Fate::Routed(route) };
         let (body, content_encoding) = match body_and_encoding_of(publication.run().item(index)) {
             Ok(read) => read,
             Err(fault) => return Fate::Refused(Box::new(fault.refusal())),
         };
         let key = publication.key(index).unwrap_or(&self.origin.routing_key);
         let payload = Payload { body, content_encoding };
-        match schema.check(payload, key, &self.origin.exchange, &vhost.name) {
+        let mut schemas = route.schemas.iter();
+        match schemas.try_for_each(|schema| schema.check(payload, key, &self.origin.exchange, &vhost.name)) {
             Ok(()) => Fate::Routed(route),
             Err(unfit) => Fate::Unfit(Box::new(unfit)),
         }
@@ -407,6 +436,35 @@ impl Target {
         Ok(route)
     }
 
+    /// The route of a message with headers that may name further keys; nothing of it is remembered.
+    fn route_further(
+        &mut self,
+        vhost: &Vhost,
+        publication: &impl Publication,
+        index: usize,
+        router: &mut Router,
+    ) -> Result<Arc<Route>, RouteError> {
+        let mut headers = publication.headers(index).map_err(RouteError::Headers)?.unwrap_or_default();
+        let further = match further_keys(&headers) {
+            Ok(further) => further,
+            Err(refusal) => {
+                // That the exchange is not there is told first, as in RabbitMQ.
+                self.route(vhost, publication, index, router)?;
+                return Err(RouteError::Headers(refusal));
+            }
+        };
+        if further.is_empty() && !headers.0.contains_key(BCC) {
+            return self.route(vhost, publication, index, router);
+        }
+        // Exchanges do not see it.
+        headers.0.remove(BCC);
+        let keys =
+            Keys { first: publication.key(index).unwrap_or(&self.origin.routing_key), further: &further };
+        let mut headers = OfMessage { publication, index, headers: Some(Some(headers)) };
+        vhost.routing().route(&self.origin.exchange, keys, &mut headers, &mut router.routed)?;
+        Ok(Arc::new(Route { further_keys: further, is_keyed: false, ..Route::of(&router.routed) }))
+    }
+
     fn remember(&mut self, key: &str, route: Arc<Route>, router: &mut Router) {
         if router.cached >= CACHED_ROUTES_MAX {
             self.forget_keys(router);
@@ -436,7 +494,8 @@ impl Route {
         Self {
             shards: shards.into_iter().map(|(shard, queues)| (shard, Arc::from(queues))).collect(),
             queues: routed.queues().len() as u32,
-            schema: routed.schema().cloned(),
+            schemas: routed.schemas().to_vec(),
+            further_keys: Vec::new(),
             is_keyed: routed.is_keyed(),
             chance: routed.chance(),
         }

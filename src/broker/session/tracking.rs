@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use super::super::vhost::{QueueDefinition, Vhost};
 use super::target::{Fate, Publication};
 use crate::journey::{Journeys, Party, Publication as Published, QueueLabel, Tracked, Wanted, Way};
-use crate::model::{ExchangeName, QueueId, QueueName, Refusal, RoutingKey, Timestamp};
+use crate::model::{ExchangeName, QueueId, QueueName, Refusal, RoutingKey, Timestamp, further_keys};
 use crate::routing::{ExplainedBinding, ExplainedBody, ExplainedMessage, Explanation};
 use crate::shard::Origin;
 
@@ -226,8 +226,13 @@ impl<P: Publication> Frame<'_, P> {
             return None;
         }
         let headers = self.messages.headers(place as usize).ok().flatten();
+        let further_keys = match (fate, &headers) {
+            (Fate::Routed(_), _) | (_, None) => fate.further_keys().to_vec(),
+            (_, Some(headers)) => further_keys(headers).unwrap_or_default(),
+        };
         let message = ExplainedMessage {
             headers: headers.as_ref(),
+            further_keys: &further_keys,
             properties: self.messages.hashed_properties(place as usize).unwrap_or_default(),
             chance: fate.chance(),
             body: ExplainedBody::Checked(fate.barred()),

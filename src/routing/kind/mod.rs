@@ -21,7 +21,8 @@ use crate::model::{FieldTable, Refusal};
 
 use super::outcome::HashedProperties;
 use super::target::Target;
-use super::{Binding, ExchangeDefinition, ExchangeKind, MessageHeaders, Routed};
+use super::values::ShownText;
+use super::{Binding, ExchangeDefinition, ExchangeKind, Keys, MessageHeaders, Routed};
 
 pub(super) use consistent_hash::{Hashed, HashedFault, check_weight};
 pub(super) use hash::mix;
@@ -85,20 +86,20 @@ impl Index {
     /// Hands every target of a matching binding to `out`, some perhaps more than once.
     pub(super) fn route(
         &self,
-        key: &str,
+        keys: Keys<'_>,
         headers: &mut dyn MessageHeaders,
         out: &mut Routed,
     ) -> Result<(), Box<Refusal>> {
         match self {
-            Self::Direct(index) => index.route(key, out),
+            Self::Direct(index) => out.for_each_key(keys, |key, out| index.route(key, out)),
             Self::Fanout(index) => index.route(out),
-            Self::Topic(index) => index.route(key, out),
+            Self::Topic(index) => out.for_each_key(keys, |key, out| index.route(key, out)),
             Self::Headers(index) => {
                 out.looked_beyond_the_key();
                 index.route(headers.headers()?, out);
             }
-            Self::ConsistentHash(index) => index.route(key, headers, out)?,
-            Self::ModulusHash(index) => index.route(key, out),
+            Self::ConsistentHash(index) => index.route(keys.first, headers, out)?,
+            Self::ModulusHash(index) => index.route(keys.first, out),
             Self::Random(index) => {
                 out.looked_beyond_the_key();
                 index.route(out);
@@ -111,7 +112,7 @@ impl Index {
 /// A message whose way is explained.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Considered<'a> {
-    pub(super) key: &'a str,
+    pub(super) keys: Keys<'a>,
     pub(super) headers: &'a FieldTable,
     pub(super) properties: &'a HashedProperties,
     /// What chance said, if it was asked.
@@ -138,7 +139,7 @@ impl<'a> Choice<'a> {
         bindings: impl Iterator<Item = &'a Arc<Binding>>,
         message: Considered<'_>,
     ) -> Self {
-        let Considered { key, headers, properties, chance } = message;
+        let Considered { keys: Keys { first: key, .. }, headers, properties, chance } = message;
         match exchange.kind {
             ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic | ExchangeKind::Headers => {
                 Self::Each
@@ -171,6 +172,16 @@ pub(super) enum Verdict<'a> {
     Headers(headers::Verdict<'a>),
     ConsistentHash(consistent_hash::Verdict<'a>),
     OneOf(one_of::Verdict),
+    /// Of several keys none matched, the first with this reason.
+    NoneOf {
+        keys: usize,
+        first: Box<Self>,
+    },
+    /// The routing key did not match, and this further one did.
+    Further {
+        key: &'a str,
+        verdict: Box<Self>,
+    },
 }
 
 impl<'a> Verdict<'a> {
@@ -189,10 +200,12 @@ impl<'a> Verdict<'a> {
                 Self::OneOf(one_of::Verdict { choice: *choice, place, count: *count, by })
             }
             (Choice::Each, ExchangeKind::Direct) => {
-                Self::Direct(direct::Verdict::new(&binding.key, message.key))
+                let of_key = |key| Self::Direct(direct::Verdict::new(&binding.key, key));
+                Self::of_keys(message.keys, of_key)
             }
             (Choice::Each, ExchangeKind::Topic) => {
-                Self::Topic(topic::Verdict::new(&binding.key, message.key))
+                let of_key = |key| Self::Topic(topic::Verdict::new(&binding.key, key));
+                Self::of_keys(message.keys, of_key)
             }
             (Choice::Each, ExchangeKind::Headers) => {
                 Self::Headers(headers::Verdict::new(&binding.arguments, message.headers))
@@ -201,8 +214,23 @@ impl<'a> Verdict<'a> {
         }
     }
 
+    /// The verdict on the first key that matches.
+    fn of_keys(keys: Keys<'a>, of_key: impl Fn(&'a str) -> Self) -> Self {
+        let first = of_key(keys.first);
+        if keys.further.is_empty() || first.matched() {
+            return first;
+        }
+        let mut others = keys.further.iter().map(|key| (key, of_key(key)));
+        match others.find(|(_, verdict)| verdict.matched()) {
+            Some((key, verdict)) => Self::Further { key, verdict: Box::new(verdict) },
+            None => Self::NoneOf { keys: 1 + keys.further.len(), first: Box::new(first) },
+        }
+    }
+
     pub(super) fn matched(&self) -> bool {
         match self {
+            Self::NoneOf { .. } => false,
+            Self::Further { .. } => true,
             Self::Direct(verdict) => verdict.matched(),
             Self::Fanout => true,
             Self::Topic(verdict) => verdict.matched(),
@@ -216,6 +244,10 @@ impl<'a> Verdict<'a> {
 impl fmt::Display for Verdict<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoneOf { keys, first } => write!(f, "none of {keys} keys matches; of the first: {first}"),
+            Self::Further { key, verdict } => {
+                write!(f, "with `{}`, a further key of the message: {verdict}", ShownText(key))
+            }
             Self::Direct(verdict) => verdict.fmt(f),
             Self::Fanout => f.write_str("a fanout exchange passes every message to every binding"),
             Self::Topic(verdict) => verdict.fmt(f),
@@ -260,11 +292,11 @@ mod testing {
         let mut index = Index::new(&exchange);
         index.insert(&binding, target.clone());
         let mut routed = Routed::default();
-        index.route(key, &mut headers.as_ref().copied(), &mut routed).unwrap();
+        index.route(key.into(), &mut headers.as_ref().copied(), &mut routed).unwrap();
 
         let no_headers = FieldTable::default();
         let message = Considered {
-            key,
+            keys: key.into(),
             headers: headers.unwrap_or(&no_headers),
             properties: &HashedProperties::default(),
             chance: routed.chance(),
@@ -275,7 +307,7 @@ mod testing {
 
         let mut routed = Routed::default();
         index.remove(&binding, &target);
-        index.route(key, &mut headers.as_ref().copied(), &mut routed).unwrap();
+        index.route(key.into(), &mut headers.as_ref().copied(), &mut routed).unwrap();
         assert!(!routed.has_matched(), "{binding_key} {key}: a removed binding matches");
         (verdict.matched(), verdict.to_string())
     }

@@ -20,6 +20,17 @@ impl Publication for Items {
         self.expirations()
     }
 
+    fn with_further_keys(&self) -> &[u32] {
+        self.with_further_keys()
+    }
+
+    fn remove_header(&mut self, name: &str, of: &[u32]) {
+        // Messages of a frame were checked when it was decoded.
+        if let Ok(others) = self.without_header(name, of) {
+            *self = others;
+        }
+    }
+
     fn body_bytes_max(&self) -> usize {
         self.body_bytes_max
     }

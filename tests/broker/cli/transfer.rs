@@ -157,3 +157,19 @@ fn a_receipt_tells_that_a_message_was_moved() {
     let journey = broker.run(&["journey", "m"]).ok();
     assert!(journey.contains("✓ moved"), "{journey}");
 }
+
+/// To a queue it is for that one; to an exchange it goes as it was published.
+#[test]
+fn what_moves_to_a_queue_goes_to_no_other_one() {
+    let broker = Broker::start();
+    for queue in ["a", "b", "others"] {
+        broker.run(&["declare", "queue", queue]).ok();
+    }
+    let cc = r#"CC:json=["others"]"#;
+    broker.run(&["publish", "--key", "a", "--header", cc, "m"]).ok();
+    assert_eq!(broker.messages("others"), (1, 0));
+    broker.run(&["copy", "a", "--exchange", ""]).ok();
+    assert_eq!((broker.messages("a"), broker.messages("others")), ((2, 0), (2, 0)));
+    broker.run(&["move", "a", "b"]).ok();
+    assert_eq!((broker.messages("b"), broker.messages("others")), ((2, 0), (2, 0)));
+}

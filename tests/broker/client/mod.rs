@@ -13,6 +13,7 @@ mod dropping;
 mod exchange_kinds;
 mod exclusive;
 mod expiration;
+mod further_keys;
 mod kills;
 mod limits;
 mod message_priorities;
