@@ -14,8 +14,8 @@ use std::{
 
 use super::{Access, Disk, DiskAction, DiskError, Segment, segment::spare_path};
 
-/// Most spares of one log.
-const SPARES_MAX: usize = 2;
+/// Most spares of one log: as many segments as it fills between two checkpoints that free them, by default.
+const SPARES_MAX: usize = 4;
 
 /// The spares of one log.
 pub(super) struct Spares {
