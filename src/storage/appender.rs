@@ -20,7 +20,7 @@ use super::{
     reserve::Reserve,
     segment::{Chain, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path, unfinished_path},
     segment_table::{SegmentTable, Written},
-    spares::{Spares, spare_error},
+    spares::Spares,
 };
 use crate::model::{BodySequence, Bug, Timestamp, planted};
 
@@ -355,13 +355,14 @@ fn reuse_segment(
     spare: &Path,
 ) -> Result<CreatedSegment, DiskError> {
     let path = segment_path(directory, header.first_index);
+    let failed = |action| move |error: io::Error| DiskError::new(action, spare, &error);
     let reuse = || {
-        let file = disk.open(spare, Access::ReadWrite).map_err(spare_error(DiskAction::Open, spare))?;
+        let file = disk.open(spare, Access::ReadWrite).map_err(failed(DiskAction::Open))?;
         let end = write_all_at(&*file, &mut [IoSlice::new(&header.encode())], 0, 0)
-            .map_err(spare_error(DiskAction::Write, spare))?;
-        file.sync_data().map_err(spare_error(DiskAction::Sync, spare))?;
-        let file_bytes = file.len().map_err(spare_error(DiskAction::Read, spare))?;
-        disk.rename(spare, &path).map_err(spare_error(DiskAction::Rename, spare))?;
+            .map_err(failed(DiskAction::Write))?;
+        file.sync_data().map_err(failed(DiskAction::Sync))?;
+        let file_bytes = file.len().map_err(failed(DiskAction::Read))?;
+        disk.rename(spare, &path).map_err(failed(DiskAction::Rename))?;
         Ok((file, end, file_bytes))
     };
     let (file, end, file_bytes) = reuse().inspect_err(|_| {

@@ -54,7 +54,8 @@ pub trait LogKeeper: Send + Sync {
     /// checkpoint. `None` as long as there are not two.
     fn removable_below(&self) -> Option<LogIndex>;
 
-    /// Removes segments, given by their first indices. Returns how many bytes that freed.
+    /// Removes segments, given by their first indices. Returns how many bytes that freed. Some of the files may be kept for
+    /// a moment, as room for the log's next segments.
     ///
     /// # Errors
     /// [`KeepFailure::Needed`] if one of them is not before [`removable_below`](Self::removable_below), and then none

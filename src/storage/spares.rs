@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Access, Disk, DiskAction, DiskError, Segment, segment::spare_path};
+use super::{Access, Disk, Segment, segment::spare_path};
 
 /// Most spares of one log: as many segments as it fills between two checkpoints that free them, by default.
 const SPARES_MAX: usize = 4;
@@ -116,9 +116,4 @@ impl Spares {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The error of a call that failed with a spare.
-pub(super) fn spare_error(action: DiskAction, spare: &Path) -> impl FnOnce(std::io::Error) -> DiskError {
-    move |error| DiskError::new(action, spare, &error)
 }
