@@ -4,6 +4,7 @@
 //! under way). Must never know a protocol or a socket. Start reading at [`Broker`] for what a front end may ask and at
 //! [`Session`] for the way of a message; `catalog/` is the state machine behind all declarations.
 
+mod access;
 mod activity;
 mod altering;
 mod broker;
@@ -28,9 +29,12 @@ mod shortage;
 mod subscribing;
 mod subscription;
 mod subscription_filter;
+mod users;
 mod vhost;
 
-pub use crate::auth::{Password, parse_plain};
+pub use crate::auth::{
+    Password, Pattern, PatternRefused, Permissions, TopicPermissions, parse_plain, topic_pattern,
+};
 pub use crate::journey::{
     Event, Filter, Party, QueueLabel, Receipt, Rule, SAMPLE_ALL, Scope, State as ReceiptState, Story, Taker,
     Way, What,
@@ -48,7 +52,8 @@ pub use altering::{AlterMode, Altered, WaitingMisfit};
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
 pub use browse::{BrowseRequest, BrowsedPage, routing_key_of};
 pub use catalog::{
-    Alteration, DeclaredQueue, LoggedChange, QueueDeclaration, SubscriptionDeclaration, UserChange,
+    Alteration, DeclaredQueue, LoggedChange, PermissionChange, QueueDeclaration, SubscriptionDeclaration,
+    UserChange,
 };
 pub use close_failure::CloseFailure;
 pub use hand_over::Place;
@@ -67,3 +72,4 @@ pub use shortage::Shortage;
 pub use subscribing::{SubscriberListing, SubscriptionListing};
 pub use subscription::{Sharing, Subscription, SubscriptionBinding};
 pub use subscription_filter::SubscriptionFilter;
+pub use users::{PermissionsListing, TopicPermissionsListing};

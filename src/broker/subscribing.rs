@@ -67,6 +67,7 @@ impl Broker {
         declaration: SubscriptionDeclaration,
     ) -> Result<Option<DeclaredQueue>, Refusal> {
         for _ in 0..DECLARE_ATTEMPTS_MAX {
+            self.check_subscribing(who, &declaration)?;
             let (vhost, declaration) = (who.vhost_name(), declaration.clone());
             let name = match self.ask(Request::Subscribe { vhost, declaration }).await? {
                 Answer::Queue(name) => name,
@@ -94,6 +95,7 @@ impl Broker {
     /// Deletes a subscription with its queues, or one member (not "") with its queue; answers with the number of ready
     /// messages that went with them.
     pub async fn unsubscribe(&self, who: &Identity, name: String, member: String) -> Result<u64, Refusal> {
+        self.check_unsubscribing(who, &name, &member)?;
         let request = Request::Unsubscribe { vhost: who.vhost_name(), name, member };
         Ok(self.ask(request).await?.message_count().await)
     }

@@ -74,7 +74,7 @@ pub struct Vhost {
     /// Its name.
     pub name: VhostName,
     routing: ArcSwap<RoutingTable>,
-    /// Counts changes of `routing`; caches of routes are as old as the version they were made with.
+    /// Counts changes of `routing` and of what users may do; caches of routes are as old as the version they were made with.
     version: AtomicU64,
     queues: Mutex<BTreeMap<QueueName, Arc<QueueDefinition>>>,
     subscriptions: Mutex<BTreeMap<SubscriptionName, Arc<Subscription>>>,
@@ -103,7 +103,7 @@ impl Vhost {
         self.routing.load()
     }
 
-    /// A number that grows with each change of the routing table. Read it before the table: then a cache may be
+    /// A number that grows with each change of the routing table, and of what anybody may do. Read it before the table: then a cache may be
     /// marked older than it is, never newer.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
@@ -144,6 +144,11 @@ impl Vhost {
         self.version.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// What is remembered of routes is not true any more, though the table is.
+    pub(super) fn outdate_routes(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
     pub(super) fn insert_queue(&self, queue: Arc<QueueDefinition>) {
         self.queues().insert(queue.name.clone(), queue);
     }
@@ -166,7 +171,7 @@ impl Vhost {
         let is_any = !rules.is_empty();
         self.journey_rules.store(Arc::new(rules));
         // What is remembered of them goes, too.
-        self.version.fetch_add(1, Ordering::AcqRel);
+        self.outdate_routes();
         self.keeps_journeys.store(is_any, Ordering::Relaxed);
     }
 

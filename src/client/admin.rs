@@ -216,6 +216,41 @@ pub struct NewUser {
     pub vhosts: Vec<String>,
 }
 
+/// What a user may do in a vhost, to exchanges and queues by their names.
+///
+/// Each pattern is a regular expression that is looked for anywhere in a name, of 1,024 bytes at most: `^` and `$` tie it to the
+/// ends, `.*` matches every name, and "" none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permissions {
+    /// Who.
+    pub user: String,
+    /// Where; in [`Channel::put_permissions`](super::Channel::put_permissions) "" stands for the connection's vhost.
+    pub vhost: String,
+    /// What the user may make and delete.
+    pub configure: String,
+    /// Where the user may put messages in, or lead them to.
+    pub write: String,
+    /// Where the user may take messages out, or lead them on from.
+    pub read: String,
+}
+
+/// Which routing keys a user may use with a topic exchange.
+///
+/// Patterns as in [`Permissions`], in which `{username}` and `{vhost}` stand for the names, letter by letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicPermissions {
+    /// Who.
+    pub user: String,
+    /// Where; in [`Channel::put_topic_permissions`](super::Channel::put_topic_permissions) "" stands for the connection's vhost.
+    pub vhost: String,
+    /// The exchange, which need not be there.
+    pub exchange: String,
+    /// Keys to publish under.
+    pub write: String,
+    /// Keys to bind with.
+    pub read: String,
+}
+
 impl std::fmt::Debug for NewUser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NewUser")

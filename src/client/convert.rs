@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation,
-    Published, QueueEntry, SchemaEntry, UserEntry, VhostEntry,
+    Permissions, Published, QueueEntry, SchemaEntry, TopicPermissions, UserEntry, VhostEntry,
 };
 use super::connection::Shortage;
 use super::error::Returned;
@@ -282,6 +282,22 @@ entry!(UserEntry, Users, users, |from| Ok(Self {
     vhosts: from.vhosts,
 }));
 
+entry!(Permissions, Permissions, permissions, |from| Ok(Self {
+    user: from.user,
+    vhost: from.vhost,
+    configure: from.configure,
+    write: from.write,
+    read: from.read,
+}));
+
+entry!(TopicPermissions, TopicPermissions, topic_permissions, |from| Ok(Self {
+    user: from.user,
+    vhost: from.vhost,
+    exchange: from.exchange,
+    write: from.write,
+    read: from.read,
+}));
+
 entry!(VhostEntry, Vhosts, vhosts, |from| Ok(Self {
     name: from.name,
     queues: from.queues,
@@ -436,6 +452,10 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         DeleteVhost(_) => "DeleteVhost",
         Blocked(_) => "Blocked",
         Unblocked(_) => "Unblocked",
+        PutPermissions(_) => "PutPermissions",
+        DeletePermissions(_) => "DeletePermissions",
+        PutTopicPermissions(_) => "PutTopicPermissions",
+        DeleteTopicPermissions(_) => "DeleteTopicPermissions",
         KeepJourneys(_) => "KeepJourneys",
         KeepNoJourneys(_) => "KeepNoJourneys",
         TellJourneys(_) => "TellJourneys",

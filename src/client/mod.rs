@@ -42,7 +42,7 @@ pub use crate::model::{
 };
 pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
-    Published, QueueEntry, SchemaEntry, UserEntry, VhostEntry,
+    Permissions, Published, QueueEntry, SchemaEntry, TopicPermissions, UserEntry, VhostEntry,
 };
 pub use alteration::{Alteration, Altered, WaitingMisfit};
 pub use browse::{Browse, BrowsedMessage, BrowsedPage, Browser};

@@ -164,8 +164,11 @@ fn write_and_trim(keeper: &dyn LogKeeper, snapshot: Snapshot) -> Result<(), Keep
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use super::super::record::Change;
     use super::*;
-    use crate::auth::{Password, SALT_BYTES, User, hash_password};
+    use crate::auth::{
+        Password, Pattern, Permissions, SALT_BYTES, TopicPermissions, User, hash_password, topic_pattern,
+    };
     use crate::broker::vhost::QueueDefinition;
     use crate::journey::{Filter, Rule, Scope};
     use crate::model::{
@@ -256,12 +259,44 @@ mod tests {
         entries.push(Entry::Presence(PresenceChange { dark, back: Vec::new() }));
         entries.push(Entry::Presence(PresenceChange { dark: BTreeMap::new(), back: vec![QueueId(2)] }));
         let password = hash_password(&Password::new("secret").unwrap(), &[7; SALT_BYTES]).unwrap();
-        let vhosts = BTreeSet::from([vhost]);
-        let user = User { name: UserName::new("ann").unwrap(), password, administrator: true, vhosts };
-        entries.push(Entry::PutUser(Arc::new(user)));
+        let vhosts = BTreeSet::from([vhost.clone()]);
+        let user = |name: &str| User {
+            name: UserName::new(name).unwrap(),
+            password: password.clone(),
+            administrator: true,
+            vhosts: vhosts.clone(),
+            permissions: BTreeMap::new(),
+            topic_permissions: BTreeMap::new(),
+        };
+        entries.push(Entry::PutUser(Arc::new(user("ann"))));
+        let mut bob = user("bob");
+        let pattern = |text: &str| Pattern::new(text).unwrap();
+        let permissions =
+            Permissions { configure: pattern(""), write: pattern("^orders$"), read: pattern(".*") };
+        bob.permissions.insert(vhost.clone(), permissions);
+        let topic = |text| topic_pattern(text, &bob.name, &vhost).unwrap();
+        let topics = TopicPermissions { write: topic("^{username}\\."), read: topic("#") };
+        bob.topic_permissions.insert((vhost, ExchangeName::new("events").unwrap()), topics);
+        entries.push(Entry::PutUser(Arc::new(bob)));
         let mut catalog = Catalog::default();
         entries.iter().for_each(|entry| catalog.apply(entry, &mut Changed::default()));
         catalog
+    }
+
+    /// A version that knows no permissions must not read a user as one who may do everything.
+    #[test]
+    fn who_is_held_to_patterns_has_a_record_of_another_kind() {
+        let kinds: Vec<_> = filled()
+            .records()
+            .records
+            .into_iter()
+            .filter_map(|record| match record.change {
+                Some(Change::PutUser(user)) => Some((user.name, false)),
+                Some(Change::PutRestrictedUser(user)) => Some((user.name, true)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(kinds, [("ann".to_owned(), false), ("bob".to_owned(), true)]);
     }
 
     #[test]
@@ -274,7 +309,8 @@ mod tests {
         assert_eq!(state.queues.keys().map(|name| &**name).collect::<Vec<_>>(), ["stays"]);
         assert!(state.table.exchange("goes").is_none());
         assert_eq!(state.table.bindings_count(), 2);
-        assert_eq!(restored.users.len(), 1);
+        assert_eq!(restored.users, catalog.users);
+        assert_eq!(restored.users.len(), 2);
         assert_eq!((restored.next_queue, restored.durable_shards), (3, 3));
         assert_eq!(restored.body_bytes_max, 5000);
         assert_eq!(state.used.iter().map(|name| &**name).collect::<Vec<_>>(), ["stays"]);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::fault::RecordFault;
 use super::record::{
-    self, Change, Record, StoredBinding, StoredExchange, StoredLog, StoredName, StoredPresence, StoredUser,
+    self, Change, Record, StoredBinding, StoredExchange, StoredLog, StoredName, StoredPresence,
 };
 use super::stored_rule::StoredRule;
 use super::stored_subscription::{StoredMemberName, StoredSubscription};
-use crate::auth::{PasswordHash, User};
+use super::stored_user::StoredUser;
+use crate::auth::User;
 use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::Subscription;
 use crate::broker::vhost::QueueDefinition;
@@ -88,6 +89,7 @@ impl Entry {
             Self::Unbind { .. } if planted(Bug::UnbindNotRecorded) => return None,
             Self::PutVhost(name) => Change::PutVhost(StoredName::new("", name)),
             Self::DeleteVhost(name) => Change::DeleteVhost(StoredName::new("", name)),
+            Self::PutUser(user) if user.is_restricted() => Change::PutRestrictedUser(StoredUser::new(user)),
             Self::PutUser(user) => Change::PutUser(StoredUser::new(user)),
             Self::DeleteUser(name) => Change::DeleteUser(StoredName::new("", name)),
             Self::PutExchange(vhost, definition) if definition.durable => {
@@ -152,7 +154,9 @@ impl Entry {
         Ok(match change {
             Change::PutVhost(stored) => Self::PutVhost(VhostName::new(&stored.name)?),
             Change::DeleteVhost(stored) => Self::DeleteVhost(VhostName::new(&stored.name)?),
-            Change::PutUser(stored) => Self::PutUser(Arc::new(user(&stored)?)),
+            Change::PutUser(stored) | Change::PutRestrictedUser(stored) => {
+                Self::PutUser(Arc::new(stored.user()?))
+            }
             Change::DeleteUser(stored) => Self::DeleteUser(UserName::new(&stored.name)?),
             Change::PutExchange(stored) => {
                 Self::PutExchange(VhostName::new(&stored.vhost)?, stored.definition()?)
@@ -244,14 +248,4 @@ impl Entry {
             | Self::ShardLog(..) => None,
         }
     }
-}
-
-fn user(stored: &StoredUser) -> Result<User, RecordFault> {
-    let password = PasswordHash::parse(&stored.password_hash);
-    Ok(User {
-        name: UserName::new(&stored.name)?,
-        password: password.map_err(|fault| RecordFault::Password { user: stored.name.clone(), fault })?,
-        administrator: stored.administrator,
-        vhosts: stored.vhosts.iter().map(|name| VhostName::new(name)).collect::<Result<_, _>>()?,
-    })
 }

@@ -9,6 +9,7 @@ use super::catalog::{Catalog, Changed};
 use super::entry::Entry;
 use super::fault::RecordFault;
 use super::record::Records;
+use crate::auth::{Permissions, User};
 use crate::journey::Scope;
 use crate::model::{QueueId, ShardId};
 use crate::routing::{Binding, Destination};
@@ -50,8 +51,9 @@ fn told(entry: &Entry) -> LoggedChange {
         Entry::DeleteVhost(name) => change("delete vhost", "", name, Vec::new()),
         Entry::PutUser(user) => {
             let vhosts: Vec<&str> = user.vhosts.iter().map(|vhost| &**vhost).collect();
-            let details =
+            let mut details =
                 vec![("administrator", user.administrator.to_string()), ("vhosts", vhosts.join(", "))];
+            details.extend(of_permissions(user));
             change("put user", "", &user.name, details)
         }
         Entry::DeleteUser(name) => change("delete user", "", name, Vec::new()),
@@ -130,6 +132,18 @@ fn told(entry: &Entry) -> LoggedChange {
             change("log of a shard", "", "", details)
         }
     }
+}
+
+/// What a user may do where that is not everything.
+fn of_permissions(user: &User) -> Vec<(&'static str, String)> {
+    let permissions = user.permissions.iter().map(|(vhost, permissions)| {
+        let Permissions { configure, write, read } = permissions;
+        ("permissions", format!("{vhost} configure={configure} write={write} read={read}"))
+    });
+    let topics = user.topic_permissions.iter().map(|((vhost, exchange), topic)| {
+        ("topic_permissions", format!("{vhost} {exchange} write={} read={}", topic.write, topic.read))
+    });
+    permissions.chain(topics).collect()
 }
 
 fn of_scope<'a>(

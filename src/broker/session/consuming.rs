@@ -18,6 +18,8 @@ pub(super) struct Consumer {
     pub(super) queue: QueueId,
     pub(super) shard: ShardHandle,
     stage: Stage,
+    /// Its user may not read from the queue any more, and why: it ends when the queue has let go of it.
+    forbidden: Option<String>,
     /// The queue is a subscription's, which is not dark as long as this is here.
     attending: Option<Attending>,
 }
@@ -79,7 +81,7 @@ impl<F: FrontEnd> Session<F> {
     }
 
     fn start(&mut self, wanted: ConsumeRequest) -> Result<(), Refusal> {
-        let queue = self.broker.queue(&self.who, &wanted.queue)?;
+        let queue = self.broker.queue_to_read(&self.who, &wanted.queue)?;
         let shard = self.broker.shard(&queue)?.clone();
         let place = (wanted.channel, wanted.consumer);
         if self.consumers.contains_key(&place) {
@@ -102,7 +104,13 @@ impl<F: FrontEnd> Session<F> {
         };
         self.broker.shared.consumer_tags().insert(key, Arc::clone(&tag));
         let attending = queue.is_watched().then(|| self.broker.shared.presence.attend(queue.id));
-        let consumer = Consumer { queue: queue.id, shard: shard.clone(), stage: Stage::Starting, attending };
+        let consumer = Consumer {
+            queue: queue.id,
+            shard: shard.clone(),
+            stage: Stage::Starting,
+            forbidden: None,
+            attending,
+        };
         self.consumers.insert(place, consumer);
         let taker = Arc::new(Taker { key, tag: Arc::clone(&tag), party: Arc::clone(&self.party) });
         shard.send(Command::Attach { queue: queue.id, taker, limits, outlet: Arc::clone(&self.outlet) });
@@ -140,8 +148,31 @@ impl<F: FrontEnd> Session<F> {
         }
     }
 
-    /// A consumer ended as it was asked to.
+    /// What the user may do has changed: consumers of queues that it may not read any more end, with [`Word::Ended`], when what
+    /// is on its way to them has come.
+    pub(super) fn end_forbidden_consumers(&mut self) {
+        for (place, consumer) in &mut self.consumers {
+            let Some(queue) = self.who.vhost.queue_of_id(consumer.queue) else { continue };
+            if consumer.stage == Stage::Ended || consumer.forbidden.is_some() {
+                continue;
+            }
+            if let Err(refusal) = self.broker.queue_to_read(&self.who, &queue.name) {
+                let key = ConsumerKey::consumer(self.who.connection, place.0, place.1);
+                consumer.forbidden = Some(refusal.text);
+                consumer.shard.send(Command::Cancel { queue: consumer.queue, key });
+            }
+        }
+    }
+
+    /// A consumer ended as it was asked to, or because its user may not read any more.
     pub(super) fn cancelled(&mut self, key: ConsumerKey) -> Option<Word<F>> {
+        let consumer = self.consumers.get_mut(&(key.channel, key.handle));
+        let forbidden = consumer.filter(|consumer| consumer.stage == Stage::Live);
+        if let Some((queue, reason)) =
+            forbidden.and_then(|consumer| Some((consumer.queue, consumer.forbidden.take()?)))
+        {
+            return self.ended(queue, key, reason);
+        }
         let awaited = |waiting: &mut Waiting<F>| matches!(waiting, Waiting::Cancelled { key: other, .. } if *other == key);
         let Some(Waiting::Cancelled { request, .. }) = self.waiting.take_if(awaited) else { return None };
         if let Some(consumer) = self.consumers.get_mut(&(key.channel, key.handle)) {

@@ -17,6 +17,7 @@ mod target;
 mod tickets;
 mod tracking;
 mod word;
+mod writing;
 
 pub use confirmation::{Confirmation, ConfirmedRun};
 pub use consuming::ConsumeRequest;

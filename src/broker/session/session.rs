@@ -18,6 +18,7 @@ use super::publishing::Publishing;
 use super::settling::Settling;
 use super::tickets::Tickets;
 use super::word::{FrontEnd, Word};
+use super::writing::Writer;
 use crate::journey::Party;
 use crate::model::Refusal;
 use crate::shard::{ConsumerKey, Event, Mailbox, Outlet};
@@ -100,7 +101,9 @@ impl<F: FrontEnd> Session<F> {
     /// said who it is.
     pub fn open(broker: Broker, who: Identity, place: Option<Place>, introduction: Introduction) -> Self {
         let Introduction { name, peer, client, connected_at_ms } = introduction;
-        let (description, dismissed) = broker.register(&who, name, peer, client, connected_at_ms);
+        let outlet: Outlet = Arc::new(Mailbox::default());
+        let (description, dismissed) =
+            broker.register(&who, name, peer, client, connected_at_ms, Arc::clone(&outlet));
         let party = Party {
             connection: who.connection,
             name: description.name.clone(),
@@ -108,15 +111,15 @@ impl<F: FrontEnd> Session<F> {
             peer,
         };
         Self {
+            publishing: Publishing::new(Writer::new(&broker, &who)),
             broker,
             who,
-            outlet: Arc::new(Mailbox::default()),
+            outlet,
             description,
             party: Arc::new(party),
             dismissed: Some(dismissed),
             place,
             is_displaced: false,
-            publishing: Publishing::default(),
             consumers: HashMap::default(),
             gets: HashMap::new(),
             settling: Tickets::default(),
@@ -260,6 +263,7 @@ impl<F: FrontEnd> Session<F> {
             Event::Cancelled { key } => return self.cancelled(key),
             Event::ConsumerEnded { queue, key, reason } => return self.ended(queue, key, reason),
             Event::Settled { request, .. } => return self.settled(request),
+            Event::RightsChanged => self.end_forbidden_consumers(),
             Event::SettleRefused { key, request, refusal } => {
                 return self.settle_refused(key, request, refusal);
             }

@@ -9,6 +9,7 @@ use super::super::catalog::FIRST_VOLATILE_SHARD;
 use super::super::published::Published;
 use super::super::vhost::Vhost;
 use super::expiration::{check_expiration, expires_too_late};
+use super::writing::{MayWrite, Writer};
 use crate::message::{
     Expiration, MessageRun, body_and_encoding_of, headers_of, message_id_of, properties_of,
 };
@@ -125,8 +126,10 @@ pub(in crate::broker) struct Target {
     pub(in crate::broker) origin: Arc<Origin>,
     pub(super) mandatory: bool,
     pub(super) transient: bool,
-    /// Version of the routing table that the routes below belong to.
+    /// Version of the routing table, and of what users may do, that everything below belongs to.
     version: u64,
+    /// Once it was asked for.
+    may_write: Option<MayWrite>,
     route: Option<Arc<Route>>,
     by_key: HashMap<Box<str>, Arc<Route>, foldhash::fast::RandomState>,
     /// The last one, since words about a key take longer than its route.
@@ -155,13 +158,22 @@ pub(in crate::broker) struct Route {
 pub(in crate::broker) struct Router {
     routed: Routed,
     cached: usize,
+    /// Whose messages these are; `None`: the broker's own.
+    writer: Option<Writer>,
+}
+
+impl Router {
+    /// One for what somebody publishes, as far as they may.
+    pub(super) fn of(writer: Writer) -> Self {
+        Self { writer: Some(writer), ..Self::default() }
+    }
 }
 
 impl Default for Router {
     fn default() -> Self {
         // Each connection has chances of its own.
         let seed = foldhash::fast::RandomState::default().hash_one(0_u64);
-        Self { routed: Routed::with_chance(seed), cached: 0 }
+        Self { routed: Routed::with_chance(seed), cached: 0, writer: None }
     }
 }
 
@@ -280,6 +292,7 @@ impl Target {
             mandatory,
             transient,
             version: 0,
+            may_write: None,
             route: None,
             by_key: HashMap::default(),
             not_allowed: None,
@@ -314,6 +327,7 @@ impl Target {
         let version = vhost.version();
         if version != self.version {
             self.version = version;
+            self.may_write = None;
             self.route = None;
             self.not_allowed = None;
             self.counters = None;
@@ -331,11 +345,15 @@ impl Target {
         {
             return vec![(count as u32, Fate::Routed(Arc::clone(route)))];
         }
+        let may_write = self.may_write(vhost, router);
         let mut fates: Vec<(u32, Fate)> = Vec::new();
         for index in 0..count {
-            let checked = check_size(publication, index, sizes_max).and_then(|()| match expires_too_late {
-                true => check_expiration(publication, index),
-                false => Ok(()),
+            let checked = check_size(publication, index, sizes_max).and_then(|()| {
+                may_write.check()?;
+                match expires_too_late {
+                    true => check_expiration(publication, index),
+                    false => Ok(()),
+                }
             });
             let has_further_keys = with_further_keys.next_if_eq(&(index as u32)).is_some();
             let mut routed = |target: &mut Self| match has_further_keys {
@@ -357,6 +375,21 @@ impl Target {
             }
         }
         fates
+    }
+
+    /// What may be published here, by whoever it is that the router works for; the broker itself may everything.
+    fn may_write(&mut self, vhost: &Vhost, router: &Router) -> MayWrite {
+        let exchange = &self.origin.exchange;
+        let asked = || router.writer.as_ref().map_or(MayWrite::Everything, |writer| writer.may_write(vhost, exchange));
+        self.may_write.get_or_insert_with(asked).clone()
+    }
+
+    /// Whether a key may be published under.
+    fn check_key(&self, key: &str) -> Result<(), RouteError> {
+        match &self.may_write {
+            Some(may_write) => may_write.check_key(&self.origin.exchange, key).map_err(RouteError::Refused),
+            None => Ok(()),
+        }
     }
 
     /// Holds a message against the schemas of its route.
@@ -420,6 +453,7 @@ impl Target {
         if let Some(last) = self.not_allowed.as_ref().filter(|last| last.key() == key) {
             return Err(RouteError::KeyNotAllowed(Arc::clone(last)));
         }
+        self.check_key(key)?;
         let mut headers = OfMessage { publication, index, headers: None };
         let routed = vhost.routing().route(&self.origin.exchange, key, &mut headers, &mut router.routed);
         if let Err(RouteError::KeyNotAllowed(not_allowed)) = &routed {
@@ -460,6 +494,8 @@ impl Target {
         headers.0.remove(BCC);
         let keys =
             Keys { first: publication.key(index).unwrap_or(&self.origin.routing_key), further: &further };
+        self.check_key(keys.first)?;
+        keys.further.iter().try_for_each(|key| self.check_key(key))?;
         let mut headers = OfMessage { publication, index, headers: Some(Some(headers)) };
         vhost.routing().route(&self.origin.exchange, keys, &mut headers, &mut router.routed)?;
         Ok(Arc::new(Route { further_keys: further, is_keyed: false, ..Route::of(&router.routed) }))

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use prost::Message as _;
 
 use super::journeys::rule_entry;
+use super::permissions;
 use super::subscriptions::subscription_entry;
 use crate::broker::{
     Binding, Broker, ConnectionDescription, ConsumerListing, Destination, ExchangeListing, Identity,
@@ -146,6 +147,16 @@ async fn part(
             part.journey_rules = page.entries.iter().map(rule_entry).collect();
             page.next
         }
+        pb::ListKind::Permissions => {
+            let page = broker.list_permissions(who, token, size)?;
+            part.permissions = page.entries.into_iter().map(permissions::entry).collect();
+            page.next
+        }
+        pb::ListKind::TopicPermissions => {
+            let page = broker.list_topic_permissions(who, token, size)?;
+            part.topic_permissions = page.entries.into_iter().map(permissions::topic_entry).collect();
+            page.next
+        }
         pb::ListKind::Unspecified => {
             return Err(Refusal::new(ReplyCode::SyntaxError, "there is no such list")
                 .about(Entity::Frame, "List")
@@ -186,6 +197,8 @@ fn count(part: &pb::Listing) -> usize {
         vhosts,
         subscriptions,
         journey_rules,
+        permissions,
+        topic_permissions,
         ..
     } = part;
     exchanges.len()
@@ -197,6 +210,8 @@ fn count(part: &pb::Listing) -> usize {
         + vhosts.len()
         + subscriptions.len()
         + journey_rules.len()
+        + permissions.len()
+        + topic_permissions.len()
 }
 
 fn append(page: &mut pb::Listing, part: pb::Listing) {
@@ -209,6 +224,8 @@ fn append(page: &mut pb::Listing, part: pb::Listing) {
     page.vhosts.extend(part.vhosts);
     page.subscriptions.extend(part.subscriptions);
     page.journey_rules.extend(part.journey_rules);
+    page.permissions.extend(part.permissions);
+    page.topic_permissions.extend(part.topic_permissions);
     page.next_page_token = part.next_page_token;
 }
 

@@ -8,6 +8,7 @@ mod deliveries;
 mod explain;
 mod journeys;
 mod lists;
+mod permissions;
 mod publication;
 mod requests;
 mod returns;
