@@ -12,8 +12,8 @@ use super::session::{Target, once};
 use super::table::Table;
 use super::terminal::Terminal;
 use crate::client::{
-    Binding, Channel, ConnectionEntry, ConsumerEntry, Destination, ExchangeEntry, Published, QueueEntry,
-    SchemaEntry, UserEntry, VhostEntry,
+    Binding, Channel, ConnectionEntry, ConsumerEntry, Destination, ExchangeEntry, Permissions, Published,
+    QueueEntry, SchemaEntry, TopicPermissions, UserEntry, VhostEntry,
 };
 use crate::model::{FieldTable, FieldValue, QUARANTINE_QUEUE, SCHEMAS, schema_fields};
 
@@ -45,6 +45,10 @@ enum What {
     Users,
     /// Virtual hosts; for administrators
     Vhosts,
+    /// What users may do in virtual hosts: of all users for administrators, else the user's own
+    Permissions,
+    /// Which routing keys users may use with topic exchanges, where that is not every one: likewise
+    TopicPermissions,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -75,6 +79,8 @@ async fn listing(channel: &Channel, what: What) -> Result<Listing, Failure> {
         What::Consumers => consumers(&channel.list_consumers().await?),
         What::Users => users(&channel.list_users().await?),
         What::Vhosts => vhosts(&channel.list_vhosts().await?),
+        What::Permissions => permissions(&channel.list_permissions().await?),
+        What::TopicPermissions => topic_permissions(&channel.list_topic_permissions().await?),
     })
 }
 
@@ -368,6 +374,42 @@ fn vhosts(entries: &[VhostEntry]) -> Listing {
         table.row([entry.name.clone(), entry.queues.to_string(), entry.exchanges.to_string()]);
     }
     let json = |entry: &VhostEntry| json!({ "name": entry.name, "queues": entry.queues, "exchanges": entry.exchanges });
+    Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
+}
+
+fn permissions(entries: &[Permissions]) -> Listing {
+    let mut table = Table::new().text("USER").text("VHOST").text("CONFIGURE").text("WRITE").text("READ");
+    for entry in entries {
+        let Permissions { user, vhost, configure, write, read } = entry.clone();
+        table.row([user, vhost, configure, write, read]);
+    }
+    let json = |entry: &Permissions| {
+        json!({
+            "user": entry.user,
+            "vhost": entry.vhost,
+            "configure": entry.configure,
+            "write": entry.write,
+            "read": entry.read,
+        })
+    };
+    Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
+}
+
+fn topic_permissions(entries: &[TopicPermissions]) -> Listing {
+    let mut table = Table::new().text("USER").text("VHOST").text("EXCHANGE").text("WRITE").text("READ");
+    for entry in entries {
+        let TopicPermissions { user, vhost, exchange, write, read } = entry.clone();
+        table.row([user, vhost, exchange, write, read]);
+    }
+    let json = |entry: &TopicPermissions| {
+        json!({
+            "user": entry.user,
+            "vhost": entry.vhost,
+            "exchange": entry.exchange,
+            "write": entry.write,
+            "read": entry.read,
+        })
+    };
     Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
 }
 

@@ -47,6 +47,7 @@ mod screen;
 mod serve;
 mod service_manager;
 mod session;
+mod set;
 mod shell;
 mod simulate;
 mod status;
@@ -96,7 +97,9 @@ enum Command {
     Unbind(bind::UnbindArguments),
     /// Replace what an exchange takes: keys, schemas, quarantine
     Alter(alter::Arguments),
-    /// Delete an exchange or a queue
+    /// Say what users may do
+    Set(set::Arguments),
+    /// Delete an exchange or a queue, or take permissions away
     Delete(delete::DeleteArguments),
     /// Drop the ready messages of a queue
     Purge(delete::PurgeArguments),
@@ -208,6 +211,7 @@ impl Command {
             Self::Bind(arguments) => &mut arguments.target,
             Self::Unbind(arguments) => &mut arguments.binding.target,
             Self::Alter(arguments) => &mut arguments.target,
+            Self::Set(arguments) => &mut arguments.target,
             Self::Delete(arguments) => &mut arguments.target,
             Self::Purge(arguments) => &mut arguments.target,
             Self::List(arguments) => &mut arguments.target,
@@ -252,6 +256,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Bind(arguments) => bind::bind(arguments),
         Command::Unbind(arguments) => bind::unbind(arguments),
         Command::Alter(arguments) => alter::run(arguments),
+        Command::Set(arguments) => set::run(arguments),
         Command::Delete(arguments) => delete::delete(arguments),
         Command::Purge(arguments) => delete::purge(&arguments),
         Command::List(arguments) => list::run(&arguments),

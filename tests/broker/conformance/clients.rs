@@ -1,20 +1,23 @@
 //! Clients of Leveret, by its own client library.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use leveret::client::{
     Binding, Channel, ConfirmError, ConnectOptions, Connection, ConsumeError, Consumer, DeleteExchange,
-    DeleteQueue, Delivery, Destination, Exchange, FieldTable, FieldValue, Get, Message, Properties,
-    PublishError, Queue, ReplyCode, RequestError, SettleError,
+    DeleteQueue, Delivery, Destination, Exchange, FieldTable, FieldValue, Get, Message, NewUser, Permissions,
+    Properties, PublishError, Queue, ReplyCode, RequestError, SettleError, TopicPermissions,
 };
 use tokio::time::timeout;
 use toml::{Table, Value};
 
 use super::play::{
-    Action, Closed, Consume, Fate, Fault, Outcome, Peer, Publish, Received, Seen, Settle, Side, Step,
+    Action, Allow, AllowTopic, Closed, Consume, Fate, Fault, Outcome, Peer, Publish, Received, Seen, Settle, Side, Step,
 };
 use crate::support::Broker;
+
+/// That of users that scenarios make.
+const PASSWORD: &str = "s3cret";
 
 /// What takes longer is broken.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -26,6 +29,8 @@ pub(super) struct Clients {
     channels: BTreeMap<String, Channel>,
     consumers: BTreeMap<String, Consuming>,
     held: Vec<Held>,
+    /// Those that the scenario made.
+    users: BTreeSet<String>,
 }
 
 struct Consuming {
@@ -82,6 +87,7 @@ impl Clients {
             channels: BTreeMap::new(),
             consumers: BTreeMap::new(),
             held: Vec::new(),
+            users: BTreeSet::new(),
         }
     }
 
@@ -175,6 +181,21 @@ impl Clients {
                     Err(error) => return Err(error.into()),
                 }
             },
+            Action::Allow(allow) => {
+                let Allow { user, configure, write, read } = allow.clone();
+                if self.users.insert(user.clone()) {
+                    let (name, password) = (user.clone(), PASSWORD.to_owned());
+                    let made = NewUser { name, password, administrator: false, vhosts: Vec::new() };
+                    channel.put_user(made).await?;
+                }
+                let permissions = Permissions { user, vhost: String::new(), configure, write, read };
+                done(channel.put_permissions(permissions).await)
+            }
+            Action::AllowTopic(allow) => {
+                let AllowTopic { user, exchange, write, read } = allow.clone();
+                let permissions = TopicPermissions { user, vhost: String::new(), exchange, write, read };
+                done(channel.put_topic_permissions(permissions).await)
+            }
             Action::Empty(queue) => loop {
                 if channel.check_queue(queue).await?.messages == 0 {
                     return Ok(Seen::Done);
@@ -189,7 +210,11 @@ impl Clients {
         }
         let connection = connection_of(client);
         if !self.connections.contains_key(connection) {
-            let opened = Connection::connect(self.options.clone()).await.map_err(broken)?;
+            let options = match self.users.contains(connection) {
+                true => self.options.clone().credentials(connection, PASSWORD),
+                false => self.options.clone(),
+            };
+            let opened = Connection::connect(options).await.map_err(broken)?;
             self.connections.insert(connection.to_owned(), opened);
         }
         let channel = self.connections[connection].channel().await?;

@@ -39,6 +39,8 @@ pub(crate) enum Action {
     Gone(String),
     /// Waits until no message of a queue waits.
     Empty(String),
+    Allow(Allow),
+    AllowTopic(AllowTopic),
 }
 
 macro_rules! parameters {
@@ -159,6 +161,28 @@ parameters!(Cancel {
     consumer: String,
 });
 
+parameters!(
+    /// What a user may do, who is made if there is none. Clients of the user's name are the user's.
+    Allow {
+        #[serde(rename = "allow")]
+        user: String,
+        configure: String,
+        write: String,
+        read: String,
+    }
+);
+
+parameters!(
+    /// Which keys of a topic exchange such a user may use.
+    AllowTopic {
+        #[serde(rename = "allow_topic")]
+        user: String,
+        exchange: String,
+        write: String,
+        read: String,
+    }
+);
+
 /// What becomes of a delivery, which is known by its body.
 #[derive(Debug, Clone)]
 pub(crate) struct Settle {
@@ -202,6 +226,8 @@ impl Action {
             "get" => Self::Get(whole(table)?),
             "consume" => Self::Consume(whole(table)?),
             "cancel" => Self::Cancel(whole(table)?),
+            "allow" => Self::Allow(whole(table)?),
+            "allow_topic" => Self::AllowTopic(whole(table)?),
             "bind" | "unbind" | "bind_exchange" | "unbind_exchange" => {
                 let destination = table.remove(verb).unwrap_or(Value::Boolean(false));
                 let field = if verb.ends_with("exchange") { "exchange" } else { "queue" };
@@ -247,7 +273,7 @@ impl Action {
     }
 }
 
-const VERBS: [&str; 25] = [
+const VERBS: [&str; 27] = [
     "declare_exchange",
     "check_exchange",
     "delete_exchange",
@@ -273,6 +299,8 @@ const VERBS: [&str; 25] = [
     "close",
     "gone",
     "empty",
+    "allow",
+    "allow_topic",
 ];
 
 #[derive(Deserialize)]

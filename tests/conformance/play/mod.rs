@@ -12,7 +12,7 @@ mod seen;
 mod stored;
 
 pub(crate) use action::{
-    Action, Bind, Cancel, Consume, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Get, Outcome,
+    Action, Allow, AllowTopic, Bind, Cancel, Consume, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Get, Outcome,
     Publish, Settle,
 };
 pub(crate) use run::{Peer, Step, play};
