@@ -49,6 +49,18 @@ impl Access {
             .hint("an administrator can allow it with `leveret set permissions`"))
     }
 
+    /// Whether the user may do anything at all with the exchange or queue of this name: then it may be seen that it is there.
+    ///
+    /// # Errors
+    /// As for [`check`](Self::check), of the permission to configure it.
+    pub fn check_any(&self, entity: Entity, name: &str) -> Result<(), Refusal> {
+        let any = [Permission::Write, Permission::Read];
+        match any.into_iter().any(|permission| self.check(permission, entity, name).is_ok()) {
+            true => Ok(()),
+            false => self.check(Permission::Configure, entity, name),
+        }
+    }
+
     /// The user's permissions for routing keys of this exchange, if there are any and it is one they count for.
     pub fn topic(&self, exchange: &ExchangeName, is_topic: bool) -> Option<&TopicPermissions> {
         if !is_topic || self.user.topic_permissions.is_empty() {
@@ -139,6 +151,20 @@ mod tests {
         check("home", Write, Entity::Queue, "", false);
         check("home", Read, Entity::Queue, "q", false);
         check("elsewhere", Read, Entity::Queue, "q", true);
+    }
+
+    #[test]
+    fn any_permission_shows_whether_something_is_there() {
+        let check = |entity, name: &str, allowed: bool| {
+            let checked = access("home").check_any(entity, name);
+            assert_eq!(checked.is_ok(), allowed, "{name}: {checked:?}");
+        };
+        check(Entity::Queue, "q", true);
+        check(Entity::Queue, "ada-1", true);
+        check(Entity::Queue, "bob-1", false);
+        check(Entity::Exchange, "", true);
+        let refusal = access("home").check_any(Entity::Queue, "bob-1").unwrap_err();
+        assert!(refusal.text.starts_with("configure access to queue 'bob-1'"), "{refusal}");
     }
 
     #[test]

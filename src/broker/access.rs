@@ -13,7 +13,7 @@ use super::subscription::queue_name;
 use super::users::user_deleted;
 use super::vhost::{QueueDefinition, Vhost};
 use crate::auth::{Access, Permission};
-use crate::model::{Entity, ExchangeName, FieldTable, QUARANTINE_QUEUE, QueueName, Refusal, UserName, VhostName};
+use crate::model::{Entity, ExchangeName, FieldTable, QUARANTINE_QUEUE, Refusal, UserName, VhostName};
 use crate::routing::{Binding, Destination, ExchangeDefinition, ExchangeKind};
 
 impl Shared {

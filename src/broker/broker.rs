@@ -31,7 +31,7 @@ use crate::routing::{
     no_such_queue,
 };
 use crate::shard::{
-    Command, ConsumerKey, DiskGauge, Mailbox, MemoryGauge, Outlet, QueueCounts, QueueState, SealConditions,
+    Command, ConsumerKey, DiskGauge, Mailbox, MemoryGauge, QueueCounts, QueueState, SealConditions,
     ShardHandle, out_of_service, run_blocking,
 };
 use crate::storage::{DataDirectory, KnownLog};
@@ -115,7 +115,7 @@ pub(super) struct Shared {
     pub(super) places: Places,
     pub(super) presence: Arc<Presence>,
     next_connection: AtomicU64,
-    consumer_tags: Mutex<HashMap<ConsumerKey, Arc<str>>>,
+    consumers: Mutex<HashMap<ConsumerKey, KnownConsumer>>,
     /// The largest body that was ever allowed here, in bytes.
     pub(super) stored_body_bytes_max: u64,
     /// Shards that do not work, and why.
@@ -123,6 +123,15 @@ pub(super) struct Shared {
     /// Where the broker keeps everything; locked as long as the broker lives.
     pub(super) directory: Option<DataDirectory>,
     pub(super) platform: Platform,
+}
+
+/// A consumer, as all parts of the broker know it.
+#[derive(Debug)]
+pub(super) struct KnownConsumer {
+    /// Its name, for people.
+    pub(super) tag: Arc<str>,
+    /// What it takes messages from.
+    pub(super) queue: Arc<QueueDefinition>,
 }
 
 /// A connection as lists show it.
@@ -148,8 +157,6 @@ pub struct ConnectionDescription {
     pub(super) blocked: Mutex<Option<String>>,
     /// Wakes the connection to be closed; the text says why.
     pub(super) disconnect: Mutex<Option<oneshot::Sender<Refusal>>>,
-    /// Where it hears of events.
-    pub(super) outlet: Outlet,
 }
 
 /// Counters of one connection.
@@ -212,7 +219,7 @@ impl Shared {
             places: Places::default(),
             presence: Arc::new(Presence::new(Arc::clone(&platform.clock), BTreeMap::new())),
             next_connection: AtomicU64::new(1),
-            consumer_tags: Mutex::default(),
+            consumers: Mutex::default(),
             stored_body_bytes_max: 0,
             faults: Mutex::default(),
             directory: None,
@@ -240,8 +247,8 @@ impl Shared {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn consumer_tags(&self) -> MutexGuard<'_, HashMap<ConsumerKey, Arc<str>>> {
-        self.consumer_tags.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn consumers(&self) -> MutexGuard<'_, HashMap<ConsumerKey, KnownConsumer>> {
+        self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn note_fault(&self, shard: ShardId, what: &str) {
@@ -311,6 +318,7 @@ impl Broker {
 
     /// Checks that an exchange exists.
     pub fn check_exchange(&self, who: &Identity, name: &str) -> Result<(), Refusal> {
+        self.access(who)?.check_any(Entity::Exchange, name)?;
         match who.vhost.routing().exchange(name) {
             Some(_) => Ok(()),
             None => Err(crate::routing::no_such_exchange(name, &who.vhost.name)),
@@ -376,6 +384,7 @@ impl Broker {
 
     /// Checks that a queue exists; tells its numbers.
     pub async fn check_queue(&self, who: &Identity, name: &str) -> Result<DeclaredQueue, Refusal> {
+        self.access(who)?.check_any(Entity::Queue, name)?;
         let queue = self.queue(who, name)?;
         let counts = match self.inspect(&queue).await {
             Some(state) => state.counts,

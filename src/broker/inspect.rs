@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
-use super::broker::{Broker, ConnectionDescription};
+use super::broker::{Broker, ConnectionDescription, KnownConsumer};
 use super::login::Identity;
 use super::vhost::QueueDefinition;
 use crate::auth::{User, may_open};
@@ -178,10 +178,10 @@ impl Broker {
                 let Some(mut state) = states.remove(&definition.id) else { continue };
                 state.consumers.retain(|consumer| *definition.name != *first || place(&consumer.key) > after);
                 state.consumers.sort_unstable_by_key(|consumer| place(&consumer.key));
-                let tags = self.shared.consumer_tags();
+                let known = self.shared.consumers();
                 entries.extend(state.consumers.into_iter().map(|consumer| ConsumerListing {
                     queue: definition.name.clone(),
-                    tag: tags.get(&consumer.key).cloned().unwrap_or_else(|| Arc::from("")),
+                    tag: tag_of(known.get(&consumer.key)),
                     key: consumer.key,
                     limits: consumer.limits,
                     unsettled: consumer.unsettled,
@@ -278,6 +278,11 @@ impl Broker {
 }
 
 /// Cuts a list that was read one entry too far into a page.
+/// A consumer's name; "" of one that is about to go.
+pub(super) fn tag_of(known: Option<&KnownConsumer>) -> Arc<str> {
+    known.map_or_else(|| Arc::from(""), |known| Arc::clone(&known.tag))
+}
+
 pub(super) fn page<T>(mut entries: Vec<T>, size: usize, token: impl Fn(&T) -> String) -> Page<T> {
     let more = entries.len() > size;
     entries.truncate(size);

@@ -11,7 +11,7 @@ use super::catalog::Request;
 use super::vhost::Vhost;
 use crate::auth::{Password, User, login_refused, may_log_in_from, may_open, verify_login};
 use crate::model::{ConnectionId, Entity, Refusal, ReplyCode, UserName, VhostName};
-use crate::shard::{Outlet, run_blocking};
+use crate::shard::run_blocking;
 
 /// A connection that is logged in: who, and where.
 #[derive(Debug, Clone)]
@@ -130,7 +130,6 @@ impl Broker {
         peer: SocketAddr,
         client: BTreeMap<String, String>,
         connected_at_ms: u64,
-        outlet: Outlet,
     ) -> (Arc<ConnectionDescription>, oneshot::Receiver<Refusal>) {
         let (sender, receiver) = oneshot::channel();
         let description = Arc::new(ConnectionDescription {
@@ -144,7 +143,6 @@ impl Broker {
             meter: ConnectionMeter::default(),
             blocked: Mutex::default(),
             disconnect: Mutex::new(Some(sender)),
-            outlet,
         });
         self.shared.connections().insert(who.connection, Arc::clone(&description));
         // Since its login the user may have been deleted, or lost the right to be here.

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError};
 
-use super::broker::{Broker, ConnectionDescription, Shared, UNFINISHED, stopping};
+use super::broker::{Broker, ConnectionDescription, KnownConsumer, Shared, UNFINISHED, stopping};
 use super::catalog::{PermissionChange, Request, UserChange};
 use super::inspect::{Page, bad_token, page};
 use super::login::Identity;
 use crate::auth::{
-    Password, Permissions, SALT_BYTES, TopicPermissions, User, hash_password, may_open,
+    Password, Permission, Permissions, SALT_BYTES, TopicPermissions, User, hash_password, may_open,
 };
-use crate::model::{Entity, ExchangeName, Refusal, ReplyCode, UserName, VhostName};
-use crate::shard::{Event, run_blocking};
+use crate::model::{ConnectionId, Entity, ExchangeName, Refusal, ReplyCode, UserName, VhostName};
+use crate::shard::{Command, run_blocking};
 
 /// What a user may do in a vhost, for lists.
 #[derive(Debug, Clone)]
@@ -200,16 +200,27 @@ impl Shared {
         changed
     }
 
-    /// Has connections of these users ask anew what they may do. What `replace_users` shows must be there before.
+    /// Has connections of these users ask anew what they may do, and ends consumers that may not read any more. What
+    /// `replace_users` shows must be there before.
     pub(super) fn note_changed_permissions(&self, changed: &BTreeSet<UserName>) {
         if changed.is_empty() {
             return;
         }
         // Publishers ask where messages go, and whether they may, when the table they know is not the current one.
         self.vhosts().values().for_each(|vhost| vhost.outdate_routes());
-        let connections = self.connections();
-        let theirs = connections.values().filter(|connection| changed.contains(&connection.user));
-        theirs.for_each(|connection| connection.outlet.send(Event::RightsChanged));
+        let theirs: BTreeMap<ConnectionId, Arc<ConnectionDescription>> = {
+            let connections = self.connections();
+            let theirs = connections.iter().filter(|(_, connection)| changed.contains(&connection.user));
+            theirs.map(|(id, connection)| (*id, Arc::clone(connection))).collect()
+        };
+        for (key, KnownConsumer { queue, .. }) in &*self.consumers() {
+            let Some(connection) = theirs.get(&key.connection) else { continue };
+            let access = self.access(&connection.user, &connection.vhost);
+            let checked = access.and_then(|access| access.check(Permission::Read, Entity::Queue, &queue.name));
+            if let (Err(_), Some(shard)) = (checked, self.shard(queue.shard)) {
+                shard.send(Command::Cancel { queue: queue.id, key: *key });
+            }
+        }
     }
 
     /// Asks all connections to go whose users were deleted, or may not be where they are any more.

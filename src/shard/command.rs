@@ -429,8 +429,6 @@ pub enum Event {
         /// Why, in a sentence.
         reason: String,
     },
-    /// What the connection's user may do has changed. It comes from the broker, and from no shard.
-    RightsChanged,
     /// A settlement that was not carried out, or not whole.
     SettleRefused {
         /// Who.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::broker::KnownConsumer;
 use super::super::presence::Attending;
 use super::session::{Session, Waiting};
 use super::word::{FrontEnd, Word};
@@ -12,14 +13,15 @@ use crate::shard::{Command, ConsumerKey, ConsumerLimits, Delivery, ShardHandle};
 /// Smallest window of a consumer, in bytes of deliveries on their way to its socket.
 const WINDOW_BYTES_MIN: u64 = 16 * 1024;
 
+/// Why a consumer ended that nobody asked to end.
+const NO_MORE_READING: &str = "its user may not read from its queue any more";
+
 /// A consumer under its number, from its start to the end of its channel.
 #[derive(Debug)]
 pub(super) struct Consumer {
     pub(super) queue: QueueId,
     pub(super) shard: ShardHandle,
     stage: Stage,
-    /// Its user may not read from the queue any more, and why: it ends when the queue has let go of it.
-    forbidden: Option<String>,
     /// The queue is a subscription's, which is not dark as long as this is here.
     attending: Option<Attending>,
 }
@@ -102,18 +104,17 @@ impl<F: FrontEnd> Session<F> {
             window_bytes: share.max(WINDOW_BYTES_MIN),
             priority: wanted.priority,
         };
-        self.broker.shared.consumer_tags().insert(key, Arc::clone(&tag));
+        let known = KnownConsumer { tag: Arc::clone(&tag), queue: Arc::clone(&queue) };
+        self.broker.shared.consumers().insert(key, known);
         let attending = queue.is_watched().then(|| self.broker.shared.presence.attend(queue.id));
-        let consumer = Consumer {
-            queue: queue.id,
-            shard: shard.clone(),
-            stage: Stage::Starting,
-            forbidden: None,
-            attending,
-        };
+        let consumer = Consumer { queue: queue.id, shard: shard.clone(), stage: Stage::Starting, attending };
         self.consumers.insert(place, consumer);
         let taker = Arc::new(Taker { key, tag: Arc::clone(&tag), party: Arc::clone(&self.party) });
         shard.send(Command::Attach { queue: queue.id, taker, limits, outlet: Arc::clone(&self.outlet) });
+        // Whoever changes permissions from here on finds it and ends it; what was changed before is seen here.
+        if self.broker.queue_to_read(&self.who, &queue.name).is_err() {
+            shard.send(Command::Cancel { queue: queue.id, key });
+        }
         self.waiting = Some(Waiting::Started { key, request: wanted.request, tag });
         Ok(())
     }
@@ -130,7 +131,7 @@ impl<F: FrontEnd> Session<F> {
             }
             (result, _) => {
                 self.consumers.remove(&(channel, consumer));
-                self.broker.shared.consumer_tags().remove(&key);
+                self.broker.shared.consumers().remove(&key);
                 result.err().map(|refusal| Word::ConsumeRefused { channel, consumer, request, refusal })
             }
         }
@@ -148,37 +149,17 @@ impl<F: FrontEnd> Session<F> {
         }
     }
 
-    /// What the user may do has changed: consumers of queues that it may not read any more end, with [`Word::Ended`], when what
-    /// is on its way to them has come.
-    pub(super) fn end_forbidden_consumers(&mut self) {
-        for (place, consumer) in &mut self.consumers {
-            let Some(queue) = self.who.vhost.queue_of_id(consumer.queue) else { continue };
-            if consumer.stage == Stage::Ended || consumer.forbidden.is_some() {
-                continue;
-            }
-            if let Err(refusal) = self.broker.queue_to_read(&self.who, &queue.name) {
-                let key = ConsumerKey::consumer(self.who.connection, place.0, place.1);
-                consumer.forbidden = Some(refusal.text);
-                consumer.shard.send(Command::Cancel { queue: consumer.queue, key });
-            }
-        }
-    }
-
-    /// A consumer ended as it was asked to, or because its user may not read any more.
+    /// A consumer ended as it was asked to; or its user may not read any more, and whoever changed that has asked for it.
     pub(super) fn cancelled(&mut self, key: ConsumerKey) -> Option<Word<F>> {
-        let consumer = self.consumers.get_mut(&(key.channel, key.handle));
-        let forbidden = consumer.filter(|consumer| consumer.stage == Stage::Live);
-        if let Some((queue, reason)) =
-            forbidden.and_then(|consumer| Some((consumer.queue, consumer.forbidden.take()?)))
-        {
-            return self.ended(queue, key, reason);
-        }
         let awaited = |waiting: &mut Waiting<F>| matches!(waiting, Waiting::Cancelled { key: other, .. } if *other == key);
-        let Some(Waiting::Cancelled { request, .. }) = self.waiting.take_if(awaited) else { return None };
+        let Some(Waiting::Cancelled { request, .. }) = self.waiting.take_if(awaited) else {
+            let consumer = self.consumers.get(&(key.channel, key.handle))?;
+            return self.ended(consumer.queue, key, NO_MORE_READING.to_owned());
+        };
         if let Some(consumer) = self.consumers.get_mut(&(key.channel, key.handle)) {
             consumer.end();
         }
-        self.broker.shared.consumer_tags().remove(&key);
+        self.broker.shared.consumers().remove(&key);
         Some(Word::Cancelled { channel: key.channel, consumer: key.handle, request })
     }
 
@@ -189,7 +170,7 @@ impl<F: FrontEnd> Session<F> {
             return None;
         }
         consumer.end();
-        self.broker.shared.consumer_tags().remove(&key);
+        self.broker.shared.consumers().remove(&key);
         // A cancel that was on its way has nothing left to end.
         let cancelled = self.cancelled(key);
         self.said.extend(cancelled);
@@ -228,7 +209,7 @@ impl<F: FrontEnd> Session<F> {
         if let Some(consumer) = self.consumers.remove(&place) {
             consumer.shard.send(Command::Detach { queue: consumer.queue, key });
         }
-        self.broker.shared.consumer_tags().remove(&key);
+        self.broker.shared.consumers().remove(&key);
     }
 }
 

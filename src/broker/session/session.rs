@@ -101,9 +101,7 @@ impl<F: FrontEnd> Session<F> {
     /// said who it is.
     pub fn open(broker: Broker, who: Identity, place: Option<Place>, introduction: Introduction) -> Self {
         let Introduction { name, peer, client, connected_at_ms } = introduction;
-        let outlet: Outlet = Arc::new(Mailbox::default());
-        let (description, dismissed) =
-            broker.register(&who, name, peer, client, connected_at_ms, Arc::clone(&outlet));
+        let (description, dismissed) = broker.register(&who, name, peer, client, connected_at_ms);
         let party = Party {
             connection: who.connection,
             name: description.name.clone(),
@@ -114,7 +112,7 @@ impl<F: FrontEnd> Session<F> {
             publishing: Publishing::new(Writer::new(&broker, &who)),
             broker,
             who,
-            outlet,
+            outlet: Arc::new(Mailbox::default()),
             description,
             party: Arc::new(party),
             dismissed: Some(dismissed),
@@ -263,7 +261,6 @@ impl<F: FrontEnd> Session<F> {
             Event::Cancelled { key } => return self.cancelled(key),
             Event::ConsumerEnded { queue, key, reason } => return self.ended(queue, key, reason),
             Event::Settled { request, .. } => return self.settled(request),
-            Event::RightsChanged => self.end_forbidden_consumers(),
             Event::SettleRefused { key, request, refusal } => {
                 return self.settle_refused(key, request, refusal);
             }

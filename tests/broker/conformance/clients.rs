@@ -225,7 +225,8 @@ impl Clients {
     /// After an error: whether the client can go on.
     async fn what_is_closed(&mut self, client: &str) -> Closed {
         let Some(channel) = self.channels.get(client) else { return Closed::Nothing };
-        if channel.check_exchange("amq.direct").await.is_ok() {
+        // Everybody may look who is there.
+        if channel.find_queue("nobody").await.is_ok() {
             return Closed::Nothing;
         }
         match self.connections[connection_of(client)].channel().await {
