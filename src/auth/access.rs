@@ -123,8 +123,11 @@ mod tests {
         let pattern = |text: &str| Pattern::new(text).unwrap();
         let home = VhostName::new("home").unwrap();
         let events = ExchangeName::new("events").unwrap();
-        let permissions =
-            Permissions { configure: pattern("^ada-"), write: pattern("^(amq\\.default|q)$"), read: pattern("") };
+        let permissions = Permissions {
+            configure: pattern("^ada-"),
+            write: pattern("^(amq\\.default|q)$"),
+            read: pattern(""),
+        };
         let topics = TopicPermissions { write: pattern("^ada\\."), read: pattern("#") };
         let user = User {
             name: UserName::new("ada").unwrap(),

@@ -78,18 +78,18 @@ impl Broker {
     }
 
     /// A subscription, to go, or a member of it.
-    pub(super) fn check_unsubscribing(&self, who: &Identity, name: &str, member: &str) -> Result<(), Refusal> {
+    pub(super) fn check_unsubscribing(
+        &self,
+        who: &Identity,
+        name: &str,
+        member: &str,
+    ) -> Result<(), Refusal> {
         let queue = queue_name(name, member);
         self.access(who)?.check(Permission::Configure, Entity::Queue, &queue)
     }
 }
 
-fn check_listening(
-    access: &Access,
-    vhost: &Vhost,
-    source: &ExchangeName,
-    key: &str,
-) -> Result<(), Refusal> {
+fn check_listening(access: &Access, vhost: &Vhost, source: &ExchangeName, key: &str) -> Result<(), Refusal> {
     access.check(Permission::Read, Entity::Exchange, source)?;
     access.check_topic(Permission::Read, source, is_topic(vhost, source), key)
 }
@@ -116,7 +116,11 @@ fn check_quarantine(access: &Access, exchange: &str, queue: Option<&str>) -> Res
 }
 
 /// A queue that is not there yet hands on to an exchange what it is done with.
-pub(super) fn check_dead_letters(access: &Access, queue: &str, arguments: &FieldTable) -> Result<(), Refusal> {
+pub(super) fn check_dead_letters(
+    access: &Access,
+    queue: &str,
+    arguments: &FieldTable,
+) -> Result<(), Refusal> {
     // Arguments that say nothing are refused for that.
     let Some(address) = address_of(arguments).ok().flatten() else { return Ok(()) };
     access.check(Permission::Read, Entity::Queue, queue)?;

@@ -127,14 +127,15 @@ impl Broker {
         size: usize,
     ) -> Result<Page<TopicPermissionsListing>, Refusal> {
         let of = |user: &Arc<User>| {
-            let listing = |((vhost, exchange), permissions): (&(VhostName, ExchangeName), &TopicPermissions)| {
-                TopicPermissionsListing {
-                    user: user.name.clone(),
-                    vhost: vhost.clone(),
-                    exchange: exchange.clone(),
-                    permissions: permissions.clone(),
-                }
-            };
+            let listing =
+                |((vhost, exchange), permissions): (&(VhostName, ExchangeName), &TopicPermissions)| {
+                    TopicPermissionsListing {
+                        user: user.name.clone(),
+                        vhost: vhost.clone(),
+                        exchange: exchange.clone(),
+                        permissions: permissions.clone(),
+                    }
+                };
             user.topic_permissions.iter().map(listing).collect::<Vec<_>>()
         };
         self.list_of_users(who, token, size, of)
@@ -216,7 +217,8 @@ impl Shared {
         for (key, KnownConsumer { queue, .. }) in &*self.consumers() {
             let Some(connection) = theirs.get(&key.connection) else { continue };
             let access = self.access(&connection.user, &connection.vhost);
-            let checked = access.and_then(|access| access.check(Permission::Read, Entity::Queue, &queue.name));
+            let checked =
+                access.and_then(|access| access.check(Permission::Read, Entity::Queue, &queue.name));
             if let (Err(_), Some(shard)) = (checked, self.shard(queue.shard)) {
                 shard.send(Command::Cancel { queue: queue.id, key: *key });
             }

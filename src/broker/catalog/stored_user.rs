@@ -3,7 +3,9 @@
 use prost::Message;
 
 use super::fault::RecordFault;
-use crate::auth::{PasswordHash, Pattern, PatternRefused, Permissions, TopicPermissions, User, topic_pattern};
+use crate::auth::{
+    PasswordHash, Pattern, PatternRefused, Permissions, TopicPermissions, User, topic_pattern,
+};
 use crate::model::{ExchangeName, UserName, VhostName};
 
 #[derive(Clone, PartialEq, Message)]

@@ -380,7 +380,9 @@ impl Target {
     /// What may be published here, by whoever it is that the router works for; the broker itself may everything.
     fn may_write(&mut self, vhost: &Vhost, router: &Router) -> MayWrite {
         let exchange = &self.origin.exchange;
-        let asked = || router.writer.as_ref().map_or(MayWrite::Everything, |writer| writer.may_write(vhost, exchange));
+        let asked = || {
+            router.writer.as_ref().map_or(MayWrite::Everything, |writer| writer.may_write(vhost, exchange))
+        };
         self.may_write.get_or_insert_with(asked).clone()
     }
 

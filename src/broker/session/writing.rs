@@ -41,7 +41,9 @@ impl Writer {
             Ok(access)
         });
         match checked {
-            Ok(access) if access.topic(exchange, is_topic(vhost, exchange)).is_some() => MayWrite::Keys(access),
+            Ok(access) if access.topic(exchange, is_topic(vhost, exchange)).is_some() => {
+                MayWrite::Keys(access)
+            }
             Ok(_) => MayWrite::Everything,
             Err(refusal) => MayWrite::Nothing(Box::new(refusal)),
         }

@@ -70,7 +70,11 @@ fn of(who: &Identity, user: &str, vhost: &str) -> Result<(UserName, VhostName), 
     Ok((named("user", UserName::new, user)?, vhost))
 }
 
-fn pattern(user: &UserName, field: &str, checked: Result<Pattern, PatternRefused>) -> Result<Pattern, Refusal> {
+fn pattern(
+    user: &UserName,
+    field: &str,
+    checked: Result<Pattern, PatternRefused>,
+) -> Result<Pattern, Refusal> {
     checked.map_err(|refused| {
         let got = match &refused {
             PatternRefused::Length { bytes } => format!("{bytes} bytes"),

@@ -18,6 +18,7 @@ mod kills;
 mod limits;
 mod message_priorities;
 mod moving;
+mod permissions;
 mod priorities;
 mod publishing;
 mod receipts;

@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use toml::{Table, Value};
 
 use super::play::{
-    Action, Allow, AllowTopic, Closed, Consume, Fate, Fault, Outcome, Peer, Publish, Received, Seen, Settle, Side, Step,
+    Action, Allow, AllowTopic, Closed, Consume, Fate, Fault, Outcome, Peer, Publish, Received, Seen, Settle,
+    Side, Step,
 };
 use crate::support::Broker;
 

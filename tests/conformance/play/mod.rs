@@ -12,8 +12,8 @@ mod seen;
 mod stored;
 
 pub(crate) use action::{
-    Action, Allow, AllowTopic, Bind, Cancel, Consume, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Get, Outcome,
-    Publish, Settle,
+    Action, Allow, AllowTopic, Bind, Cancel, Consume, DeclareExchange, DeclareQueue, DeleteExchange,
+    DeleteQueue, Get, Outcome, Publish, Settle,
 };
 pub(crate) use run::{Peer, Step, play};
 pub(crate) use scenario::{Scenario, Side, all};
