@@ -41,6 +41,73 @@ fn users_are_made_listed_and_deleted() {
 }
 
 #[test]
+fn a_user_who_is_held_to_patterns_is_told_what_is_missing() {
+    let broker = Broker::start();
+    broker.run_with_input(&["user", "put", "shop", "--password-stdin"], b"s3cret\n").ok();
+    let set = |configure: &str, more: &[&str]| {
+        let typed =
+            ["set", "permissions", "shop", "--configure", configure, "--write", ".*", "--read", "^shop-"];
+        broker.run(&[&typed, more].concat())
+    };
+    set("^shop-", &[]).ok();
+    let as_shop = |arguments: &[&str]| run_as(&broker, "shop:s3cret", "", arguments);
+    as_shop(&["declare", "queue", "shop-1"]).ok();
+    let refused = as_shop(&["declare", "queue", "bob-1"]);
+    let told = "error: 403 ACCESS_REFUSED: configure access to queue 'bob-1' in vhost '/' refused for user 'shop'\n  \
+                configure: expected a name that matches ^shop-, got bob-1\n  \
+                hint: an administrator can allow it with `leveret set permissions`\n";
+    refused.fails(1, &[told]);
+    as_shop(&["list", "users"]).fails(1, &["403"]);
+    as_shop(&["set", "permissions", "shop", "--configure", ".*", "--write", ".*", "--read", ".*"])
+        .fails(1, &["403 ACCESS_REFUSED", "no administrator"]);
+    let entry =
+        json!({ "user": "shop", "vhost": "/", "configure": "^shop-", "write": ".*", "read": "^shop-" });
+    assert_eq!(as_shop(&["list", "permissions", "--json"]).json(), json!([entry]));
+
+    set("(", &[]).fails(1, &["406 PRECONDITION_FAILED", "no regular expression", "configure"]);
+    set(".*", &["--vhost", "nowhere"]).fails(1, &["nowhere"]);
+    broker.run(&["set", "permissions", "shop", "--configure", ".*"]).fails(2, &["--write", "--read"]);
+    broker.run(&["vhost", "put", "other"]).ok();
+    assert!(set("", &["--vhost", "other"]).ok().contains("vhost 'other': configure ''"));
+    broker.run(&["delete", "permissions", "shop", "--vhost", "other"]).ok();
+    let again = ["delete", "permissions", "shop", "--vhost", "other"];
+    broker.run(&again).fails(1, &["there is no permissions of user 'shop' in vhost 'other'", "--if-exists"]);
+    broker.run(&[&again[..], &["--if-exists"]].concat()).ok();
+    as_shop(&["declare", "queue", "shop-1"]).ok();
+    broker.run(&["delete", "permissions", "shop"]).ok();
+    as_shop(&["list", "queues"]).fails(1, &["403", "may not open vhost"]);
+}
+
+#[test]
+fn topic_permissions_are_set_listed_and_taken_away() {
+    let broker = Broker::start();
+    let set = |exchange: &str| {
+        broker
+            .run(&["set", "topic-permissions", "guest", exchange, "--write", "^{username}", "--read", "#"])
+            .ok()
+    };
+    assert_eq!(
+        set("amq.topic"),
+        "user 'guest' may with keys of exchange 'amq.topic' in vhost '/': write '^{username}', read '#'\n"
+    );
+    set("events");
+    let listed = || broker.run(&["list", "topic-permissions", "--json"]).json();
+    let entry = |exchange: &str| json!({ "user": "guest", "vhost": "/", "exchange": exchange, "write": "^{username}", "read": "#" });
+    assert_eq!(listed(), json!([entry("amq.topic"), entry("events")]));
+    broker
+        .run(&["publish", "--exchange", "amq.topic", "--key", "other", "m"])
+        .fails(1, &["write access to topic 'other'"]);
+    let delete = |more: &[&str]| broker.run(&[&["delete", "topic-permissions", "guest"], more].concat());
+    delete(&["nothing"]).fails(1, &["exchange 'nothing'", "leveret list topic-permissions"]);
+    delete(&["events"]).ok();
+    assert_eq!(listed(), json!([entry("amq.topic")]));
+    delete(&[]).ok();
+    assert_eq!(listed(), json!([]));
+    delete(&[]).fails(1, &["there is no"]);
+    delete(&["--if-exists"]).ok();
+}
+
+#[test]
 fn a_password_is_one_line_and_must_be_there() {
     let broker = Broker::start();
     let put = ["user", "put", "ada", "--password-stdin", "--vhost", "/"];

@@ -131,6 +131,13 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ),
     ("docs/OPERATIONS.md", "sudo systemctl stop leveret", By("fn whoever_has_the_machine_gets_in_again()")),
     ("docs/OPERATIONS.md", "leveret serve --data COPY", By("fn a_restored_copy_is_where_the_broker_was")),
+    ("docs/PERMISSIONS.md", "$ echo s3cret", Typed(&[])),
+    (
+        "docs/PERMISSIONS.md",
+        "$ leveret declare queue bob-1",
+        By("fn a_user_who_is_held_to_patterns_is_told_what_is_missing()"),
+    ),
+    ("docs/PERMISSIONS.md", "$ leveret set topic-permissions", Typed(&[])),
     ("docs/PRIORITIES.md", "$ leveret declare queue calls", Typed(&[])),
     ("docs/PROTOCOL.md", "mkdir -p generated", By("run_block docs/PROTOCOL.md")),
     ("docs/RECEIPTS.md", "$ leveret journeys on", By("fn the_story_of_an_order_is_told_to_whoever_asks")),

@@ -19,8 +19,8 @@ use lapin::{Channel, Confirmation, Connection, ConnectionProperties, Consumer, E
 use tokio::time::timeout;
 
 use crate::play::{
-    Action, AllowTopic, Bind, Closed, Consume, DeclareExchange, DeclareQueue, Fate, Fault, Outcome, Peer, Publish,
-    Received, Seen, Settle, Side, Step,
+    Action, AllowTopic, Bind, Closed, Consume, DeclareExchange, DeclareQueue, Fate, Fault, Outcome, Peer,
+    Publish, Received, Seen, Settle, Side, Step,
 };
 use management::Management;
 use values::{fields, properties, received};

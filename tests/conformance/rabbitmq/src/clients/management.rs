@@ -23,7 +23,8 @@ impl Management {
     /// That of the RabbitMQ at `amqp://USER:PASSWORD@HOST:PORT/VHOST`.
     pub(super) fn of(url: &str) -> Self {
         let authority = url.split('@').nth(1).and_then(|rest| rest.split('/').next());
-        let (host, port) = authority.and_then(|authority| authority.split_once(':')).expect("a URL with a port");
+        let (host, port) =
+            authority.and_then(|authority| authority.split_once(':')).expect("a URL with a port");
         Self { host: host.to_owned(), port: port.parse().expect("a port is a number") }
     }
 
