@@ -23,6 +23,23 @@ impl Access {
         Self { user, vhost }
     }
 
+    /// Somebody who may do everything.
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used)]
+    pub(crate) fn unrestricted() -> Self {
+        use super::password::{Password, SALT_BYTES, hash_password};
+
+        let user = User {
+            name: crate::model::UserName::new("somebody").unwrap(),
+            password: hash_password(&Password::new("p").unwrap(), &[0; SALT_BYTES]).unwrap(),
+            administrator: true,
+            vhosts: Default::default(),
+            permissions: Default::default(),
+            topic_permissions: Default::default(),
+        };
+        Self::new(Arc::new(user), VhostName::default())
+    }
+
     /// Whether the user may do this with the exchange or queue of this name, be there one or not.
     ///
     /// # Errors

@@ -322,6 +322,7 @@ pub(super) fn check_own_queue(queue: &QueueDefinition, what: &str) -> Result<(),
 mod tests {
     use super::super::catalog::Changed;
     use super::*;
+    use crate::auth::Access;
     use crate::model::{ExchangeName, FieldValue, MemberName, RETAIN_MESSAGES, RoutingKey};
     use crate::routing::{Binding, Destination, ExchangeDefinition, ExchangeKind};
     use crate::storage::Machine;
@@ -390,7 +391,8 @@ mod tests {
                 internal: false,
                 arguments: FieldTable::default(),
             };
-            let entries = self.live.decide_declare_exchange(&self.vhost, &definition).unwrap();
+            let entries =
+                self.live.decide_declare_exchange(&self.vhost, &Access::unrestricted(), &definition).unwrap();
             self.record(entries);
         }
 

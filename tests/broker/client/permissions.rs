@@ -221,7 +221,8 @@ async fn a_consumer_ends_whose_user_may_not_read_any_more() {
     soon(first.accept_stored()).await.unwrap();
     let queue = soon(guest.find_queue("bob-q")).await.unwrap().unwrap();
     assert_eq!((queue.messages_ready, queue.messages_unacknowledged, queue.consumers), (1, 0, 0));
-    soon(guest.publisher("", "ada-q").open()).await.unwrap().publish("mine").await.unwrap();
+    let publisher = soon(guest.publisher("", "ada-q").open()).await.unwrap();
+    soon(publisher.publish("mine").await.unwrap()).await.unwrap();
     assert_eq!(soon(stays.next()).await.unwrap().unwrap().body(), "mine");
     assert_eq!(soon(guest.list_consumers()).await.unwrap().len(), 1);
 }
@@ -248,8 +249,10 @@ async fn permissions_outlive_the_broker() {
         }
         let (connection, guest) = connect(&broker).await;
         let of_ada: Vec<_> = soon(guest.list_permissions()).await.unwrap();
-        assert_eq!(of_ada.into_iter().filter(|of| of.user == "ada").collect::<Vec<_>>(), [held.clone()]);
-        assert_eq!(soon(guest.list_topic_permissions()).await.unwrap(), [topics.clone()]);
+        let of_ada: Vec<_> = of_ada.iter().filter(|of| of.user == "ada").collect();
+        assert_eq!(of_ada, [&held]);
+        let of_topics = soon(guest.list_topic_permissions()).await.unwrap();
+        assert_eq!(of_topics.iter().collect::<Vec<_>>(), [&topics]);
         let (ada, channel) = as_ada(&broker).await;
         soon(channel.declare_queue(Queue::new("ada-q"))).await.unwrap();
         refused(soon(channel.declare_queue(Queue::new("bob-q"))).await);
