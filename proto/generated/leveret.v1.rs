@@ -852,6 +852,9 @@ pub struct UserEntry {
     /// Vhosts the user may open; administrators may open all.
     #[prost(string, repeated, tag = "3")]
     pub vhosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Without the name; what is absent has no limit.
+    #[prost(message, optional, tag = "4")]
+    pub limits: ::core::option::Option<UserLimits>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VhostEntry {
@@ -861,6 +864,46 @@ pub struct VhostEntry {
     pub queues: u64,
     #[prost(uint64, tag = "3")]
     pub exchanges: u64,
+    /// Without the name; what is absent has no limit.
+    #[prost(message, optional, tag = "4")]
+    pub limits: ::core::option::Option<VhostLimits>,
+}
+/// How much a user may have at most, of all its connections together.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UserLimits {
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    /// In PutUserLimits absent: as it is; -1: none.
+    #[prost(sint64, optional, tag = "2")]
+    pub max_connections: ::core::option::Option<i64>,
+    #[prost(sint64, optional, tag = "3")]
+    pub max_channels: ::core::option::Option<i64>,
+}
+/// How much a vhost may have at most.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VhostLimits {
+    #[prost(string, tag = "1")]
+    pub vhost: ::prost::alloc::string::String,
+    /// In PutVhostLimits absent: as it is; -1: none.
+    #[prost(sint64, optional, tag = "2")]
+    pub max_connections: ::core::option::Option<i64>,
+    #[prost(sint64, optional, tag = "3")]
+    pub max_queues: ::core::option::Option<i64>,
+    /// Of messages in its queues, properties and body as they are encoded.
+    #[prost(sint64, optional, tag = "4")]
+    pub max_bytes: ::core::option::Option<i64>,
+}
+/// Limits a user; what is there beyond it stays. Administrators only. Answered by Done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PutUserLimits {
+    #[prost(message, optional, tag = "1")]
+    pub limits: ::core::option::Option<UserLimits>,
+}
+/// Limits a vhost; what is there beyond it stays. Administrators only. Answered by Done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PutVhostLimits {
+    #[prost(message, optional, tag = "1")]
+    pub limits: ::core::option::Option<VhostLimits>,
 }
 /// Makes a user or replaces one, whose permissions stay in vhosts that it may still open. Administrators only. Answered by Done.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2093,7 +2136,7 @@ pub struct Frame {
     /// Echoed in the answer. 0: no answer wanted.
     #[prost(uint64, tag = "2")]
     pub request: u64,
-    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 64, 65, 66, 67, 68, 69, 70, 71")]
+    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71")]
     pub body: ::core::option::Option<frame::Body>,
 }
 /// Nested message and enum types in `Frame`.
@@ -2207,6 +2250,11 @@ pub mod frame {
         PutTopicPermissions(super::PutTopicPermissions),
         #[prost(message, tag = "61")]
         DeleteTopicPermissions(super::DeleteTopicPermissions),
+        /// Limits of users and vhosts.
+        #[prost(message, tag = "62")]
+        PutUserLimits(super::PutUserLimits),
+        #[prost(message, tag = "63")]
+        PutVhostLimits(super::PutVhostLimits),
         /// Journeys of messages.
         #[prost(message, tag = "64")]
         KeepJourneys(super::KeepJourneys),

@@ -36,6 +36,7 @@ impl Access {
             vhosts: Default::default(),
             permissions: Default::default(),
             topic_permissions: Default::default(),
+            limits: Default::default(),
         };
         Self::new(Arc::new(user), VhostName::default())
     }
@@ -153,6 +154,7 @@ mod tests {
             vhosts: BTreeSet::new(),
             permissions: BTreeMap::from([(home.clone(), permissions)]),
             topic_permissions: BTreeMap::from([((home, events), topics)]),
+            limits: Default::default(),
         };
         Access::new(Arc::new(user), VhostName::new(vhost).unwrap())
     }

@@ -9,6 +9,7 @@
 //! [`LoginCache::remember`] · [`may_open`]. Afterwards [`Access`] decides about each thing.
 
 mod access;
+mod limits;
 mod login;
 mod login_cache;
 mod password;
@@ -18,6 +19,7 @@ mod plain;
 mod user;
 
 pub use access::Access;
+pub use limits::{UserLimits, UserLimitsChange, VhostLimits, VhostLimitsChange};
 pub use login::{DEFAULT_PASSWORD, DEFAULT_USER, login_refused, may_log_in_from, verify_login};
 pub use login_cache::{KEY_BYTES, LoginCache};
 pub use password::{

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Entity, ExchangeName, Refusal, ReplyCode, UserName, VhostName};
 
+use super::limits::UserLimits;
 use super::password::PasswordHash;
 use super::permissions::{Permissions, TopicPermissions};
 
@@ -22,15 +23,18 @@ pub struct User {
     pub permissions: BTreeMap<VhostName, Permissions>,
     /// Which keys this user may use with which topic exchanges; with all others every key.
     pub topic_permissions: BTreeMap<(VhostName, ExchangeName), TopicPermissions>,
+    /// How much this user may have.
+    pub limits: UserLimits,
 }
 
 /// Topic exchanges that one user may have permissions for, of all vhosts together.
 pub const TOPIC_PERMISSIONS_MAX: usize = 1_000;
 
 impl User {
-    /// Whether this user is held to patterns anywhere.
+    /// Whether this user is held to patterns or limits anywhere.
     pub fn is_restricted(&self) -> bool {
-        !self.permissions.is_empty() || !self.topic_permissions.is_empty()
+        let has_patterns = !self.permissions.is_empty() || !self.topic_permissions.is_empty();
+        has_patterns || self.limits != UserLimits::default()
     }
 }
 
@@ -61,6 +65,7 @@ mod tests {
             vhosts: vhosts.iter().map(|name| VhostName::new(name).unwrap()).collect(),
             permissions: BTreeMap::new(),
             topic_permissions: BTreeMap::new(),
+            limits: UserLimits::default(),
         }
     }
 

@@ -19,6 +19,7 @@ use super::login::Identity;
 use super::platform::Platform;
 use super::presence::Presence;
 use super::published::Published;
+use super::seats::Seats;
 use super::vhost::{QueueDefinition, Vhost};
 use crate::auth::{LoginCache, Password, Permission, User};
 use crate::journey::Journeys;
@@ -113,6 +114,7 @@ pub(super) struct Shared {
     pub(super) login_permits: Arc<Semaphore>,
     connections: Mutex<BTreeMap<ConnectionId, Arc<ConnectionDescription>>>,
     pub(super) places: Places,
+    pub(super) seats: Seats,
     pub(super) presence: Arc<Presence>,
     next_connection: AtomicU64,
     consumers: Mutex<HashMap<ConsumerKey, KnownConsumer>>,
@@ -217,6 +219,7 @@ impl Shared {
             login_permits: Arc::new(Semaphore::new(login_permits)),
             connections: Mutex::default(),
             places: Places::default(),
+            seats: Seats::default(),
             presence: Arc::new(Presence::new(Arc::clone(&platform.clock), BTreeMap::new())),
             next_connection: AtomicU64::new(1),
             consumers: Mutex::default(),

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::broker::{Broker, ConnectionDescription, KnownConsumer};
 use super::login::Identity;
 use super::vhost::QueueDefinition;
-use crate::auth::{User, may_open};
+use crate::auth::{User, VhostLimits, may_open};
 use crate::model::{ConnectionId, QueueId, QueueName, Refusal, ReplyCode, ShardId, VhostName};
 use crate::routing::{Binding, BindingPosition, ExchangeDefinition, SchemaKind};
 use crate::shard::{Command, ConsumerKey, ConsumerLimits, Oldest, QueueCounts, QueueState};
@@ -75,6 +75,19 @@ pub struct ConsumerListing {
     pub delivered: u64,
     /// Of a queue with a single active consumer: whether it is this one.
     pub active: Option<bool>,
+}
+
+/// A vhost, for lists.
+#[derive(Debug, Clone)]
+pub struct VhostListing {
+    /// Its name.
+    pub name: VhostName,
+    /// Queues in it.
+    pub queues: usize,
+    /// Exchanges in it.
+    pub exchanges: usize,
+    /// How much it may have.
+    pub limits: VhostLimits,
 }
 
 impl Broker {
@@ -248,7 +261,7 @@ impl Broker {
         name: &str,
         token: &str,
         size: usize,
-    ) -> Page<(String, usize, usize)> {
+    ) -> Page<VhostListing> {
         let user = self.shared.users().get(&who.user.name).cloned();
         let may_open = |vhost: &VhostName| user.as_ref().is_some_and(|user| may_open(user, vhost).is_ok());
         let vhosts = self.shared.vhosts();
@@ -257,9 +270,14 @@ impl Broker {
             .filter(|vhost| if name.is_empty() { *vhost.name > *token } else { *vhost.name == *name })
             .filter(|vhost| may_open(&vhost.name))
             .take(size + 1)
-            .map(|vhost| (vhost.name.to_string(), vhost.queues_count(), vhost.routing().exchanges_count()))
+            .map(|vhost| VhostListing {
+                name: vhost.name.clone(),
+                queues: vhost.queues_count(),
+                exchanges: vhost.routing().exchanges_count(),
+                limits: vhost.limits(),
+            })
             .collect();
-        page(entries, size, |(name, _, _): &(String, usize, usize)| name.clone())
+        page(entries, size, |listing: &VhostListing| listing.name.to_string())
     }
 
     pub(super) async fn states(&self, queues: &[Arc<QueueDefinition>]) -> HashMap<QueueId, QueueState> {

@@ -24,6 +24,7 @@ mod platform;
 mod presence;
 mod published;
 mod retention;
+mod seats;
 mod session;
 mod shortage;
 mod subscribing;
@@ -31,9 +32,11 @@ mod subscription;
 mod subscription_filter;
 mod users;
 mod vhost;
+mod vhost_bytes;
 
 pub use crate::auth::{
-    Password, Pattern, PatternRefused, Permissions, TopicPermissions, parse_plain, topic_pattern,
+    Password, Pattern, PatternRefused, Permissions, TopicPermissions, UserLimits, UserLimitsChange, VhostLimits,
+    VhostLimitsChange, parse_plain, topic_pattern,
 };
 pub use crate::journey::{
     Event, Filter, Party, QueueLabel, Receipt, Rule, SAMPLE_ALL, Scope, State as ReceiptState, Story, Taker,
@@ -57,7 +60,7 @@ pub use catalog::{
 };
 pub use close_failure::CloseFailure;
 pub use hand_over::Place;
-pub use inspect::{ConsumerListing, ExchangeListing, Page, QueueListing};
+pub use inspect::{ConsumerListing, ExchangeListing, Page, QueueListing, VhostListing};
 pub use journeys::Told;
 pub use login::Identity;
 pub use open::{OpenFailure, open, open_on};

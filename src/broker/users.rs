@@ -9,7 +9,7 @@ use super::catalog::{PermissionChange, Request, UserChange};
 use super::inspect::{Page, bad_token, page};
 use super::login::Identity;
 use crate::auth::{
-    Password, Permission, Permissions, SALT_BYTES, TopicPermissions, User, hash_password, may_open,
+    Password, Permission, Permissions, SALT_BYTES, TopicPermissions, User, UserLimitsChange, VhostLimitsChange, hash_password, may_open,
 };
 use crate::model::{ConnectionId, Entity, ExchangeName, Refusal, ReplyCode, UserName, VhostName};
 use crate::shard::{Command, run_blocking};
@@ -171,6 +171,28 @@ impl Broker {
         }
         let listed = page(entries, size, |(place, entry): &(usize, T)| format!("{place}>{}", entry.user()));
         Ok(Page { entries: listed.entries.into_iter().map(|(_, entry)| entry).collect(), next: listed.next })
+    }
+
+    /// Changes how much a user may have; what is there beyond it stays. Administrators only.
+    pub async fn limit_user(
+        &self,
+        who: &Identity,
+        name: UserName,
+        change: UserLimitsChange,
+    ) -> Result<(), Refusal> {
+        self.check_administrator(who)?;
+        self.done(Request::LimitUser { name, change }).await
+    }
+
+    /// Changes how much a vhost may have; what is there beyond it stays. Administrators only.
+    pub async fn limit_vhost(
+        &self,
+        who: &Identity,
+        name: VhostName,
+        change: VhostLimitsChange,
+    ) -> Result<(), Refusal> {
+        self.check_administrator(who)?;
+        self.done(Request::LimitVhost { name, change }).await
     }
 
     pub(super) async fn hash(&self, password: Password) -> Result<crate::auth::PasswordHash, Refusal> {

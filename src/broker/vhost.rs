@@ -11,8 +11,11 @@ use super::dead_letters::address_of;
 use super::limits::{delivery_limit_of, expiry_of, limits_of, max_priority_of};
 use super::retention::retention_of;
 use super::subscription::Subscription;
+use crate::auth::VhostLimits;
 use crate::journey::Rules;
-use crate::model::{ConnectionId, FieldTable, QueueId, QueueName, ShardId, SubscriptionName, VhostName};
+use crate::model::{
+    ConnectionId, FieldTable, QueueId, QueueName, Refusal, ShardId, SubscriptionName, VhostName,
+};
 use crate::routing::RoutingTable;
 use crate::shard::QueueOptions;
 
@@ -82,6 +85,9 @@ pub struct Vhost {
     /// Whether there are any of the rules below: the one thing that publishing looks at while there are none.
     keeps_journeys: AtomicBool,
     journey_rules: ArcSwap<Rules>,
+    limits: Mutex<VhostLimits>,
+    /// Why its queues take nothing more, if they do not.
+    full: Mutex<Option<Box<Refusal>>>,
 }
 
 impl Vhost {
@@ -95,6 +101,8 @@ impl Vhost {
             deleted: AtomicBool::new(false),
             keeps_journeys: AtomicBool::new(false),
             journey_rules: ArcSwap::default(),
+            limits: Mutex::default(),
+            full: Mutex::default(),
         }
     }
 
@@ -173,6 +181,31 @@ impl Vhost {
         // What is remembered of them goes, too.
         self.outdate_routes();
         self.keeps_journeys.store(is_any, Ordering::Relaxed);
+    }
+
+    /// How much it may have.
+    pub fn limits(&self) -> VhostLimits {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn put_limits(&self, limits: VhostLimits) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    /// Why its queues take nothing more, if they do not.
+    pub(super) fn full(&self) -> Option<Box<Refusal>> {
+        self.full.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Publishers ask anew when it fills up, and when there is room again.
+    pub(super) fn put_full(&self, full: Option<Refusal>) {
+        let mut shown = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_other = shown.as_deref() != full.as_ref();
+        *shown = full.map(Box::new);
+        drop(shown);
+        if is_other {
+            self.outdate_routes();
+        }
     }
 
     /// The subscription of this name.

@@ -13,7 +13,7 @@ use super::table::Table;
 use super::terminal::Terminal;
 use crate::client::{
     Binding, Channel, ConnectionEntry, ConsumerEntry, Destination, ExchangeEntry, Permissions, Published,
-    QueueEntry, SchemaEntry, TopicPermissions, UserEntry, VhostEntry,
+    QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits, VhostEntry, VhostLimits,
 };
 use crate::model::{FieldTable, FieldValue, QUARANTINE_QUEUE, SCHEMAS, schema_fields};
 
@@ -359,22 +359,49 @@ fn consumers(entries: &[ConsumerEntry]) -> Listing {
 }
 
 fn users(entries: &[UserEntry]) -> Listing {
-    let mut table = Table::new().text("NAME").text("ADMINISTRATOR").text("VHOSTS");
+    let mut table = Table::new().text("NAME").text("ADMINISTRATOR").text("VHOSTS").text("LIMITS");
     for entry in entries {
         let vhosts = if entry.administrator { "(all)".to_owned() } else { entry.vhosts.join(" ") };
-        table.row([entry.name.clone(), yes_or_no(entry.administrator), vhosts]);
+        let UserLimits { max_connections, max_channels } = entry.limits;
+        let limits = limits([("connections", max_connections), ("channels", max_channels)]);
+        table.row([entry.name.clone(), yes_or_no(entry.administrator), vhosts, limits]);
     }
-    let json = |entry: &UserEntry| json!({ "name": entry.name, "administrator": entry.administrator, "vhosts": entry.vhosts });
+    let json = |entry: &UserEntry| {
+        json!({
+            "name": entry.name,
+            "administrator": entry.administrator,
+            "vhosts": entry.vhosts,
+            "max_connections": entry.limits.max_connections,
+            "max_channels": entry.limits.max_channels,
+        })
+    };
     Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
 }
 
 fn vhosts(entries: &[VhostEntry]) -> Listing {
-    let mut table = Table::new().text("NAME").number("QUEUES").number("EXCHANGES");
+    let mut table = Table::new().text("NAME").number("QUEUES").number("EXCHANGES").text("LIMITS");
     for entry in entries {
-        table.row([entry.name.clone(), entry.queues.to_string(), entry.exchanges.to_string()]);
+        let VhostLimits { max_connections, max_queues, max_bytes } = entry.limits;
+        let limits = limits([("connections", max_connections), ("queues", max_queues), ("bytes", max_bytes)]);
+        table.row([entry.name.clone(), entry.queues.to_string(), entry.exchanges.to_string(), limits]);
     }
-    let json = |entry: &VhostEntry| json!({ "name": entry.name, "queues": entry.queues, "exchanges": entry.exchanges });
+    let json = |entry: &VhostEntry| {
+        json!({
+            "name": entry.name,
+            "queues": entry.queues,
+            "exchanges": entry.exchanges,
+            "max_connections": entry.limits.max_connections,
+            "max_queues": entry.limits.max_queues,
+            "max_bytes": entry.limits.max_bytes,
+        })
+    };
     Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
+}
+
+/// Those there are.
+fn limits<const N: usize>(limits: [(&str, Option<u64>); N]) -> String {
+    let there = limits.into_iter().filter_map(|(name, limit)| Some(format!("{name}={}", limit?)));
+    there.collect::<Vec<_>>().join(" ")
 }
 
 fn permissions(entries: &[Permissions]) -> Listing {

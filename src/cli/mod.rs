@@ -97,7 +97,7 @@ enum Command {
     Unbind(bind::UnbindArguments),
     /// Replace what an exchange takes: keys, schemas, quarantine
     Alter(alter::Arguments),
-    /// Say what users may do
+    /// Say what users may do, and how much they and virtual hosts may have
     Set(set::Arguments),
     /// Delete an exchange or a queue, or take permissions away
     Delete(delete::DeleteArguments),

@@ -1,11 +1,11 @@
-//! `leveret set`: what users may do.
+//! `leveret set`: what users may do, and how much they and virtual hosts may have.
 
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
 use super::output;
 use super::session::{Target, once};
-use crate::client::{Permissions, TopicPermissions};
+use crate::client::{Permissions, TopicPermissions, UserLimitsChange, VhostLimitsChange};
 
 /// What was typed after `set`.
 #[derive(Debug, Args)]
@@ -56,6 +56,60 @@ enum What {
         #[arg(long, value_name = "PATTERN")]
         read: String,
     },
+    /// Limit how much a user may have, of all its connections together
+    ///
+    /// What is not named stays as it is, and what is there beyond a limit stays, too.
+    #[command(group(clap::ArgGroup::new("limit_of_user").required(true).multiple(true)))]
+    UserLimits {
+        /// Name of the user
+        user: String,
+        /// Connections at most, or none for no limit
+        #[arg(long, value_name = "LIMIT", value_parser = limit, group = "limit_of_user")]
+        max_connections: Option<Limit>,
+        /// Channels at most, or none for no limit
+        #[arg(long, value_name = "LIMIT", value_parser = limit, group = "limit_of_user")]
+        max_channels: Option<Limit>,
+    },
+    /// Limit how much a virtual host may have
+    ///
+    /// What is not named stays as it is, and what is there beyond a limit stays, too.
+    #[command(group(clap::ArgGroup::new("limit_of_vhost").required(true).multiple(true)))]
+    VhostLimits {
+        /// Name of the virtual host
+        vhost: String,
+        /// Connections at most, or none for no limit
+        #[arg(long, value_name = "LIMIT", value_parser = limit, group = "limit_of_vhost")]
+        max_connections: Option<Limit>,
+        /// Queues at most, or none for no limit
+        #[arg(long, value_name = "LIMIT", value_parser = limit, group = "limit_of_vhost")]
+        max_queues: Option<Limit>,
+        /// Bytes of messages in its queues at most, or none for no limit
+        #[arg(long, value_name = "LIMIT", value_parser = limit, group = "limit_of_vhost")]
+        max_bytes: Option<Limit>,
+    },
+}
+
+/// A limit as it is typed.
+#[derive(Debug, Clone, Copy)]
+struct Limit(Option<u64>);
+
+fn limit(typed: &str) -> Result<Limit, String> {
+    match typed {
+        "none" => Ok(Limit(None)),
+        typed => match typed.parse() {
+            Ok(limit) => Ok(Limit(Some(limit))),
+            Err(_) => Err("expected a number from 0 on, or none".to_owned()),
+        },
+    }
+}
+
+/// For people: what was named.
+fn told<const N: usize>(limits: [(&str, Option<Option<u64>>); N]) -> String {
+    let one = |(name, limit): (&str, Option<Option<u64>>)| {
+        let limit = limit?.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
+        Some(format!("{name} {limit}"))
+    };
+    limits.into_iter().filter_map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// The virtual host that something is about.
@@ -96,6 +150,23 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             let permissions = TopicPermissions { user, vhost, exchange, write, read };
             once(target, async |channel| Ok(channel.put_topic_permissions(permissions).await?))?;
             output::line(&told)
+        }
+        What::UserLimits { user, max_connections, max_channels } => {
+            let (max_connections, max_channels) =
+                (max_connections.map(|Limit(limit)| limit), max_channels.map(|Limit(limit)| limit));
+            let change = UserLimitsChange { max_connections, max_channels };
+            once(target, async |channel| Ok(channel.limit_user(&user, change).await?))?;
+            let limits = [("connections", max_connections), ("channels", max_channels)];
+            output::line(&format!("user '{user}' may have at most: {}", told(limits)))
+        }
+        What::VhostLimits { vhost, max_connections, max_queues, max_bytes } => {
+            let [max_connections, max_queues, max_bytes] =
+                [max_connections, max_queues, max_bytes].map(|limit| limit.map(|Limit(limit)| limit));
+            let change = VhostLimitsChange { max_connections, max_queues, max_bytes };
+            once(target, async |channel| Ok(channel.limit_vhost(&vhost, change).await?))?;
+            let limits =
+                [("connections", max_connections), ("queues", max_queues), ("bytes", max_bytes)];
+            output::line(&format!("vhost '{vhost}' may have at most: {}", told(limits)))
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, Explanation, NewUser, Permissions, QueueEntry,
-    TopicPermissions, UserEntry, VhostEntry,
+    TopicPermissions, UserEntry, UserLimitsChange, VhostEntry, VhostLimitsChange,
 };
 use super::alteration::{Alteration, Altered};
 use super::connection::ConnectionHandle;
@@ -431,6 +431,33 @@ impl Channel {
         self.ask(Body::DeleteTopicPermissions(delete), OnBreak::Repeat).await.and_then(done)
     }
 
+    /// Limits what a user may have; what is there beyond it stays. Administrators only.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, though nobody hears of it.
+    pub async fn limit_user(&self, user: &str, change: UserLimitsChange) -> Result<(), RequestError> {
+        let limits = Some(pb::UserLimits {
+            user: user.to_owned(),
+            max_connections: change.max_connections.map(limit_to_wire),
+            max_channels: change.max_channels.map(limit_to_wire),
+        });
+        self.ask(Body::PutUserLimits(pb::PutUserLimits { limits }), OnBreak::Repeat).await.and_then(done)
+    }
+
+    /// Limits what a vhost may have; what is there beyond it stays. Administrators only.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, though nobody hears of it.
+    pub async fn limit_vhost(&self, vhost: &str, change: VhostLimitsChange) -> Result<(), RequestError> {
+        let limits = Some(pb::VhostLimits {
+            vhost: vhost.to_owned(),
+            max_connections: change.max_connections.map(limit_to_wire),
+            max_queues: change.max_queues.map(limit_to_wire),
+            max_bytes: change.max_bytes.map(limit_to_wire),
+        });
+        self.ask(Body::PutVhostLimits(pb::PutVhostLimits { limits }), OnBreak::Repeat).await.and_then(done)
+    }
+
     /// Makes a vhost; also fine if it exists. Administrators only.
     ///
     /// # Cancel safety
@@ -570,4 +597,9 @@ impl fmt::Debug for ChannelHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel").field("number", &self.number).finish_non_exhaustive()
     }
+}
+
+/// -1 says that there is none.
+fn limit_to_wire(limit: Option<u64>) -> i64 {
+    limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX))
 }

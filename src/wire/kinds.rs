@@ -96,6 +96,8 @@ pub(super) fn kind(number: u32) -> Option<Kind> {
         59 => ("DeletePermissions", Client),
         60 => ("PutTopicPermissions", Client),
         61 => ("DeleteTopicPermissions", Client),
+        62 => ("PutUserLimits", Client),
+        63 => ("PutVhostLimits", Client),
         64 => ("KeepJourneys", Client),
         65 => ("KeepNoJourneys", Client),
         66 => ("TellJourneys", Client),

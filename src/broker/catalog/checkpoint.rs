@@ -9,6 +9,7 @@ use super::catalog::{Catalog, Changed, VhostState};
 use super::entry::Entry;
 use super::fault::RecordFault;
 use super::record::Records;
+use crate::auth::VhostLimits;
 use crate::broker::presence::PresenceChange;
 use crate::model::VhostName;
 use crate::routing::{Binding, Destination, ExchangeDefinition, RoutingTable};
@@ -74,6 +75,9 @@ impl VhostState {
         }));
         let subscriptions = self.subscriptions.values().cloned();
         entries.extend(subscriptions.map(|subscription| Entry::PutSubscription(vhost.clone(), subscription)));
+        if self.limits != VhostLimits::default() {
+            entries.push(Entry::LimitVhost(vhost.clone(), self.limits));
+        }
         let rules = self.journeys.values().cloned();
         entries.extend(rules.map(|rule| Entry::PutJourneyRule(vhost.clone(), rule)));
     }
@@ -167,7 +171,7 @@ mod tests {
     use super::super::record::Change;
     use super::*;
     use crate::auth::{
-        Password, Pattern, Permissions, SALT_BYTES, TopicPermissions, User, hash_password, topic_pattern,
+        Password, Pattern, Permissions, SALT_BYTES, TopicPermissions, User, UserLimits, hash_password, topic_pattern,
     };
     use crate::broker::vhost::QueueDefinition;
     use crate::journey::{Filter, Rule, Scope};
@@ -267,9 +271,16 @@ mod tests {
             vhosts: vhosts.clone(),
             permissions: BTreeMap::new(),
             topic_permissions: BTreeMap::new(),
+            limits: UserLimits::default(),
         };
         entries.push(Entry::PutUser(Arc::new(user("ann"))));
         let mut bob = user("bob");
+        bob.limits = UserLimits { max_connections: Some(0), max_channels: Some(4) };
+        let mut cy = user("cy");
+        cy.limits.max_channels = Some(1);
+        entries.push(Entry::PutUser(Arc::new(cy)));
+        let limits = VhostLimits { max_connections: Some(3), max_queues: None, max_bytes: Some(1 << 40) };
+        entries.push(Entry::LimitVhost(vhost.clone(), limits));
         let pattern = |text: &str| Pattern::new(text).unwrap();
         let permissions =
             Permissions { configure: pattern(""), write: pattern("^orders$"), read: pattern(".*") };
@@ -296,7 +307,8 @@ mod tests {
                 _ => None,
             })
             .collect();
-        assert_eq!(kinds, [("ann".to_owned(), false), ("bob".to_owned(), true)]);
+        let expected = [("ann", false), ("bob", true), ("cy", true)];
+        assert_eq!(kinds, expected.map(|(name, is)| (name.to_owned(), is)));
     }
 
     #[test]
@@ -310,7 +322,8 @@ mod tests {
         assert!(state.table.exchange("goes").is_none());
         assert_eq!(state.table.bindings_count(), 2);
         assert_eq!(restored.users, catalog.users);
-        assert_eq!(restored.users.len(), 2);
+        assert_eq!(restored.users.len(), 3);
+        assert_eq!(state.limits.max_connections, Some(3));
         assert_eq!((restored.next_queue, restored.durable_shards), (3, 3));
         assert_eq!(restored.body_bytes_max, 5000);
         assert_eq!(state.used.iter().map(|name| &**name).collect::<Vec<_>>(), ["stays"]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::catalog::{Catalog, no_such_vhost};
 use super::entry::Entry;
 use super::request::PermissionChange;
-use crate::auth::{PasswordHash, TOPIC_PERMISSIONS_MAX, User};
+use crate::auth::{PasswordHash, TOPIC_PERMISSIONS_MAX, User, UserLimitsChange, VhostLimitsChange};
 use crate::model::{Entity, Refusal, ReplyCode, UserName, VhostName};
 
 impl Catalog {
@@ -39,8 +39,9 @@ impl Catalog {
         // Where it could work and can go on to, it is held to what it was held to.
         permissions.retain(|vhost, _| administrator || vhosts.contains(vhost));
         let topic_permissions = current.map(|user| user.topic_permissions.clone()).unwrap_or_default();
+        let limits = current.map(|user| user.limits).unwrap_or_default();
         let name = name.clone();
-        let user = User { name, password, administrator, vhosts, permissions, topic_permissions };
+        let user = User { name, password, administrator, vhosts, permissions, topic_permissions, limits };
         Ok(vec![Entry::PutUser(Arc::new(user))])
     }
 
@@ -91,6 +92,31 @@ impl Catalog {
                 .hint("delete some with `leveret delete topic-permissions`"));
         }
         Ok(if user == **current { Vec::new() } else { vec![Entry::PutUser(Arc::new(user))] })
+    }
+
+    /// What is there beyond a limit stays.
+    pub(super) fn decide_limit_user(
+        &self,
+        name: &UserName,
+        change: UserLimitsChange,
+    ) -> Result<Vec<Entry>, Refusal> {
+        let current = self.users.get(name).ok_or_else(|| no_such_user(name))?;
+        let limits = change.applied_to(current.limits);
+        Ok(match limits == current.limits {
+            true => Vec::new(),
+            false => vec![Entry::PutUser(Arc::new(User { limits, ..User::clone(current) }))],
+        })
+    }
+
+    /// What is there beyond a limit stays.
+    pub(super) fn decide_limit_vhost(
+        &self,
+        name: &VhostName,
+        change: VhostLimitsChange,
+    ) -> Result<Vec<Entry>, Refusal> {
+        let current = self.vhost(name)?.limits;
+        let limits = change.applied_to(current);
+        Ok(if limits == current { Vec::new() } else { vec![Entry::LimitVhost(name.clone(), limits)] })
     }
 
     pub(super) fn decide_delete_user(&self, name: &UserName) -> Result<Vec<Entry>, Refusal> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::catalog::{Catalog, FIRST_VOLATILE_SHARD, VOLATILE_SHARDS};
+use super::catalog::{Catalog, FIRST_VOLATILE_SHARD, VOLATILE_SHARDS, VhostState};
 use super::decide_routes::with_unused;
 use super::decide_subscriptions::check_own_queue;
 use super::entry::Entry;
@@ -32,6 +32,19 @@ pub(super) struct Declarer<'a> {
     pub(super) connection: ConnectionId,
     /// What its user may do.
     pub(super) access: &'a Access,
+}
+
+impl VhostState {
+    /// Whether the vhost may have one queue more.
+    pub(super) fn check_room(&self, queue: &str, vhost: &VhostName) -> Result<(), Refusal> {
+        let there = self.queues.len();
+        let Some(max) = self.limits.max_queues.filter(|max| there >= *max as usize) else { return Ok(()) };
+        let text = format!("cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({max}) is reached");
+        Err(Refusal::new(ReplyCode::PreconditionFailed, text)
+            .about(Entity::Queue, queue)
+            .field("max-queues", format!("{max} at most"), format!("{there} and one more"))
+            .hint("delete queues, or have an administrator raise it with `leveret set vhost-limits`"))
+    }
 }
 
 impl Catalog {
@@ -64,6 +77,7 @@ impl Catalog {
                 .about(Entity::Queue, declaration.name.as_str())
                 .hint("choose a name that does not begin with 'amq.', or an empty one to have the server choose"));
         }
+        self.vhost(vhost)?.check_room(&name, vhost)?;
         check_dead_letters(access, &name, &declaration.arguments)?;
         // An exclusive queue goes with its connection, so it can never outlive the process.
         let durable = declaration.durable && !declaration.exclusive;

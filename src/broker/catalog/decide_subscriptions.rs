@@ -64,6 +64,7 @@ impl Catalog {
             let member = &wanted.member;
             queue = QueueName::new(&queue_name(&next.name, member)).expect("both names are short");
             if !next.members.contains_key(member) {
+                state.check_room(&queue, vhost)?;
                 let definition = self.queue_of(surroundings, state, &next, queue.clone())?;
                 joined.insert(member.clone(), Arc::new(definition));
             }

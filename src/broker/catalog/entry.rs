@@ -8,8 +8,8 @@ use super::record::{
 };
 use super::stored_rule::StoredRule;
 use super::stored_subscription::{StoredMemberName, StoredSubscription};
-use super::stored_user::StoredUser;
-use crate::auth::User;
+use super::stored_user::{StoredUser, StoredVhostLimits};
+use crate::auth::{User, VhostLimits};
 use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::Subscription;
 use crate::broker::vhost::QueueDefinition;
@@ -28,6 +28,8 @@ pub(super) enum Entry {
     DeleteVhost(VhostName),
     PutUser(Arc<User>),
     DeleteUser(UserName),
+    /// How much the vhost may have from now on.
+    LimitVhost(VhostName, VhostLimits),
     PutExchange(VhostName, ExchangeDefinition),
     /// What the exchange of this name is from now on; its bindings stay.
     AlterExchange(VhostName, ExchangeDefinition),
@@ -92,6 +94,7 @@ impl Entry {
             Self::PutUser(user) if user.is_restricted() => Change::PutRestrictedUser(StoredUser::new(user)),
             Self::PutUser(user) => Change::PutUser(StoredUser::new(user)),
             Self::DeleteUser(name) => Change::DeleteUser(StoredName::new("", name)),
+            Self::LimitVhost(vhost, limits) => Change::LimitVhost(StoredVhostLimits::new(vhost, *limits)),
             Self::PutExchange(vhost, definition) if definition.durable => {
                 Change::PutExchange(StoredExchange::new(vhost, definition))
             }
@@ -157,6 +160,7 @@ impl Entry {
             Change::PutUser(stored) | Change::PutRestrictedUser(stored) => {
                 Self::PutUser(Arc::new(stored.user()?))
             }
+            Change::LimitVhost(stored) => Self::LimitVhost(VhostName::new(&stored.vhost)?, stored.limits()),
             Change::DeleteUser(stored) => Self::DeleteUser(UserName::new(&stored.name)?),
             Change::PutExchange(stored) => {
                 Self::PutExchange(VhostName::new(&stored.vhost)?, stored.definition()?)
@@ -224,7 +228,8 @@ impl Entry {
     /// The vhost that must be there for it.
     pub(super) fn needs_vhost(&self) -> Option<&VhostName> {
         match self {
-            Self::PutExchange(vhost, _)
+            Self::LimitVhost(vhost, _)
+            | Self::PutExchange(vhost, _)
             | Self::AlterExchange(vhost, _)
             | Self::DeleteExchange { vhost, .. }
             | Self::PutQueue(vhost, _)

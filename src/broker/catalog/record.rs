@@ -7,7 +7,7 @@ use prost::{Message, Oneof};
 use super::fault::RecordFault;
 use super::stored_rule::StoredRule;
 use super::stored_subscription::{StoredMemberName, StoredSubscription};
-use super::stored_user::StoredUser;
+use super::stored_user::{StoredUser, StoredVhostLimits};
 use crate::broker::presence::PresenceChange;
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{
@@ -26,7 +26,7 @@ pub(super) struct Records {
 pub(super) struct Record {
     #[prost(
         oneof = "Change",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24, 25"
     )]
     pub(super) change: Option<Change>,
 }
@@ -85,9 +85,11 @@ pub(super) enum Change {
     DeleteJourneyRule(StoredRule),
     #[prost(message, tag = "23")]
     Presence(StoredPresence),
-    /// A user who may not do everything: versions that know no permissions refuse it, instead of allowing all.
+    /// A user who may not do everything, or have any number of everything: versions that know no permissions refuse it, instead of allowing all.
     #[prost(message, tag = "24")]
     PutRestrictedUser(StoredUser),
+    #[prost(message, tag = "25")]
+    LimitVhost(StoredVhostLimits),
 }
 
 /// What has changed about who is there.

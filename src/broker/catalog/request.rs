@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::auth::{Access, Password, PasswordHash, Permissions, TopicPermissions};
+use crate::auth::{Access, Password, PasswordHash, Permissions, TopicPermissions, UserLimitsChange, VhostLimitsChange};
 use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::{Sharing, SubscriptionBinding};
 use crate::broker::vhost::QueueDefinition;
@@ -193,6 +193,14 @@ pub(in crate::broker) enum Request {
         password_hash: Option<PasswordHash>,
         administrator: bool,
         vhosts: Vec<VhostName>,
+    },
+    LimitUser {
+        name: UserName,
+        change: UserLimitsChange,
+    },
+    LimitVhost {
+        name: VhostName,
+        change: VhostLimitsChange,
     },
     ChangePermissions {
         user: UserName,

@@ -1,10 +1,10 @@
-//! A user as the catalog's log has it.
+//! A user, and limits of a virtual host, as the catalog's log has them.
 
 use prost::Message;
 
 use super::fault::RecordFault;
 use crate::auth::{
-    PasswordHash, Pattern, PatternRefused, Permissions, TopicPermissions, User, topic_pattern,
+    PasswordHash, Pattern, PatternRefused, Permissions, TopicPermissions, User, UserLimits, VhostLimits, topic_pattern,
 };
 use crate::model::{ExchangeName, UserName, VhostName};
 
@@ -23,6 +23,10 @@ pub(super) struct StoredUser {
     pub(super) permissions: Vec<StoredPermissions>,
     #[prost(message, repeated, tag = "6")]
     pub(super) topic_permissions: Vec<StoredTopicPermissions>,
+    #[prost(uint32, optional, tag = "7")]
+    pub(super) max_connections: Option<u32>,
+    #[prost(uint32, optional, tag = "8")]
+    pub(super) max_channels: Option<u32>,
 }
 
 /// Patterns for names in a vhost.
@@ -72,6 +76,8 @@ impl StoredUser {
             vhosts: user.vhosts.iter().map(ToString::to_string).collect(),
             permissions: permissions.collect(),
             topic_permissions: topics.collect(),
+            max_connections: user.limits.max_connections,
+            max_channels: user.limits.max_channels,
         }
     }
 
@@ -85,6 +91,7 @@ impl StoredUser {
             vhosts: self.vhosts.iter().map(|name| VhostName::new(name)).collect::<Result<_, _>>()?,
             permissions: Default::default(),
             topic_permissions: Default::default(),
+            limits: UserLimits { max_connections: self.max_connections, max_channels: self.max_channels },
             name,
         };
         for stored in &self.permissions {
@@ -116,5 +123,30 @@ impl StoredTopicPermissions {
             write: topic_pattern(&self.write, user, vhost)?,
             read: topic_pattern(&self.read, user, vhost)?,
         })
+    }
+}
+
+/// How much a virtual host may have.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredVhostLimits {
+    #[prost(string, tag = "1")]
+    pub(super) vhost: String,
+    #[prost(uint32, optional, tag = "2")]
+    max_connections: Option<u32>,
+    #[prost(uint32, optional, tag = "3")]
+    max_queues: Option<u32>,
+    #[prost(uint64, optional, tag = "4")]
+    max_bytes: Option<u64>,
+}
+
+impl StoredVhostLimits {
+    pub(super) fn new(vhost: &str, limits: VhostLimits) -> Self {
+        let VhostLimits { max_connections, max_queues, max_bytes } = limits;
+        Self { vhost: vhost.to_owned(), max_connections, max_queues, max_bytes }
+    }
+
+    pub(super) fn limits(&self) -> VhostLimits {
+        let Self { max_connections, max_queues, max_bytes, .. } = *self;
+        VhostLimits { max_connections, max_queues, max_bytes }
     }
 }

@@ -272,6 +272,8 @@ impl CatalogTask {
             Request::PutUser { name, password_hash, administrator, vhosts } => {
                 catalog.decide_put_user(name, password_hash.as_ref(), *administrator, vhosts)?
             }
+            Request::LimitUser { name, change } => catalog.decide_limit_user(name, *change)?,
+            Request::LimitVhost { name, change } => catalog.decide_limit_vhost(name, *change)?,
             Request::ChangePermissions { user, change } => catalog.decide_change_permissions(user, change)?,
             Request::DeleteUser { name } => catalog.decide_delete_user(name)?,
             Request::PutVhost { name } => catalog.decide_put_vhost(name)?,
@@ -403,6 +405,11 @@ impl CatalogTask {
         for name in &changed.journeys {
             if let (Some(shown), Some(state)) = (vhosts.get(name), self.applied.vhosts.get(name)) {
                 shown.put_journey_rules(state.journey_rules());
+            }
+        }
+        for name in &changed.limits {
+            if let (Some(shown), Some(state)) = (vhosts.get(name), self.applied.vhosts.get(name)) {
+                shown.put_limits(state.limits);
             }
         }
         drop(vhosts);

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
@@ -142,6 +143,24 @@ impl<F: FrontEnd> Session<F> {
     /// Counters of the connection, for the front end to keep.
     pub fn meter(&self) -> &ConnectionMeter {
         &self.description.meter
+    }
+
+    /// To be called before a channel is opened, with how many there are: it counts for the user.
+    ///
+    /// # Errors
+    /// 530 beyond the user's limit.
+    pub fn open_channel(&self, channels: u32) -> Result<(), Refusal> {
+        let Some(seat) = &self.who.seat else { return Ok(()) };
+        seat.note_channels(channels);
+        seat.open_channel()
+    }
+
+    /// So many channels are open.
+    pub fn note_channels(&self, channels: u32) {
+        self.description.meter.channels.store(channels.into(), Ordering::Relaxed);
+        if let Some(seat) = &self.who.seat {
+            seat.note_channels(channels);
+        }
     }
 
     /// Whether the next thing that its client wants may be handed in: not while a request is under way, or too much that was

@@ -38,7 +38,10 @@ impl Writer {
         };
         let checked = access.and_then(|access| {
             access.check(Permission::Write, Entity::Exchange, exchange)?;
-            Ok(access)
+            match vhost.full() {
+                Some(refusal) => Err(*refusal),
+                None => Ok(access),
+            }
         });
         match checked {
             Ok(access) if access.topic(exchange, is_topic(vhost, exchange)).is_some() => {

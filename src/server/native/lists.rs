@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use prost::Message as _;
 
 use super::journeys::rule_entry;
+use super::limits;
 use super::permissions;
 use super::subscriptions::subscription_entry;
 use crate::broker::{
@@ -123,16 +124,18 @@ async fn part(
                 name: user.name.to_string(),
                 administrator: user.administrator,
                 vhosts: user.vhosts.iter().map(ToString::to_string).collect(),
+                limits: Some(limits::of_user(user.limits)),
             });
             part.users = users.collect();
             page.next
         }
         pb::ListKind::Vhosts => {
             let page = broker.list_vhosts(who, name, token, size);
-            let vhosts = page.entries.into_iter().map(|(name, queues, exchanges)| pb::VhostEntry {
-                name,
-                queues: queues as u64,
-                exchanges: exchanges as u64,
+            let vhosts = page.entries.into_iter().map(|listing| pb::VhostEntry {
+                name: listing.name.to_string(),
+                queues: listing.queues as u64,
+                exchanges: listing.exchanges as u64,
+                limits: Some(limits::of_vhost(listing.limits)),
             });
             part.vhosts = vhosts.collect();
             page.next

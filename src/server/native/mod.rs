@@ -7,6 +7,7 @@ mod connection;
 mod deliveries;
 mod explain;
 mod journeys;
+mod limits;
 mod lists;
 mod permissions;
 mod publication;
