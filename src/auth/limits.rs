@@ -68,11 +68,8 @@ mod tests {
     #[test]
     fn what_is_not_named_stays() {
         let current = VhostLimits { max_connections: Some(5), max_queues: Some(6), max_bytes: None };
-        let change = VhostLimitsChange {
-            max_connections: Some(None),
-            max_queues: None,
-            max_bytes: Some(Some(7)),
-        };
+        let change =
+            VhostLimitsChange { max_connections: Some(None), max_queues: None, max_bytes: Some(Some(7)) };
         let expected = VhostLimits { max_connections: None, max_queues: Some(6), max_bytes: Some(7) };
         assert_eq!(change.applied_to(current), expected);
         let current = UserLimits { max_connections: Some(0), max_channels: Some(2) };

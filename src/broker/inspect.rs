@@ -255,13 +255,7 @@ impl Broker {
     }
 
     /// Vhosts that the user may open, with the numbers of their queues and exchanges.
-    pub fn list_vhosts(
-        &self,
-        who: &Identity,
-        name: &str,
-        token: &str,
-        size: usize,
-    ) -> Page<VhostListing> {
+    pub fn list_vhosts(&self, who: &Identity, name: &str, token: &str, size: usize) -> Page<VhostListing> {
         let user = self.shared.users().get(&who.user.name).cloned();
         let may_open = |vhost: &VhostName| user.as_ref().is_some_and(|user| may_open(user, vhost).is_ok());
         let vhosts = self.shared.vhosts();

@@ -35,8 +35,8 @@ mod vhost;
 mod vhost_bytes;
 
 pub use crate::auth::{
-    Password, Pattern, PatternRefused, Permissions, TopicPermissions, UserLimits, UserLimitsChange, VhostLimits,
-    VhostLimitsChange, parse_plain, topic_pattern,
+    Password, Pattern, PatternRefused, Permissions, TopicPermissions, UserLimits, UserLimitsChange,
+    VhostLimits, VhostLimitsChange, parse_plain, topic_pattern,
 };
 pub use crate::journey::{
     Event, Filter, Party, QueueLabel, Receipt, Rule, SAMPLE_ALL, Scope, State as ReceiptState, Story, Taker,

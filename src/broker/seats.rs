@@ -108,7 +108,7 @@ impl Seat {
         let there = of_user.channels;
         if let Some(max) = max.filter(|max| there >= *max) {
             let text = format!(
-                "number of channels opened for user '{}' has reached the maximum allowed user limit of ({max})",
+                "number of channels opened for user '{}' has reached the maximum allowed user limit of {max}",
                 self.user
             );
             let reached = Reached { limit: "max-channels", text, max, there, command: "user-limits" };

@@ -9,7 +9,8 @@ use super::catalog::{PermissionChange, Request, UserChange};
 use super::inspect::{Page, bad_token, page};
 use super::login::Identity;
 use crate::auth::{
-    Password, Permission, Permissions, SALT_BYTES, TopicPermissions, User, UserLimitsChange, VhostLimitsChange, hash_password, may_open,
+    Password, Permission, Permissions, SALT_BYTES, TopicPermissions, User, UserLimitsChange,
+    VhostLimitsChange, hash_password, may_open,
 };
 use crate::model::{ConnectionId, Entity, ExchangeName, Refusal, ReplyCode, UserName, VhostName};
 use crate::shard::{Command, run_blocking};

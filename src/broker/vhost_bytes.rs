@@ -56,7 +56,8 @@ impl Broker {
 }
 
 fn too_much(vhost: &Vhost, max: u64, there: u64) -> Refusal {
-    let text = format!("vhost '{}' holds {there} bytes of messages: byte limit ({max}) is reached", vhost.name);
+    let text =
+        format!("vhost '{}' holds {there} bytes of messages: byte limit ({max}) is reached", vhost.name);
     Refusal::new(ReplyCode::ResourceError, text)
         .about(Entity::Vhost, vhost.name.as_str())
         .field("max-bytes", format!("less than {max}"), there.to_string())

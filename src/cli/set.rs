@@ -164,8 +164,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
                 [max_connections, max_queues, max_bytes].map(|limit| limit.map(|Limit(limit)| limit));
             let change = VhostLimitsChange { max_connections, max_queues, max_bytes };
             once(target, async |channel| Ok(channel.limit_vhost(&vhost, change).await?))?;
-            let limits =
-                [("connections", max_connections), ("queues", max_queues), ("bytes", max_bytes)];
+            let limits = [("connections", max_connections), ("queues", max_queues), ("bytes", max_bytes)];
             output::line(&format!("vhost '{vhost}' may have at most: {}", told(limits)))
         }
     }

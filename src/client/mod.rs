@@ -42,8 +42,8 @@ pub use crate::model::{
 };
 pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
-    Permissions, Published, QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits, UserLimitsChange,
-    VhostEntry, VhostLimits, VhostLimitsChange,
+    Permissions, Published, QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits,
+    UserLimitsChange, VhostEntry, VhostLimits, VhostLimitsChange,
 };
 pub use alteration::{Alteration, Altered, WaitingMisfit};
 pub use browse::{Browse, BrowsedMessage, BrowsedPage, Browser};

@@ -171,7 +171,8 @@ mod tests {
     use super::super::record::Change;
     use super::*;
     use crate::auth::{
-        Password, Pattern, Permissions, SALT_BYTES, TopicPermissions, User, UserLimits, hash_password, topic_pattern,
+        Password, Pattern, Permissions, SALT_BYTES, TopicPermissions, User, UserLimits, hash_password,
+        topic_pattern,
     };
     use crate::broker::vhost::QueueDefinition;
     use crate::journey::{Filter, Rule, Scope};

@@ -39,7 +39,8 @@ impl VhostState {
     pub(super) fn check_room(&self, queue: &str, vhost: &VhostName) -> Result<(), Refusal> {
         let there = self.queues.len();
         let Some(max) = self.limits.max_queues.filter(|max| there >= *max as usize) else { return Ok(()) };
-        let text = format!("cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({max}) is reached");
+        let text =
+            format!("cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({max}) is reached");
         Err(Refusal::new(ReplyCode::PreconditionFailed, text)
             .about(Entity::Queue, queue)
             .field("max-queues", format!("{max} at most"), format!("{there} and one more"))

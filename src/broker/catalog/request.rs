@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::auth::{Access, Password, PasswordHash, Permissions, TopicPermissions, UserLimitsChange, VhostLimitsChange};
+use crate::auth::{
+    Access, Password, PasswordHash, Permissions, TopicPermissions, UserLimitsChange, VhostLimitsChange,
+};
 use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::{Sharing, SubscriptionBinding};
 use crate::broker::vhost::QueueDefinition;

@@ -4,7 +4,8 @@ use prost::Message;
 
 use super::fault::RecordFault;
 use crate::auth::{
-    PasswordHash, Pattern, PatternRefused, Permissions, TopicPermissions, User, UserLimits, VhostLimits, topic_pattern,
+    PasswordHash, Pattern, PatternRefused, Permissions, TopicPermissions, User, UserLimits, VhostLimits,
+    topic_pattern,
 };
 use crate::model::{ExchangeName, UserName, VhostName};
 

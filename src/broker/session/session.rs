@@ -311,6 +311,8 @@ impl<F: FrontEnd> Session<F> {
     /// The connection is gone: lists show it no more, everything it held goes back, queues that were its own are deleted.
     pub fn close(mut self) {
         self.broker.deregister(self.who.connection);
+        // What is cleaned up later counts no more.
+        self.who.seat = None;
         let mut places: Vec<(u32, u32)> = self.consumers.keys().copied().collect();
         places.sort_unstable();
         places.into_iter().for_each(|place| self.drop_consumer(place));

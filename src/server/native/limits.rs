@@ -5,11 +5,7 @@ use crate::broker::{Broker, Identity, UserLimits, UserLimitsChange, VhostLimits,
 use crate::model::{Refusal, ReplyCode, UserName, VhostName};
 use crate::wire::pb;
 
-pub(super) async fn put_user(
-    broker: &Broker,
-    who: &Identity,
-    put: pb::PutUserLimits,
-) -> Result<(), Refusal> {
+pub(super) async fn put_user(broker: &Broker, who: &Identity, put: pb::PutUserLimits) -> Result<(), Refusal> {
     let pb::UserLimits { user, max_connections, max_channels } = put.limits.unwrap_or_default();
     let change = UserLimitsChange {
         max_connections: changed("max_connections", max_connections)?,

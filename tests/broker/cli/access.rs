@@ -19,12 +19,13 @@ fn users_are_made_listed_and_deleted() {
     let put = ["user", "put", "ada", "--password-stdin", "--vhost", "/"];
     assert_eq!(broker.run_with_input(&put, b"s3cret\n").ok(), "user 'ada' is there (may open /)\n");
     let users = broker.run(&["list", "users", "--json"]).json();
-    assert!(
-        users
-            .as_array()
-            .unwrap()
-            .contains(&json!({ "name": "ada", "administrator": false, "vhosts": ["/"] }))
-    );
+    assert!(users.as_array().unwrap().contains(&json!({
+        "name": "ada",
+        "administrator": false,
+        "vhosts": ["/"],
+        "max_connections": null,
+        "max_channels": null,
+    })));
     assert!(broker.run(&["list", "users"]).ok().contains("ada"));
 
     run_as(&broker, "ada:s3cret", "", &["declare", "queue", "hers"]).ok();
@@ -105,6 +106,28 @@ fn topic_permissions_are_set_listed_and_taken_away() {
     assert_eq!(listed(), json!([]));
     delete(&[]).fails(1, &["there is no"]);
     delete(&["--if-exists"]).ok();
+}
+
+#[test]
+fn limits_are_set_and_listed() {
+    let broker = Broker::start();
+    let set = ["set", "user-limits", "guest", "--max-connections", "20", "--max-channels", "100"];
+    assert_eq!(broker.run(&set).ok(), "user 'guest' may have at most: connections 20, channels 100\n");
+    let set = ["set", "vhost-limits", "/", "--max-queues", "1", "--max-bytes", "none"];
+    assert_eq!(broker.run(&set).ok(), "vhost '/' may have at most: queues 1, bytes none\n");
+    assert!(broker.run(&["list", "users"]).ok().contains("connections=20 channels=100"));
+    assert!(broker.run(&["list", "vhosts"]).ok().contains("queues=1"));
+    let vhosts = broker.run(&["list", "vhosts", "--json"]).json();
+    assert_eq!((&vhosts[0]["max_queues"], &vhosts[0]["max_bytes"]), (&json!(1), &json!(null)));
+    broker.queue("q");
+    broker
+        .run(&["declare", "queue", "r"])
+        .fails(1, &["406 PRECONDITION_FAILED", "queue limit", "max-queues"]);
+    broker.run(&["set", "vhost-limits", "/", "--max-queues", "none"]).ok();
+    broker.queue("r");
+    broker.run(&["set", "user-limits", "guest"]).fails(2, &["--max-connections"]);
+    broker.run(&["set", "user-limits", "guest", "--max-channels", "-1"]).fails(2, &["none"]);
+    broker.run(&["set", "vhost-limits", "nowhere", "--max-queues", "1"]).fails(1, &["nowhere"]);
 }
 
 #[test]

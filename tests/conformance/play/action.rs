@@ -41,6 +41,8 @@ pub(crate) enum Action {
     Empty(String),
     Allow(Allow),
     AllowTopic(AllowTopic),
+    LimitUser(LimitUser),
+    LimitVhost(LimitVhost),
 }
 
 macro_rules! parameters {
@@ -183,6 +185,27 @@ parameters!(
     }
 );
 
+parameters!(
+    /// How much such a user may have.
+    LimitUser {
+        #[serde(rename = "limit_user")]
+        user: String,
+        /// "max-connections" or "max-channels".
+        limit: String,
+        to: u32,
+    }
+);
+
+parameters!(
+    /// How much the vhost may have, until the scenario ends.
+    LimitVhost {
+        /// "max-connections" or "max-queues".
+        #[serde(rename = "limit_vhost")]
+        limit: String,
+        to: u32,
+    }
+);
+
 /// What becomes of a delivery, which is known by its body.
 #[derive(Debug, Clone)]
 pub(crate) struct Settle {
@@ -228,6 +251,8 @@ impl Action {
             "cancel" => Self::Cancel(whole(table)?),
             "allow" => Self::Allow(whole(table)?),
             "allow_topic" => Self::AllowTopic(whole(table)?),
+            "limit_user" => Self::LimitUser(whole(table)?),
+            "limit_vhost" => Self::LimitVhost(whole(table)?),
             "bind" | "unbind" | "bind_exchange" | "unbind_exchange" => {
                 let destination = table.remove(verb).unwrap_or(Value::Boolean(false));
                 let field = if verb.ends_with("exchange") { "exchange" } else { "queue" };
@@ -273,7 +298,7 @@ impl Action {
     }
 }
 
-const VERBS: [&str; 27] = [
+const VERBS: [&str; 29] = [
     "declare_exchange",
     "check_exchange",
     "delete_exchange",
@@ -301,6 +326,8 @@ const VERBS: [&str; 27] = [
     "empty",
     "allow",
     "allow_topic",
+    "limit_user",
+    "limit_vhost",
 ];
 
 #[derive(Deserialize)]

@@ -49,6 +49,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("README.md", "cargo run --example publish_confirm", By("fn publish_confirm()")),
     ("README.md", "cargo build --release && scripts/figures", Not(MINUTES)),
     ("docs/BENCHMARKS.md", "cargo build --release", Not(MINUTES)),
+    ("docs/ACCESS_LIMITS.md", "$ leveret vhost put shop", Typed(&[])),
     ("docs/BROWSE.md", "$ leveret publish --key orders", Typed(&["leveret declare queue orders"])),
     ("docs/BROWSE.md", "$ leveret declare queue parked", Typed(&[])),
     ("docs/COMMANDS.md", "$ leveret serve &", Typed(&[])),

@@ -19,8 +19,8 @@ use lapin::{Channel, Confirmation, Connection, ConnectionProperties, Consumer, E
 use tokio::time::timeout;
 
 use crate::play::{
-    Action, AllowTopic, Bind, Closed, Consume, DeclareExchange, DeclareQueue, Fate, Fault, Outcome, Peer,
-    Publish, Received, Seen, Settle, Side, Step,
+    Action, AllowTopic, Bind, Closed, Consume, DeclareExchange, DeclareQueue, Fate, Fault, LimitUser,
+    LimitVhost, Outcome, Peer, Publish, Received, Seen, Settle, Side, Step, user_of,
 };
 use management::Management;
 use values::{fields, properties, received};
@@ -40,6 +40,8 @@ pub(crate) struct Clients {
     management: Management,
     /// Those that the scenario made.
     users: BTreeSet<String>,
+    /// Limits of the vhost that the scenario set.
+    limits: BTreeSet<String>,
 }
 
 struct Consuming {
@@ -100,6 +102,7 @@ impl Clients {
             queues: BTreeSet::new(),
             management: Management::of(url),
             users: BTreeSet::new(),
+            limits: BTreeSet::new(),
         }
     }
 
@@ -110,6 +113,9 @@ impl Clients {
         for (_, connection) in std::mem::take(&mut self.connections) {
             // It may be closed already.
             let _ = connection.close(200, "done".into()).await;
+        }
+        for limit in &self.limits {
+            self.management.unlimit_vhost(limit).await?;
         }
         let (exchanges, queues) = (self.exchanges.clone(), self.queues.clone());
         let began = Instant::now();
@@ -261,6 +267,15 @@ impl Clients {
                 let allowed = self.management.allow_topic(user, exchange, write, read);
                 allowed.await.map(|()| Seen::Done).map_err(broken)
             }
+            Action::LimitUser(LimitUser { user, limit, to }) => {
+                let limited = self.management.limit_user(user, limit, *to);
+                limited.await.map(|()| Seen::Done).map_err(broken)
+            }
+            Action::LimitVhost(LimitVhost { limit, to }) => {
+                self.limits.insert(limit.clone());
+                let limited = self.management.limit_vhost(limit, *to);
+                limited.await.map(|()| Seen::Done).map_err(broken)
+            }
             Action::Empty(queue) => loop {
                 let channel = self.channel(client).await?;
                 if let Seen::Queue { ready: 0, .. } = check_queue(&channel, queue).await? {
@@ -277,8 +292,8 @@ impl Clients {
         }
         let connection = connection_of(client);
         if !self.connections.contains_key(connection) {
-            let url = match self.users.contains(connection) {
-                true => self.management.url_as(connection),
+            let url = match self.users.contains(user_of(connection)) {
+                true => self.management.url_as(user_of(connection)),
                 false => self.url.clone(),
             };
             let opened = Connection::connect(&url, ConnectionProperties::default()).await?;
@@ -293,7 +308,7 @@ impl Clients {
     /// After an error: what the client has to open again.
     fn what_is_closed(&mut self, client: &str) -> Closed {
         let connection = connection_of(client).to_owned();
-        if self.connections.get(&connection).is_some_and(|open| !open.status().connected()) {
+        if self.connections.get(&connection).is_none_or(|open| !open.status().connected()) {
             self.connections.remove(&connection);
             self.forget(|of| connection_of(of) == connection);
             return Closed::Connection;

@@ -63,6 +63,18 @@ impl Management {
         self.ask("PUT", &format!("topic-permissions/%2F/{user}"), patterns).await
     }
 
+    pub(super) async fn limit_user(&self, user: &str, limit: &str, to: u32) -> Result<(), String> {
+        self.ask("PUT", &format!("user-limits/{user}/{limit}"), json!({ "value": to })).await
+    }
+
+    pub(super) async fn limit_vhost(&self, limit: &str, to: u32) -> Result<(), String> {
+        self.ask("PUT", &format!("vhost-limits/%2F/{limit}"), json!({ "value": to })).await
+    }
+
+    pub(super) async fn unlimit_vhost(&self, limit: &str) -> Result<(), String> {
+        self.ask("DELETE", &format!("vhost-limits/%2F/{limit}"), Value::Null).await
+    }
+
     /// One request over a connection of its own; anything but success is an error.
     async fn ask(&self, method: &str, path: &str, body: Value) -> Result<(), String> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
