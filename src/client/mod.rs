@@ -4,6 +4,7 @@
 //! connection broke. Must never know how a broker works inside; it speaks `proto/` and nothing else.
 //! Start reading at [`Connection`], then [`Channel`], [`Publisher`] and [`Consumer`]; `docs/CLIENT.md` is a tour.
 
+mod access;
 mod admin;
 mod alteration;
 mod backoff;
