@@ -107,6 +107,13 @@ pub struct Properties {
     /// AMQP 0-9-1's delivery mode, carried for gateways and without effect here: 0 absent, 1 transient, 2 persistent.
     #[prost(uint32, tag = "13")]
     pub delivery_mode: u32,
+    /// Milliseconds for which each queue that the message comes to holds it back, from when it came: ten years at most. Absent: none.
+    #[prost(uint64, optional, tag = "14")]
+    pub delay_ms: ::core::option::Option<u64>,
+    /// Until when each queue that the message comes to holds it back: milliseconds since 1970-01-01T00:00:00Z, by the broker's
+    /// clock, before the year 10000. Not together with delay_ms.
+    #[prost(uint64, optional, tag = "15")]
+    pub deliver_at_ms: ::core::option::Option<u64>,
 }
 /// A table of named, typed values: AMQP's field table.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -708,7 +715,10 @@ pub struct QueueEntry {
     pub messages_unacknowledged: u64,
     #[prost(uint32, tag = "9")]
     pub consumers: u32,
-    /// Bytes of ready and unacknowledged messages, properties and body as they are encoded.
+    /// Messages that are held back until a later time: they count as neither ready nor unacknowledged.
+    #[prost(uint64, tag = "32")]
+    pub messages_delayed: u64,
+    /// Bytes of ready, unacknowledged and delayed messages, properties and body as they are encoded.
     #[prost(uint64, tag = "10")]
     pub message_bytes: u64,
     /// Number of the shard that owns it.
@@ -1252,6 +1262,10 @@ pub struct SettleRange {
     pub last: u64,
     #[prost(enumeration = "Outcome", tag = "3")]
     pub outcome: i32,
+    /// Milliseconds for which the queue holds back what is requeued, ten years at most; absent: as its policy for retries says, at
+    /// once without one. Refused (406) with another outcome.
+    #[prost(uint64, optional, tag = "4")]
+    pub delay_ms: ::core::option::Option<u64>,
 }
 /// Adds to a consumer's credit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

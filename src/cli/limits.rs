@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::clock::ago;
 use super::number;
-use crate::client::{Overflow, Queue};
+use crate::client::{Overflow, Queue, Retry, RetryOn};
 
 /// Largest number that an argument of a queue can be.
 const BOUND_MAX: u64 = i64::MAX as u64;
@@ -31,6 +31,22 @@ pub(super) struct Limits {
     /// What came back more often than N times leaves
     #[arg(long, value_name = "N", value_parser = number::whole::<u32>(0, u64::from(u32::MAX)))]
     delivery_limit: Option<u32>,
+    /// What came back is held back for so long before it goes out once more: seconds, or a number with ms, s, m, h or d; the second
+    /// time twice as long, and so on, unless --retry-multiplier says otherwise
+    #[arg(long, value_name = "TIME", value_parser = ago)]
+    retry: Option<Duration>,
+    /// For so long at most, however often it came back
+    #[arg(long, value_name = "TIME", value_parser = ago, requires = "retry")]
+    retry_max: Option<Duration>,
+    /// So many times as long as the time before: 1 the same each time, 2 twice as long
+    #[arg(long, value_name = "N", value_parser = number::whole::<u32>(1, u64::from(u32::MAX)), requires = "retry")]
+    retry_multiplier: Option<u32>,
+    /// Shorter by up to so many percent, by chance
+    #[arg(long, value_name = "PERCENT", value_parser = number::whole::<u8>(0, 100), requires = "retry")]
+    retry_jitter: Option<u8>,
+    /// Only what a consumer gave back (failed), or what came back because its consumer went (returned)
+    #[arg(long, value_name = "WHICH", value_parser = retry_on, requires = "retry")]
+    retry_on: Option<RetryOn>,
     /// Without a consumer for so long it goes, with its messages: seconds, or a number with ms, s, m, h or d
     #[arg(long, value_name = "TIME", value_parser = ago)]
     expires: Option<Duration>,
@@ -63,6 +79,9 @@ impl Limits {
         if let Some(returns) = self.delivery_limit {
             queue = queue.delivery_limit(returns);
         }
+        if let Some(retry) = self.retry() {
+            queue = queue.retry(retry);
+        }
         if let Some(exchange) = &self.dead_letter_exchange {
             queue = queue.dead_letter_exchange(exchange);
         }
@@ -71,6 +90,28 @@ impl Limits {
         }
         queue
     }
+
+    fn retry(&self) -> Option<Retry> {
+        let mut retry = Retry::after(self.retry?);
+        if let Some(most) = self.retry_max {
+            retry = retry.at_most(most);
+        }
+        if let Some(multiplier) = self.retry_multiplier {
+            retry = retry.times(multiplier);
+        }
+        if let Some(percent) = self.retry_jitter {
+            retry = retry.jitter_percent(percent);
+        }
+        if let Some(on) = self.retry_on {
+            retry = retry.on(on);
+        }
+        Some(retry)
+    }
+}
+
+fn retry_on(name: &str) -> Result<RetryOn, String> {
+    let names = RetryOn::ALL.map(RetryOn::as_str).join(", ");
+    RetryOn::of_name(name).ok_or_else(|| format!("it is one of: {names}"))
 }
 
 fn overflow(name: &str) -> Result<Overflow, String> {

@@ -32,3 +32,6 @@ const FRAME_CONTENT_BYTES_MIN: u64 = 1024 * 1024;
 pub fn frame_bytes_needed(body_bytes_max: u64) -> u64 {
     body_bytes_max.max(FRAME_CONTENT_BYTES_MIN).saturating_add(FRAME_BYTES_AROUND)
 }
+
+/// Longest time that a queue or a message can ask for, in milliseconds: ten years, as in RabbitMQ.
+pub const MILLIS_MAX: u64 = 315_360_000_000;

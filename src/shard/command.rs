@@ -11,7 +11,7 @@ use super::job::Done;
 use super::mailbox::Mailbox;
 use super::refusing::Excess;
 use crate::journey::{Party, Taker, Tracked};
-use crate::message::{Expiration, MessageRun};
+use crate::message::{Delay, Expiration, MessageRun};
 use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, ShardId, Timestamp};
 use crate::queue::{
     ConsumerKey, ConsumerLimits, ConsumerState, Departure, Outcome, QueueCounts, QueueOptions, SequenceRuns,
@@ -48,6 +48,8 @@ pub struct PublishBatch {
     pub segments: Vec<Segment>,
     /// When those of the run expire that say so themselves, in order.
     pub expirations: Vec<Expiration>,
+    /// Until when those of the run wait that say so themselves, in order.
+    pub delays: Vec<Delay>,
     /// The connection's number for the frame; told in [`Event::Published`].
     pub ticket: u64,
     /// Those whose journeys are kept; `None`: none of them.

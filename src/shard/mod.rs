@@ -21,6 +21,7 @@ mod commit_queue;
 mod compaction;
 mod consumers;
 mod dead_lettering;
+mod delays;
 mod disk_gauge;
 mod dispatch;
 mod expirations;
@@ -34,6 +35,7 @@ mod logged;
 mod mailbox;
 mod memory;
 mod merge;
+mod moments;
 mod observing;
 mod operation;
 mod out_of_service;
@@ -59,7 +61,7 @@ mod workers;
 
 pub use crate::queue::{
     ConsumerKey, ConsumerLimits, ConsumerState, Departure, Limits, Outcome, QueueCounts, QueueOptions,
-    Retention, SequenceRuns, TagRange, Taking,
+    Retention, Retry, SequenceRuns, TagRange, Taking,
 };
 pub use close_failure::CloseFailure;
 pub use command::{

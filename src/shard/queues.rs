@@ -125,6 +125,7 @@ impl Shard {
         self.retaining.forget(queue);
         self.limiting.forget(queue);
         self.expirations.forget(queue);
+        self.delays.forget(queue);
         for effect in slot.attached.stalled {
             if let Effect::Release(run) = effect {
                 self.bodies.release(run);

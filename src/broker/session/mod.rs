@@ -6,7 +6,6 @@
 mod confirmation;
 mod consuming;
 mod excess;
-mod expiration;
 mod gets;
 mod publishing;
 mod quarantine;
@@ -15,6 +14,7 @@ mod session;
 mod settling;
 mod target;
 mod tickets;
+mod times;
 mod tracking;
 mod word;
 mod writing;
