@@ -1361,13 +1361,26 @@ pub struct SequenceRange {
     #[prost(uint64, tag = "2")]
     pub last: u64,
 }
+/// Messages that the queue holds back leave it, and count as purged. Answered by Removed when the disk has it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CancelDelayed {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// Browsed.queue_id. Error 404 if another queue has the name by now.
+    #[prost(uint64, tag = "2")]
+    pub queue_id: u64,
+    /// At least one, of 4,096 messages at most together.
+    #[prost(message, repeated, tag = "3")]
+    pub ranges: ::prost::alloc::vec::Vec<SequenceRange>,
+}
 /// What was taken out.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Removed {
     /// Messages that left.
     #[prost(uint64, tag = "1")]
     pub removed: u64,
-    /// Those of the request that did not: consumers have them or have had them, or they were never there.
+    /// Those of the request that did not: consumers have them or have had them, or they were never there; or, where they were to be
+    /// cancelled, they are not held back any more.
     #[prost(message, repeated, tag = "2")]
     pub not_removed: ::prost::alloc::vec::Vec<SequenceRange>,
 }
@@ -1412,6 +1425,9 @@ pub struct Browse {
     /// Of those only the newest so many; 0: all of them. For the first page.
     #[prost(uint64, tag = "13")]
     pub newest: u64,
+    /// The messages that the queue holds back until a later time, instead of those that wait. Not together with `retained`.
+    #[prost(bool, tag = "14")]
+    pub delayed: bool,
 }
 /// A page of messages. There may be none in it though further pages have some.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1438,6 +1454,9 @@ pub struct Browsed {
     /// Messages that the queue retained then.
     #[prost(uint64, tag = "8")]
     pub messages_retained: u64,
+    /// Messages that it held back then.
+    #[prost(uint64, tag = "9")]
+    pub messages_delayed: u64,
 }
 /// A message as it lies in its queue.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1461,6 +1480,9 @@ pub struct BrowsedMessage {
     /// A consumer had it and was done with it: it is shown again.
     #[prost(bool, tag = "7")]
     pub replayed: bool,
+    /// Of one that is held back: until when, in milliseconds since 1970-01-01T00:00:00Z.
+    #[prost(uint64, tag = "8")]
+    pub delayed_until_ms: u64,
 }
 /// Client's first frame, on channel 0 with a request id. Until it is answered a frame may be 8 KiB at most, and it
 /// must arrive within 10 seconds.
@@ -2150,7 +2172,7 @@ pub struct Frame {
     /// Echoed in the answer. 0: no answer wanted.
     #[prost(uint64, tag = "2")]
     pub request: u64,
-    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71")]
+    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72")]
     pub body: ::core::option::Option<frame::Body>,
 }
 /// Nested message and enum types in `Frame`.
@@ -2287,5 +2309,7 @@ pub mod frame {
         RemoveMoved(super::RemoveMoved),
         #[prost(message, tag = "71")]
         Removed(super::Removed),
+        #[prost(message, tag = "72")]
+        CancelDelayed(super::CancelDelayed),
     }
 }

@@ -496,6 +496,7 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         Browse(_) => "Browse",
         Browsed(_) => "Browsed",
         RemoveMoved(_) => "RemoveMoved",
+        CancelDelayed(_) => "CancelDelayed",
         Removed(_) => "Removed",
         Journeys(_) => "Journeys",
     }

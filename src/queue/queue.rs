@@ -161,13 +161,16 @@ pub struct QueueCounts {
     pub refused: u64,
 }
 
+/// How often messages came back, by sequence.
+pub(super) type DeliveryCounts = HashMap<u64, u32, foldhash::fast::FixedState>;
+
 /// One queue. See the module's picture.
 #[derive(Debug)]
 pub struct Queue {
     pub(super) options: QueueOptions,
     pub(super) lines: Lines,
     /// How often a message came back. Only for those that did.
-    pub(super) delivery_counts: HashMap<u64, u32, foldhash::fast::FixedState>,
+    pub(super) delivery_counts: DeliveryCounts,
     /// Messages that came back since their counts were recorded; some may be there twice, or gone.
     pub(super) uncounted: SequenceRuns,
     /// Runs of these before doubles are looked for.

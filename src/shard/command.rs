@@ -199,13 +199,14 @@ pub enum Command {
         /// The answer; a refusal if they cannot be read back.
         reply: oneshot::Sender<Result<Looked, Box<Refusal>>>,
     },
-    /// Take ready messages out of a queue that were published elsewhere; answers when the disk has it, with those of them that
-    /// were not ready.
+    /// Take messages out of a queue; answers when the disk has it, with those of them that were not to be taken.
     TakeOut {
         /// Which queue.
         queue: QueueId,
         /// Which messages.
         sequences: BTreeSet<u64>,
+        /// Why they leave.
+        why: TakenOut,
         /// The answer; a refusal if the shard cannot do it.
         reply: oneshot::Sender<Result<Vec<u64>, Box<Refusal>>>,
     },
@@ -292,6 +293,8 @@ pub struct LookedAt {
     pub delivery_count: u32,
     /// When it came, to the second; `None`: while a version ran that did not note it.
     pub came_at: Option<Timestamp>,
+    /// Until when it is held back, if it is.
+    pub delayed_until: Option<Timestamp>,
 }
 
 /// A run of deliveries with the same outcome.
@@ -367,8 +370,19 @@ pub enum Which {
     Ready,
     /// Those that consumers are done with and that the queue retains.
     Retained,
+    /// Those that are held back until a later time.
+    Delayed,
     /// Dead letters for this reason.
     DeadLetters(Departure),
+}
+
+/// Why messages are taken out of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakenOut {
+    /// They are ready, and were published elsewhere.
+    Moved,
+    /// They are held back, and are not wanted any more.
+    Cancelled,
 }
 
 /// Bounds for when messages came.

@@ -15,7 +15,7 @@ use super::moments::Moment;
 use super::shard::Shard;
 use crate::message::Delay;
 use crate::model::{QueueId, Timestamp};
-use crate::queue::{Queue, Return, SequenceRuns};
+use crate::queue::{Queue, Return, SequenceRuns, VisibleMessage};
 
 /// The shard wakes for what is due at multiples of so many milliseconds, so that it waits this much too long at most when
 /// nothing else happens.
@@ -119,6 +119,19 @@ impl Delays {
         let (at, _) = self.next.first()?;
         let at = at.0.checked_next_multiple_of(WAKE_MILLIS).unwrap_or(u64::MAX);
         Some(at.saturating_sub(now.0))
+    }
+
+    /// Until when these messages are held back, which are in order. All that the queue holds back are looked through.
+    pub(super) fn times_of(&self, id: QueueId, messages: &[VisibleMessage]) -> HashMap<u64, Timestamp> {
+        let (Some(of_queue), Some(first), Some(last)) =
+            (self.queues.get(&id), messages.first(), messages.last())
+        else {
+            return HashMap::new();
+        };
+        let wanted = first.sequence..=last.sequence;
+        let due = of_queue.due.iter().filter(|(_, sequence)| wanted.contains(sequence));
+        let due = due.filter(|(at, sequence)| of_queue.counts(*sequence, *at));
+        due.map(|(at, sequence)| (*sequence, *at)).collect()
     }
 
     /// Messages that a queue holds back, in order.

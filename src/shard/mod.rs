@@ -66,7 +66,8 @@ pub use crate::queue::{
 pub use close_failure::CloseFailure;
 pub use command::{
     Came, Command, DeleteRefusal, Delivery, Event, Look, Looked, LookedAt, Notice, Oldest, Origin, Outlet,
-    Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement, StoreBatch, Which,
+    Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement, StoreBatch, TakenOut,
+    Which,
 };
 pub use dead_lettering::{DeadLetterNotices, DeadLetters};
 pub use disk_gauge::DiskGauge;

@@ -310,7 +310,9 @@ impl Shard {
             }
             Command::Get { queue, key, party, outlet } => self.get(queue, key, &party, outlet),
             Command::Browse { look, reply } => self.browse(look, reply),
-            Command::TakeOut { queue, sequences, reply } => self.take_out(queue, sequences, reply),
+            Command::TakeOut { queue, sequences, why, reply } => {
+                self.take_out(queue, sequences, why, reply);
+            }
             Command::Store(store) => self.store(store),
             Command::DismissDeadLetters { queue, why, letters } => {
                 self.dismiss_dead_letters(queue, why, letters);

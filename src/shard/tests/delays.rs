@@ -200,9 +200,45 @@ fn a_policy_may_be_for_failures_alone_and_a_consumer_may_know_better() {
     assert_eq!(counts(&mut driver, Q), (2, 1, 0));
 }
 
-/// A million of them take a few bytes each.
 #[test]
-fn what_follows_each_other_is_held_back_at_little_cost() {
+fn what_is_held_back_can_be_seen_and_cancelled() {
+    let mut driver = open(&MemoryDisk::new());
+    driver.publish_delayed(&[(1, 300), (2, NEVER), (3, 100), (4, 200)], &[Q]);
+    driver.settle_down();
+    let look = |from: u64| Look {
+        queue: Q,
+        from,
+        end: 0,
+        came: Came::default(),
+        which: Which::Delayed,
+        newest: None,
+        count_max: 2,
+        bytes_max: usize::MAX,
+    };
+    let began = driver.shard.now.0;
+    let looked = driver.look(look(0)).0.try_recv().unwrap().unwrap();
+    let seen: Vec<(u64, Option<u64>)> = looked
+        .messages
+        .iter()
+        .map(|message| (ids_in(&message.bytes)[0], message.delayed_until.map(|at| at.0)))
+        .collect();
+    let came = driver.delays()[0].2 - 300;
+    assert_eq!(seen, [(1, Some(came + 300)), (3, Some(came + 100))], "{began}");
+    let looked = driver.look(look(looked.next.unwrap())).0.try_recv().unwrap().unwrap();
+    assert_eq!((looked.messages.len(), looked.next), (1, None));
+    let sequences: Vec<u64> = driver.delays().iter().map(|(_, sequence, _)| *sequence).collect();
+    let (reply, mut others) = tokio::sync::oneshot::channel();
+    let named = [sequences[0], sequences[1] - 1, sequences[1], 99].into();
+    driver.command(Command::TakeOut { queue: Q, sequences: named, why: TakenOut::Cancelled, reply });
+    driver.settle_down();
+    assert_eq!(others.try_recv().unwrap().unwrap(), [sequences[1] - 1, 99], "what waits stays");
+    assert_eq!((counts(&mut driver, Q), driver.inspect(Q).counts.departures.purged), ((1, 1, 0), 2));
+    driver.wake_after(1_000);
+    assert_eq!(driver.ready(Q), [2, 4]);
+}
+
+#[test]
+fn many_are_held_back_and_come_in_parts() {
     let mut driver = open(&MemoryDisk::new());
     for first in (1..=100_000u64).step_by(1_000) {
         let messages: Vec<(u64, u64)> = (first..first + 1_000).map(|id| (id, 1_000 + id)).collect();

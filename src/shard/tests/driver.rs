@@ -416,7 +416,7 @@ impl Driver {
     pub(super) fn take_out(&mut self, queue: QueueId, sequences: &[u64]) -> (Answer<Vec<u64>>, Vec<Event>) {
         let (reply, others) = tokio::sync::oneshot::channel();
         let sequences = sequences.iter().copied().collect();
-        (others, self.command(Command::TakeOut { queue, sequences, reply }))
+        (others, self.command(Command::TakeOut { queue, sequences, why: TakenOut::Moved, reply }))
     }
 
     pub(super) fn inspect(&mut self, queue: QueueId) -> QueueState {

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use leveret::client::{
-    Channel, ConfirmError, Consumer, Delivery, FieldValue, Get, Message, Queue, ReplyCode, RequestError,
-    Retry, RetryOn,
+    Browse, Channel, ConfirmError, Consumer, Delivery, FieldValue, Get, Message, Queue, ReplyCode,
+    RequestError, Retry, RetryOn,
 };
 
 use super::{connect, soon};
@@ -162,4 +162,30 @@ async fn a_policy_that_says_nothing_that_can_be_done_is_refused() {
     let mut consumer = soon(channel.consume("jobs").start()).await.unwrap();
     next(&mut consumer).await.requeue().unwrap();
     assert_eq!(next(&mut consumer).await.delivery_count(), 1, "at once");
+}
+
+#[tokio::test]
+async fn what_is_for_later_can_be_looked_at_and_cancelled() {
+    let broker = Broker::start();
+    let (_connection, channel) = connect(&broker).await;
+    soon(channel.declare_queue(Queue::new("q"))).await.unwrap();
+    let began = SystemTime::now();
+    for id in ["first", "second"] {
+        publish(&channel, "q", Message::new(id).message_id(id).delay(LONG)).await;
+    }
+    publish(&channel, "q", Message::new("now")).await;
+    let mut browser = channel.browse(Browse { delayed: true, ..Browse::new("q") });
+    let page = soon(browser.next_page()).await.unwrap().unwrap();
+    assert_eq!((page.messages.len(), page.messages_delayed, page.messages_ready), (2, 2, 1));
+    let due = (began + LONG).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let until = page.messages[0].delayed_until.unwrap().0;
+    assert!((due..due + 60_000).contains(&until), "{until} of {due}");
+    let sequences: Vec<u64> = page.messages.iter().map(|message| message.sequence).collect();
+    let others = soon(channel.cancel_delayed("q", page.queue_id, &[sequences[0], 1_000])).await.unwrap();
+    assert_eq!(others, [1_000]);
+    assert_eq!(counts(&channel, "q").await, (1, 1, 0));
+    match soon(channel.cancel_delayed("q", page.queue_id + 1, &sequences)).await {
+        Err(RequestError::Refused(refusal)) => assert_eq!(refusal.code, ReplyCode::NotFound),
+        other => panic!("another queue: {other:?}"),
+    }
 }

@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::support::{Client, MESSAGE_BYTES_MAX, Served, Settings, item, publish_frame, settle, target};
 
 /// The client's frames in an order that makes sense: what is used is declared before.
-const SENT: [&str; 35] = [
+const SENT: [&str; 36] = [
     "connect",
     "heartbeat",
     "open_channel",
@@ -40,6 +40,7 @@ const SENT: [&str; 35] = [
     "keep_no_journeys",
     "browse",
     "remove_moved",
+    "cancel_delayed",
     "alter_exchange",
     "alter_exchange_checked",
     "put_permissions",

@@ -99,6 +99,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/CONSUMERS.md", "$ leveret declare queue ledger", Typed(&[])),
     ("docs/DEAD_LETTERS.md", "$ leveret declare queue dead", Typed(&[])),
     ("docs/DELAYS.md", "$ leveret declare queue reminders", Typed(&[])),
+    ("docs/DELAYS.md", "$ leveret declare queue letters", Typed(&[])),
     ("docs/DELAYS.md", "$ leveret declare queue failed", Typed(&[])),
     ("docs/DRAW.md", "$ leveret draw", By("fn a_broker_is_drawn_with_who_publishes_and_who_is_dark()")),
     ("docs/DRAW.md", "leveret draw --svg", By("fn a_picture_goes_into_files_or_to_standard_output()")),
