@@ -8,40 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::super::catalog::FIRST_VOLATILE_SHARD;
 use super::super::published::Published;
 use super::super::vhost::Vhost;
+use super::sizes::{SizesMax, check_size};
 use super::times::{are_out_of_range, check_times};
 use super::writing::{MayWrite, Writer};
 use crate::message::{
     Delay, Expiration, MessageRun, body_and_encoding_of, headers_of, message_id_of, properties_of,
 };
-use crate::model::{
-    BCC, Entity, ExchangeName, FieldTable, QueueId, Refusal, ReplyCode, RoutingKey, ShardId, further_keys,
-};
+use crate::model::{BCC, ExchangeName, FieldTable, QueueId, Refusal, RoutingKey, ShardId, further_keys};
 use crate::routing::{
     HashedProperties, KeyNotAllowed, Keys, MessageHeaders, Payload, RouteError, Routed, SchemaRule, Unfit,
 };
 use crate::shard::{Origin, Segment};
-
-/// Bytes that surround a body in its message at most: properties, headers, a routing key. With this a message fits
-/// into every frame that carries it out, since a client takes frames of the largest body and 64 KiB.
-const BYTES_AROUND_BODY_MAX: usize = 60 * 1024;
-
-/// How large messages may be, in bytes.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::broker) struct SizesMax {
-    body: usize,
-    /// All but the body.
-    around: usize,
-}
-
-impl SizesMax {
-    /// No bound: it was kept to when they were published.
-    pub(in crate::broker) const NONE: Self = Self { body: usize::MAX, around: usize::MAX };
-
-    /// Those of a publisher, whose bodies may be so large.
-    pub(super) fn of_publisher(body: usize) -> Self {
-        Self { body, around: BYTES_AROUND_BODY_MAX }
-    }
-}
 
 /// Routes that the targets of one connection remember by routing key, all together.
 const CACHED_ROUTES_MAX: usize = 16_384;
@@ -581,23 +558,4 @@ impl Route {
         rest.add_segments(place, place + 1, shards);
         !rest.shards.is_empty()
     }
-}
-
-fn check_size(publication: &impl Publication, index: usize, sizes_max: SizesMax) -> Result<(), Refusal> {
-    let SizesMax { body: message_bytes_max, around: around_bytes_max } = sizes_max;
-    let body = publication.body_bytes(index);
-    let around = publication.run().item(index).len() - body;
-    let refusal = |text: String| Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Message, "");
-    if body > message_bytes_max {
-        let text = format!("message size {body} is larger than configured max size {message_bytes_max}");
-        return Err(refusal(text)
-            .field("body", format!("{message_bytes_max} bytes at most"), body.to_string())
-            .hint("send it in parts, or raise message_bytes_max in the broker's configuration"));
-    }
-    if around > around_bytes_max {
-        return Err(refusal("the message's properties are too large".to_owned())
-            .field("properties", format!("{around_bytes_max} bytes at most"), around.to_string())
-            .hint("carry what is large in the body"));
-    }
-    Ok(())
 }
