@@ -639,6 +639,10 @@ pub struct Listing {
     /// Of the vhost, of exchanges, of queues.
     #[prost(message, repeated, tag = "9")]
     pub journey_rules: ::prost::alloc::vec::Vec<JourneyRule>,
+    #[prost(message, repeated, tag = "10")]
+    pub permissions: ::prost::alloc::vec::Vec<Permissions>,
+    #[prost(message, repeated, tag = "11")]
+    pub topic_permissions: ::prost::alloc::vec::Vec<TopicPermissions>,
     /// "": this was the last page.
     #[prost(string, tag = "15")]
     pub next_page_token: ::prost::alloc::string::String,
@@ -858,6 +862,9 @@ pub struct UserEntry {
     /// Vhosts the user may open; administrators may open all.
     #[prost(string, repeated, tag = "3")]
     pub vhosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Without the name; what is absent has no limit.
+    #[prost(message, optional, tag = "4")]
+    pub limits: ::core::option::Option<UserLimits>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VhostEntry {
@@ -867,8 +874,48 @@ pub struct VhostEntry {
     pub queues: u64,
     #[prost(uint64, tag = "3")]
     pub exchanges: u64,
+    /// Without the name; what is absent has no limit.
+    #[prost(message, optional, tag = "4")]
+    pub limits: ::core::option::Option<VhostLimits>,
 }
-/// Makes a user or replaces one. Administrators only. Answered by Done.
+/// How much a user may have at most, of all its connections together.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UserLimits {
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    /// In PutUserLimits absent: as it is; -1: none.
+    #[prost(sint64, optional, tag = "2")]
+    pub max_connections: ::core::option::Option<i64>,
+    #[prost(sint64, optional, tag = "3")]
+    pub max_channels: ::core::option::Option<i64>,
+}
+/// How much a vhost may have at most.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VhostLimits {
+    #[prost(string, tag = "1")]
+    pub vhost: ::prost::alloc::string::String,
+    /// In PutVhostLimits absent: as it is; -1: none.
+    #[prost(sint64, optional, tag = "2")]
+    pub max_connections: ::core::option::Option<i64>,
+    #[prost(sint64, optional, tag = "3")]
+    pub max_queues: ::core::option::Option<i64>,
+    /// Of messages in its queues, properties and body as they are encoded.
+    #[prost(sint64, optional, tag = "4")]
+    pub max_bytes: ::core::option::Option<i64>,
+}
+/// Limits a user; what is there beyond it stays. Administrators only. Answered by Done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PutUserLimits {
+    #[prost(message, optional, tag = "1")]
+    pub limits: ::core::option::Option<UserLimits>,
+}
+/// Limits a vhost; what is there beyond it stays. Administrators only. Answered by Done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PutVhostLimits {
+    #[prost(message, optional, tag = "1")]
+    pub limits: ::core::option::Option<VhostLimits>,
+}
+/// Makes a user or replaces one, whose permissions stay in vhosts that it may still open. Administrators only. Answered by Done.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutUser {
     #[prost(string, tag = "1")]
@@ -880,6 +927,77 @@ pub struct PutUser {
     pub administrator: bool,
     #[prost(string, repeated, tag = "4")]
     pub vhosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What a user may do in a vhost, to exchanges and queues by their names. A pattern is a regular expression that is looked for
+/// anywhere in a name, of 1,024 bytes at most; "" matches nothing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Permissions {
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    /// In PutPermissions "": the connection's.
+    #[prost(string, tag = "2")]
+    pub vhost: ::prost::alloc::string::String,
+    /// What the user may make and delete.
+    #[prost(string, tag = "3")]
+    pub configure: ::prost::alloc::string::String,
+    /// Where the user may put messages in, or lead them to.
+    #[prost(string, tag = "4")]
+    pub write: ::prost::alloc::string::String,
+    /// Where the user may take messages out, or lead them on from.
+    #[prost(string, tag = "5")]
+    pub read: ::prost::alloc::string::String,
+}
+/// Which routing keys a user may use with a topic exchange. In the patterns "{username}" and "{vhost}" stand for the names.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TopicPermissions {
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    /// In PutTopicPermissions "": the connection's.
+    #[prost(string, tag = "2")]
+    pub vhost: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub exchange: ::prost::alloc::string::String,
+    /// Keys to publish under.
+    #[prost(string, tag = "4")]
+    pub write: ::prost::alloc::string::String,
+    /// Keys to bind with.
+    #[prost(string, tag = "5")]
+    pub read: ::prost::alloc::string::String,
+}
+/// Says what a user may do in a vhost, which it may open from then on. It counts at once, also for connections that are there.
+/// Administrators only. Answered by Done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PutPermissions {
+    #[prost(message, optional, tag = "1")]
+    pub permissions: ::core::option::Option<Permissions>,
+}
+/// The user may not open the vhost any more; an administrator may do everything in it again. Administrators only. Answered by Done,
+/// also if there are none.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeletePermissions {
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    /// "": the connection's.
+    #[prost(string, tag = "2")]
+    pub vhost: ::prost::alloc::string::String,
+}
+/// Says which routing keys a user may use with a topic exchange, which need not be there. Administrators only. Answered by Done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PutTopicPermissions {
+    #[prost(message, optional, tag = "1")]
+    pub permissions: ::core::option::Option<TopicPermissions>,
+}
+/// The user may use every routing key again. Administrators only. Answered by Done, also if there are none.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteTopicPermissions {
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    /// "": the connection's.
+    #[prost(string, tag = "2")]
+    pub vhost: ::prost::alloc::string::String,
+    /// "": of all exchanges of the vhost.
+    #[prost(string, tag = "3")]
+    pub exchange: ::prost::alloc::string::String,
 }
 /// Administrators only. Answered by Done, also if there is no such user.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -988,6 +1106,9 @@ pub enum ListKind {
     Vhosts = 7,
     Subscriptions = 8,
     JourneyRules = 9,
+    /// Of all users and vhosts for administrators, the own ones otherwise; by user, then by vhost.
+    Permissions = 10,
+    TopicPermissions = 11,
 }
 impl ListKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1006,6 +1127,8 @@ impl ListKind {
             Self::Vhosts => "LIST_KIND_VHOSTS",
             Self::Subscriptions => "LIST_KIND_SUBSCRIPTIONS",
             Self::JourneyRules => "LIST_KIND_JOURNEY_RULES",
+            Self::Permissions => "LIST_KIND_PERMISSIONS",
+            Self::TopicPermissions => "LIST_KIND_TOPIC_PERMISSIONS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1021,6 +1144,8 @@ impl ListKind {
             "LIST_KIND_VHOSTS" => Some(Self::Vhosts),
             "LIST_KIND_SUBSCRIPTIONS" => Some(Self::Subscriptions),
             "LIST_KIND_JOURNEY_RULES" => Some(Self::JourneyRules),
+            "LIST_KIND_PERMISSIONS" => Some(Self::Permissions),
+            "LIST_KIND_TOPIC_PERMISSIONS" => Some(Self::TopicPermissions),
             _ => None,
         }
     }
@@ -2047,7 +2172,7 @@ pub struct Frame {
     /// Echoed in the answer. 0: no answer wanted.
     #[prost(uint64, tag = "2")]
     pub request: u64,
-    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 64, 65, 66, 67, 68, 69, 70, 71, 72")]
+    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72")]
     pub body: ::core::option::Option<frame::Body>,
 }
 /// Nested message and enum types in `Frame`.
@@ -2152,6 +2277,20 @@ pub mod frame {
         Blocked(super::Blocked),
         #[prost(message, tag = "57")]
         Unblocked(super::Unblocked),
+        /// Permissions.
+        #[prost(message, tag = "58")]
+        PutPermissions(super::PutPermissions),
+        #[prost(message, tag = "59")]
+        DeletePermissions(super::DeletePermissions),
+        #[prost(message, tag = "60")]
+        PutTopicPermissions(super::PutTopicPermissions),
+        #[prost(message, tag = "61")]
+        DeleteTopicPermissions(super::DeleteTopicPermissions),
+        /// Limits of users and vhosts.
+        #[prost(message, tag = "62")]
+        PutUserLimits(super::PutUserLimits),
+        #[prost(message, tag = "63")]
+        PutVhostLimits(super::PutVhostLimits),
         /// Journeys of messages.
         #[prost(message, tag = "64")]
         KeepJourneys(super::KeepJourneys),

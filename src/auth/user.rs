@@ -1,10 +1,12 @@
 //! A user, and what a user may open.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Entity, Refusal, ReplyCode, UserName, VhostName};
+use crate::model::{Entity, ExchangeName, Refusal, ReplyCode, UserName, VhostName};
 
+use super::limits::UserLimits;
 use super::password::PasswordHash;
+use super::permissions::{Permissions, TopicPermissions};
 
 /// Somebody who may log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,23 @@ pub struct User {
     pub administrator: bool,
     /// Vhosts this user may open; without effect for administrators.
     pub vhosts: BTreeSet<VhostName>,
+    /// What this user may do in vhosts where that is not everything.
+    pub permissions: BTreeMap<VhostName, Permissions>,
+    /// Which keys this user may use with which topic exchanges; with all others every key.
+    pub topic_permissions: BTreeMap<(VhostName, ExchangeName), TopicPermissions>,
+    /// How much this user may have.
+    pub limits: UserLimits,
+}
+
+/// Topic exchanges that one user may have permissions for, of all vhosts together.
+pub const TOPIC_PERMISSIONS_MAX: usize = 1_000;
+
+impl User {
+    /// Whether this user is held to patterns or limits anywhere.
+    pub fn is_restricted(&self) -> bool {
+        let has_patterns = !self.permissions.is_empty() || !self.topic_permissions.is_empty();
+        has_patterns || self.limits != UserLimits::default()
+    }
 }
 
 /// Whether the user may work in the vhost. Whether there is such a vhost is the catalog's to say.
@@ -44,6 +63,9 @@ mod tests {
             password: hash_password(&Password::new("p").unwrap(), &[0; SALT_BYTES]).unwrap(),
             administrator,
             vhosts: vhosts.iter().map(|name| VhostName::new(name).unwrap()).collect(),
+            permissions: BTreeMap::new(),
+            topic_permissions: BTreeMap::new(),
+            limits: UserLimits::default(),
         }
     }
 

@@ -102,6 +102,7 @@ impl Broker {
         alteration: Alteration,
         mode: AlterMode,
     ) -> Result<Altered, Refusal> {
+        self.check_alteration(who, &alteration)?;
         let (vhost, name) = (&who.vhost.name, &alteration.name);
         let (current, definition) = {
             let table = who.vhost.routing();

@@ -1,6 +1,6 @@
 //! The broker as front ends hold it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::altering::LOOKERS_MAX;
 use super::catalog::{
     Answer, CatalogCommand, DeclaredQueue, FIRST_VOLATILE_SHARD, QueueDeclaration, Request, Stopped,
-    UserChange, check_owner, no_such_vhost,
+    check_owner, no_such_vhost,
 };
 use super::close_failure::CloseFailure;
 use super::hand_over::Places;
@@ -19,8 +19,9 @@ use super::login::Identity;
 use super::platform::Platform;
 use super::presence::Presence;
 use super::published::Published;
+use super::seats::Seats;
 use super::vhost::{QueueDefinition, Vhost};
-use crate::auth::{LoginCache, Password, SALT_BYTES, User, hash_password, may_open};
+use crate::auth::{LoginCache, Password, Permission, User};
 use crate::journey::Journeys;
 use crate::model::{
     BCC, ConnectionId, Durability, Entity, FieldTable, Refusal, ReplyCode, ShardId, UserName, VhostName,
@@ -103,7 +104,7 @@ pub(super) struct Shared {
     /// Dropped or sent to: the catalog stops. What it is sent hears when it has.
     pub(super) stop_catalog: Mutex<Option<oneshot::Sender<oneshot::Sender<Stopped>>>>,
     vhosts: RwLock<BTreeMap<VhostName, Arc<Vhost>>>,
-    users: RwLock<BTreeMap<UserName, Arc<User>>>,
+    pub(super) users: RwLock<BTreeMap<UserName, Arc<User>>>,
     pub(super) logins: Mutex<LoginCache>,
     /// Who looks at journeys on disk: each reads all that is there.
     pub(super) journey_permits: Arc<Semaphore>,
@@ -113,9 +114,10 @@ pub(super) struct Shared {
     pub(super) login_permits: Arc<Semaphore>,
     connections: Mutex<BTreeMap<ConnectionId, Arc<ConnectionDescription>>>,
     pub(super) places: Places,
+    pub(super) seats: Seats,
     pub(super) presence: Arc<Presence>,
     next_connection: AtomicU64,
-    consumer_tags: Mutex<HashMap<ConsumerKey, Arc<str>>>,
+    consumers: Mutex<HashMap<ConsumerKey, KnownConsumer>>,
     /// The largest body that was ever allowed here, in bytes.
     pub(super) stored_body_bytes_max: u64,
     /// Shards that do not work, and why.
@@ -123,6 +125,15 @@ pub(super) struct Shared {
     /// Where the broker keeps everything; locked as long as the broker lives.
     pub(super) directory: Option<DataDirectory>,
     pub(super) platform: Platform,
+}
+
+/// A consumer, as all parts of the broker know it.
+#[derive(Debug)]
+pub(super) struct KnownConsumer {
+    /// Its name, for people.
+    pub(super) tag: Arc<str>,
+    /// What it takes messages from.
+    pub(super) queue: Arc<QueueDefinition>,
 }
 
 /// A connection as lists show it.
@@ -174,7 +185,7 @@ impl ConnectionDescription {
         self.blocked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn disconnect(&self, reason: Refusal) {
+    pub(super) fn disconnect(&self, reason: Refusal) {
         let sender = self.disconnect.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sender) = sender {
             // The connection may be on its way out already.
@@ -208,9 +219,10 @@ impl Shared {
             login_permits: Arc::new(Semaphore::new(login_permits)),
             connections: Mutex::default(),
             places: Places::default(),
+            seats: Seats::default(),
             presence: Arc::new(Presence::new(Arc::clone(&platform.clock), BTreeMap::new())),
             next_connection: AtomicU64::new(1),
-            consumer_tags: Mutex::default(),
+            consumers: Mutex::default(),
             stored_body_bytes_max: 0,
             faults: Mutex::default(),
             directory: None,
@@ -234,16 +246,12 @@ impl Shared {
         self.users.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn replace_users(&self, users: &BTreeMap<UserName, Arc<User>>) {
-        *self.users.write().unwrap_or_else(PoisonError::into_inner) = users.clone();
-    }
-
     pub(super) fn connections(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Arc<ConnectionDescription>>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn consumer_tags(&self) -> MutexGuard<'_, HashMap<ConsumerKey, Arc<str>>> {
-        self.consumer_tags.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn consumers(&self) -> MutexGuard<'_, HashMap<ConsumerKey, KnownConsumer>> {
+        self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn note_fault(&self, shard: ShardId, what: &str) {
@@ -257,29 +265,6 @@ impl Shared {
 
     pub(super) fn next_connection(&self) -> ConnectionId {
         ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Asks all connections to go whose users were deleted, or may not be where they are any more.
-    pub(super) fn disconnect_users(&self, deleted: &BTreeSet<UserName>) {
-        for connection in self.connections().values() {
-            if deleted.contains(&connection.user) {
-                connection.disconnect(user_deleted(&connection.user));
-            } else {
-                self.check_rights(connection);
-            }
-        }
-    }
-
-    /// Asks a connection to go whose user may not be where it is, or is none.
-    pub(super) fn check_rights(&self, connection: &ConnectionDescription) {
-        let reason = match self.users().get(&connection.user) {
-            None => user_deleted(&connection.user),
-            Some(user) => match may_open(user, &connection.vhost) {
-                Ok(()) => return,
-                Err(refusal) => refusal,
-            },
-        };
-        connection.disconnect(reason);
     }
 
     /// Asks all connections of a vhost that was deleted to go.
@@ -330,11 +315,13 @@ impl Broker {
         who: &Identity,
         definition: ExchangeDefinition,
     ) -> Result<(), Refusal> {
-        self.done(Request::DeclareExchange { vhost: who.vhost_name(), definition }).await
+        let access = self.access(who)?;
+        self.done(Request::DeclareExchange { vhost: who.vhost_name(), access, definition }).await
     }
 
     /// Checks that an exchange exists.
     pub fn check_exchange(&self, who: &Identity, name: &str) -> Result<(), Refusal> {
+        self.access(who)?.check_any(Entity::Exchange, name)?;
         match who.vhost.routing().exchange(name) {
             Some(_) => Ok(()),
             None => Err(crate::routing::no_such_exchange(name, &who.vhost.name)),
@@ -348,16 +335,19 @@ impl Broker {
         name: String,
         if_unused: bool,
     ) -> Result<(), Refusal> {
+        self.access(who)?.check(Permission::Configure, Entity::Exchange, &name)?;
         self.done(Request::DeleteExchange { vhost: who.vhost_name(), name, if_unused }).await
     }
 
     /// Adds a binding.
     pub async fn bind(&self, who: &Identity, binding: Binding) -> Result<(), Refusal> {
+        self.check_binding(who, &binding)?;
         self.done(Request::Bind { vhost: who.vhost_name(), connection: who.connection, binding }).await
     }
 
     /// Removes a binding.
     pub async fn unbind(&self, who: &Identity, binding: Binding) -> Result<(), Refusal> {
+        self.check_binding(who, &binding)?;
         self.done(Request::Unbind { vhost: who.vhost_name(), connection: who.connection, binding }).await
     }
 
@@ -369,8 +359,8 @@ impl Broker {
         declaration: QueueDeclaration,
     ) -> Result<DeclaredQueue, Refusal> {
         for _ in 0..DECLARE_ATTEMPTS_MAX {
-            let (vhost, declaration) = (who.vhost_name(), declaration.clone());
-            let request = Request::DeclareQueue { vhost, connection: who.connection, declaration };
+            let (vhost, access, declaration) = (who.vhost_name(), self.access(who)?, declaration.clone());
+            let request = Request::DeclareQueue { vhost, access, connection: who.connection, declaration };
             let name = match self.ask(request).await? {
                 Answer::Queue(name) => name,
                 other => unreachable!("the catalog answers a declaration with the queue, not {other:?}"),
@@ -397,6 +387,7 @@ impl Broker {
 
     /// Checks that a queue exists; tells its numbers.
     pub async fn check_queue(&self, who: &Identity, name: &str) -> Result<DeclaredQueue, Refusal> {
+        self.access(who)?.check_any(Entity::Queue, name)?;
         let queue = self.queue(who, name)?;
         let counts = match self.inspect(&queue).await {
             Some(state) => state.counts,
@@ -414,6 +405,7 @@ impl Broker {
         name: String,
         conditions: SealConditions,
     ) -> Result<u64, Refusal> {
+        self.access(who)?.check(Permission::Configure, Entity::Queue, &name)?;
         let vhost = who.vhost_name();
         let request = Request::DeleteQueue { vhost, connection: who.connection, name, conditions };
         Ok(self.ask(request).await?.message_count().await)
@@ -421,7 +413,7 @@ impl Broker {
 
     /// Drops the ready messages of a queue; answers with their number.
     pub async fn purge_queue(&self, who: &Identity, name: &str) -> Result<u64, Refusal> {
-        let queue = self.queue(who, name)?;
+        let queue = self.queue_to_read(who, name)?;
         let (reply, purged) = oneshot::channel();
         self.shard(&queue)?.send(Command::Purge { queue: queue.id, reply });
         purged.await.map_err(|_| stopping())?.map_err(|refusal| *refusal)
@@ -444,37 +436,6 @@ impl Broker {
         let message = ExplainedMessage { headers, further_keys, body, ..ExplainedMessage::default() };
         let explained = who.vhost.routing().explain(exchange, key, &message);
         explained.map_err(|error: RouteError| error.refusal(exchange, &who.vhost.name))
-    }
-
-    /// Makes or changes a user. Administrators only.
-    pub async fn put_user(&self, who: &Identity, change: UserChange) -> Result<(), Refusal> {
-        self.check_administrator(who)?;
-        let UserChange { name, password, administrator, vhosts } = change;
-        let password_hash = match password {
-            None => None,
-            Some(password) => Some(self.hash(password).await?),
-        };
-        // Hashing takes a while, and much may happen in it.
-        self.check_administrator(who)?;
-        self.done(Request::PutUser { name, password_hash, administrator, vhosts }).await
-    }
-
-    /// Deletes a user. Administrators only.
-    pub async fn delete_user(&self, who: &Identity, name: UserName) -> Result<(), Refusal> {
-        self.check_administrator(who)?;
-        self.done(Request::DeleteUser { name }).await
-    }
-
-    /// Makes a vhost. Administrators only.
-    pub async fn put_vhost(&self, who: &Identity, name: VhostName) -> Result<(), Refusal> {
-        self.check_administrator(who)?;
-        self.done(Request::PutVhost { name }).await
-    }
-
-    /// Deletes a vhost with all that is in it, and closes its connections. Administrators only.
-    pub async fn delete_vhost(&self, who: &Identity, name: VhostName) -> Result<(), Refusal> {
-        self.check_administrator(who)?;
-        self.done(Request::DeleteVhost { name }).await
     }
 
     /// Puts everything on disk and stops. Front ends have closed their connections before.
@@ -526,19 +487,6 @@ impl Broker {
         }
     }
 
-    pub(super) async fn hash(&self, password: Password) -> Result<crate::auth::PasswordHash, Refusal> {
-        let failed =
-            |what: String| Refusal::new(ReplyCode::InternalError, format!("cannot hash a password: {what}"));
-        let salt = self.shared.platform.random::<SALT_BYTES>().map_err(|error| failed(error.to_string()))?;
-        let permit = Arc::clone(&self.shared.login_permits).acquire_owned().await.map_err(|_| stopping())?;
-        let hashed = run_blocking(&self.shared.platform.workers, move || {
-            let _permit = permit;
-            hash_password(&password, &salt)
-        });
-        let hashed = hashed.await.ok_or_else(|| failed(UNFINISHED.to_owned()))?;
-        hashed.map_err(|error| failed(error.to_string()))
-    }
-
     /// The queue of this name, if this connection may use it.
     pub(super) fn queue(&self, who: &Identity, name: &str) -> Result<Arc<QueueDefinition>, Refusal> {
         let queue = who.vhost.queue(name).ok_or_else(|| no_such_queue(name, &who.vhost.name))?;
@@ -585,14 +533,8 @@ impl Broker {
 /// What is told of work that did not come to its end.
 pub(super) const UNFINISHED: &str = "the broker failed over it, or stops";
 
-/// Nobody can log in again in this name, so a client need not try.
 pub(super) fn declared(queue: &QueueDefinition, counts: &QueueCounts) -> DeclaredQueue {
     DeclaredQueue { name: queue.name.clone(), messages_ready: counts.ready, consumers: counts.consumers }
-}
-
-fn user_deleted(user: &UserName) -> Refusal {
-    Refusal::new(ReplyCode::AccessRefused, format!("user '{user}' was deleted"))
-        .about(Entity::User, user.as_str())
 }
 
 pub(super) fn stopping() -> Refusal {

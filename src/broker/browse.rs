@@ -60,7 +60,7 @@ impl Broker {
     /// Shows a page of the ready messages of a queue.
     ///
     /// # Errors
-    /// 404 for a queue that does not exist, or is another one than at the first page, 405 for one of another connection, 541
+    /// 403 if its user may not read from it, 404 for a queue that does not exist, or is another one than at the first page, 405 for one of another connection, 541
     /// if messages cannot be read back.
     pub async fn browse(&self, who: &Identity, request: BrowseRequest) -> Result<BrowsedPage, Refusal> {
         let BrowseRequest {
@@ -136,7 +136,7 @@ impl Broker {
         name: &str,
         seen: Option<QueueId>,
     ) -> Result<Arc<QueueDefinition>, Refusal> {
-        let queue = self.queue(who, name)?;
+        let queue = self.queue_to_read(who, name)?;
         match seen.is_some_and(|id| id != queue.id) {
             true => Err(no_such_queue(name, &who.vhost.name).hint(
                 "it was deleted and made anew: what was seen of it is gone, begin with the first page",

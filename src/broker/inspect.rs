@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
-use super::broker::{Broker, ConnectionDescription};
+use super::broker::{Broker, ConnectionDescription, KnownConsumer};
 use super::login::Identity;
 use super::vhost::QueueDefinition;
-use crate::auth::{User, may_open};
+use crate::auth::{User, VhostLimits, may_open};
 use crate::model::{ConnectionId, QueueId, QueueName, Refusal, ReplyCode, ShardId, VhostName};
 use crate::routing::{Binding, BindingPosition, ExchangeDefinition, SchemaKind};
 use crate::shard::{Command, ConsumerKey, ConsumerLimits, Oldest, QueueCounts, QueueState};
@@ -75,6 +75,19 @@ pub struct ConsumerListing {
     pub delivered: u64,
     /// Of a queue with a single active consumer: whether it is this one.
     pub active: Option<bool>,
+}
+
+/// A vhost, for lists.
+#[derive(Debug, Clone)]
+pub struct VhostListing {
+    /// Its name.
+    pub name: VhostName,
+    /// Queues in it.
+    pub queues: usize,
+    /// Exchanges in it.
+    pub exchanges: usize,
+    /// How much it may have.
+    pub limits: VhostLimits,
 }
 
 impl Broker {
@@ -178,10 +191,10 @@ impl Broker {
                 let Some(mut state) = states.remove(&definition.id) else { continue };
                 state.consumers.retain(|consumer| *definition.name != *first || place(&consumer.key) > after);
                 state.consumers.sort_unstable_by_key(|consumer| place(&consumer.key));
-                let tags = self.shared.consumer_tags();
+                let known = self.shared.consumers();
                 entries.extend(state.consumers.into_iter().map(|consumer| ConsumerListing {
                     queue: definition.name.clone(),
-                    tag: tags.get(&consumer.key).cloned().unwrap_or_else(|| Arc::from("")),
+                    tag: tag_of(known.get(&consumer.key)),
                     key: consumer.key,
                     limits: consumer.limits,
                     unsettled: consumer.unsettled,
@@ -242,13 +255,7 @@ impl Broker {
     }
 
     /// Vhosts that the user may open, with the numbers of their queues and exchanges.
-    pub fn list_vhosts(
-        &self,
-        who: &Identity,
-        name: &str,
-        token: &str,
-        size: usize,
-    ) -> Page<(String, usize, usize)> {
+    pub fn list_vhosts(&self, who: &Identity, name: &str, token: &str, size: usize) -> Page<VhostListing> {
         let user = self.shared.users().get(&who.user.name).cloned();
         let may_open = |vhost: &VhostName| user.as_ref().is_some_and(|user| may_open(user, vhost).is_ok());
         let vhosts = self.shared.vhosts();
@@ -257,9 +264,14 @@ impl Broker {
             .filter(|vhost| if name.is_empty() { *vhost.name > *token } else { *vhost.name == *name })
             .filter(|vhost| may_open(&vhost.name))
             .take(size + 1)
-            .map(|vhost| (vhost.name.to_string(), vhost.queues_count(), vhost.routing().exchanges_count()))
+            .map(|vhost| VhostListing {
+                name: vhost.name.clone(),
+                queues: vhost.queues_count(),
+                exchanges: vhost.routing().exchanges_count(),
+                limits: vhost.limits(),
+            })
             .collect();
-        page(entries, size, |(name, _, _): &(String, usize, usize)| name.clone())
+        page(entries, size, |listing: &VhostListing| listing.name.to_string())
     }
 
     pub(super) async fn states(&self, queues: &[Arc<QueueDefinition>]) -> HashMap<QueueId, QueueState> {
@@ -278,6 +290,11 @@ impl Broker {
 }
 
 /// Cuts a list that was read one entry too far into a page.
+/// A consumer's name; "" of one that is about to go.
+pub(super) fn tag_of(known: Option<&KnownConsumer>) -> Arc<str> {
+    known.map_or_else(|| Arc::from(""), |known| Arc::clone(&known.tag))
+}
+
 pub(super) fn page<T>(mut entries: Vec<T>, size: usize, token: impl Fn(&T) -> String) -> Page<T> {
     let more = entries.len() > size;
     entries.truncate(size);

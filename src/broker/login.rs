@@ -8,8 +8,9 @@ use tokio::sync::oneshot;
 
 use super::broker::{Broker, ConnectionDescription, ConnectionMeter, UNFINISHED, stopping};
 use super::catalog::Request;
+use super::seats::Seat;
 use super::vhost::Vhost;
-use crate::auth::{Password, User, login_refused, may_log_in_from, may_open, verify_login};
+use crate::auth::{Password, User, UserLimitsChange, login_refused, may_log_in_from, may_open, verify_login};
 use crate::model::{ConnectionId, Entity, Refusal, ReplyCode, UserName, VhostName};
 use crate::shard::run_blocking;
 
@@ -22,6 +23,8 @@ pub struct Identity {
     pub user: Arc<User>,
     /// The vhost.
     pub vhost: Arc<Vhost>,
+    /// What it counts by; `None`: it does not.
+    pub(super) seat: Option<Arc<Seat>>,
 }
 
 impl Identity {
@@ -45,8 +48,8 @@ impl Broker {
         Err(Refusal::new(ReplyCode::AccessRefused, text).about(Entity::User, name.as_str()))
     }
 
-    /// Makes this user an administrator with this password, and makes the user if there is none; nobody's rights are
-    /// asked. It is the way back in for whoever has the machine: no front end may offer it.
+    /// Makes this user an administrator with this password and without limits, and makes the user if there is none; nobody's
+    /// rights are asked. It is the way back in for whoever has the machine: no front end may offer it.
     ///
     /// # Errors
     /// If it cannot be recorded, or the name is none that a user may have.
@@ -54,7 +57,11 @@ impl Broker {
         let password_hash = Some(self.hash(password).await?);
         let vhosts = self.shared.users().get(&name).map(|user| user.vhosts.clone()).unwrap_or_default();
         let vhosts = vhosts.into_iter().filter(|vhost| self.vhost(vhost).is_ok()).collect();
-        self.done(Request::PutUser { name, password_hash, administrator: true, vhosts }).await
+        let put = Request::PutUser { name: name.clone(), password_hash, administrator: true, vhosts };
+        self.done(put).await?;
+        // It would be no way in for whoever may have no connections.
+        let change = UserLimitsChange { max_connections: Some(None), max_channels: Some(None) };
+        self.done(Request::LimitUser { name, change }).await
     }
 
     /// Checks a password and opens a vhost. Takes tens of milliseconds the first time a user logs in.
@@ -86,7 +93,7 @@ impl Broker {
     fn enter(&self, user: Arc<User>, vhost: &str) -> Result<Identity, Refusal> {
         let vhost = self.vhost(vhost)?;
         may_open(&user, &vhost.name)?;
-        Ok(Identity { connection: self.shared.next_connection(), user, vhost })
+        Ok(Identity { connection: self.shared.next_connection(), user, vhost, seat: None })
     }
 
     /// Whether this login succeeded before, with the password that the user has now.

@@ -4,6 +4,7 @@
 //! under way). Must never know a protocol or a socket. Start reading at [`Broker`] for what a front end may ask and at
 //! [`Session`] for the way of a message; `catalog/` is the state machine behind all declarations.
 
+mod access;
 mod activity;
 mod altering;
 mod broker;
@@ -23,14 +24,20 @@ mod platform;
 mod presence;
 mod published;
 mod retention;
+mod seats;
 mod session;
 mod shortage;
 mod subscribing;
 mod subscription;
 mod subscription_filter;
+mod users;
 mod vhost;
+mod vhost_bytes;
 
-pub use crate::auth::{Password, parse_plain};
+pub use crate::auth::{
+    Password, Pattern, PatternRefused, Permissions, TopicPermissions, UserLimits, UserLimitsChange,
+    VhostLimits, VhostLimitsChange, parse_plain, topic_pattern,
+};
 pub use crate::journey::{
     Event, Filter, Party, QueueLabel, Receipt, Rule, SAMPLE_ALL, Scope, State as ReceiptState, Story, Taker,
     Way, What,
@@ -48,11 +55,12 @@ pub use altering::{AlterMode, Altered, WaitingMisfit};
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
 pub use browse::{BrowseRequest, BrowsedPage, routing_key_of};
 pub use catalog::{
-    Alteration, DeclaredQueue, LoggedChange, QueueDeclaration, SubscriptionDeclaration, UserChange,
+    Alteration, DeclaredQueue, LoggedChange, PermissionChange, QueueDeclaration, SubscriptionDeclaration,
+    UserChange,
 };
 pub use close_failure::CloseFailure;
 pub use hand_over::Place;
-pub use inspect::{ConsumerListing, ExchangeListing, Page, QueueListing};
+pub use inspect::{ConsumerListing, ExchangeListing, Page, QueueListing, VhostListing};
 pub use journeys::Told;
 pub use login::Identity;
 pub use open::{OpenFailure, open, open_on};
@@ -67,3 +75,4 @@ pub use shortage::Shortage;
 pub use subscribing::{SubscriberListing, SubscriptionListing};
 pub use subscription::{Sharing, Subscription, SubscriptionBinding};
 pub use subscription_filter::SubscriptionFilter;
+pub use users::{PermissionsListing, TopicPermissionsListing};

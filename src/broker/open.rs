@@ -20,6 +20,7 @@ use super::presence::Presence;
 use super::shortage::watch_disk;
 use super::subscribing::watch_subscriptions;
 use super::vhost::Vhost;
+use super::vhost_bytes::watch_vhost_bytes;
 use crate::auth::{HashError, KEY_BYTES, LoginCache, SALT_BYTES, hash_password};
 use crate::journey::Unfinished;
 use crate::model::{QueueId, Refusal, ShardId};
@@ -196,6 +197,7 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
     drop(dead_letter_notices);
     tokio::spawn(carry_dead_letters(Arc::downgrade(&shared), dead_letters));
     tokio::spawn(watch_subscriptions(Arc::downgrade(&shared), dark));
+    tokio::spawn(watch_vhost_bytes(Arc::downgrade(&shared)));
     Ok(Broker { shared })
 }
 
@@ -377,6 +379,7 @@ fn publish_catalog(shared: &Shared, catalog: &Catalog) {
             vhost.put_subscription(name, Some(Arc::clone(subscription)));
         }
         vhost.put_journey_rules(state.journey_rules());
+        vhost.put_limits(state.limits);
         vhosts.insert(name.clone(), Arc::new(vhost));
     }
     shared.replace_users(&catalog.users);

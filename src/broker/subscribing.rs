@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::broker::{Broker, ConnectionDescription, DECLARE_ATTEMPTS_MAX, Shared, declared};
 use super::catalog::{Answer, CatalogCommand, DeclaredQueue, Request, SubscriptionDeclaration};
-use super::inspect::{Page, bad_token};
+use super::inspect::{Page, bad_token, tag_of};
 use super::login::Identity;
 use super::subscription::{SEPARATOR, Subscription};
 use super::subscription_filter::SubscriptionFilter;
@@ -67,6 +67,7 @@ impl Broker {
         declaration: SubscriptionDeclaration,
     ) -> Result<Option<DeclaredQueue>, Refusal> {
         for _ in 0..DECLARE_ATTEMPTS_MAX {
+            self.check_subscribing(who, &declaration)?;
             let (vhost, declaration) = (who.vhost_name(), declaration.clone());
             let name = match self.ask(Request::Subscribe { vhost, declaration }).await? {
                 Answer::Queue(name) => name,
@@ -94,6 +95,7 @@ impl Broker {
     /// Deletes a subscription with its queues, or one member (not "") with its queue; answers with the number of ready
     /// messages that went with them.
     pub async fn unsubscribe(&self, who: &Identity, name: String, member: String) -> Result<u64, Refusal> {
+        self.check_unsubscribing(who, &name, &member)?;
         let request = Request::Unsubscribe { vhost: who.vhost_name(), name, member };
         Ok(self.ask(request).await?.message_count().await)
     }
@@ -165,10 +167,10 @@ impl Broker {
         let mut consumers = state.consumers;
         consumers.sort_unstable_by_key(|ConsumerState { key, .. }| (key.connection, key.channel, key.handle));
         consumers.truncate(SUBSCRIBERS_LISTED_MAX);
-        let (tags, connections) = (self.shared.consumer_tags(), self.shared.connections());
+        let (known, connections) = (self.shared.consumers(), self.shared.connections());
         let subscriber = |ConsumerState { key, unsettled, .. }: ConsumerState| SubscriberListing {
             key,
-            tag: tags.get(&key).cloned().unwrap_or_else(|| Arc::from("")),
+            tag: tag_of(known.get(&key)),
             unsettled,
             connection: connections
                 .get(&key.connection)

@@ -98,8 +98,8 @@ impl Subscription {
 }
 
 /// The name of a subscription's queue: "sub:NAME", or "sub:NAME:MEMBER".
-pub(super) fn queue_name(subscription: &SubscriptionName, member: &MemberName) -> String {
-    match member.as_str() {
+pub(super) fn queue_name(subscription: &str, member: &str) -> String {
+    match member {
         "" => format!("{QUEUE_PREFIX}{SEPARATOR}{subscription}"),
         member => format!("{QUEUE_PREFIX}{SEPARATOR}{subscription}{SEPARATOR}{member}"),
     }

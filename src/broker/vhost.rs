@@ -11,8 +11,11 @@ use super::dead_letters::address_of;
 use super::limits::{delivery_limit_of, expiry_of, limits_of, max_priority_of, retry_of};
 use super::retention::retention_of;
 use super::subscription::Subscription;
+use crate::auth::VhostLimits;
 use crate::journey::Rules;
-use crate::model::{ConnectionId, FieldTable, QueueId, QueueName, ShardId, SubscriptionName, VhostName};
+use crate::model::{
+    ConnectionId, FieldTable, QueueId, QueueName, Refusal, ShardId, SubscriptionName, VhostName,
+};
 use crate::routing::RoutingTable;
 use crate::shard::QueueOptions;
 
@@ -75,7 +78,7 @@ pub struct Vhost {
     /// Its name.
     pub name: VhostName,
     routing: ArcSwap<RoutingTable>,
-    /// Counts changes of `routing`; caches of routes are as old as the version they were made with.
+    /// Counts changes of `routing` and of what users may do; caches of routes are as old as the version they were made with.
     version: AtomicU64,
     queues: Mutex<BTreeMap<QueueName, Arc<QueueDefinition>>>,
     subscriptions: Mutex<BTreeMap<SubscriptionName, Arc<Subscription>>>,
@@ -83,6 +86,9 @@ pub struct Vhost {
     /// Whether there are any of the rules below: the one thing that publishing looks at while there are none.
     keeps_journeys: AtomicBool,
     journey_rules: ArcSwap<Rules>,
+    limits: Mutex<VhostLimits>,
+    /// Why its queues take nothing more, if they do not.
+    full: Mutex<Option<Box<Refusal>>>,
 }
 
 impl Vhost {
@@ -96,6 +102,8 @@ impl Vhost {
             deleted: AtomicBool::new(false),
             keeps_journeys: AtomicBool::new(false),
             journey_rules: ArcSwap::default(),
+            limits: Mutex::default(),
+            full: Mutex::default(),
         }
     }
 
@@ -104,7 +112,7 @@ impl Vhost {
         self.routing.load()
     }
 
-    /// A number that grows with each change of the routing table. Read it before the table: then a cache may be
+    /// A number that grows with each change of the routing table, and of what anybody may do. Read it before the table: then a cache may be
     /// marked older than it is, never newer.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
@@ -145,6 +153,11 @@ impl Vhost {
         self.version.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// What is remembered of routes is not true any more, though the table is.
+    pub(super) fn outdate_routes(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
     pub(super) fn insert_queue(&self, queue: Arc<QueueDefinition>) {
         self.queues().insert(queue.name.clone(), queue);
     }
@@ -167,8 +180,33 @@ impl Vhost {
         let is_any = !rules.is_empty();
         self.journey_rules.store(Arc::new(rules));
         // What is remembered of them goes, too.
-        self.version.fetch_add(1, Ordering::AcqRel);
+        self.outdate_routes();
         self.keeps_journeys.store(is_any, Ordering::Relaxed);
+    }
+
+    /// How much it may have.
+    pub fn limits(&self) -> VhostLimits {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn put_limits(&self, limits: VhostLimits) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    /// Why its queues take nothing more, if they do not.
+    pub(super) fn full(&self) -> Option<Box<Refusal>> {
+        self.full.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Publishers ask anew when it fills up, and when there is room again.
+    pub(super) fn put_full(&self, full: Option<Refusal>) {
+        let mut shown = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_other = shown.as_deref() != full.as_ref();
+        *shown = full.map(Box::new);
+        drop(shown);
+        if is_other {
+            self.outdate_routes();
+        }
     }
 
     /// The subscription of this name.

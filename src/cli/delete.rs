@@ -7,6 +7,7 @@ use super::failure::Failure;
 use super::if_exists::IfExists;
 use super::output;
 use super::session::{Target, once};
+use super::set::InVhost;
 use crate::client::{DeleteExchange, DeleteQueue, Entity, RequestError};
 use crate::model::ReplyCode;
 
@@ -46,6 +47,28 @@ enum What {
         /// Print how many messages went with it as JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Take a virtual host from a user
+    ///
+    /// The user may not open it any more. An administrator may do everything in it again.
+    Permissions {
+        /// Name of the user
+        user: String,
+        #[command(flatten)]
+        vhost: InVhost,
+        #[command(flatten)]
+        if_exists: IfExists,
+    },
+    /// Let a user use every routing key of topic exchanges again
+    TopicPermissions {
+        /// Name of the user
+        user: String,
+        /// The exchange; all of the virtual host if none is named
+        exchange: Option<String>,
+        #[command(flatten)]
+        vhost: InVhost,
+        #[command(flatten)]
+        if_exists: IfExists,
     },
 }
 
@@ -92,6 +115,36 @@ pub(super) fn delete(arguments: DeleteArguments) -> Result<(), Failure> {
             output::line(&format!(
                 "there is no queue '{name}' any more (ready messages gone with it: {messages})"
             ))
+        }
+        What::Permissions { user, vhost, if_exists } => {
+            let vhost = vhost.named(&arguments.target)?;
+            let what = format!("permissions of user '{user}' in vhost '{vhost}'");
+            once(&arguments.target, async |channel| {
+                let permissions = channel.list_permissions().await?;
+                let is_there = permissions.iter().any(|of| of.user == user && of.vhost == vhost);
+                if_exists.check(is_there, &what, "list permissions")?;
+                Ok(channel.delete_permissions(&user, &vhost).await?)
+            })?;
+            output::line(&format!("there are no {what} any more"))
+        }
+        What::TopicPermissions { user, exchange, vhost, if_exists } => {
+            let vhost = vhost.named(&arguments.target)?;
+            let of = exchange.as_ref().map(|exchange| format!(" for exchange '{exchange}'"));
+            let what = format!(
+                "topic permissions of user '{user}' in vhost '{vhost}'{}",
+                of.as_deref().unwrap_or_default()
+            );
+            once(&arguments.target, async |channel| {
+                let permissions = channel.list_topic_permissions().await?;
+                let is_there = permissions.iter().any(|of| {
+                    let is_of = exchange.as_ref().is_none_or(|exchange| of.exchange == *exchange);
+                    is_of && of.user == user && of.vhost == vhost
+                });
+                if_exists.check(is_there, &what, "list topic-permissions")?;
+                let exchange = exchange.as_deref().unwrap_or_default();
+                Ok(channel.delete_topic_permissions(&user, &vhost, exchange).await?)
+            })?;
+            output::line(&format!("there are no {what} any more"))
         }
     }
 }

@@ -12,8 +12,8 @@ use super::session::{Target, once};
 use super::table::Table;
 use super::terminal::Terminal;
 use crate::client::{
-    Binding, Channel, ConnectionEntry, ConsumerEntry, Destination, ExchangeEntry, Published, QueueEntry,
-    SchemaEntry, UserEntry, VhostEntry,
+    Binding, Channel, ConnectionEntry, ConsumerEntry, Destination, ExchangeEntry, Permissions, Published,
+    QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits, VhostEntry, VhostLimits,
 };
 use crate::model::{FieldTable, FieldValue, QUARANTINE_QUEUE, SCHEMAS, schema_fields};
 
@@ -45,6 +45,10 @@ enum What {
     Users,
     /// Virtual hosts; for administrators
     Vhosts,
+    /// What users may do in virtual hosts: of all users for administrators, else the user's own
+    Permissions,
+    /// Which routing keys users may use with topic exchanges, where that is not every one: likewise
+    TopicPermissions,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -75,6 +79,8 @@ async fn listing(channel: &Channel, what: What) -> Result<Listing, Failure> {
         What::Consumers => consumers(&channel.list_consumers().await?),
         What::Users => users(&channel.list_users().await?),
         What::Vhosts => vhosts(&channel.list_vhosts().await?),
+        What::Permissions => permissions(&channel.list_permissions().await?),
+        What::TopicPermissions => topic_permissions(&channel.list_topic_permissions().await?),
     })
 }
 
@@ -354,21 +360,84 @@ fn consumers(entries: &[ConsumerEntry]) -> Listing {
 }
 
 fn users(entries: &[UserEntry]) -> Listing {
-    let mut table = Table::new().text("NAME").text("ADMINISTRATOR").text("VHOSTS");
+    let mut table = Table::new().text("NAME").text("ADMINISTRATOR").text("VHOSTS").text("LIMITS");
     for entry in entries {
         let vhosts = if entry.administrator { "(all)".to_owned() } else { entry.vhosts.join(" ") };
-        table.row([entry.name.clone(), yes_or_no(entry.administrator), vhosts]);
+        let UserLimits { max_connections, max_channels } = entry.limits;
+        let limits = limits([("connections", max_connections), ("channels", max_channels)]);
+        table.row([entry.name.clone(), yes_or_no(entry.administrator), vhosts, limits]);
     }
-    let json = |entry: &UserEntry| json!({ "name": entry.name, "administrator": entry.administrator, "vhosts": entry.vhosts });
+    let json = |entry: &UserEntry| {
+        json!({
+            "name": entry.name,
+            "administrator": entry.administrator,
+            "vhosts": entry.vhosts,
+            "max_connections": entry.limits.max_connections,
+            "max_channels": entry.limits.max_channels,
+        })
+    };
     Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
 }
 
 fn vhosts(entries: &[VhostEntry]) -> Listing {
-    let mut table = Table::new().text("NAME").number("QUEUES").number("EXCHANGES");
+    let mut table = Table::new().text("NAME").number("QUEUES").number("EXCHANGES").text("LIMITS");
     for entry in entries {
-        table.row([entry.name.clone(), entry.queues.to_string(), entry.exchanges.to_string()]);
+        let VhostLimits { max_connections, max_queues, max_bytes } = entry.limits;
+        let limits = limits([("connections", max_connections), ("queues", max_queues), ("bytes", max_bytes)]);
+        table.row([entry.name.clone(), entry.queues.to_string(), entry.exchanges.to_string(), limits]);
     }
-    let json = |entry: &VhostEntry| json!({ "name": entry.name, "queues": entry.queues, "exchanges": entry.exchanges });
+    let json = |entry: &VhostEntry| {
+        json!({
+            "name": entry.name,
+            "queues": entry.queues,
+            "exchanges": entry.exchanges,
+            "max_connections": entry.limits.max_connections,
+            "max_queues": entry.limits.max_queues,
+            "max_bytes": entry.limits.max_bytes,
+        })
+    };
+    Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
+}
+
+/// Those there are.
+fn limits<const N: usize>(limits: [(&str, Option<u64>); N]) -> String {
+    let there = limits.into_iter().filter_map(|(name, limit)| Some(format!("{name}={}", limit?)));
+    there.collect::<Vec<_>>().join(" ")
+}
+
+fn permissions(entries: &[Permissions]) -> Listing {
+    let mut table = Table::new().text("USER").text("VHOST").text("CONFIGURE").text("WRITE").text("READ");
+    for entry in entries {
+        let Permissions { user, vhost, configure, write, read } = entry.clone();
+        table.row([user, vhost, configure, write, read]);
+    }
+    let json = |entry: &Permissions| {
+        json!({
+            "user": entry.user,
+            "vhost": entry.vhost,
+            "configure": entry.configure,
+            "write": entry.write,
+            "read": entry.read,
+        })
+    };
+    Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
+}
+
+fn topic_permissions(entries: &[TopicPermissions]) -> Listing {
+    let mut table = Table::new().text("USER").text("VHOST").text("EXCHANGE").text("WRITE").text("READ");
+    for entry in entries {
+        let TopicPermissions { user, vhost, exchange, write, read } = entry.clone();
+        table.row([user, vhost, exchange, write, read]);
+    }
+    let json = |entry: &TopicPermissions| {
+        json!({
+            "user": entry.user,
+            "vhost": entry.vhost,
+            "exchange": entry.exchange,
+            "write": entry.write,
+            "read": entry.read,
+        })
+    };
     Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
 }
 

@@ -48,6 +48,7 @@ mod screen;
 mod serve;
 mod service_manager;
 mod session;
+mod set;
 mod shell;
 mod simulate;
 mod status;
@@ -97,7 +98,9 @@ enum Command {
     Unbind(bind::UnbindArguments),
     /// Replace what an exchange takes: keys, schemas, quarantine
     Alter(alter::Arguments),
-    /// Delete an exchange or a queue
+    /// Say what users may do, and how much they and virtual hosts may have
+    Set(set::Arguments),
+    /// Delete an exchange or a queue, or take permissions away
     Delete(delete::DeleteArguments),
     /// Drop the ready messages of a queue
     Purge(delete::PurgeArguments),
@@ -211,6 +214,7 @@ impl Command {
             Self::Bind(arguments) => &mut arguments.target,
             Self::Unbind(arguments) => &mut arguments.binding.target,
             Self::Alter(arguments) => &mut arguments.target,
+            Self::Set(arguments) => &mut arguments.target,
             Self::Delete(arguments) => &mut arguments.target,
             Self::Purge(arguments) => &mut arguments.target,
             Self::Cancel(arguments) => &mut arguments.target,
@@ -256,6 +260,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Bind(arguments) => bind::bind(arguments),
         Command::Unbind(arguments) => bind::unbind(arguments),
         Command::Alter(arguments) => alter::run(arguments),
+        Command::Set(arguments) => set::run(arguments),
         Command::Delete(arguments) => delete::delete(arguments),
         Command::Purge(arguments) => delete::purge(&arguments),
         Command::Cancel(arguments) => cancel::run(&arguments),

@@ -192,6 +192,8 @@ pub struct UserEntry {
     pub administrator: bool,
     /// Vhosts the user may open; administrators may open all.
     pub vhosts: Vec<String>,
+    /// How much it may have.
+    pub limits: UserLimits,
 }
 
 /// A vhost, as listed.
@@ -203,6 +205,48 @@ pub struct VhostEntry {
     pub queues: u64,
     /// Exchanges in it.
     pub exchanges: u64,
+    /// How much it may have.
+    pub limits: VhostLimits,
+}
+
+/// How much a user may have at most, of all its connections together; `None`: there is no limit of this user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UserLimits {
+    /// Connections, to all vhosts.
+    pub max_connections: Option<u64>,
+    /// Channels.
+    pub max_channels: Option<u64>,
+}
+
+/// How much a vhost may have at most; `None`: there is no limit of this vhost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VhostLimits {
+    /// Connections.
+    pub max_connections: Option<u64>,
+    /// Queues of all kinds, those of subscriptions and exclusive ones, too.
+    pub max_queues: Option<u64>,
+    /// Bytes of messages that its queues hold, properties and body as they are encoded.
+    pub max_bytes: Option<u64>,
+}
+
+/// New limits of a user; `None`: as it is. Connections and channels are counted to 4,294,967,295.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UserLimitsChange {
+    /// Of [`UserLimits::max_connections`].
+    pub max_connections: Option<Option<u64>>,
+    /// Of [`UserLimits::max_channels`].
+    pub max_channels: Option<Option<u64>>,
+}
+
+/// New limits of a vhost; `None`: as it is. Connections and queues are counted to 4,294,967,295.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VhostLimitsChange {
+    /// Of [`VhostLimits::max_connections`].
+    pub max_connections: Option<Option<u64>>,
+    /// Of [`VhostLimits::max_queues`].
+    pub max_queues: Option<Option<u64>>,
+    /// Of [`VhostLimits::max_bytes`].
+    pub max_bytes: Option<Option<u64>>,
 }
 
 /// A user to make or replace.
@@ -216,6 +260,41 @@ pub struct NewUser {
     pub administrator: bool,
     /// Vhosts the user may open.
     pub vhosts: Vec<String>,
+}
+
+/// What a user may do in a vhost, to exchanges and queues by their names.
+///
+/// Each pattern is a regular expression that is looked for anywhere in a name, of 1,024 bytes at most: `^` and `$` tie it to the
+/// ends, `.*` matches every name, and "" none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permissions {
+    /// Who.
+    pub user: String,
+    /// Where; in [`Channel::put_permissions`](super::Channel::put_permissions) "" stands for the connection's vhost.
+    pub vhost: String,
+    /// What the user may make and delete.
+    pub configure: String,
+    /// Where the user may put messages in, or lead them to.
+    pub write: String,
+    /// Where the user may take messages out, or lead them on from.
+    pub read: String,
+}
+
+/// Which routing keys a user may use with a topic exchange.
+///
+/// Patterns as in [`Permissions`], in which `{username}` and `{vhost}` stand for the names, letter by letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicPermissions {
+    /// Who.
+    pub user: String,
+    /// Where; in [`Channel::put_topic_permissions`](super::Channel::put_topic_permissions) "" stands for the connection's vhost.
+    pub vhost: String,
+    /// The exchange, which need not be there.
+    pub exchange: String,
+    /// Keys to publish under.
+    pub write: String,
+    /// Keys to bind with.
+    pub read: String,
 }
 
 impl std::fmt::Debug for NewUser {

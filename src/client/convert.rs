@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation,
-    Published, QueueEntry, SchemaEntry, UserEntry, VhostEntry,
+    Permissions, Published, QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits, VhostEntry,
+    VhostLimits,
 };
 use super::connection::Shortage;
 use super::error::Returned;
@@ -290,12 +291,49 @@ entry!(UserEntry, Users, users, |from| Ok(Self {
     name: from.name,
     administrator: from.administrator,
     vhosts: from.vhosts,
+    limits: user_limits(from.limits.unwrap_or_default()),
+}));
+
+fn user_limits(limits: pb::UserLimits) -> UserLimits {
+    let pb::UserLimits { max_connections, max_channels, .. } = limits;
+    UserLimits { max_connections: limit(max_connections), max_channels: limit(max_channels) }
+}
+
+fn vhost_limits(limits: pb::VhostLimits) -> VhostLimits {
+    let pb::VhostLimits { max_connections, max_queues, max_bytes, .. } = limits;
+    VhostLimits {
+        max_connections: limit(max_connections),
+        max_queues: limit(max_queues),
+        max_bytes: limit(max_bytes),
+    }
+}
+
+/// As listed: absent or negative is none.
+fn limit(limit: Option<i64>) -> Option<u64> {
+    limit.and_then(|limit| u64::try_from(limit).ok())
+}
+
+entry!(Permissions, Permissions, permissions, |from| Ok(Self {
+    user: from.user,
+    vhost: from.vhost,
+    configure: from.configure,
+    write: from.write,
+    read: from.read,
+}));
+
+entry!(TopicPermissions, TopicPermissions, topic_permissions, |from| Ok(Self {
+    user: from.user,
+    vhost: from.vhost,
+    exchange: from.exchange,
+    write: from.write,
+    read: from.read,
 }));
 
 entry!(VhostEntry, Vhosts, vhosts, |from| Ok(Self {
     name: from.name,
     queues: from.queues,
     exchanges: from.exchanges,
+    limits: vhost_limits(from.limits.unwrap_or_default()),
 }));
 
 entry!(JourneyRule, JourneyRules, journey_rules, |from| {
@@ -446,6 +484,12 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         DeleteVhost(_) => "DeleteVhost",
         Blocked(_) => "Blocked",
         Unblocked(_) => "Unblocked",
+        PutPermissions(_) => "PutPermissions",
+        DeletePermissions(_) => "DeletePermissions",
+        PutTopicPermissions(_) => "PutTopicPermissions",
+        DeleteTopicPermissions(_) => "DeleteTopicPermissions",
+        PutUserLimits(_) => "PutUserLimits",
+        PutVhostLimits(_) => "PutVhostLimits",
         KeepJourneys(_) => "KeepJourneys",
         KeepNoJourneys(_) => "KeepNoJourneys",
         TellJourneys(_) => "TellJourneys",

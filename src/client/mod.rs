@@ -4,6 +4,7 @@
 //! connection broke. Must never know how a broker works inside; it speaks `proto/` and nothing else.
 //! Start reading at [`Connection`], then [`Channel`], [`Publisher`] and [`Consumer`]; `docs/CLIENT.md` is a tour.
 
+mod access;
 mod admin;
 mod alteration;
 mod backoff;
@@ -43,7 +44,8 @@ pub use crate::model::{
 };
 pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
-    Published, QueueEntry, SchemaEntry, UserEntry, VhostEntry,
+    Permissions, Published, QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits,
+    UserLimitsChange, VhostEntry, VhostLimits, VhostLimitsChange,
 };
 pub use alteration::{Alteration, Altered, WaitingMisfit};
 pub use browse::{Browse, BrowsedMessage, BrowsedPage, Browser};

@@ -276,6 +276,8 @@ pub enum RouteError {
     KeyNotAllowed(Arc<KeyNotAllowed>),
     /// The message's headers cannot be read.
     Headers(Box<Refusal>),
+    /// Who published it may not use the key.
+    Refused(Box<Refusal>),
 }
 
 impl RouteError {
@@ -296,7 +298,7 @@ impl RouteError {
             .about(Entity::Exchange, exchange)
             .field("routing_key", format!("{NAME_BYTES_MAX} bytes at most"), "more"),
             Self::KeyNotAllowed(not_allowed) => not_allowed.refusal().clone(),
-            Self::Headers(refusal) => *refusal,
+            Self::Headers(refusal) | Self::Refused(refusal) => *refusal,
         }
     }
 }

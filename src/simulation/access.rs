@@ -171,7 +171,7 @@ impl World {
                 .iter()
                 .map(|user| (user.name.to_string(), (user.administrator, rights(&user.vhosts))))
                 .collect(),
-            vhosts: vhosts.into_iter().map(|(name, queues, _)| (name, queues)).collect(),
+            vhosts: vhosts.into_iter().map(|vhost| (vhost.name.to_string(), vhost.queues)).collect(),
         };
         shown.users.remove(&*who.user.name);
         shown.vhosts.remove(&*who.vhost.name);

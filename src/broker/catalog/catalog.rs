@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::entry::Entry;
-use crate::auth::User;
+use crate::auth::{User, VhostLimits};
 use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::{Subscription, SubscriptionBinding};
 use crate::broker::vhost::QueueDefinition;
@@ -53,6 +53,7 @@ pub(in crate::broker) struct VhostState {
     pub(in crate::broker) subscriptions: BTreeMap<SubscriptionName, Arc<Subscription>>,
     /// Of which messages journeys are kept.
     pub(in crate::broker) journeys: BTreeMap<Scope, Arc<Rule>>,
+    pub(in crate::broker) limits: VhostLimits,
 }
 
 /// What entries changed, for those who look at it.
@@ -66,6 +67,8 @@ pub(super) struct Changed {
     pub(super) subscriptions: BTreeSet<(VhostName, SubscriptionName)>,
     /// Vhosts whose rules for journeys changed.
     pub(super) journeys: BTreeSet<VhostName>,
+    /// Vhosts whose limits changed.
+    pub(super) limits: BTreeSet<VhostName>,
     /// Users were made, changed or deleted.
     pub(super) users: bool,
     /// Those that were deleted, even if there are others of their names now.
@@ -96,6 +99,11 @@ impl Catalog {
                 self.users.remove(name);
                 changed.users = true;
                 changed.deleted_users.insert(name.clone());
+            }
+            Entry::LimitVhost(vhost, limits) => {
+                let Some(state) = self.vhosts.get_mut(vhost) else { return };
+                state.limits = *limits;
+                changed.limits.insert(vhost.clone());
             }
             Entry::PutQueue(vhost, queue) => self.put_queue(vhost, queue, changed),
             Entry::DeleteQueue { vhost, name, .. } => self.delete_queue(vhost, name, changed),
@@ -280,6 +288,7 @@ impl VhostState {
             used: BTreeSet::new(),
             subscriptions: BTreeMap::new(),
             journeys: BTreeMap::new(),
+            limits: VhostLimits::default(),
         }
     }
 

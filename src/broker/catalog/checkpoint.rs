@@ -9,6 +9,7 @@ use super::catalog::{Catalog, Changed, VhostState};
 use super::entry::Entry;
 use super::fault::RecordFault;
 use super::record::Records;
+use crate::auth::VhostLimits;
 use crate::broker::presence::PresenceChange;
 use crate::model::VhostName;
 use crate::routing::{Binding, Destination, ExchangeDefinition, RoutingTable};
@@ -74,6 +75,9 @@ impl VhostState {
         }));
         let subscriptions = self.subscriptions.values().cloned();
         entries.extend(subscriptions.map(|subscription| Entry::PutSubscription(vhost.clone(), subscription)));
+        if self.limits != VhostLimits::default() {
+            entries.push(Entry::LimitVhost(vhost.clone(), self.limits));
+        }
         let rules = self.journeys.values().cloned();
         entries.extend(rules.map(|rule| Entry::PutJourneyRule(vhost.clone(), rule)));
     }
@@ -164,8 +168,12 @@ fn write_and_trim(keeper: &dyn LogKeeper, snapshot: Snapshot) -> Result<(), Keep
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use super::super::record::Change;
     use super::*;
-    use crate::auth::{Password, SALT_BYTES, User, hash_password};
+    use crate::auth::{
+        Password, Pattern, Permissions, SALT_BYTES, TopicPermissions, User, UserLimits, hash_password,
+        topic_pattern,
+    };
     use crate::broker::vhost::QueueDefinition;
     use crate::journey::{Filter, Rule, Scope};
     use crate::model::{
@@ -256,12 +264,52 @@ mod tests {
         entries.push(Entry::Presence(PresenceChange { dark, back: Vec::new() }));
         entries.push(Entry::Presence(PresenceChange { dark: BTreeMap::new(), back: vec![QueueId(2)] }));
         let password = hash_password(&Password::new("secret").unwrap(), &[7; SALT_BYTES]).unwrap();
-        let vhosts = BTreeSet::from([vhost]);
-        let user = User { name: UserName::new("ann").unwrap(), password, administrator: true, vhosts };
-        entries.push(Entry::PutUser(Arc::new(user)));
+        let vhosts = BTreeSet::from([vhost.clone()]);
+        let user = |name: &str| User {
+            name: UserName::new(name).unwrap(),
+            password: password.clone(),
+            administrator: true,
+            vhosts: vhosts.clone(),
+            permissions: BTreeMap::new(),
+            topic_permissions: BTreeMap::new(),
+            limits: UserLimits::default(),
+        };
+        entries.push(Entry::PutUser(Arc::new(user("ann"))));
+        let mut bob = user("bob");
+        bob.limits = UserLimits { max_connections: Some(0), max_channels: Some(4) };
+        let mut cy = user("cy");
+        cy.limits.max_channels = Some(1);
+        entries.push(Entry::PutUser(Arc::new(cy)));
+        let limits = VhostLimits { max_connections: Some(3), max_queues: None, max_bytes: Some(1 << 40) };
+        entries.push(Entry::LimitVhost(vhost.clone(), limits));
+        let pattern = |text: &str| Pattern::new(text).unwrap();
+        let permissions =
+            Permissions { configure: pattern(""), write: pattern("^orders$"), read: pattern(".*") };
+        bob.permissions.insert(vhost.clone(), permissions);
+        let topic = |text| topic_pattern(text, &bob.name, &vhost).unwrap();
+        let topics = TopicPermissions { write: topic("^{username}\\."), read: topic("#") };
+        bob.topic_permissions.insert((vhost, ExchangeName::new("events").unwrap()), topics);
+        entries.push(Entry::PutUser(Arc::new(bob)));
         let mut catalog = Catalog::default();
         entries.iter().for_each(|entry| catalog.apply(entry, &mut Changed::default()));
         catalog
+    }
+
+    /// A version that knows no permissions must not read a user as one who may do everything.
+    #[test]
+    fn who_is_held_to_patterns_has_a_record_of_another_kind() {
+        let kinds: Vec<_> = filled()
+            .records()
+            .records
+            .into_iter()
+            .filter_map(|record| match record.change {
+                Some(Change::PutUser(user)) => Some((user.name, false)),
+                Some(Change::PutRestrictedUser(user)) => Some((user.name, true)),
+                _ => None,
+            })
+            .collect();
+        let expected = [("ann", false), ("bob", true), ("cy", true)];
+        assert_eq!(kinds, expected.map(|(name, is)| (name.to_owned(), is)));
     }
 
     #[test]
@@ -274,7 +322,9 @@ mod tests {
         assert_eq!(state.queues.keys().map(|name| &**name).collect::<Vec<_>>(), ["stays"]);
         assert!(state.table.exchange("goes").is_none());
         assert_eq!(state.table.bindings_count(), 2);
-        assert_eq!(restored.users.len(), 1);
+        assert_eq!(restored.users, catalog.users);
+        assert_eq!(restored.users.len(), 3);
+        assert_eq!(state.limits.max_connections, Some(3));
         assert_eq!((restored.next_queue, restored.durable_shards), (3, 3));
         assert_eq!(restored.body_bytes_max, 5000);
         assert_eq!(state.used.iter().map(|name| &**name).collect::<Vec<_>>(), ["stays"]);

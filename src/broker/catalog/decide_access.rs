@@ -1,10 +1,12 @@
 //! Which users and vhosts may be.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::catalog::{Catalog, no_such_vhost};
 use super::entry::Entry;
-use crate::auth::{PasswordHash, User};
+use super::request::PermissionChange;
+use crate::auth::{PasswordHash, TOPIC_PERMISSIONS_MAX, User, UserLimitsChange, VhostLimitsChange};
 use crate::model::{Entity, Refusal, ReplyCode, UserName, VhostName};
 
 impl Catalog {
@@ -31,8 +33,90 @@ impl Catalog {
         if let Some(vhost) = vhosts.iter().find(|vhost| !self.vhosts.contains_key(*vhost)) {
             return Err(no_such_vhost(vhost));
         }
-        let vhosts = vhosts.iter().cloned().collect();
-        Ok(vec![Entry::PutUser(Arc::new(User { name: name.clone(), password, administrator, vhosts }))])
+        let vhosts: BTreeSet<VhostName> = vhosts.iter().cloned().collect();
+        let current = self.users.get(name);
+        let mut permissions = current.map(|user| user.permissions.clone()).unwrap_or_default();
+        // Where it could work and can go on to, it is held to what it was held to.
+        permissions.retain(|vhost, _| administrator || vhosts.contains(vhost));
+        let topic_permissions = current.map(|user| user.topic_permissions.clone()).unwrap_or_default();
+        let limits = current.map(|user| user.limits).unwrap_or_default();
+        let name = name.clone();
+        let user = User { name, password, administrator, vhosts, permissions, topic_permissions, limits };
+        Ok(vec![Entry::PutUser(Arc::new(user))])
+    }
+
+    /// What a user may do, be it an administrator or not.
+    pub(super) fn decide_change_permissions(
+        &self,
+        name: &UserName,
+        change: &PermissionChange,
+    ) -> Result<Vec<Entry>, Refusal> {
+        let current = self.users.get(name).ok_or_else(|| no_such_user(name))?;
+        let mut user = User::clone(current);
+        match change {
+            PermissionChange::Of { vhost, permissions } => {
+                user.permissions.remove(vhost);
+                match permissions {
+                    Some(permissions) => {
+                        self.vhost(vhost)?;
+                        user.vhosts.insert(vhost.clone());
+                        if !permissions.is_everything() {
+                            user.permissions.insert(vhost.clone(), permissions.clone());
+                        }
+                    }
+                    None => {
+                        user.vhosts.remove(vhost);
+                    }
+                }
+            }
+            PermissionChange::OfTopic { vhost, exchange, permissions } => {
+                let of = (vhost.clone(), exchange.clone());
+                match permissions {
+                    Some(permissions) => {
+                        self.vhost(vhost)?;
+                        user.topic_permissions.insert(of, permissions.clone());
+                    }
+                    None => {
+                        user.topic_permissions.remove(&of);
+                    }
+                }
+            }
+            PermissionChange::OfNoTopic { vhost } => user.topic_permissions.retain(|(of, _), _| of != vhost),
+        }
+        let topics = user.topic_permissions.len();
+        if topics > TOPIC_PERMISSIONS_MAX {
+            let text = format!("user '{name}' has permissions for as many topic exchanges as it may");
+            return Err(Refusal::new(ReplyCode::PreconditionFailed, text)
+                .about(Entity::User, name.as_str())
+                .field("exchange", format!("{TOPIC_PERMISSIONS_MAX} at most"), topics.to_string())
+                .hint("delete some with `leveret delete topic-permissions`"));
+        }
+        Ok(if user == **current { Vec::new() } else { vec![Entry::PutUser(Arc::new(user))] })
+    }
+
+    /// What is there beyond a limit stays.
+    pub(super) fn decide_limit_user(
+        &self,
+        name: &UserName,
+        change: UserLimitsChange,
+    ) -> Result<Vec<Entry>, Refusal> {
+        let current = self.users.get(name).ok_or_else(|| no_such_user(name))?;
+        let limits = change.applied_to(current.limits);
+        Ok(match limits == current.limits {
+            true => Vec::new(),
+            false => vec![Entry::PutUser(Arc::new(User { limits, ..User::clone(current) }))],
+        })
+    }
+
+    /// What is there beyond a limit stays.
+    pub(super) fn decide_limit_vhost(
+        &self,
+        name: &VhostName,
+        change: VhostLimitsChange,
+    ) -> Result<Vec<Entry>, Refusal> {
+        let current = self.vhost(name)?.limits;
+        let limits = change.applied_to(current);
+        Ok(if limits == current { Vec::new() } else { vec![Entry::LimitVhost(name.clone(), limits)] })
     }
 
     pub(super) fn decide_delete_user(&self, name: &UserName) -> Result<Vec<Entry>, Refusal> {
@@ -79,6 +163,12 @@ impl Catalog {
         }
         Ok(vec![Entry::DeleteVhost(name.clone())])
     }
+}
+
+fn no_such_user(name: &UserName) -> Refusal {
+    Refusal::new(ReplyCode::NotFound, format!("user '{name}' does not exist"))
+        .about(Entity::User, name.as_str())
+        .hint("`leveret list users` shows those there are, `leveret user put` makes one")
 }
 
 /// An empty name is an unset variable of somebody's script, and a control character the line end of somebody's file.

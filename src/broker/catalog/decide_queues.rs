@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::catalog::{Catalog, FIRST_VOLATILE_SHARD, VOLATILE_SHARDS};
+use super::catalog::{Catalog, FIRST_VOLATILE_SHARD, VOLATILE_SHARDS, VhostState};
 use super::decide_routes::with_unused;
 use super::decide_subscriptions::check_own_queue;
 use super::entry::Entry;
 use super::queue_checks::{check_owner, check_queue_arguments, check_same_queue};
 use super::request::QueueDeclaration;
+use crate::auth::{Access, Permission};
+use crate::broker::access::check_dead_letters;
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{ConnectionId, Entity, QueueId, QueueName, Refusal, ReplyCode, ShardId, VhostName};
 
@@ -24,15 +26,46 @@ pub(in crate::broker) struct Surroundings {
     pub(in crate::broker) failed_shards: BTreeMap<ShardId, String>,
 }
 
+/// Who wants a queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Declarer<'a> {
+    pub(super) connection: ConnectionId,
+    /// What its user may do.
+    pub(super) access: &'a Access,
+}
+
+impl VhostState {
+    /// Whether the vhost may have one queue more.
+    pub(super) fn check_room(&self, queue: &str, vhost: &VhostName) -> Result<(), Refusal> {
+        let there = self.queues.len();
+        let Some(max) = self.limits.max_queues.filter(|max| there >= *max as usize) else { return Ok(()) };
+        let text =
+            format!("cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({max}) is reached");
+        Err(Refusal::new(ReplyCode::PreconditionFailed, text)
+            .about(Entity::Queue, queue)
+            .field("max-queues", format!("{max} at most"), format!("{there} and one more"))
+            .hint("delete queues, or have an administrator raise it with `leveret set vhost-limits`"))
+    }
+}
+
 impl Catalog {
     /// A queue is to be made, unless the one there is equal; its name comes with the entries.
     pub(super) fn decide_declare_queue(
         &self,
         surroundings: &Surroundings,
         vhost: &VhostName,
-        connection: ConnectionId,
+        Declarer { connection, access }: Declarer<'_>,
         declaration: &QueueDeclaration,
     ) -> Result<(Vec<Entry>, QueueName), Refusal> {
+        let id = QueueId(self.next_queue + 1);
+        let name = match declaration.name.is_empty() {
+            true => {
+                let name = format!("amq.gen-{:016x}-{id}", surroundings.name_key);
+                QueueName::new(&name).expect("the name is short")
+            }
+            false => declaration.name.clone(),
+        };
+        access.check(Permission::Configure, Entity::Queue, &name)?;
         check_queue_arguments(declaration, vhost)?;
         if let Some(current) = self.vhost(vhost)?.queues.get(&declaration.name) {
             check_owner(current, connection, vhost)?;
@@ -45,16 +78,10 @@ impl Catalog {
                 .about(Entity::Queue, declaration.name.as_str())
                 .hint("choose a name that does not begin with 'amq.', or an empty one to have the server choose"));
         }
-        let id = QueueId(self.next_queue + 1);
+        self.vhost(vhost)?.check_room(&name, vhost)?;
+        check_dead_letters(access, &name, &declaration.arguments)?;
         // An exclusive queue goes with its connection, so it can never outlive the process.
         let durable = declaration.durable && !declaration.exclusive;
-        let name = match declaration.name.is_empty() {
-            true => {
-                let name = format!("amq.gen-{:016x}-{id}", surroundings.name_key);
-                QueueName::new(&name).expect("the name is short")
-            }
-            false => declaration.name.clone(),
-        };
         let definition = QueueDefinition {
             id,
             name: name.clone(),

@@ -5,7 +5,9 @@ use super::decide_subscriptions::check_own_queue;
 use super::entry::Entry;
 use super::queue_checks::check_owner;
 use super::request::Alteration;
-use crate::model::{ConnectionId, Refusal, ReplyCode, VhostName};
+use crate::auth::{Access, Permission};
+use crate::broker::access::check_new_exchange;
+use crate::model::{ConnectionId, Entity, Refusal, ReplyCode, VhostName};
 use crate::routing::{
     Binding, Destination, ExchangeDefinition, Removed, RoutingTable, altered, check_binding, check_declare,
     check_delete, check_equivalent, exchange_in_use, no_such_exchange, no_such_queue,
@@ -15,12 +17,15 @@ impl Catalog {
     pub(super) fn decide_declare_exchange(
         &self,
         vhost: &VhostName,
+        access: &Access,
         definition: &ExchangeDefinition,
     ) -> Result<Vec<Entry>, Refusal> {
         let state = self.vhost(vhost)?;
+        access.check(Permission::Configure, Entity::Exchange, &definition.name)?;
         if let Some(current) = state.table.exchange(&definition.name) {
             return check_equivalent(current.definition(), definition, vhost).map(|()| Vec::new());
         }
+        check_new_exchange(access, definition)?;
         check_declare(definition, vhost)?;
         Ok(vec![Entry::PutExchange(vhost.clone(), definition.clone())])
     }

@@ -64,6 +64,7 @@ impl Catalog {
             let member = &wanted.member;
             queue = QueueName::new(&queue_name(&next.name, member)).expect("both names are short");
             if !next.members.contains_key(member) {
+                state.check_room(&queue, vhost)?;
                 let definition = self.queue_of(surroundings, state, &next, queue.clone())?;
                 joined.insert(member.clone(), Arc::new(definition));
             }
@@ -322,6 +323,7 @@ pub(super) fn check_own_queue(queue: &QueueDefinition, what: &str) -> Result<(),
 mod tests {
     use super::super::catalog::Changed;
     use super::*;
+    use crate::auth::Access;
     use crate::model::{ExchangeName, FieldValue, MemberName, RETAIN_MESSAGES, RoutingKey};
     use crate::routing::{Binding, Destination, ExchangeDefinition, ExchangeKind};
     use crate::storage::Machine;
@@ -390,7 +392,8 @@ mod tests {
                 internal: false,
                 arguments: FieldTable::default(),
             };
-            let entries = self.live.decide_declare_exchange(&self.vhost, &definition).unwrap();
+            let entries =
+                self.live.decide_declare_exchange(&self.vhost, &Access::unrestricted(), &definition).unwrap();
             self.record(entries);
         }
 

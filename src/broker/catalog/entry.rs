@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::fault::RecordFault;
 use super::record::{
-    self, Change, Record, StoredBinding, StoredExchange, StoredLog, StoredName, StoredPresence, StoredUser,
+    self, Change, Record, StoredBinding, StoredExchange, StoredLog, StoredName, StoredPresence,
 };
 use super::stored_rule::StoredRule;
 use super::stored_subscription::{StoredMemberName, StoredSubscription};
-use crate::auth::{PasswordHash, User};
+use super::stored_user::{StoredUser, StoredVhostLimits};
+use crate::auth::{User, VhostLimits};
 use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::Subscription;
 use crate::broker::vhost::QueueDefinition;
@@ -27,6 +28,8 @@ pub(super) enum Entry {
     DeleteVhost(VhostName),
     PutUser(Arc<User>),
     DeleteUser(UserName),
+    /// How much the vhost may have from now on.
+    LimitVhost(VhostName, VhostLimits),
     PutExchange(VhostName, ExchangeDefinition),
     /// What the exchange of this name is from now on; its bindings stay.
     AlterExchange(VhostName, ExchangeDefinition),
@@ -88,8 +91,10 @@ impl Entry {
             Self::Unbind { .. } if planted(Bug::UnbindNotRecorded) => return None,
             Self::PutVhost(name) => Change::PutVhost(StoredName::new("", name)),
             Self::DeleteVhost(name) => Change::DeleteVhost(StoredName::new("", name)),
+            Self::PutUser(user) if user.is_restricted() => Change::PutRestrictedUser(StoredUser::new(user)),
             Self::PutUser(user) => Change::PutUser(StoredUser::new(user)),
             Self::DeleteUser(name) => Change::DeleteUser(StoredName::new("", name)),
+            Self::LimitVhost(vhost, limits) => Change::LimitVhost(StoredVhostLimits::new(vhost, *limits)),
             Self::PutExchange(vhost, definition) if definition.durable => {
                 Change::PutExchange(StoredExchange::new(vhost, definition))
             }
@@ -152,7 +157,10 @@ impl Entry {
         Ok(match change {
             Change::PutVhost(stored) => Self::PutVhost(VhostName::new(&stored.name)?),
             Change::DeleteVhost(stored) => Self::DeleteVhost(VhostName::new(&stored.name)?),
-            Change::PutUser(stored) => Self::PutUser(Arc::new(user(&stored)?)),
+            Change::PutUser(stored) | Change::PutRestrictedUser(stored) => {
+                Self::PutUser(Arc::new(stored.user()?))
+            }
+            Change::LimitVhost(stored) => Self::LimitVhost(VhostName::new(&stored.vhost)?, stored.limits()),
             Change::DeleteUser(stored) => Self::DeleteUser(UserName::new(&stored.name)?),
             Change::PutExchange(stored) => {
                 Self::PutExchange(VhostName::new(&stored.vhost)?, stored.definition()?)
@@ -220,7 +228,8 @@ impl Entry {
     /// The vhost that must be there for it.
     pub(super) fn needs_vhost(&self) -> Option<&VhostName> {
         match self {
-            Self::PutExchange(vhost, _)
+            Self::LimitVhost(vhost, _)
+            | Self::PutExchange(vhost, _)
             | Self::AlterExchange(vhost, _)
             | Self::DeleteExchange { vhost, .. }
             | Self::PutQueue(vhost, _)
@@ -244,14 +253,4 @@ impl Entry {
             | Self::ShardLog(..) => None,
         }
     }
-}
-
-fn user(stored: &StoredUser) -> Result<User, RecordFault> {
-    let password = PasswordHash::parse(&stored.password_hash);
-    Ok(User {
-        name: UserName::new(&stored.name)?,
-        password: password.map_err(|fault| RecordFault::Password { user: stored.name.clone(), fault })?,
-        administrator: stored.administrator,
-        vhosts: stored.vhosts.iter().map(|name| VhostName::new(name)).collect::<Result<_, _>>()?,
-    })
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::auth::HashError;
+use crate::auth::{HashError, PatternRefused};
 use crate::model::{NameTooLong, SubscriptionName, VhostName};
 
 /// What is wrong with a record.
@@ -17,6 +17,11 @@ pub(super) enum RecordFault {
     Password {
         user: String,
         fault: HashError,
+    },
+    /// What a user may do cannot be read.
+    Pattern {
+        user: String,
+        fault: PatternRefused,
     },
     ExchangeKind {
         exchange: String,
@@ -41,6 +46,7 @@ impl fmt::Display for RecordFault {
             Self::UnknownChange => f.write_str("a record of a kind that this version does not know"),
             Self::Name(fault) => fault.fmt(f),
             Self::Password { user, fault } => write!(f, "the password of user '{user}': {fault}"),
+            Self::Pattern { user, fault } => write!(f, "the permissions of user '{user}': {fault}"),
             Self::ExchangeKind { exchange, kind } => {
                 write!(f, "exchange '{exchange}' is of kind '{kind}', which this version does not know")
             }

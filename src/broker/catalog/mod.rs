@@ -21,6 +21,7 @@ mod request;
 mod salvage;
 mod stored_rule;
 mod stored_subscription;
+mod stored_user;
 mod task;
 
 pub(super) use catalog::{Catalog, FIRST_VOLATILE_SHARD, VOLATILE_SHARDS, no_such_vhost};
@@ -29,7 +30,9 @@ pub(super) use decide_queues::Surroundings;
 pub(super) use deletion::Sealings;
 pub(super) use open::{CATALOG_DIRECTORY, Incomplete, NewBroker, open_log};
 pub(super) use queue_checks::check_owner;
-pub use request::{Alteration, DeclaredQueue, QueueDeclaration, SubscriptionDeclaration, UserChange};
+pub use request::{
+    Alteration, DeclaredQueue, PermissionChange, QueueDeclaration, SubscriptionDeclaration, UserChange,
+};
 pub(super) use request::{Answer, Request};
 pub use salvage::LoggedChange;
 pub(super) use salvage::logged_changes;

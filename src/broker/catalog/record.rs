@@ -7,7 +7,7 @@ use prost::{Message, Oneof};
 use super::fault::RecordFault;
 use super::stored_rule::StoredRule;
 use super::stored_subscription::{StoredMemberName, StoredSubscription};
-use crate::auth::User;
+use super::stored_user::{StoredUser, StoredVhostLimits};
 use crate::broker::presence::PresenceChange;
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{
@@ -26,7 +26,7 @@ pub(super) struct Records {
 pub(super) struct Record {
     #[prost(
         oneof = "Change",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24, 25"
     )]
     pub(super) change: Option<Change>,
 }
@@ -85,6 +85,11 @@ pub(super) enum Change {
     DeleteJourneyRule(StoredRule),
     #[prost(message, tag = "23")]
     Presence(StoredPresence),
+    /// A user who may not do everything, or have any number of everything: versions that know no permissions refuse it, instead of allowing all.
+    #[prost(message, tag = "24")]
+    PutRestrictedUser(StoredUser),
+    #[prost(message, tag = "25")]
+    LimitVhost(StoredVhostLimits),
 }
 
 /// What has changed about who is there.
@@ -137,18 +142,6 @@ pub(super) struct StoredName {
     pub(super) vhost: String,
     #[prost(string, tag = "2")]
     pub(super) name: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct StoredUser {
-    #[prost(string, tag = "1")]
-    pub(super) name: String,
-    #[prost(string, tag = "2")]
-    pub(super) password_hash: String,
-    #[prost(bool, tag = "3")]
-    pub(super) administrator: bool,
-    #[prost(string, repeated, tag = "4")]
-    pub(super) vhosts: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -258,17 +251,6 @@ impl From<Change> for Record {
 impl StoredName {
     pub(super) fn new(vhost: &str, name: &str) -> Self {
         Self { vhost: vhost.to_owned(), name: name.to_owned() }
-    }
-}
-
-impl StoredUser {
-    pub(super) fn new(user: &User) -> Self {
-        Self {
-            name: user.name.to_string(),
-            password_hash: user.password.to_string(),
-            administrator: user.administrator,
-            vhosts: user.vhosts.iter().map(ToString::to_string).collect(),
-        }
     }
 }
 

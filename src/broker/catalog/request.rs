@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::auth::{Password, PasswordHash};
+use crate::auth::{
+    Access, Password, PasswordHash, Permissions, TopicPermissions, UserLimitsChange, VhostLimitsChange,
+};
 use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::{Sharing, SubscriptionBinding};
 use crate::broker::vhost::QueueDefinition;
 use crate::journey::{Rule, Scope};
 use crate::model::{
-    ConnectionId, FieldTable, MemberName, QueueId, QueueName, SubscriptionName, UserName, VhostName,
+    ConnectionId, ExchangeName, FieldTable, MemberName, QueueId, QueueName, SubscriptionName, UserName,
+    VhostName,
 };
 use crate::routing::{Binding, ExchangeDefinition};
 use crate::shard::SealConditions;
@@ -88,11 +91,39 @@ pub struct UserChange {
     pub vhosts: Vec<VhostName>,
 }
 
+/// A change of what a user may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PermissionChange {
+    /// What the user may do in a vhost from now on, which it may open from now on; `None`: it may not open it any more, and an
+    /// administrator may do everything there.
+    Of {
+        /// Where.
+        vhost: VhostName,
+        /// What.
+        permissions: Option<Permissions>,
+    },
+    /// Which keys of a topic exchange the user may use from now on; `None`: every one.
+    OfTopic {
+        /// Where.
+        vhost: VhostName,
+        /// The exchange, which need not be there.
+        exchange: ExchangeName,
+        /// What.
+        permissions: Option<TopicPermissions>,
+    },
+    /// Every key of all topic exchanges of a vhost.
+    OfNoTopic {
+        /// Where.
+        vhost: VhostName,
+    },
+}
+
 /// A change of the catalog.
 #[derive(Debug, Clone)]
 pub(in crate::broker) enum Request {
     DeclareExchange {
         vhost: VhostName,
+        access: Access,
         definition: ExchangeDefinition,
     },
     AlterExchange {
@@ -116,6 +147,7 @@ pub(in crate::broker) enum Request {
     },
     DeclareQueue {
         vhost: VhostName,
+        access: Access,
         connection: ConnectionId,
         declaration: QueueDeclaration,
     },
@@ -163,6 +195,18 @@ pub(in crate::broker) enum Request {
         password_hash: Option<PasswordHash>,
         administrator: bool,
         vhosts: Vec<VhostName>,
+    },
+    LimitUser {
+        name: UserName,
+        change: UserLimitsChange,
+    },
+    LimitVhost {
+        name: VhostName,
+        change: VhostLimitsChange,
+    },
+    ChangePermissions {
+        user: UserName,
+        change: PermissionChange,
     },
     DeleteUser {
         name: UserName,

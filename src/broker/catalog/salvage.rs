@@ -9,6 +9,7 @@ use super::catalog::{Catalog, Changed};
 use super::entry::Entry;
 use super::fault::RecordFault;
 use super::record::Records;
+use crate::auth::{Permissions, User, UserLimits, VhostLimits};
 use crate::journey::Scope;
 use crate::model::{QueueId, ShardId};
 use crate::routing::{Binding, Destination};
@@ -50,9 +51,19 @@ fn told(entry: &Entry) -> LoggedChange {
         Entry::DeleteVhost(name) => change("delete vhost", "", name, Vec::new()),
         Entry::PutUser(user) => {
             let vhosts: Vec<&str> = user.vhosts.iter().map(|vhost| &**vhost).collect();
-            let details =
+            let mut details =
                 vec![("administrator", user.administrator.to_string()), ("vhosts", vhosts.join(", "))];
+            details.extend(of_permissions(user));
             change("put user", "", &user.name, details)
+        }
+        Entry::LimitVhost(vhost, limits) => {
+            let VhostLimits { max_connections, max_queues, max_bytes } = limits;
+            let limits = [
+                ("max_connections", max_connections.map(u64::from)),
+                ("max_queues", max_queues.map(u64::from)),
+                ("max_bytes", *max_bytes),
+            ];
+            change("limit vhost", "", vhost, limits.into_iter().map(of_limit).collect())
         }
         Entry::DeleteUser(name) => change("delete user", "", name, Vec::new()),
         Entry::PutExchange(vhost, definition) => {
@@ -130,6 +141,26 @@ fn told(entry: &Entry) -> LoggedChange {
             change("log of a shard", "", "", details)
         }
     }
+}
+
+/// What a user may do where that is not everything, and have where that is bounded.
+fn of_permissions(user: &User) -> Vec<(&'static str, String)> {
+    let permissions = user.permissions.iter().map(|(vhost, permissions)| {
+        let Permissions { configure, write, read } = permissions;
+        ("permissions", format!("{vhost} configure={configure} write={write} read={read}"))
+    });
+    let topics = user.topic_permissions.iter().map(|((vhost, exchange), topic)| {
+        ("topic_permissions", format!("{vhost} {exchange} write={} read={}", topic.write, topic.read))
+    });
+    let UserLimits { max_connections, max_channels } = user.limits;
+    let limits = [("max_connections", max_connections), ("max_channels", max_channels)];
+    let limits = limits.into_iter().filter(|(_, limit)| limit.is_some());
+    let limits = limits.map(|(name, limit)| of_limit((name, limit.map(u64::from))));
+    permissions.chain(topics).chain(limits).collect()
+}
+
+fn of_limit((name, limit): (&'static str, Option<u64>)) -> (&'static str, String) {
+    (name, limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string()))
 }
 
 fn of_scope<'a>(

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::catalog::{Catalog, Changed};
 use super::checkpoint::CatalogKeeper;
-use super::decide_queues::Surroundings;
+use super::decide_queues::{Declarer, Surroundings};
 use super::deletion::Sealings;
 use super::entry::Entry;
 use super::record::{Record, Records};
@@ -222,8 +222,8 @@ impl CatalogTask {
 
     fn decide(&self, catalog: &Catalog, request: &Request) -> Result<(Vec<Entry>, Outcome), Refusal> {
         let entries = match request {
-            Request::DeclareExchange { vhost, definition } => {
-                catalog.decide_declare_exchange(vhost, definition)?
+            Request::DeclareExchange { vhost, access, definition } => {
+                catalog.decide_declare_exchange(vhost, access, definition)?
             }
             Request::AlterExchange { vhost, alteration } => {
                 catalog.decide_alter_exchange(vhost, alteration)?
@@ -237,9 +237,10 @@ impl CatalogTask {
             Request::Unbind { vhost, connection, binding } => {
                 catalog.decide_unbind(vhost, *connection, binding)?
             }
-            Request::DeclareQueue { vhost, connection, declaration } => {
+            Request::DeclareQueue { vhost, access, connection, declaration } => {
+                let declarer = Declarer { connection: *connection, access };
                 let (entries, name) =
-                    catalog.decide_declare_queue(&self.surroundings, vhost, *connection, declaration)?;
+                    catalog.decide_declare_queue(&self.surroundings, vhost, declarer, declaration)?;
                 return Ok((entries, Outcome::Queue(name)));
             }
             Request::DeleteQueue { vhost, connection, name, .. } => {
@@ -271,6 +272,9 @@ impl CatalogTask {
             Request::PutUser { name, password_hash, administrator, vhosts } => {
                 catalog.decide_put_user(name, password_hash.as_ref(), *administrator, vhosts)?
             }
+            Request::LimitUser { name, change } => catalog.decide_limit_user(name, *change)?,
+            Request::LimitVhost { name, change } => catalog.decide_limit_vhost(name, *change)?,
+            Request::ChangePermissions { user, change } => catalog.decide_change_permissions(user, change)?,
             Request::DeleteUser { name } => catalog.decide_delete_user(name)?,
             Request::PutVhost { name } => catalog.decide_put_vhost(name)?,
             Request::DeleteVhost { name } => catalog.decide_delete_vhost(name)?,
@@ -403,10 +407,16 @@ impl CatalogTask {
                 shown.put_journey_rules(state.journey_rules());
             }
         }
+        for name in &changed.limits {
+            if let (Some(shown), Some(state)) = (vhosts.get(name), self.applied.vhosts.get(name)) {
+                shown.put_limits(state.limits);
+            }
+        }
         drop(vhosts);
         if changed.users {
-            self.shared.replace_users(&self.applied.users);
+            let others = self.shared.replace_users(&self.applied.users);
             self.shared.disconnect_users(&changed.deleted_users);
+            self.shared.note_changed_permissions(&others);
         }
     }
 

@@ -19,6 +19,13 @@ pub(in crate::broker) struct DeadLetterAddress {
     pub(super) routing_key: Option<RoutingKey>,
 }
 
+impl DeadLetterAddress {
+    /// The exchange, which need not be there.
+    pub(in crate::broker) fn exchange(&self) -> &ExchangeName {
+        &self.exchange
+    }
+}
+
 /// Where dead letters of a queue with these arguments go; `None`: there are none.
 ///
 /// # Errors

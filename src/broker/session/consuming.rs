@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::broker::KnownConsumer;
 use super::super::presence::Attending;
 use super::session::{Session, Waiting};
 use super::word::{FrontEnd, Word};
@@ -11,6 +12,9 @@ use crate::shard::{Command, ConsumerKey, ConsumerLimits, Delivery, ShardHandle};
 
 /// Smallest window of a consumer, in bytes of deliveries on their way to its socket.
 const WINDOW_BYTES_MIN: u64 = 16 * 1024;
+
+/// Why a consumer ended that nobody asked to end.
+const NO_MORE_READING: &str = "its user may not read from its queue any more";
 
 /// A consumer under its number, from its start to the end of its channel.
 #[derive(Debug)]
@@ -79,7 +83,7 @@ impl<F: FrontEnd> Session<F> {
     }
 
     fn start(&mut self, wanted: ConsumeRequest) -> Result<(), Refusal> {
-        let queue = self.broker.queue(&self.who, &wanted.queue)?;
+        let queue = self.broker.queue_to_read(&self.who, &wanted.queue)?;
         let shard = self.broker.shard(&queue)?.clone();
         let place = (wanted.channel, wanted.consumer);
         if self.consumers.contains_key(&place) {
@@ -100,12 +104,17 @@ impl<F: FrontEnd> Session<F> {
             window_bytes: share.max(WINDOW_BYTES_MIN),
             priority: wanted.priority,
         };
-        self.broker.shared.consumer_tags().insert(key, Arc::clone(&tag));
+        let known = KnownConsumer { tag: Arc::clone(&tag), queue: Arc::clone(&queue) };
+        self.broker.shared.consumers().insert(key, known);
         let attending = queue.is_watched().then(|| self.broker.shared.presence.attend(queue.id));
         let consumer = Consumer { queue: queue.id, shard: shard.clone(), stage: Stage::Starting, attending };
         self.consumers.insert(place, consumer);
         let taker = Arc::new(Taker { key, tag: Arc::clone(&tag), party: Arc::clone(&self.party) });
         shard.send(Command::Attach { queue: queue.id, taker, limits, outlet: Arc::clone(&self.outlet) });
+        // Whoever changes permissions from here on finds it and ends it; what was changed before is seen here.
+        if self.broker.queue_to_read(&self.who, &queue.name).is_err() {
+            shard.send(Command::Cancel { queue: queue.id, key });
+        }
         self.waiting = Some(Waiting::Started { key, request: wanted.request, tag });
         Ok(())
     }
@@ -122,7 +131,7 @@ impl<F: FrontEnd> Session<F> {
             }
             (result, _) => {
                 self.consumers.remove(&(channel, consumer));
-                self.broker.shared.consumer_tags().remove(&key);
+                self.broker.shared.consumers().remove(&key);
                 result.err().map(|refusal| Word::ConsumeRefused { channel, consumer, request, refusal })
             }
         }
@@ -140,14 +149,17 @@ impl<F: FrontEnd> Session<F> {
         }
     }
 
-    /// A consumer ended as it was asked to.
+    /// A consumer ended as it was asked to; or its user may not read any more, and whoever changed that has asked for it.
     pub(super) fn cancelled(&mut self, key: ConsumerKey) -> Option<Word<F>> {
         let awaited = |waiting: &mut Waiting<F>| matches!(waiting, Waiting::Cancelled { key: other, .. } if *other == key);
-        let Some(Waiting::Cancelled { request, .. }) = self.waiting.take_if(awaited) else { return None };
+        let Some(Waiting::Cancelled { request, .. }) = self.waiting.take_if(awaited) else {
+            let consumer = self.consumers.get(&(key.channel, key.handle))?;
+            return self.ended(consumer.queue, key, NO_MORE_READING.to_owned());
+        };
         if let Some(consumer) = self.consumers.get_mut(&(key.channel, key.handle)) {
             consumer.end();
         }
-        self.broker.shared.consumer_tags().remove(&key);
+        self.broker.shared.consumers().remove(&key);
         Some(Word::Cancelled { channel: key.channel, consumer: key.handle, request })
     }
 
@@ -158,7 +170,7 @@ impl<F: FrontEnd> Session<F> {
             return None;
         }
         consumer.end();
-        self.broker.shared.consumer_tags().remove(&key);
+        self.broker.shared.consumers().remove(&key);
         // A cancel that was on its way has nothing left to end.
         let cancelled = self.cancelled(key);
         self.said.extend(cancelled);
@@ -197,7 +209,7 @@ impl<F: FrontEnd> Session<F> {
         if let Some(consumer) = self.consumers.remove(&place) {
             consumer.shard.send(Command::Detach { queue: consumer.queue, key });
         }
-        self.broker.shared.consumer_tags().remove(&key);
+        self.broker.shared.consumers().remove(&key);
     }
 }
 

@@ -106,7 +106,7 @@ impl<F: FrontEnd> Session<F> {
     }
 
     fn ask_for_one(&mut self, channel: u32, queue: &str, no_ack: bool, request: u64) -> Result<(), Refusal> {
-        let queue = self.broker.queue(&self.who, queue)?;
+        let queue = self.broker.queue_to_read(&self.who, queue)?;
         let shard = self.broker.shard(&queue)?.clone();
         if queue.is_watched() {
             self.broker.shared.presence.note_use(queue.id);

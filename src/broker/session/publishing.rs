@@ -10,10 +10,12 @@ use super::excess::{Names, RefusedRuns};
 use super::quarantine::{self, Quarantined};
 use super::returning::Returning;
 use super::session::Session;
-use super::target::{Address, Fate, Publication, Router, SizesMax, Target};
+use super::sizes::SizesMax;
+use super::target::{Address, Fate, Publication, Router, Target};
 use super::tickets::Tickets;
 use super::tracking::{Frame, Tracking};
 use super::word::{FrontEnd, Word};
+use super::writing::Writer;
 use crate::journey::Tracked;
 use crate::model::{BCC, Durability, Entity, JourneyNumber, Refusal, ReplyCode, ShardId};
 use crate::shard::{Command, Excess, Origin, PublishBatch, Segment};
@@ -67,10 +69,11 @@ pub(super) struct Publishing<F: FrontEnd> {
     after_returns: Vec<Word<F>>,
 }
 
-impl<F: FrontEnd> Default for Publishing<F> {
-    fn default() -> Self {
+impl<F: FrontEnd> Publishing<F> {
+    /// What somebody publishes who has published nothing yet.
+    pub(super) fn new(writer: Writer) -> Self {
         Self {
-            router: Router::default(),
+            router: Router::of(writer),
             publishers: HashMap::default(),
             given: None,
             pending: Tickets::default(),

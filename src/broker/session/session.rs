@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
@@ -18,6 +19,7 @@ use super::publishing::Publishing;
 use super::settling::Settling;
 use super::tickets::Tickets;
 use super::word::{FrontEnd, Word};
+use super::writing::Writer;
 use crate::journey::Party;
 use crate::model::Refusal;
 use crate::shard::{ConsumerKey, Event, Mailbox, Outlet};
@@ -108,6 +110,7 @@ impl<F: FrontEnd> Session<F> {
             peer,
         };
         Self {
+            publishing: Publishing::new(Writer::new(&broker, &who)),
             broker,
             who,
             outlet: Arc::new(Mailbox::default()),
@@ -116,7 +119,6 @@ impl<F: FrontEnd> Session<F> {
             dismissed: Some(dismissed),
             place,
             is_displaced: false,
-            publishing: Publishing::default(),
             consumers: HashMap::default(),
             gets: HashMap::new(),
             settling: Tickets::default(),
@@ -141,6 +143,24 @@ impl<F: FrontEnd> Session<F> {
     /// Counters of the connection, for the front end to keep.
     pub fn meter(&self) -> &ConnectionMeter {
         &self.description.meter
+    }
+
+    /// To be called before a channel is opened, with how many there are: it counts for the user.
+    ///
+    /// # Errors
+    /// 530 beyond the user's limit.
+    pub fn open_channel(&self, channels: u32) -> Result<(), Refusal> {
+        let Some(seat) = &self.who.seat else { return Ok(()) };
+        seat.note_channels(channels);
+        seat.open_channel()
+    }
+
+    /// So many channels are open.
+    pub fn note_channels(&self, channels: u32) {
+        self.description.meter.channels.store(channels.into(), Ordering::Relaxed);
+        if let Some(seat) = &self.who.seat {
+            seat.note_channels(channels);
+        }
     }
 
     /// Whether the next thing that its client wants may be handed in: not while a request is under way, or too much that was
@@ -291,6 +311,8 @@ impl<F: FrontEnd> Session<F> {
     /// The connection is gone: lists show it no more, everything it held goes back, queues that were its own are deleted.
     pub fn close(mut self) {
         self.broker.deregister(self.who.connection);
+        // What is cleaned up later counts no more.
+        self.who.seat = None;
         let mut places: Vec<(u32, u32)> = self.consumers.keys().copied().collect();
         places.sort_unstable();
         places.into_iter().for_each(|place| self.drop_consumer(place));

@@ -8,39 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::super::catalog::FIRST_VOLATILE_SHARD;
 use super::super::published::Published;
 use super::super::vhost::Vhost;
+use super::sizes::{SizesMax, check_size};
 use super::times::{are_out_of_range, check_times};
+use super::writing::{MayWrite, Writer};
 use crate::message::{
     Delay, Expiration, MessageRun, body_and_encoding_of, headers_of, message_id_of, properties_of,
 };
-use crate::model::{
-    BCC, Entity, ExchangeName, FieldTable, QueueId, Refusal, ReplyCode, RoutingKey, ShardId, further_keys,
-};
+use crate::model::{BCC, ExchangeName, FieldTable, QueueId, Refusal, RoutingKey, ShardId, further_keys};
 use crate::routing::{
     HashedProperties, KeyNotAllowed, Keys, MessageHeaders, Payload, RouteError, Routed, SchemaRule, Unfit,
 };
 use crate::shard::{Origin, Segment};
-
-/// Bytes that surround a body in its message at most: properties, headers, a routing key. With this a message fits
-/// into every frame that carries it out, since a client takes frames of the largest body and 64 KiB.
-const BYTES_AROUND_BODY_MAX: usize = 60 * 1024;
-
-/// How large messages may be, in bytes.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::broker) struct SizesMax {
-    body: usize,
-    /// All but the body.
-    around: usize,
-}
-
-impl SizesMax {
-    /// No bound: it was kept to when they were published.
-    pub(in crate::broker) const NONE: Self = Self { body: usize::MAX, around: usize::MAX };
-
-    /// Those of a publisher, whose bodies may be so large.
-    pub(super) fn of_publisher(body: usize) -> Self {
-        Self { body, around: BYTES_AROUND_BODY_MAX }
-    }
-}
 
 /// Routes that the targets of one connection remember by routing key, all together.
 const CACHED_ROUTES_MAX: usize = 16_384;
@@ -130,8 +108,10 @@ pub(in crate::broker) struct Target {
     pub(in crate::broker) origin: Arc<Origin>,
     pub(super) mandatory: bool,
     pub(super) transient: bool,
-    /// Version of the routing table that the routes below belong to.
+    /// Version of the routing table, and of what users may do, that everything below belongs to.
     version: u64,
+    /// Once it was asked for.
+    may_write: Option<MayWrite>,
     route: Option<Arc<Route>>,
     by_key: HashMap<Box<str>, Arc<Route>, foldhash::fast::RandomState>,
     /// The last one, since words about a key take longer than its route.
@@ -160,13 +140,22 @@ pub(in crate::broker) struct Route {
 pub(in crate::broker) struct Router {
     routed: Routed,
     cached: usize,
+    /// Whose messages these are; `None`: the broker's own.
+    writer: Option<Writer>,
+}
+
+impl Router {
+    /// One for what somebody publishes, as far as they may.
+    pub(super) fn of(writer: Writer) -> Self {
+        Self { writer: Some(writer), ..Self::default() }
+    }
 }
 
 impl Default for Router {
     fn default() -> Self {
         // Each connection has chances of its own.
         let seed = foldhash::fast::RandomState::default().hash_one(0_u64);
-        Self { routed: Routed::with_chance(seed), cached: 0 }
+        Self { routed: Routed::with_chance(seed), cached: 0, writer: None }
     }
 }
 
@@ -285,6 +274,7 @@ impl Target {
             mandatory,
             transient,
             version: 0,
+            may_write: None,
             route: None,
             by_key: HashMap::default(),
             not_allowed: None,
@@ -319,6 +309,7 @@ impl Target {
         let version = vhost.version();
         if version != self.version {
             self.version = version;
+            self.may_write = None;
             self.route = None;
             self.not_allowed = None;
             self.counters = None;
@@ -336,11 +327,15 @@ impl Target {
         {
             return vec![(count as u32, Fate::Routed(Arc::clone(route)))];
         }
+        let may_write = self.may_write(vhost, router);
         let mut fates: Vec<(u32, Fate)> = Vec::new();
         for index in 0..count {
-            let checked = check_size(publication, index, sizes_max).and_then(|()| match times_out_of_range {
-                true => check_times(publication, index),
-                false => Ok(()),
+            let checked = check_size(publication, index, sizes_max).and_then(|()| {
+                may_write.check()?;
+                match times_out_of_range {
+                    true => check_times(publication, index),
+                    false => Ok(()),
+                }
             });
             let has_further_keys = with_further_keys.next_if_eq(&(index as u32)).is_some();
             let mut routed = |target: &mut Self| match has_further_keys {
@@ -362,6 +357,23 @@ impl Target {
             }
         }
         fates
+    }
+
+    /// What may be published here, by whoever it is that the router works for; the broker itself may everything.
+    fn may_write(&mut self, vhost: &Vhost, router: &Router) -> MayWrite {
+        let exchange = &self.origin.exchange;
+        let asked = || {
+            router.writer.as_ref().map_or(MayWrite::Everything, |writer| writer.may_write(vhost, exchange))
+        };
+        self.may_write.get_or_insert_with(asked).clone()
+    }
+
+    /// Whether a key may be published under.
+    fn check_key(&self, key: &str) -> Result<(), RouteError> {
+        match &self.may_write {
+            Some(may_write) => may_write.check_key(&self.origin.exchange, key).map_err(RouteError::Refused),
+            None => Ok(()),
+        }
     }
 
     /// Holds a message against the schemas of its route.
@@ -425,6 +437,7 @@ impl Target {
         if let Some(last) = self.not_allowed.as_ref().filter(|last| last.key() == key) {
             return Err(RouteError::KeyNotAllowed(Arc::clone(last)));
         }
+        self.check_key(key)?;
         let mut headers = OfMessage { publication, index, headers: None };
         let routed = vhost.routing().route(&self.origin.exchange, key, &mut headers, &mut router.routed);
         if let Err(RouteError::KeyNotAllowed(not_allowed)) = &routed {
@@ -465,6 +478,8 @@ impl Target {
         headers.0.remove(BCC);
         let keys =
             Keys { first: publication.key(index).unwrap_or(&self.origin.routing_key), further: &further };
+        self.check_key(keys.first)?;
+        keys.further.iter().try_for_each(|key| self.check_key(key))?;
         let mut headers = OfMessage { publication, index, headers: Some(Some(headers)) };
         vhost.routing().route(&self.origin.exchange, keys, &mut headers, &mut router.routed)?;
         Ok(Arc::new(Route { further_keys: further, is_keyed: false, ..Route::of(&router.routed) }))
@@ -543,23 +558,4 @@ impl Route {
         rest.add_segments(place, place + 1, shards);
         !rest.shards.is_empty()
     }
-}
-
-fn check_size(publication: &impl Publication, index: usize, sizes_max: SizesMax) -> Result<(), Refusal> {
-    let SizesMax { body: message_bytes_max, around: around_bytes_max } = sizes_max;
-    let body = publication.body_bytes(index);
-    let around = publication.run().item(index).len() - body;
-    let refusal = |text: String| Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Message, "");
-    if body > message_bytes_max {
-        let text = format!("message size {body} is larger than configured max size {message_bytes_max}");
-        return Err(refusal(text)
-            .field("body", format!("{message_bytes_max} bytes at most"), body.to_string())
-            .hint("send it in parts, or raise message_bytes_max in the broker's configuration"));
-    }
-    if around > around_bytes_max {
-        return Err(refusal("the message's properties are too large".to_owned())
-            .field("properties", format!("{around_bytes_max} bytes at most"), around.to_string())
-            .hint("carry what is large in the body"));
-    }
-    Ok(())
 }

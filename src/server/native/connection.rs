@@ -19,7 +19,7 @@ use super::server::Shared;
 use super::translation::{Departure, Translation, has_room};
 use crate::broker::{Identity, Introduction, Place, Session, parse_plain};
 use crate::model::{Entity, Refusal, ReplyCode};
-use crate::protocol::{self, Action, Login, Stage};
+use crate::protocol::{self, Action, Login, Stage, put_error};
 use crate::wire::pb::frame::Body as Cold;
 use crate::wire::{Body, Side, WireError, WireFrame, decode_frame_from, encode_frame, pb, split_frame};
 
@@ -356,10 +356,27 @@ impl Connection {
                 self.held = Some(frame);
                 return taken > 0;
             }
+            if let Some((channel, request, refusal)) = self.refused_channel(&frame) {
+                put_error(channel, request, &refusal, self.outbox.tail());
+                continue;
+            }
             let action = self.protocol.receive(frame, self.outbox.tail());
+            let is_less = matches!(action, Action::CloseChannel { .. });
             self.act(action);
+            if is_less && let Some(translation) = &self.translation {
+                translation.session().note_channels(self.protocol.channels_count() as u32);
+            }
         }
         true
+    }
+
+    /// Why a channel may not be opened that a frame asks for: its user has as many as it may.
+    fn refused_channel(&self, frame: &Result<WireFrame, WireError>) -> Option<(u32, u64, Refusal)> {
+        let Ok(WireFrame { channel, request, body: Body::Other(body) }) = frame else { return None };
+        let asks = matches!(**body, Cold::OpenChannel(_)) && self.stage == Stage::Open;
+        let session = self.translation.as_ref().filter(|_| asks)?.session();
+        let refusal = session.open_channel(self.protocol.channels_count() as u32).err()?;
+        Some((*channel, *request, refusal))
     }
 
     fn act(&mut self, action: Action) {
@@ -383,7 +400,7 @@ impl Connection {
                         Some(client) => Some(broker.take_place(&who, client).await?),
                         None => None,
                     };
-                    Ok((who, place))
+                    Ok((broker.take_seat(who)?, place))
                 });
                 self.login = Some(LoginCheck { login, check });
             }
@@ -429,8 +446,8 @@ impl Connection {
             self.follow();
         }
         if let Some(translation) = &self.translation {
+            translation.session().note_channels(self.protocol.channels_count() as u32);
             let meter = translation.session().meter();
-            meter.channels.store(self.protocol.channels_count() as u64, Ordering::Relaxed);
             meter.received_bytes.store(self.inbox.read(), Ordering::Relaxed);
             meter.sent_bytes.store(self.outbox.written(), Ordering::Relaxed);
         }

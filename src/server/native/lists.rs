@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use prost::Message as _;
 
 use super::journeys::rule_entry;
+use super::limits;
+use super::permissions;
 use super::subscriptions::subscription_entry;
 use crate::broker::{
     Binding, Broker, ConnectionDescription, ConsumerListing, Destination, ExchangeListing, Identity,
@@ -122,16 +124,18 @@ async fn part(
                 name: user.name.to_string(),
                 administrator: user.administrator,
                 vhosts: user.vhosts.iter().map(ToString::to_string).collect(),
+                limits: Some(limits::of_user(user.limits)),
             });
             part.users = users.collect();
             page.next
         }
         pb::ListKind::Vhosts => {
             let page = broker.list_vhosts(who, name, token, size);
-            let vhosts = page.entries.into_iter().map(|(name, queues, exchanges)| pb::VhostEntry {
-                name,
-                queues: queues as u64,
-                exchanges: exchanges as u64,
+            let vhosts = page.entries.into_iter().map(|listing| pb::VhostEntry {
+                name: listing.name.to_string(),
+                queues: listing.queues as u64,
+                exchanges: listing.exchanges as u64,
+                limits: Some(limits::of_vhost(listing.limits)),
             });
             part.vhosts = vhosts.collect();
             page.next
@@ -144,6 +148,16 @@ async fn part(
         pb::ListKind::JourneyRules => {
             let page = broker.list_journey_rules(who, token, size)?;
             part.journey_rules = page.entries.iter().map(rule_entry).collect();
+            page.next
+        }
+        pb::ListKind::Permissions => {
+            let page = broker.list_permissions(who, token, size)?;
+            part.permissions = page.entries.into_iter().map(permissions::entry).collect();
+            page.next
+        }
+        pb::ListKind::TopicPermissions => {
+            let page = broker.list_topic_permissions(who, token, size)?;
+            part.topic_permissions = page.entries.into_iter().map(permissions::topic_entry).collect();
             page.next
         }
         pb::ListKind::Unspecified => {
@@ -186,6 +200,8 @@ fn count(part: &pb::Listing) -> usize {
         vhosts,
         subscriptions,
         journey_rules,
+        permissions,
+        topic_permissions,
         ..
     } = part;
     exchanges.len()
@@ -197,6 +213,8 @@ fn count(part: &pb::Listing) -> usize {
         + vhosts.len()
         + subscriptions.len()
         + journey_rules.len()
+        + permissions.len()
+        + topic_permissions.len()
 }
 
 fn append(page: &mut pb::Listing, part: pb::Listing) {
@@ -209,6 +227,8 @@ fn append(page: &mut pb::Listing, part: pb::Listing) {
     page.vhosts.extend(part.vhosts);
     page.subscriptions.extend(part.subscriptions);
     page.journey_rules.extend(part.journey_rules);
+    page.permissions.extend(part.permissions);
+    page.topic_permissions.extend(part.topic_permissions);
     page.next_page_token = part.next_page_token;
 }
 

@@ -3,7 +3,9 @@
 use super::browse::{browse, cancel_delayed, remove_moved};
 use super::explain::explain;
 use super::journeys;
+use super::limits;
 use super::lists::list;
+use super::permissions;
 use super::subscriptions::subscribe;
 use crate::broker::{
     AlterMode, Alteration, Altered, Binding, Broker, Destination, ExchangeDefinition, ExchangeKind, Identity,
@@ -67,6 +69,14 @@ pub(super) async fn carry_out(
             journeys::tell(broker, who, request, answer_bytes_max).await.map(Body::Journeys)
         }
         Body::PutUser(put) => put_user(broker, who, put).await,
+        Body::PutUserLimits(put) => limits::put_user(broker, who, put).await.map(|()| DONE),
+        Body::PutVhostLimits(put) => limits::put_vhost(broker, who, put).await.map(|()| DONE),
+        Body::PutPermissions(put) => permissions::put(broker, who, put).await.map(|()| DONE),
+        Body::DeletePermissions(delete) => permissions::delete(broker, who, delete).await.map(|()| DONE),
+        Body::PutTopicPermissions(put) => permissions::put_topic(broker, who, put).await.map(|()| DONE),
+        Body::DeleteTopicPermissions(delete) => {
+            permissions::delete_topic(broker, who, delete).await.map(|()| DONE)
+        }
         Body::DeleteUser(delete) => {
             broker.delete_user(who, named("name", UserName::new, &delete.name)?).await?;
             Ok(DONE)

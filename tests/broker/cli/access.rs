@@ -19,12 +19,13 @@ fn users_are_made_listed_and_deleted() {
     let put = ["user", "put", "ada", "--password-stdin", "--vhost", "/"];
     assert_eq!(broker.run_with_input(&put, b"s3cret\n").ok(), "user 'ada' is there (may open /)\n");
     let users = broker.run(&["list", "users", "--json"]).json();
-    assert!(
-        users
-            .as_array()
-            .unwrap()
-            .contains(&json!({ "name": "ada", "administrator": false, "vhosts": ["/"] }))
-    );
+    assert!(users.as_array().unwrap().contains(&json!({
+        "name": "ada",
+        "administrator": false,
+        "vhosts": ["/"],
+        "max_connections": null,
+        "max_channels": null,
+    })));
     assert!(broker.run(&["list", "users"]).ok().contains("ada"));
 
     run_as(&broker, "ada:s3cret", "", &["declare", "queue", "hers"]).ok();
@@ -38,6 +39,95 @@ fn users_are_made_listed_and_deleted() {
     run_as(&broker, "ada:s3cret", "", &["list", "users"]).ok();
     broker.run(&["user", "delete", "ada"]).ok();
     run_as(&broker, "ada:s3cret", "", &["list", "queues"]).fails(1, &["403"]);
+}
+
+#[test]
+fn a_user_who_is_held_to_patterns_is_told_what_is_missing() {
+    let broker = Broker::start();
+    broker.run_with_input(&["user", "put", "shop", "--password-stdin"], b"s3cret\n").ok();
+    let set = |configure: &str, more: &[&str]| {
+        let typed =
+            ["set", "permissions", "shop", "--configure", configure, "--write", ".*", "--read", "^shop-"];
+        broker.run(&[&typed, more].concat())
+    };
+    set("^shop-", &[]).ok();
+    let as_shop = |arguments: &[&str]| run_as(&broker, "shop:s3cret", "", arguments);
+    as_shop(&["declare", "queue", "shop-1"]).ok();
+    let refused = as_shop(&["declare", "queue", "bob-1"]);
+    let told = "error: 403 ACCESS_REFUSED: configure access to queue 'bob-1' in vhost '/' refused for user 'shop'\n  \
+                configure: expected a name that matches ^shop-, got bob-1\n  \
+                hint: an administrator can allow it with `leveret set permissions`\n";
+    refused.fails(1, &[told]);
+    as_shop(&["list", "users"]).fails(1, &["403"]);
+    as_shop(&["set", "permissions", "shop", "--configure", ".*", "--write", ".*", "--read", ".*"])
+        .fails(1, &["403 ACCESS_REFUSED", "no administrator"]);
+    let entry =
+        json!({ "user": "shop", "vhost": "/", "configure": "^shop-", "write": ".*", "read": "^shop-" });
+    assert_eq!(as_shop(&["list", "permissions", "--json"]).json(), json!([entry]));
+
+    set("(", &[]).fails(1, &["406 PRECONDITION_FAILED", "no regular expression", "configure"]);
+    set(".*", &["--vhost", "nowhere"]).fails(1, &["nowhere"]);
+    broker.run(&["set", "permissions", "shop", "--configure", ".*"]).fails(2, &["--write", "--read"]);
+    broker.run(&["vhost", "put", "other"]).ok();
+    assert!(set("", &["--vhost", "other"]).ok().contains("vhost 'other': configure ''"));
+    broker.run(&["delete", "permissions", "shop", "--vhost", "other"]).ok();
+    let again = ["delete", "permissions", "shop", "--vhost", "other"];
+    broker.run(&again).fails(1, &["there is no permissions of user 'shop' in vhost 'other'", "--if-exists"]);
+    broker.run(&[&again[..], &["--if-exists"]].concat()).ok();
+    as_shop(&["declare", "queue", "shop-1"]).ok();
+    broker.run(&["delete", "permissions", "shop"]).ok();
+    as_shop(&["list", "queues"]).fails(1, &["403", "may not open vhost"]);
+}
+
+#[test]
+fn topic_permissions_are_set_listed_and_taken_away() {
+    let broker = Broker::start();
+    let set = |exchange: &str| {
+        broker
+            .run(&["set", "topic-permissions", "guest", exchange, "--write", "^{username}", "--read", "#"])
+            .ok()
+    };
+    assert_eq!(
+        set("amq.topic"),
+        "user 'guest' may with keys of exchange 'amq.topic' in vhost '/': write '^{username}', read '#'\n"
+    );
+    set("events");
+    let listed = || broker.run(&["list", "topic-permissions", "--json"]).json();
+    let entry = |exchange: &str| json!({ "user": "guest", "vhost": "/", "exchange": exchange, "write": "^{username}", "read": "#" });
+    assert_eq!(listed(), json!([entry("amq.topic"), entry("events")]));
+    broker
+        .run(&["publish", "--exchange", "amq.topic", "--key", "other", "m"])
+        .fails(1, &["write access to topic 'other'"]);
+    let delete = |more: &[&str]| broker.run(&[&["delete", "topic-permissions", "guest"], more].concat());
+    delete(&["nothing"]).fails(1, &["exchange 'nothing'", "leveret list topic-permissions"]);
+    delete(&["events"]).ok();
+    assert_eq!(listed(), json!([entry("amq.topic")]));
+    delete(&[]).ok();
+    assert_eq!(listed(), json!([]));
+    delete(&[]).fails(1, &["there is no"]);
+    delete(&["--if-exists"]).ok();
+}
+
+#[test]
+fn limits_are_set_and_listed() {
+    let broker = Broker::start();
+    let set = ["set", "user-limits", "guest", "--max-connections", "20", "--max-channels", "100"];
+    assert_eq!(broker.run(&set).ok(), "user 'guest' may have at most: connections 20, channels 100\n");
+    let set = ["set", "vhost-limits", "/", "--max-queues", "1", "--max-bytes", "none"];
+    assert_eq!(broker.run(&set).ok(), "vhost '/' may have at most: queues 1, bytes none\n");
+    assert!(broker.run(&["list", "users"]).ok().contains("connections=20 channels=100"));
+    assert!(broker.run(&["list", "vhosts"]).ok().contains("queues=1"));
+    let vhosts = broker.run(&["list", "vhosts", "--json"]).json();
+    assert_eq!((&vhosts[0]["max_queues"], &vhosts[0]["max_bytes"]), (&json!(1), &json!(null)));
+    broker.queue("q");
+    broker
+        .run(&["declare", "queue", "r"])
+        .fails(1, &["406 PRECONDITION_FAILED", "queue limit", "max-queues"]);
+    broker.run(&["set", "vhost-limits", "/", "--max-queues", "none"]).ok();
+    broker.queue("r");
+    broker.run(&["set", "user-limits", "guest"]).fails(2, &["--max-connections"]);
+    broker.run(&["set", "user-limits", "guest", "--max-channels", "-1"]).fails(2, &["none"]);
+    broker.run(&["set", "vhost-limits", "nowhere", "--max-queues", "1"]).fails(1, &["nowhere"]);
 }
 
 #[test]

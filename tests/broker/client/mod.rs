@@ -1,5 +1,6 @@
 //! The client library against a real broker: what a program sees, also when the broker dies under it.
 
+mod access_limits;
 mod allowed_keys;
 mod altering;
 mod blocked;
@@ -19,6 +20,7 @@ mod kills;
 mod limits;
 mod message_priorities;
 mod moving;
+mod permissions;
 mod priorities;
 mod publishing;
 mod receipts;

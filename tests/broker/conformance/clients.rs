@@ -1,20 +1,25 @@
 //! Clients of Leveret, by its own client library.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use leveret::client::{
-    Binding, Channel, ConfirmError, ConnectOptions, Connection, ConsumeError, Consumer, DeleteExchange,
-    DeleteQueue, Delivery, Destination, Exchange, FieldTable, FieldValue, Get, Message, Properties,
-    PublishError, Queue, ReplyCode, RequestError, SettleError,
+    Binding, Channel, ConfirmError, ConnectError, ConnectOptions, Connection, ConsumeError, Consumer,
+    DeleteExchange, DeleteQueue, Delivery, Destination, Exchange, FieldTable, FieldValue, Get, Message,
+    NewUser, Permissions, Properties, PublishError, Queue, ReplyCode, RequestError, SettleError,
+    TopicPermissions, UserLimitsChange, VhostLimitsChange,
 };
 use tokio::time::timeout;
 use toml::{Table, Value};
 
 use super::play::{
-    Action, Closed, Consume, Fate, Fault, Outcome, Peer, Publish, Received, Seen, Settle, Side, Step,
+    Action, Allow, AllowTopic, Closed, Consume, Fate, Fault, LimitUser, LimitVhost, Outcome, Peer, Publish,
+    Received, Seen, Settle, Side, Step, user_of,
 };
 use crate::support::Broker;
+
+/// That of users that scenarios make.
+const PASSWORD: &str = "s3cret";
 
 /// What takes longer is broken.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -26,6 +31,8 @@ pub(super) struct Clients {
     channels: BTreeMap<String, Channel>,
     consumers: BTreeMap<String, Consuming>,
     held: Vec<Held>,
+    /// Those that the scenario made.
+    users: BTreeSet<String>,
 }
 
 struct Consuming {
@@ -82,6 +89,7 @@ impl Clients {
             channels: BTreeMap::new(),
             consumers: BTreeMap::new(),
             held: Vec::new(),
+            users: BTreeSet::new(),
         }
     }
 
@@ -175,6 +183,41 @@ impl Clients {
                     Err(error) => return Err(error.into()),
                 }
             },
+            Action::Allow(allow) => {
+                let Allow { user, configure, write, read } = allow.clone();
+                if self.users.insert(user.clone()) {
+                    // That of an earlier scenario may have limits.
+                    channel.delete_user(&user).await?;
+                    let (name, password) = (user.clone(), PASSWORD.to_owned());
+                    let made = NewUser { name, password, administrator: false, vhosts: Vec::new() };
+                    channel.put_user(made).await?;
+                }
+                let permissions = Permissions { user, vhost: String::new(), configure, write, read };
+                done(channel.put_permissions(permissions).await)
+            }
+            Action::AllowTopic(allow) => {
+                let AllowTopic { user, exchange, write, read } = allow.clone();
+                let permissions = TopicPermissions { user, vhost: String::new(), exchange, write, read };
+                done(channel.put_topic_permissions(permissions).await)
+            }
+            Action::LimitUser(LimitUser { user, limit, to }) => {
+                let to = Some(Some(u64::from(*to)));
+                let change = match limit.as_str() {
+                    "max-connections" => UserLimitsChange { max_connections: to, ..Default::default() },
+                    "max-channels" => UserLimitsChange { max_channels: to, ..Default::default() },
+                    other => return Err(broken(format!("there is no limit '{other}' of a user"))),
+                };
+                done(channel.limit_user(user, change).await)
+            }
+            Action::LimitVhost(LimitVhost { limit, to }) => {
+                let to = Some(Some(u64::from(*to)));
+                let change = match limit.as_str() {
+                    "max-connections" => VhostLimitsChange { max_connections: to, ..Default::default() },
+                    "max-queues" => VhostLimitsChange { max_queues: to, ..Default::default() },
+                    other => return Err(broken(format!("there is no limit '{other}' of a vhost"))),
+                };
+                done(channel.limit_vhost(self.options.vhost(), change).await)
+            }
             Action::Empty(queue) => loop {
                 if channel.check_queue(queue).await?.messages == 0 {
                     return Ok(Seen::Done);
@@ -189,7 +232,16 @@ impl Clients {
         }
         let connection = connection_of(client);
         if !self.connections.contains_key(connection) {
-            let opened = Connection::connect(self.options.clone()).await.map_err(broken)?;
+            let options = match self.users.contains(user_of(connection)) {
+                true => self.options.clone().credentials(user_of(connection), PASSWORD),
+                false => self.options.clone(),
+            };
+            let opened = Connection::connect(options).await.map_err(|error| match error {
+                ConnectError::Refused(refusal) => {
+                    Fault::Refused { code: refusal.code.number(), closed: Closed::Connection }
+                }
+                other => broken(other),
+            })?;
             self.connections.insert(connection.to_owned(), opened);
         }
         let channel = self.connections[connection].channel().await?;
@@ -200,7 +252,8 @@ impl Clients {
     /// After an error: whether the client can go on.
     async fn what_is_closed(&mut self, client: &str) -> Closed {
         let Some(channel) = self.channels.get(client) else { return Closed::Nothing };
-        if channel.check_exchange("amq.direct").await.is_ok() {
+        // Everybody may look who is there.
+        if channel.find_queue("nobody").await.is_ok() {
             return Closed::Nothing;
         }
         match self.connections[connection_of(client)].channel().await {

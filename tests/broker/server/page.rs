@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::support::{Client, MESSAGE_BYTES_MAX, Served, Settings, item, publish_frame, settle, target};
 
 /// The client's frames in an order that makes sense: what is used is declared before.
-const SENT: [&str; 32] = [
+const SENT: [&str; 36] = [
     "connect",
     "heartbeat",
     "open_channel",
@@ -43,6 +43,10 @@ const SENT: [&str; 32] = [
     "cancel_delayed",
     "alter_exchange",
     "alter_exchange_checked",
+    "put_permissions",
+    "put_topic_permissions",
+    "put_user_limits",
+    "put_vhost_limits",
     "close",
 ];
 

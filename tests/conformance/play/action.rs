@@ -39,6 +39,10 @@ pub(crate) enum Action {
     Gone(String),
     /// Waits until no message of a queue waits.
     Empty(String),
+    Allow(Allow),
+    AllowTopic(AllowTopic),
+    LimitUser(LimitUser),
+    LimitVhost(LimitVhost),
 }
 
 macro_rules! parameters {
@@ -159,6 +163,49 @@ parameters!(Cancel {
     consumer: String,
 });
 
+parameters!(
+    /// What a user may do, who is made if there is none. Clients of the user's name are the user's.
+    Allow {
+        #[serde(rename = "allow")]
+        user: String,
+        configure: String,
+        write: String,
+        read: String,
+    }
+);
+
+parameters!(
+    /// Which keys of a topic exchange such a user may use.
+    AllowTopic {
+        #[serde(rename = "allow_topic")]
+        user: String,
+        exchange: String,
+        write: String,
+        read: String,
+    }
+);
+
+parameters!(
+    /// How much such a user may have.
+    LimitUser {
+        #[serde(rename = "limit_user")]
+        user: String,
+        /// "max-connections" or "max-channels".
+        limit: String,
+        to: u32,
+    }
+);
+
+parameters!(
+    /// How much the vhost may have, until the scenario ends.
+    LimitVhost {
+        /// "max-connections" or "max-queues".
+        #[serde(rename = "limit_vhost")]
+        limit: String,
+        to: u32,
+    }
+);
+
 /// What becomes of a delivery, which is known by its body.
 #[derive(Debug, Clone)]
 pub(crate) struct Settle {
@@ -202,6 +249,10 @@ impl Action {
             "get" => Self::Get(whole(table)?),
             "consume" => Self::Consume(whole(table)?),
             "cancel" => Self::Cancel(whole(table)?),
+            "allow" => Self::Allow(whole(table)?),
+            "allow_topic" => Self::AllowTopic(whole(table)?),
+            "limit_user" => Self::LimitUser(whole(table)?),
+            "limit_vhost" => Self::LimitVhost(whole(table)?),
             "bind" | "unbind" | "bind_exchange" | "unbind_exchange" => {
                 let destination = table.remove(verb).unwrap_or(Value::Boolean(false));
                 let field = if verb.ends_with("exchange") { "exchange" } else { "queue" };
@@ -247,7 +298,7 @@ impl Action {
     }
 }
 
-const VERBS: [&str; 25] = [
+const VERBS: [&str; 29] = [
     "declare_exchange",
     "check_exchange",
     "delete_exchange",
@@ -273,6 +324,10 @@ const VERBS: [&str; 25] = [
     "close",
     "gone",
     "empty",
+    "allow",
+    "allow_topic",
+    "limit_user",
+    "limit_vhost",
 ];
 
 #[derive(Deserialize)]

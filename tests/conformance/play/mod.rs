@@ -12,10 +12,10 @@ mod seen;
 mod stored;
 
 pub(crate) use action::{
-    Action, Bind, Cancel, Consume, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Get, Outcome,
-    Publish, Settle,
+    Action, Allow, AllowTopic, Bind, Cancel, Consume, DeclareExchange, DeclareQueue, DeleteExchange,
+    DeleteQueue, Get, LimitUser, LimitVhost, Outcome, Publish, Settle,
 };
-pub(crate) use run::{Peer, Step, play};
+pub(crate) use run::{Peer, Step, play, user_of};
 pub(crate) use scenario::{Scenario, Side, all};
 pub(crate) use seen::{Closed, Fate, Fault, Received, Seen};
 pub(crate) use stored::Observed;

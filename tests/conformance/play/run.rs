@@ -15,6 +15,11 @@ pub(crate) struct Step {
     pub(crate) show: Vec<String>,
 }
 
+/// Whose a connection is, if there is a user of that name: "ada", "ada:2" and so on are ada's.
+pub(crate) fn user_of(connection: &str) -> &str {
+    connection.split(':').next().unwrap_or(connection)
+}
+
 /// A broker, and the clients that a scenario has there. Clients come into being with their first step; one whose channel or
 /// connection has been closed opens another with its next one.
 pub(crate) trait Peer {

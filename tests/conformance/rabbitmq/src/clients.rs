@@ -1,5 +1,6 @@
 //! Clients of RabbitMQ, by lapin.
 
+mod management;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,9 +19,10 @@ use lapin::{Channel, Confirmation, Connection, ConnectionProperties, Consumer, E
 use tokio::time::timeout;
 
 use crate::play::{
-    Action, Bind, Closed, Consume, DeclareExchange, DeclareQueue, Fate, Fault, Outcome, Peer, Publish,
-    Received, Seen, Settle, Side, Step,
+    Action, AllowTopic, Bind, Closed, Consume, DeclareExchange, DeclareQueue, Fate, Fault, LimitUser,
+    LimitVhost, Outcome, Peer, Publish, Received, Seen, Settle, Side, Step, user_of,
 };
+use management::Management;
 use values::{fields, properties, received};
 
 /// What takes longer is broken.
@@ -35,6 +37,11 @@ pub(crate) struct Clients {
     held: Vec<Held>,
     exchanges: BTreeSet<String>,
     queues: BTreeSet<String>,
+    management: Management,
+    /// Those that the scenario made.
+    users: BTreeSet<String>,
+    /// Limits of the vhost that the scenario set.
+    limits: BTreeSet<String>,
 }
 
 struct Consuming {
@@ -93,6 +100,9 @@ impl Clients {
             held: Vec::new(),
             exchanges: BTreeSet::new(),
             queues: BTreeSet::new(),
+            management: Management::of(url),
+            users: BTreeSet::new(),
+            limits: BTreeSet::new(),
         }
     }
 
@@ -103,6 +113,9 @@ impl Clients {
         for (_, connection) in std::mem::take(&mut self.connections) {
             // It may be closed already.
             let _ = connection.close(200, "done".into()).await;
+        }
+        for limit in &self.limits {
+            self.management.unlimit_vhost(limit).await?;
         }
         let (exchanges, queues) = (self.exchanges.clone(), self.queues.clone());
         let began = Instant::now();
@@ -119,6 +132,9 @@ impl Clients {
             let deleted =
                 channel.exchange_delete(exchange.as_str().into(), ExchangeDeleteOptions::default()).await;
             deleted.map_err(|error| format!("exchange '{exchange}' cannot be deleted: {error}"))?;
+        }
+        for user in &self.users {
+            self.management.delete_user(user).await?;
         }
         if let Some(connection) = self.connections.remove("cleaner") {
             connection.close(200, "done".into()).await.map_err(|error| error.to_string())?;
@@ -240,6 +256,26 @@ impl Clients {
                     Err(fault) => return Err(fault),
                 }
             },
+            Action::Allow(allow) => {
+                if self.users.insert(allow.user.clone()) {
+                    self.management.put_user(&allow.user).await.map_err(broken)?;
+                }
+                let allowed = self.management.allow(&allow.user, &allow.configure, &allow.write, &allow.read);
+                allowed.await.map(|()| Seen::Done).map_err(broken)
+            }
+            Action::AllowTopic(AllowTopic { user, exchange, write, read }) => {
+                let allowed = self.management.allow_topic(user, exchange, write, read);
+                allowed.await.map(|()| Seen::Done).map_err(broken)
+            }
+            Action::LimitUser(LimitUser { user, limit, to }) => {
+                let limited = self.management.limit_user(user, limit, *to);
+                limited.await.map(|()| Seen::Done).map_err(broken)
+            }
+            Action::LimitVhost(LimitVhost { limit, to }) => {
+                self.limits.insert(limit.clone());
+                let limited = self.management.limit_vhost(limit, *to);
+                limited.await.map(|()| Seen::Done).map_err(broken)
+            }
             Action::Empty(queue) => loop {
                 let channel = self.channel(client).await?;
                 if let Seen::Queue { ready: 0, .. } = check_queue(&channel, queue).await? {
@@ -256,7 +292,11 @@ impl Clients {
         }
         let connection = connection_of(client);
         if !self.connections.contains_key(connection) {
-            let opened = Connection::connect(&self.url, ConnectionProperties::default()).await?;
+            let url = match self.users.contains(user_of(connection)) {
+                true => self.management.url_as(user_of(connection)),
+                false => self.url.clone(),
+            };
+            let opened = Connection::connect(&url, ConnectionProperties::default()).await?;
             self.connections.insert(connection.to_owned(), opened);
         }
         let channel = self.connections[connection].create_channel().await?;
@@ -268,7 +308,7 @@ impl Clients {
     /// After an error: what the client has to open again.
     fn what_is_closed(&mut self, client: &str) -> Closed {
         let connection = connection_of(client).to_owned();
-        if self.connections.get(&connection).is_some_and(|open| !open.status().connected()) {
+        if self.connections.get(&connection).is_none_or(|open| !open.status().connected()) {
             self.connections.remove(&connection);
             self.forget(|of| connection_of(of) == connection);
             return Closed::Connection;
