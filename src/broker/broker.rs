@@ -55,6 +55,9 @@ pub struct BrokerOptions {
     pub segment_bytes: u64,
     /// Bytes that go into a durable shard's log between two checkpoints: a start reads little more.
     pub checkpoint_bytes: u64,
+    /// Who has a message for so many milliseconds without settling it loses it, where its queue does not say another time; `None`:
+    /// nobody does.
+    pub lease_millis: Option<u64>,
     /// Bytes of recent messages that each durable shard keeps in memory.
     pub resident_bytes_max: usize,
     /// Largest message body in bytes.

@@ -1,14 +1,14 @@
 //! What may wait in a queue, how long, and what goes first, as the arguments of its declaration say it.
 
 use crate::model::{
-    DELIVERY_LIMIT, EXPIRES, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL,
+    CONSUMER_TIMEOUT, CONSUMER_TIMEOUT_MS_MIN, DELIVERY_LIMIT, EXPIRES, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL,
     OVERFLOW, Overflow,
 };
 use crate::shard::Limits;
 
 /// The arguments, by name.
-pub(super) const LIMIT_ARGUMENTS: [&str; 7] =
-    [DELIVERY_LIMIT, EXPIRES, MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL, OVERFLOW];
+pub(super) const LIMIT_ARGUMENTS: [&str; 8] =
+    [CONSUMER_TIMEOUT, DELIVERY_LIMIT, EXPIRES, MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL, OVERFLOW];
 /// Ten years, as in RabbitMQ.
 pub(super) const MILLIS_MAX: i64 = 315_360_000_000;
 
@@ -66,6 +66,15 @@ pub(super) fn delivery_limit_of(arguments: &FieldTable) -> Result<Option<u32>, N
 pub(super) fn max_priority_of(arguments: &FieldTable) -> Result<Option<u8>, NoLimit> {
     let highest = bound(arguments, MAX_PRIORITY, (0, i64::from(u8::MAX)))?;
     Ok(highest.and_then(|highest| u8::try_from(highest).ok()))
+}
+
+/// For how many milliseconds whoever has a message of a queue with these arguments may keep it without settling it; `None`: as long as
+/// the broker says of all.
+///
+/// # Errors
+/// The argument, if it is no time, or too short a one.
+pub(super) fn lease_of(arguments: &FieldTable) -> Result<Option<u64>, NoLimit> {
+    bound(arguments, CONSUMER_TIMEOUT, (CONSUMER_TIMEOUT_MS_MIN as i64, MILLIS_MAX))
 }
 
 /// Milliseconds without a consumer after which a queue with these arguments goes; `None`: it stays.

@@ -350,8 +350,8 @@ fn start_volatile_shard(world: &World<'_>, id: ShardId) -> ShardHandle {
 }
 
 fn shard_options(id: ShardId, options: &BrokerOptions) -> ShardOptions {
-    let BrokerOptions { resident_bytes_max, segment_bytes, checkpoint_bytes, .. } = *options;
-    ShardOptions { id, resident_bytes_max, segment_bytes, checkpoint_bytes }
+    let BrokerOptions { resident_bytes_max, segment_bytes, checkpoint_bytes, lease_millis, .. } = *options;
+    ShardOptions { id, resident_bytes_max, segment_bytes, checkpoint_bytes, lease_millis }
 }
 
 /// What a crash cost, if anything.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::value::readable_bytes;
+use crate::model::{CONSUMER_TIMEOUT_MS_MAX, CONSUMER_TIMEOUT_MS_MIN};
 
 /// Something that can be configured.
 #[derive(Debug)]
@@ -167,6 +168,20 @@ pub static KEYS: [Key; 25] = [
         meaning: "Seconds between signs of life on a connection; two missed ones end it. A client may ask for less.",
         default: "60",
         allowed: Allowed::Count { min: 1, max: 3600, zero: Some("no heartbeats") },
+    },
+    Key {
+        name: "consumer_timeout_ms",
+        variable: "LEVERET_CONSUMER_TIMEOUT_MS",
+        flag: Some("consumer-timeout-ms"),
+        group: Group::Network,
+        meaning: "Milliseconds for which a consumer may keep a message without settling it or asking for more time, where \
+                  the queue's x-consumer-timeout does not say otherwise.",
+        default: "1800000",
+        allowed: Allowed::Count {
+            min: CONSUMER_TIMEOUT_MS_MIN,
+            max: CONSUMER_TIMEOUT_MS_MAX,
+            zero: Some("as long as it likes"),
+        },
     },
     Key {
         name: "message_bytes_max",

@@ -163,6 +163,7 @@ fn operations_of(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, BatchFa
                     single_active,
                     delivery_limit,
                     max_priority,
+                    lease_millis: _,
                 } = options;
                 LoggedOperation::Declare {
                     queue,

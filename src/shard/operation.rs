@@ -210,6 +210,8 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
         single_active,
         delivery_limit,
         max_priority,
+        // Whoever has messages has them no longer than the process lives.
+        lease_millis: _,
     } = options;
     let is_limited = limits != Limits::default();
     let flags = [
@@ -280,6 +282,7 @@ pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, Operation
         single_active,
         delivery_limit,
         max_priority,
+        lease_millis: None,
     })
 }
 
@@ -479,6 +482,7 @@ mod tests {
             single_active: true,
             delivery_limit: Some(0),
             max_priority: Some(255),
+            lease_millis: None,
         };
         encode_declare(QueueId(8), options, &mut out);
         encode_delete(QueueId(300), &mut out);

@@ -291,6 +291,7 @@ pub(super) const RECOVERED: QueueOptions = QueueOptions {
     single_active: false,
     delivery_limit: None,
     max_priority: None,
+    lease_millis: None,
 };
 
 /// A queue that is there twice.

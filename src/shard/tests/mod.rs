@@ -13,6 +13,7 @@ mod halts;
 mod hostile_log;
 mod journeys;
 mod lagging;
+mod leases;
 mod limits;
 mod memory_held;
 mod priorities;
