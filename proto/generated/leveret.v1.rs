@@ -1015,314 +1015,6 @@ impl ListKind {
         }
     }
 }
-/// Starts a consumer. Answered by Consuming, which comes before the first Deliver.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Consume {
-    /// Name of the queue.
-    #[prost(string, tag = "1")]
-    pub queue: ::prost::alloc::string::String,
-    /// Chosen by the client, 1 to 65,535, not in use on this channel. Deliver and Settle name it.
-    #[prost(uint32, tag = "2")]
-    pub consumer: u32,
-    /// Unsettled messages at most; 0: no limit. Without effect with `no_ack`.
-    #[prost(uint32, tag = "3")]
-    pub prefetch: u32,
-    /// Deliveries count as accepted when they are sent: no Settle, and no second try.
-    #[prost(bool, tag = "4")]
-    pub no_ack: bool,
-    /// Refused if the queue has a consumer; while this one lives nobody else may consume.
-    #[prost(bool, tag = "5")]
-    pub exclusive: bool,
-    /// A name for people who look at lists of consumers; "": the server makes one. At most 255 bytes.
-    #[prost(string, tag = "6")]
-    pub tag: ::prost::alloc::string::String,
-    /// Further arguments, as in AMQP. None is known yet; unknown ones are ignored.
-    #[prost(message, optional, tag = "7")]
-    pub arguments: ::core::option::Option<FieldTable>,
-    /// Present: deliveries take from this credit, one each, and stop at 0 until a Credit frame adds to it.
-    #[prost(uint32, optional, tag = "8")]
-    pub credit: ::core::option::Option<u32>,
-    /// While a consumer of a higher priority may take messages, those of a lower get none; those of the same priority take turns.
-    /// What is "x-priority" among the arguments in AMQP.
-    #[prost(sint32, tag = "9")]
-    pub priority: i32,
-}
-/// The consumer is there.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Consuming {
-    #[prost(uint32, tag = "1")]
-    pub consumer: u32,
-    #[prost(string, tag = "2")]
-    pub tag: ::prost::alloc::string::String,
-}
-/// Ends a consumer. Answered by Done, after its last Deliver. What it had not settled can still be settled until the
-/// channel closes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CancelConsumer {
-    #[prost(uint32, tag = "1")]
-    pub consumer: u32,
-}
-/// The server ended a consumer, for instance because its queue was deleted.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ConsumerCancelled {
-    #[prost(uint32, tag = "1")]
-    pub consumer: u32,
-    /// Why, in a sentence for people.
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
-}
-/// One or many messages for a consumer. Publish and Deliver have the same shape, so that a broker can pass items on
-/// as they are.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Deliver {
-    #[prost(uint32, tag = "1")]
-    pub consumer: u32,
-    /// Delivery tag of the first item, the others count up by one. Each consumer counts from 1.
-    #[prost(uint64, tag = "2")]
-    pub first_tag: u64,
-    /// Exchange and routing key of every item that has none of its own.
-    #[prost(string, tag = "3")]
-    pub exchange: ::prost::alloc::string::String,
-    #[prost(string, tag = "4")]
-    pub routing_key: ::prost::alloc::string::String,
-    #[prost(message, repeated, tag = "5")]
-    pub items: ::prost::alloc::vec::Vec<DeliverItem>,
-}
-/// One message on its way out.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct DeliverItem {
-    #[prost(message, optional, tag = "1")]
-    pub message: ::core::option::Option<Message>,
-    /// Present: overrides the frame's routing key.
-    #[prost(string, optional, tag = "2")]
-    pub routing_key: ::core::option::Option<::prost::alloc::string::String>,
-    /// Its publisher sent it more than once, having lost a confirm: an equal message may have come before.
-    #[prost(bool, tag = "3")]
-    pub resent: bool,
-    /// It may have been delivered before. False means: certainly not.
-    #[prost(bool, tag = "4")]
-    pub redelivered: bool,
-    /// How many times it came back to the queue: requeued, or its consumer went away.
-    #[prost(uint32, tag = "5")]
-    pub delivery_count: u32,
-}
-/// What became of deliveries. With a request id it is answered by Done once the disk has it.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Settle {
-    /// The consumer they went to; 0: those that came by Get on this channel.
-    #[prost(uint32, tag = "1")]
-    pub consumer: u32,
-    /// At least one. Tags that are unknown or settled already are answered with error 406, the others are settled.
-    #[prost(message, repeated, tag = "2")]
-    pub ranges: ::prost::alloc::vec::Vec<SettleRange>,
-}
-/// A run of delivery tags with the same outcome.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SettleRange {
-    /// First tag; 0: every unsettled one up to `last`.
-    #[prost(uint64, tag = "1")]
-    pub first: u64,
-    /// Last tag, included; 0: the same as `first`. Both 0: all that is unsettled.
-    #[prost(uint64, tag = "2")]
-    pub last: u64,
-    #[prost(enumeration = "Outcome", tag = "3")]
-    pub outcome: i32,
-}
-/// Adds to a consumer's credit.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Credit {
-    #[prost(uint32, tag = "1")]
-    pub consumer: u32,
-    /// Deliveries to add. The sum is capped at 4,294,967,295.
-    #[prost(uint32, tag = "2")]
-    pub add: u32,
-}
-/// Asks for one message. Answered by Got.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Get {
-    #[prost(string, tag = "1")]
-    pub queue: ::prost::alloc::string::String,
-    /// Counts as accepted when sent.
-    #[prost(bool, tag = "2")]
-    pub no_ack: bool,
-}
-/// One message, or word that the queue has none ready.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Got {
-    /// Absent: the queue is empty.
-    #[prost(message, optional, tag = "1")]
-    pub item: ::core::option::Option<DeliverItem>,
-    /// Settle names it, with consumer 0.
-    #[prost(uint64, tag = "2")]
-    pub tag: u64,
-    #[prost(string, tag = "3")]
-    pub exchange: ::prost::alloc::string::String,
-    #[prost(string, tag = "4")]
-    pub routing_key: ::prost::alloc::string::String,
-    /// Ready messages left in the queue.
-    #[prost(uint64, tag = "5")]
-    pub messages_ready: u64,
-}
-/// What became of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum Outcome {
-    Unspecified = 0,
-    /// Done: the queue forgets it.
-    Accepted = 1,
-    /// Back to its place in the queue, for anybody.
-    Requeued = 2,
-    /// Not wanted: the queue drops it (or, where it has one, gives it to its dead letter exchange).
-    Rejected = 3,
-}
-impl Outcome {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "OUTCOME_UNSPECIFIED",
-            Self::Accepted => "OUTCOME_ACCEPTED",
-            Self::Requeued => "OUTCOME_REQUEUED",
-            Self::Rejected => "OUTCOME_REJECTED",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
-            "OUTCOME_ACCEPTED" => Some(Self::Accepted),
-            "OUTCOME_REQUEUED" => Some(Self::Requeued),
-            "OUTCOME_REJECTED" => Some(Self::Rejected),
-            _ => None,
-        }
-    }
-}
-/// Takes ready messages out of a queue that were published elsewhere: they leave it as moved. Answered by Removed when the disk
-/// has it. Those that are not ready any more stay as they are.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct RemoveMoved {
-    #[prost(string, tag = "1")]
-    pub queue: ::prost::alloc::string::String,
-    /// Browsed.queue_id. Error 404 if another queue has the name by now.
-    #[prost(uint64, tag = "2")]
-    pub queue_id: u64,
-    /// At least one, of 4,096 messages at most together.
-    #[prost(message, repeated, tag = "3")]
-    pub ranges: ::prost::alloc::vec::Vec<SequenceRange>,
-}
-/// Messages that follow each other.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SequenceRange {
-    /// BrowsedMessage.sequence of the first.
-    #[prost(uint64, tag = "1")]
-    pub first: u64,
-    /// Of the last, included; 0: the same as `first`.
-    #[prost(uint64, tag = "2")]
-    pub last: u64,
-}
-/// What was taken out.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Removed {
-    /// Messages that left.
-    #[prost(uint64, tag = "1")]
-    pub removed: u64,
-    /// Those of the request that did not: consumers have them or have had them, or they were never there.
-    #[prost(message, repeated, tag = "2")]
-    pub not_removed: ::prost::alloc::vec::Vec<SequenceRange>,
-}
-/// Asks for a page of the ready messages of a queue, in their order. No flag, order or count changes by it. Answered by
-/// Browsed.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Browse {
-    #[prost(string, tag = "1")]
-    pub queue: ::prost::alloc::string::String,
-    /// Browsed.next of the page before; 0: from the oldest on.
-    #[prost(uint64, tag = "2")]
-    pub from: u64,
-    /// Browsed.end of the first page; 0: this is the first page, up to the newest message that the queue has now.
-    #[prost(uint64, tag = "3")]
-    pub end: u64,
-    /// Browsed.queue_id of the first page; 0: whatever queue has the name. Error 404 if another queue has it by now.
-    #[prost(uint64, tag = "4")]
-    pub queue_id: u64,
-    /// Messages looked at for the page, 1 to 4,096; 0: 1,024.
-    #[prost(uint32, tag = "5")]
-    pub page_size: u32,
-    /// Present: only messages whose routing key matches this pattern, as in a binding of a topic exchange.
-    #[prost(string, optional, tag = "6")]
-    pub routing_key: ::core::option::Option<::prost::alloc::string::String>,
-    /// Not "": only messages with a header of this name whose value is `header_value`, as it is written as text.
-    #[prost(string, tag = "7")]
-    pub header: ::prost::alloc::string::String,
-    #[prost(string, tag = "8")]
-    pub header_value: ::prost::alloc::string::String,
-    /// Leaves the bodies out.
-    #[prost(bool, tag = "9")]
-    pub without_bodies: bool,
-    /// Only messages that came at this time or later, and before this one, in milliseconds since 1970-01-01T00:00:00Z; 0: at any.
-    /// To the second: some that came within the second before the first are shown, and some of those before the other are not.
-    #[prost(uint64, tag = "10")]
-    pub came_since_ms: u64,
-    #[prost(uint64, tag = "11")]
-    pub came_before_ms: u64,
-    /// The messages that consumers are done with and that the queue retains, instead of those that wait.
-    #[prost(bool, tag = "12")]
-    pub retained: bool,
-    /// Of those only the newest so many; 0: all of them. For the first page.
-    #[prost(uint64, tag = "13")]
-    pub newest: u64,
-}
-/// A page of messages. There may be none in it though further pages have some.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Browsed {
-    #[prost(message, repeated, tag = "1")]
-    pub messages: ::prost::alloc::vec::Vec<BrowsedMessage>,
-    /// Where the next page begins; 0: this was the last one.
-    #[prost(uint64, tag = "2")]
-    pub next: u64,
-    /// Where the snapshot ends: later messages are not shown.
-    #[prost(uint64, tag = "3")]
-    pub end: u64,
-    /// The queue, which keeps its number as long as it is there, and which no other one has.
-    #[prost(uint64, tag = "4")]
-    pub queue_id: u64,
-    /// Messages looked at for this page: those in it, and those that did not fit.
-    #[prost(uint64, tag = "5")]
-    pub examined: u64,
-    /// Messages ready in the queue and with consumers when the page was made. The latter are not shown.
-    #[prost(uint64, tag = "6")]
-    pub messages_ready: u64,
-    #[prost(uint64, tag = "7")]
-    pub messages_unacknowledged: u64,
-    /// Messages that the queue retained then.
-    #[prost(uint64, tag = "8")]
-    pub messages_retained: u64,
-}
-/// A message as it lies in its queue.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct BrowsedMessage {
-    /// Its place: it rises from message to message, and stays when the broker is started again.
-    #[prost(uint64, tag = "1")]
-    pub sequence: u64,
-    #[prost(string, tag = "2")]
-    pub exchange: ::prost::alloc::string::String,
-    #[prost(string, tag = "3")]
-    pub routing_key: ::prost::alloc::string::String,
-    /// As its next consumer would get it. `routing_key` is told beside it.
-    #[prost(message, optional, tag = "4")]
-    pub item: ::core::option::Option<DeliverItem>,
-    /// Length of the body.
-    #[prost(uint64, tag = "5")]
-    pub body_bytes: u64,
-    /// When it came, in milliseconds since 1970-01-01T00:00:00Z, to the second; 0: while a version ran that did not note it.
-    #[prost(uint64, tag = "6")]
-    pub came_at_ms: u64,
-    /// A consumer had it and was done with it: it is shown again.
-    #[prost(bool, tag = "7")]
-    pub replayed: bool,
-}
 /// Client's first frame, on channel 0 with a request id. Until it is answered a frame may be 8 KiB at most, and it
 /// must arrive within 10 seconds.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1539,6 +1231,337 @@ impl Shortage {
             _ => None,
         }
     }
+}
+/// Starts a consumer. Answered by Consuming, which comes before the first Deliver.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Consume {
+    /// Name of the queue.
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// Chosen by the client, 1 to 65,535, not in use on this channel. Deliver and Settle name it.
+    #[prost(uint32, tag = "2")]
+    pub consumer: u32,
+    /// Unsettled messages at most; 0: no limit. Without effect with `no_ack`.
+    #[prost(uint32, tag = "3")]
+    pub prefetch: u32,
+    /// Deliveries count as accepted when they are sent: no Settle, and no second try.
+    #[prost(bool, tag = "4")]
+    pub no_ack: bool,
+    /// Refused if the queue has a consumer; while this one lives nobody else may consume.
+    #[prost(bool, tag = "5")]
+    pub exclusive: bool,
+    /// A name for people who look at lists of consumers; "": the server makes one. At most 255 bytes.
+    #[prost(string, tag = "6")]
+    pub tag: ::prost::alloc::string::String,
+    /// Further arguments, as in AMQP. None is known yet; unknown ones are ignored.
+    #[prost(message, optional, tag = "7")]
+    pub arguments: ::core::option::Option<FieldTable>,
+    /// Present: deliveries take from this credit, one each, and stop at 0 until a Credit frame adds to it.
+    #[prost(uint32, optional, tag = "8")]
+    pub credit: ::core::option::Option<u32>,
+    /// While a consumer of a higher priority may take messages, those of a lower get none; those of the same priority take turns.
+    /// What is "x-priority" among the arguments in AMQP.
+    #[prost(sint32, tag = "9")]
+    pub priority: i32,
+}
+/// The consumer is there.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Consuming {
+    #[prost(uint32, tag = "1")]
+    pub consumer: u32,
+    #[prost(string, tag = "2")]
+    pub tag: ::prost::alloc::string::String,
+}
+/// Ends a consumer. Answered by Done, after its last Deliver. What it had not settled can still be settled until the
+/// channel closes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelConsumer {
+    #[prost(uint32, tag = "1")]
+    pub consumer: u32,
+}
+/// The server ended a consumer, for instance because its queue was deleted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConsumerCancelled {
+    #[prost(uint32, tag = "1")]
+    pub consumer: u32,
+    /// Why, in a sentence for people.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Present: it ended because of what it did, or did not do. With 406 it kept a delivery for longer than its lease.
+    #[prost(message, optional, tag = "3")]
+    pub error: ::core::option::Option<Error>,
+}
+/// One or many messages for a consumer. Publish and Deliver have the same shape, so that a broker can pass items on
+/// as they are.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Deliver {
+    #[prost(uint32, tag = "1")]
+    pub consumer: u32,
+    /// Delivery tag of the first item, the others count up by one. Each consumer counts from 1.
+    #[prost(uint64, tag = "2")]
+    pub first_tag: u64,
+    /// Exchange and routing key of every item that has none of its own.
+    #[prost(string, tag = "3")]
+    pub exchange: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub routing_key: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "5")]
+    pub items: ::prost::alloc::vec::Vec<DeliverItem>,
+}
+/// One message on its way out.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeliverItem {
+    #[prost(message, optional, tag = "1")]
+    pub message: ::core::option::Option<Message>,
+    /// Present: overrides the frame's routing key.
+    #[prost(string, optional, tag = "2")]
+    pub routing_key: ::core::option::Option<::prost::alloc::string::String>,
+    /// Its publisher sent it more than once, having lost a confirm: an equal message may have come before.
+    #[prost(bool, tag = "3")]
+    pub resent: bool,
+    /// It may have been delivered before. False means: certainly not.
+    #[prost(bool, tag = "4")]
+    pub redelivered: bool,
+    /// How many times it came back to the queue: requeued, or its consumer went away.
+    #[prost(uint32, tag = "5")]
+    pub delivery_count: u32,
+}
+/// What became of deliveries. With a request id it is answered by Done once the disk has it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Settle {
+    /// The consumer they went to; 0: those that came by Get on this channel.
+    #[prost(uint32, tag = "1")]
+    pub consumer: u32,
+    /// At least one. Tags that are unknown or settled already are answered with error 406, the others are settled.
+    #[prost(message, repeated, tag = "2")]
+    pub ranges: ::prost::alloc::vec::Vec<SettleRange>,
+}
+/// A run of delivery tags with the same outcome.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SettleRange {
+    /// First tag; 0: every unsettled one up to `last`.
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    /// Last tag, included; 0: the same as `first`. Both 0: all that is unsettled.
+    #[prost(uint64, tag = "2")]
+    pub last: u64,
+    #[prost(enumeration = "Outcome", tag = "3")]
+    pub outcome: i32,
+}
+/// The leases of deliveries begin anew: their consumer is still at work on them. With a request id it is answered by Done.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Extend {
+    /// The consumer they went to; 0: those that came by Get on this channel.
+    #[prost(uint32, tag = "1")]
+    pub consumer: u32,
+    /// At least one. Tags that are unknown or settled already are answered with error 406, the leases of the others begin anew.
+    #[prost(message, repeated, tag = "2")]
+    pub ranges: ::prost::alloc::vec::Vec<TagRange>,
+}
+/// A run of delivery tags.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TagRange {
+    /// First tag; 0: every unsettled one up to `last`.
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    /// Last tag, included; 0: the same as `first`. Both 0: all that is unsettled.
+    #[prost(uint64, tag = "2")]
+    pub last: u64,
+}
+/// Adds to a consumer's credit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Credit {
+    #[prost(uint32, tag = "1")]
+    pub consumer: u32,
+    /// Deliveries to add. The sum is capped at 4,294,967,295.
+    #[prost(uint32, tag = "2")]
+    pub add: u32,
+}
+/// Asks for one message. Answered by Got.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Get {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// Counts as accepted when sent.
+    #[prost(bool, tag = "2")]
+    pub no_ack: bool,
+}
+/// One message, or word that the queue has none ready.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Got {
+    /// Absent: the queue is empty.
+    #[prost(message, optional, tag = "1")]
+    pub item: ::core::option::Option<DeliverItem>,
+    /// Settle names it, with consumer 0.
+    #[prost(uint64, tag = "2")]
+    pub tag: u64,
+    #[prost(string, tag = "3")]
+    pub exchange: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub routing_key: ::prost::alloc::string::String,
+    /// Ready messages left in the queue.
+    #[prost(uint64, tag = "5")]
+    pub messages_ready: u64,
+}
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Outcome {
+    Unspecified = 0,
+    /// Done: the queue forgets it.
+    Accepted = 1,
+    /// Back to its place in the queue, for anybody.
+    Requeued = 2,
+    /// Not wanted: the queue drops it (or, where it has one, gives it to its dead letter exchange).
+    Rejected = 3,
+}
+impl Outcome {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OUTCOME_UNSPECIFIED",
+            Self::Accepted => "OUTCOME_ACCEPTED",
+            Self::Requeued => "OUTCOME_REQUEUED",
+            Self::Rejected => "OUTCOME_REJECTED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+            "OUTCOME_ACCEPTED" => Some(Self::Accepted),
+            "OUTCOME_REQUEUED" => Some(Self::Requeued),
+            "OUTCOME_REJECTED" => Some(Self::Rejected),
+            _ => None,
+        }
+    }
+}
+/// Takes ready messages out of a queue that were published elsewhere: they leave it as moved. Answered by Removed when the disk
+/// has it. Those that are not ready any more stay as they are.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RemoveMoved {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// Browsed.queue_id. Error 404 if another queue has the name by now.
+    #[prost(uint64, tag = "2")]
+    pub queue_id: u64,
+    /// At least one, of 4,096 messages at most together.
+    #[prost(message, repeated, tag = "3")]
+    pub ranges: ::prost::alloc::vec::Vec<SequenceRange>,
+}
+/// Messages that follow each other.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SequenceRange {
+    /// BrowsedMessage.sequence of the first.
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    /// Of the last, included; 0: the same as `first`.
+    #[prost(uint64, tag = "2")]
+    pub last: u64,
+}
+/// What was taken out.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Removed {
+    /// Messages that left.
+    #[prost(uint64, tag = "1")]
+    pub removed: u64,
+    /// Those of the request that did not: consumers have them or have had them, or they were never there.
+    #[prost(message, repeated, tag = "2")]
+    pub not_removed: ::prost::alloc::vec::Vec<SequenceRange>,
+}
+/// Asks for a page of the ready messages of a queue, in their order. No flag, order or count changes by it. Answered by
+/// Browsed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Browse {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// Browsed.next of the page before; 0: from the oldest on.
+    #[prost(uint64, tag = "2")]
+    pub from: u64,
+    /// Browsed.end of the first page; 0: this is the first page, up to the newest message that the queue has now.
+    #[prost(uint64, tag = "3")]
+    pub end: u64,
+    /// Browsed.queue_id of the first page; 0: whatever queue has the name. Error 404 if another queue has it by now.
+    #[prost(uint64, tag = "4")]
+    pub queue_id: u64,
+    /// Messages looked at for the page, 1 to 4,096; 0: 1,024.
+    #[prost(uint32, tag = "5")]
+    pub page_size: u32,
+    /// Present: only messages whose routing key matches this pattern, as in a binding of a topic exchange.
+    #[prost(string, optional, tag = "6")]
+    pub routing_key: ::core::option::Option<::prost::alloc::string::String>,
+    /// Not "": only messages with a header of this name whose value is `header_value`, as it is written as text.
+    #[prost(string, tag = "7")]
+    pub header: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub header_value: ::prost::alloc::string::String,
+    /// Leaves the bodies out.
+    #[prost(bool, tag = "9")]
+    pub without_bodies: bool,
+    /// Only messages that came at this time or later, and before this one, in milliseconds since 1970-01-01T00:00:00Z; 0: at any.
+    /// To the second: some that came within the second before the first are shown, and some of those before the other are not.
+    #[prost(uint64, tag = "10")]
+    pub came_since_ms: u64,
+    #[prost(uint64, tag = "11")]
+    pub came_before_ms: u64,
+    /// The messages that consumers are done with and that the queue retains, instead of those that wait.
+    #[prost(bool, tag = "12")]
+    pub retained: bool,
+    /// Of those only the newest so many; 0: all of them. For the first page.
+    #[prost(uint64, tag = "13")]
+    pub newest: u64,
+}
+/// A page of messages. There may be none in it though further pages have some.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Browsed {
+    #[prost(message, repeated, tag = "1")]
+    pub messages: ::prost::alloc::vec::Vec<BrowsedMessage>,
+    /// Where the next page begins; 0: this was the last one.
+    #[prost(uint64, tag = "2")]
+    pub next: u64,
+    /// Where the snapshot ends: later messages are not shown.
+    #[prost(uint64, tag = "3")]
+    pub end: u64,
+    /// The queue, which keeps its number as long as it is there, and which no other one has.
+    #[prost(uint64, tag = "4")]
+    pub queue_id: u64,
+    /// Messages looked at for this page: those in it, and those that did not fit.
+    #[prost(uint64, tag = "5")]
+    pub examined: u64,
+    /// Messages ready in the queue and with consumers when the page was made. The latter are not shown.
+    #[prost(uint64, tag = "6")]
+    pub messages_ready: u64,
+    #[prost(uint64, tag = "7")]
+    pub messages_unacknowledged: u64,
+    /// Messages that the queue retained then.
+    #[prost(uint64, tag = "8")]
+    pub messages_retained: u64,
+}
+/// A message as it lies in its queue.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BrowsedMessage {
+    /// Its place: it rises from message to message, and stays when the broker is started again.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    #[prost(string, tag = "2")]
+    pub exchange: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub routing_key: ::prost::alloc::string::String,
+    /// As its next consumer would get it. `routing_key` is told beside it.
+    #[prost(message, optional, tag = "4")]
+    pub item: ::core::option::Option<DeliverItem>,
+    /// Length of the body.
+    #[prost(uint64, tag = "5")]
+    pub body_bytes: u64,
+    /// When it came, in milliseconds since 1970-01-01T00:00:00Z, to the second; 0: while a version ran that did not note it.
+    #[prost(uint64, tag = "6")]
+    pub came_at_ms: u64,
+    /// A consumer had it and was done with it: it is shown again.
+    #[prost(bool, tag = "7")]
+    pub replayed: bool,
 }
 /// Keeps journeys from now on, in the place of what was said about the same scope and name. Answered by Done when that is
 /// durable.
@@ -2011,7 +2034,7 @@ pub struct Frame {
     /// Echoed in the answer. 0: no answer wanted.
     #[prost(uint64, tag = "2")]
     pub request: u64,
-    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 64, 65, 66, 67, 68, 69, 70, 71")]
+    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 64, 65, 66, 67, 68, 69, 70, 71")]
     pub body: ::core::option::Option<frame::Body>,
 }
 /// Nested message and enum types in `Frame`.
@@ -2033,6 +2056,8 @@ pub mod frame {
         Credit(super::Credit),
         #[prost(message, tag = "9")]
         Heartbeat(super::Heartbeat),
+        #[prost(message, tag = "10")]
+        Extend(super::Extend),
         /// Connection and channels.
         #[prost(message, tag = "16")]
         Connect(super::Connect),

@@ -1,14 +1,22 @@
 //! What may wait in a queue, how long, and what goes first, as the arguments of its declaration say it.
 
 use crate::model::{
-    CONSUMER_TIMEOUT, CONSUMER_TIMEOUT_MS_MIN, DELIVERY_LIMIT, EXPIRES, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL,
-    OVERFLOW, Overflow,
+    CONSUMER_TIMEOUT, CONSUMER_TIMEOUT_MS_MIN, DELIVERY_LIMIT, EXPIRES, FieldTable, FieldValue, MAX_LENGTH,
+    MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL, OVERFLOW, Overflow,
 };
 use crate::shard::Limits;
 
 /// The arguments, by name.
-pub(super) const LIMIT_ARGUMENTS: [&str; 8] =
-    [CONSUMER_TIMEOUT, DELIVERY_LIMIT, EXPIRES, MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL, OVERFLOW];
+pub(super) const LIMIT_ARGUMENTS: [&str; 8] = [
+    CONSUMER_TIMEOUT,
+    DELIVERY_LIMIT,
+    EXPIRES,
+    MAX_LENGTH,
+    MAX_LENGTH_BYTES,
+    MAX_PRIORITY,
+    MESSAGE_TTL,
+    OVERFLOW,
+];
 /// Ten years, as in RabbitMQ.
 pub(super) const MILLIS_MAX: i64 = 315_360_000_000;
 

@@ -60,8 +60,8 @@ pub use platform::{NoRandomness, OpenLog, OpenedLog, Platform, Randomness};
 pub use published::Published;
 pub use retention::retention_arguments;
 pub use session::{
-    Address, Confirmation, ConfirmedRun, ConsumeRequest, ExtendRequest, Fetched, FrontEnd, Introduction, Publication,
-    Publish, Returned, Session, SettleRequest, Word,
+    Address, Confirmation, ConfirmedRun, ConsumeRequest, ExtendRequest, Fetched, FrontEnd, Introduction,
+    Publication, Publish, Returned, Session, SettleRequest, Word,
 };
 pub use shortage::Shortage;
 pub use subscribing::{SubscriberListing, SubscriptionListing};

@@ -123,7 +123,7 @@ const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 
 /// Everything that can be configured, in the order of listings.
-pub static KEYS: [Key; 25] = [
+pub static KEYS: [Key; 26] = [
     Key {
         name: "listen",
         variable: "LEVERET_LISTEN",

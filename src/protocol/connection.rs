@@ -364,9 +364,12 @@ impl Connection {
                     check_handle("consumer", Entity::Consumer, consumer)?;
                 }
                 if ranges.is_empty() {
-                    return Err(Refusal::new(ReplyCode::SyntaxError, "an Extend without ranges extends nothing")
-                        .about(Entity::Frame, "Extend")
-                        .field("ranges", "at least one", "none"));
+                    return Err(Refusal::new(
+                        ReplyCode::SyntaxError,
+                        "an Extend without ranges extends nothing",
+                    )
+                    .about(Entity::Frame, "Extend")
+                    .field("ranges", "at least one", "none"));
                 }
                 Action::Extend { channel, request, consumer, ranges }
             }

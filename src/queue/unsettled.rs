@@ -115,7 +115,12 @@ impl Unsettled {
     }
 
     /// Takes out what is held from `first` to `last`, in order. Returns the first of these tags that was not held.
-    pub(super) fn take(&mut self, first: u64, last: u64, mut taken: impl FnMut(u64, MessageRef)) -> Option<u64> {
+    pub(super) fn take(
+        &mut self,
+        first: u64,
+        last: u64,
+        mut taken: impl FnMut(u64, MessageRef),
+    ) -> Option<u64> {
         let mut missing = None;
         let mut expected = first;
         let from = self.chunks.partition_point(|chunk| chunk.end <= first);

@@ -58,13 +58,8 @@ impl OfQueue {
 impl Leases {
     /// Somebody has messages of a queue.
     fn begin(&mut self, queue: QueueId, lease_millis: u64, now: Timestamp) {
-        let mut of_queue = OfQueue {
-            lease_millis,
-            looked_at: now,
-            next_look: now,
-            passed: 0,
-            holders: HashMap::default(),
-        };
+        let mut of_queue =
+            OfQueue { lease_millis, looked_at: now, next_look: now, passed: 0, holders: HashMap::default() };
         of_queue.next_look = Timestamp(now.0.saturating_add(of_queue.look_millis()));
         self.due.insert((of_queue.next_look, queue));
         self.queues.insert(queue, of_queue);
@@ -99,7 +94,12 @@ impl Leases {
     }
 
     /// Looks at those who have messages of a queue, one at least: what each of them has for longer than its lease, and how long that is.
-    fn look(&mut self, queue: QueueId, holders: &[Holder], now: Timestamp) -> (Vec<(ConsumerKey, Vec<Tags>)>, u64) {
+    fn look(
+        &mut self,
+        queue: QueueId,
+        holders: &[Holder],
+        now: Timestamp,
+    ) -> (Vec<(ConsumerKey, Vec<Tags>)>, u64) {
         let Some(of_queue) = self.queues.get_mut(&queue) else { return (Vec::new(), 0) };
         self.due.remove(&(of_queue.next_look, queue));
         of_queue.passed = of_queue.time(now);
@@ -220,7 +220,9 @@ impl Shard {
             }
         }
         let request = reply.as_ref().map(|reply| reply.request);
-        let Some(outlet) = reply.map(|reply| reply.outlet).or_else(|| self.outlet(queue, key)) else { return };
+        let Some(outlet) = reply.map(|reply| reply.outlet).or_else(|| self.outlet(queue, key)) else {
+            return;
+        };
         match (unknown, request) {
             (Some(unknown), request) => {
                 let refusal = Box::new(unknown_tag(unknown.0, key));

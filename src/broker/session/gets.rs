@@ -117,7 +117,8 @@ impl Gets {
             }
         }
         let (up_to, explicit): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(is_up_to, _)| *is_up_to);
-        let [up_to, explicit] = [up_to, explicit].map(|wanted| Tags::joined(wanted.into_iter().map(|(_, tags)| tags).collect()));
+        let [up_to, explicit] =
+            [up_to, explicit].map(|wanted| Tags::joined(wanted.into_iter().map(|(_, tags)| tags).collect()));
         for Tags { first, last } in explicit.iter().copied() {
             if self.unsettled.range(first..=last).count() as u64 != last - first + 1 {
                 extended.refusal.get_or_insert_with(|| self.unknown_tag(first, last));
@@ -260,7 +261,8 @@ mod tests {
     }
 
     fn extend(gets: &Gets, ranges: &[(u64, u64)]) -> (Vec<(Source, u64)>, bool) {
-        let ranges: Vec<TagRange> = ranges.iter().map(|(first, last)| TagRange { first: *first, last: *last }).collect();
+        let ranges: Vec<TagRange> =
+            ranges.iter().map(|(first, last)| TagRange { first: *first, last: *last }).collect();
         let extended = gets.extend(&ranges);
         let runs = extended.by_queue.iter();
         let tags = runs.flat_map(|(source, ranges)| ranges.iter().map(|one| (*source, one.first)));

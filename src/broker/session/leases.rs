@@ -59,7 +59,7 @@ impl<F: FrontEnd> Session<F> {
             self.refuse_settling(channel, request, refusal);
         }
         let shards = by_queue.into_iter().filter_map(|(source, ranges)| {
-            let shard = self.broker.shared.shard(source.shard)?;
+            let shard = self.broker.shared.shard(source.shard)?.clone();
             Some((shard, source.queue, ranges))
         });
         let shards: Vec<_> = shards.collect();
@@ -87,16 +87,22 @@ impl<F: FrontEnd> Session<F> {
             return Some(ended);
         }
         // It had ended, and kept what it had.
-        let is_its = self.consumers.get(&(channel, consumer)).is_some_and(|consumer| consumer.queue == *queue);
+        let is_its =
+            self.consumers.get(&(channel, consumer)).is_some_and(|consumer| consumer.queue == *queue);
         is_its.then_some(Word::Refused { channel, request: 0, refusal })
     }
 }
 
 fn lease_over(queue: &str, tag: u64, lease_millis: u64) -> Refusal {
-    let text =
-        format!("delivery {tag} of queue '{queue}' was neither settled nor extended within {lease_millis} ms");
+    let text = format!(
+        "delivery {tag} of queue '{queue}' was neither settled nor extended within {lease_millis} ms"
+    );
     Refusal::new(ReplyCode::PreconditionFailed, text)
         .about(Entity::Queue, queue)
-        .field(CONSUMER_TIMEOUT, format!("settled or extended within {lease_millis} ms"), format!("delivery tag {tag} that was not"))
+        .field(
+            CONSUMER_TIMEOUT,
+            format!("settled or extended within {lease_millis} ms"),
+            format!("delivery tag {tag} that was not"),
+        )
         .hint("it is back in its queue; take fewer at a time (prefetch), or extend what takes longer")
 }

@@ -62,7 +62,7 @@ impl<F: FrontEnd> Session<F> {
             self.refuse_settling(channel, request, refusal);
         }
         let shards = by_queue.into_iter().filter_map(|(source, settlements)| {
-            let shard = self.broker.shared.shard(source.shard)?;
+            let shard = self.broker.shared.shard(source.shard)?.clone();
             Some((shard, source.queue, settlements))
         });
         let shards: Vec<_> = shards.collect();

@@ -43,7 +43,14 @@ struct Run {
 
 impl Settler {
     pub(in crate::client) fn new(core: Arc<Core>, channel: u32, consumer: u32, epoch: u64) -> Self {
-        let outbox = Outbox { epoch, runs: Vec::new(), extended: Vec::new(), extended_max: EXTENDED_MIN, is_queued: false, closed: None };
+        let outbox = Outbox {
+            epoch,
+            runs: Vec::new(),
+            extended: Vec::new(),
+            extended_max: EXTENDED_MIN,
+            is_queued: false,
+            closed: None,
+        };
         Self { core, channel, consumer, outbox: Mutex::new(outbox) }
     }
 

@@ -6,8 +6,8 @@ use super::deliveries::{put_delivery, put_got};
 use super::requests::carry_out;
 use super::returns::{RETURNS_BYTES_MAX, put_returned};
 use crate::broker::{
-    Address, ConsumeRequest, ExtendRequest, Fetched, FrontEnd, Outcome, Publish, Session, SettleRequest, Settlement,
-    Shortage, TagRange, Word,
+    Address, ConsumeRequest, ExtendRequest, Fetched, FrontEnd, Outcome, Publish, Session, SettleRequest,
+    Settlement, Shortage, TagRange, Word,
 };
 use crate::message::{ItemFault, Items};
 use crate::model::Refusal;

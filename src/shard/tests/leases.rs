@@ -177,7 +177,10 @@ fn single_messages_have_leases_too() {
     driver.get(Q, false);
     assert_eq!(lapses(&pass(&mut driver, LEASE / 2 + 2 * LOOK)), [(GETS, vec![(1, 1)])]);
     let again = seen(&driver.get(Q, false));
-    assert_eq!(again.iter().map(|seen| (seen.id, seen.tag, seen.redelivered)).collect::<Vec<_>>(), [(1, 3, true)]);
+    assert_eq!(
+        again.iter().map(|seen| (seen.id, seen.tag, seen.redelivered)).collect::<Vec<_>>(),
+        [(1, 3, true)]
+    );
     assert!(extend(&mut driver, GETS, &[(3, 0)], None).is_empty());
     assert_eq!(lapses(&pass(&mut driver, LEASE / 2)), [(GETS, vec![(2, 2)])]);
 }

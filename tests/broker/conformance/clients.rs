@@ -139,7 +139,7 @@ impl Clients {
                 Some(received) => Ok(Seen::Received(vec![received])),
             },
             Action::Ended(consumer) => match self.consuming(consumer)?.consumer.next().await {
-                Some(Err(ConsumeError::Cancelled { .. })) => {
+                Some(Err(ConsumeError::Cancelled { .. } | ConsumeError::Lapsed(_))) => {
                     self.consumers.remove(consumer);
                     Ok(Seen::Ended)
                 }
