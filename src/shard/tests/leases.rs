@@ -162,7 +162,7 @@ fn what_somebody_does_not_have_is_not_extended_and_the_rest_is() {
     }
     pass(&mut driver, LEASE / 2);
     extend(&mut driver, 1, &[(2, 3)], None);
-    assert_eq!(lapses(&pass(&mut driver, LEASE / 2 + 2 * LOOK)), [(1, vec![(1, 1)])]);
+    assert_eq!(lapses(&pass(&mut driver, LEASE / 2 + LOOK)), [(1, vec![(1, 1)])]);
     let nobody = extend(&mut driver, 5, &[(0, 0)], Some(1));
     assert!(matches!(nobody[..], [Event::Settled { .. }]), "all of nothing: {nobody:?}");
 }

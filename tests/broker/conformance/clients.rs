@@ -317,6 +317,8 @@ impl Clients {
         self.held = kept;
         for Held { delivery, .. } in settled {
             match settle.outcome {
+                // That answers, so that a refusal is seen.
+                Outcome::Ack if !settle.multiple => delivery.accept_stored().await,
                 Outcome::Ack => delivery.accept(),
                 Outcome::Nack { requeue: true } | Outcome::Reject { requeue: true } => delivery.requeue(),
                 Outcome::Nack { .. } | Outcome::Reject { .. } => delivery.reject(),
