@@ -31,7 +31,8 @@ pub(super) struct Limits {
     /// What came back more often than N times leaves
     #[arg(long, value_name = "N", value_parser = number::whole::<u32>(0, u64::from(u32::MAX)))]
     delivery_limit: Option<u32>,
-    /// Who has a message for so long without settling it, or asking for more time, loses it: seconds, or a number with ms, s, m, h or d
+    /// Who has a message for so long without settling it, or asking for more time, loses it: seconds, or a number with ms, s, m, h or
+    /// d; a second at least
     #[arg(long, value_name = "TIME", value_parser = ago)]
     consumer_timeout: Option<Duration>,
     /// Without a consumer for so long it goes, with its messages: seconds, or a number with ms, s, m, h or d

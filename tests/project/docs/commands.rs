@@ -96,6 +96,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
         By("fn a_consumer_of_a_higher_priority_comes_first_and_lists_show_who_is_active"),
     ),
     ("docs/CONSUMERS.md", "$ leveret declare queue ledger", Typed(&[])),
+    ("docs/CONSUMERS.md", "$ leveret declare queue reports", Typed(&[])),
     ("docs/DEAD_LETTERS.md", "$ leveret declare queue dead", Typed(&[])),
     ("docs/DRAW.md", "$ leveret draw", By("fn a_broker_is_drawn_with_who_publishes_and_who_is_dark()")),
     ("docs/DRAW.md", "leveret draw --svg", By("fn a_picture_goes_into_files_or_to_standard_output()")),
