@@ -19,6 +19,7 @@ mod limits;
 mod login;
 pub mod offline;
 mod open;
+mod options;
 mod platform;
 mod presence;
 mod published;
@@ -45,7 +46,7 @@ pub use crate::shard::{
     RuntimeWorkers, SealConditions, Settlement, TagRange, Which, Workers,
 };
 pub use altering::{AlterMode, Altered, WaitingMisfit};
-pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
+pub use broker::{Broker, ConnectionDescription, ConnectionMeter};
 pub use browse::{BrowseRequest, BrowsedPage, routing_key_of};
 pub use catalog::{
     Alteration, DeclaredQueue, LoggedChange, QueueDeclaration, SubscriptionDeclaration, UserChange,
@@ -56,6 +57,7 @@ pub use inspect::{ConsumerListing, ExchangeListing, Page, QueueListing};
 pub use journeys::Told;
 pub use login::Identity;
 pub use open::{OpenFailure, open, open_on};
+pub use options::BrokerOptions;
 pub use platform::{NoRandomness, OpenLog, OpenedLog, Platform, Randomness};
 pub use published::Published;
 pub use retention::retention_arguments;
