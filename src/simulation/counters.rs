@@ -97,6 +97,10 @@ pub struct Counters {
     pub forgotten_on_full_disks: u64,
     /// Consumers that got nothing of what came to a single active one.
     pub passed_over: u64,
+    /// Deliveries whose leases began anew.
+    pub extended: u64,
+    /// Times that a client had something for longer than a lease.
+    pub lapsed: u64,
     /// Messages that came before an older one, since they are of a higher priority.
     pub overtakers: u64,
     /// Messages that were moved to another queue.
@@ -211,6 +215,8 @@ impl Counters {
         self.looks_at_expired += other.looks_at_expired;
         self.dead_letters += other.dead_letters;
         self.passed_over += other.passed_over;
+        self.extended += other.extended;
+        self.lapsed += other.lapsed;
         self.overtakers += other.overtakers;
         self.forgotten_on_full_disks += other.forgotten_on_full_disks;
         self.moved += other.moved;

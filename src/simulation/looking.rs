@@ -257,6 +257,10 @@ impl Run {
             // Something expired meanwhile.
             return Ok(());
         }
+        if self.has_leases(queue) && before.counts.unsettled != after.counts.unsettled {
+            // Something came back meanwhile.
+            return Ok(());
+        }
         let numbers = |of: &QueueListing| (of.counts.ready, of.counts.unsettled, of.counts.bytes);
         if numbers(&before) != numbers(&after) || after.counts.ready != ready.len() as u64 {
             return Err(format!(

@@ -13,6 +13,7 @@ mod books;
 mod client;
 mod counters;
 mod dying;
+mod leasing;
 mod limits;
 mod logs;
 mod looking;
