@@ -150,7 +150,7 @@ fn settle_and_confirm(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("outcome");
     group.throughput(Throughput::Elements(1));
     let mut out = BytesMut::with_capacity(1 << 16);
-    let settled = [pb::SettleRange { first: 1_000_000, last: 0, outcome: 1 }];
+    let settled = [pb::SettleRange { first: 1_000_000, last: 0, outcome: 1, delay_ms: None }];
     group.bench_function("settle/encode", |bencher| {
         bencher.iter(|| {
             out.clear();

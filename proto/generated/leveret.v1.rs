@@ -107,6 +107,13 @@ pub struct Properties {
     /// AMQP 0-9-1's delivery mode, carried for gateways and without effect here: 0 absent, 1 transient, 2 persistent.
     #[prost(uint32, tag = "13")]
     pub delivery_mode: u32,
+    /// Milliseconds for which each queue that the message comes to holds it back, from when it came: ten years at most. Absent: none.
+    #[prost(uint64, optional, tag = "14")]
+    pub delay_ms: ::core::option::Option<u64>,
+    /// Until when each queue that the message comes to holds it back: milliseconds since 1970-01-01T00:00:00Z, by the broker's
+    /// clock, before the year 10000. Not together with delay_ms.
+    #[prost(uint64, optional, tag = "15")]
+    pub deliver_at_ms: ::core::option::Option<u64>,
 }
 /// A table of named, typed values: AMQP's field table.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -704,7 +711,10 @@ pub struct QueueEntry {
     pub messages_unacknowledged: u64,
     #[prost(uint32, tag = "9")]
     pub consumers: u32,
-    /// Bytes of ready and unacknowledged messages, properties and body as they are encoded.
+    /// Messages that are held back until a later time: they count as neither ready nor unacknowledged.
+    #[prost(uint64, tag = "32")]
+    pub messages_delayed: u64,
+    /// Bytes of ready, unacknowledged and delayed messages, properties and body as they are encoded.
     #[prost(uint64, tag = "10")]
     pub message_bytes: u64,
     /// Number of the shard that owns it.
@@ -1347,6 +1357,10 @@ pub struct SettleRange {
     pub last: u64,
     #[prost(enumeration = "Outcome", tag = "3")]
     pub outcome: i32,
+    /// Milliseconds for which the queue holds back what is requeued, ten years at most; absent: as its policy for retries says, at
+    /// once without one. Refused (406) with another outcome.
+    #[prost(uint64, optional, tag = "4")]
+    pub delay_ms: ::core::option::Option<u64>,
 }
 /// The leases of deliveries begin anew: their consumer is still at work on them. With a request id it is answered by Done.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1462,13 +1476,26 @@ pub struct SequenceRange {
     #[prost(uint64, tag = "2")]
     pub last: u64,
 }
+/// Messages that the queue holds back leave it, and count as purged. Answered by Removed when the disk has it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CancelDelayed {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// Browsed.queue_id. Error 404 if another queue has the name by now.
+    #[prost(uint64, tag = "2")]
+    pub queue_id: u64,
+    /// At least one, of 4,096 messages at most together.
+    #[prost(message, repeated, tag = "3")]
+    pub ranges: ::prost::alloc::vec::Vec<SequenceRange>,
+}
 /// What was taken out.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Removed {
     /// Messages that left.
     #[prost(uint64, tag = "1")]
     pub removed: u64,
-    /// Those of the request that did not: consumers have them or have had them, or they were never there.
+    /// Those of the request that did not: consumers have them or have had them, or they were never there; or, where they were to be
+    /// cancelled, they are not held back any more.
     #[prost(message, repeated, tag = "2")]
     pub not_removed: ::prost::alloc::vec::Vec<SequenceRange>,
 }
@@ -1513,6 +1540,9 @@ pub struct Browse {
     /// Of those only the newest so many; 0: all of them. For the first page.
     #[prost(uint64, tag = "13")]
     pub newest: u64,
+    /// The messages that the queue holds back until a later time, instead of those that wait. Not together with `retained`.
+    #[prost(bool, tag = "14")]
+    pub delayed: bool,
 }
 /// A page of messages. There may be none in it though further pages have some.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1539,6 +1569,9 @@ pub struct Browsed {
     /// Messages that the queue retained then.
     #[prost(uint64, tag = "8")]
     pub messages_retained: u64,
+    /// Messages that it held back then.
+    #[prost(uint64, tag = "9")]
+    pub messages_delayed: u64,
 }
 /// A message as it lies in its queue.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1562,6 +1595,9 @@ pub struct BrowsedMessage {
     /// A consumer had it and was done with it: it is shown again.
     #[prost(bool, tag = "7")]
     pub replayed: bool,
+    /// Of one that is held back: until when, in milliseconds since 1970-01-01T00:00:00Z.
+    #[prost(uint64, tag = "8")]
+    pub delayed_until_ms: u64,
 }
 /// Keeps journeys from now on, in the place of what was said about the same scope and name. Answered by Done when that is
 /// durable.
@@ -2034,7 +2070,7 @@ pub struct Frame {
     /// Echoed in the answer. 0: no answer wanted.
     #[prost(uint64, tag = "2")]
     pub request: u64,
-    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 64, 65, 66, 67, 68, 69, 70, 71")]
+    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 64, 65, 66, 67, 68, 69, 70, 71, 72")]
     pub body: ::core::option::Option<frame::Body>,
 }
 /// Nested message and enum types in `Frame`.
@@ -2159,5 +2195,7 @@ pub mod frame {
         RemoveMoved(super::RemoveMoved),
         #[prost(message, tag = "71")]
         Removed(super::Removed),
+        #[prost(message, tag = "72")]
+        CancelDelayed(super::CancelDelayed),
     }
 }

@@ -419,6 +419,7 @@ mod tests {
         let mut item = bytes::BytesMut::new();
         crate::message::encode_item(b"", b"no JSON", None, false, &mut item);
         let message = |sequence| LookedAt {
+            delayed_until: None,
             sequence,
             origin: Arc::clone(&origin),
             bytes: item.clone().freeze(),

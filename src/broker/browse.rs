@@ -12,7 +12,7 @@ use crate::journey::Filter;
 use crate::message::{DeliveredView, headers_of};
 use crate::model::{QueueId, Refusal};
 use crate::routing::no_such_queue;
-use crate::shard::{Came, Command, Look, Looked, LookedAt, QueueCounts, Which};
+use crate::shard::{Came, Command, Look, Looked, LookedAt, QueueCounts, TakenOut, Which};
 
 /// Which page of which messages somebody wants to see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,9 +97,35 @@ impl Broker {
         queue_id: QueueId,
         sequences: BTreeSet<u64>,
     ) -> Result<Vec<u64>, Refusal> {
+        self.take_out(who, name, queue_id, sequences, TakenOut::Moved).await
+    }
+
+    /// Takes messages out of a queue that it holds back, and that are not wanted any more; returns those of them that it does not hold
+    /// back.
+    ///
+    /// # Errors
+    /// As for [`Broker::browse`].
+    pub async fn cancel_delayed(
+        &self,
+        who: &Identity,
+        name: &str,
+        queue_id: QueueId,
+        sequences: BTreeSet<u64>,
+    ) -> Result<Vec<u64>, Refusal> {
+        self.take_out(who, name, queue_id, sequences, TakenOut::Cancelled).await
+    }
+
+    async fn take_out(
+        &self,
+        who: &Identity,
+        name: &str,
+        queue_id: QueueId,
+        sequences: BTreeSet<u64>,
+        why: TakenOut,
+    ) -> Result<Vec<u64>, Refusal> {
         let queue = self.same_queue(who, name, Some(queue_id))?;
         let (reply, others) = oneshot::channel();
-        self.shard(&queue)?.send(Command::TakeOut { queue: queue.id, sequences, reply });
+        self.shard(&queue)?.send(Command::TakeOut { queue: queue.id, sequences, why, reply });
         others.await.map_err(|_| stopping())?.map_err(|refusal| *refusal)
     }
 

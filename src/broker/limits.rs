@@ -1,14 +1,20 @@
 //! What may wait in a queue, how long, and what goes first, as the arguments of its declaration say it.
 
 use crate::model::{
-    CONSUMER_TIMEOUT, CONSUMER_TIMEOUT_MS_MIN, DELIVERY_LIMIT, EXPIRES, FieldTable, FieldValue, MAX_LENGTH,
-    MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL, OVERFLOW, Overflow,
+    CONSUMER_TIMEOUT, CONSUMER_TIMEOUT_MS_MIN, DELAYED_RETRY_JITTER, DELAYED_RETRY_MAX, DELAYED_RETRY_MIN,
+    DELAYED_RETRY_MULTIPLIER, DELAYED_RETRY_TYPE, DELIVERY_LIMIT, EXPIRES, FieldTable, FieldValue,
+    MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL, MILLIS_MAX, OVERFLOW, Overflow, RetryOn,
 };
-use crate::shard::Limits;
+use crate::shard::{Limits, Retry};
 
 /// The arguments, by name.
-pub(super) const LIMIT_ARGUMENTS: [&str; 8] = [
+pub(super) const LIMIT_ARGUMENTS: [&str; 13] = [
     CONSUMER_TIMEOUT,
+    DELAYED_RETRY_JITTER,
+    DELAYED_RETRY_MAX,
+    DELAYED_RETRY_MIN,
+    DELAYED_RETRY_MULTIPLIER,
+    DELAYED_RETRY_TYPE,
     DELIVERY_LIMIT,
     EXPIRES,
     MAX_LENGTH,
@@ -17,8 +23,10 @@ pub(super) const LIMIT_ARGUMENTS: [&str; 8] = [
     MESSAGE_TTL,
     OVERFLOW,
 ];
-/// Ten years, as in RabbitMQ.
-pub(super) const MILLIS_MAX: i64 = 315_360_000_000;
+/// What stands in [`DELAYED_RETRY_TYPE`] where nothing is to be held back.
+const DISABLED: &str = "disabled";
+/// Longest time, in milliseconds.
+const TIME_MAX: i64 = MILLIS_MAX as i64;
 
 /// An argument that says nothing that can be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +47,7 @@ pub(super) fn limits_of(arguments: &FieldTable) -> Result<Limits, NoLimit> {
     let overflow = overflow_of(arguments)?;
     let messages = bound(arguments, MAX_LENGTH, (0, i64::MAX))?;
     let bytes = bound(arguments, MAX_LENGTH_BYTES, (0, i64::MAX))?;
-    let ttl_millis = bound(arguments, MESSAGE_TTL, (0, MILLIS_MAX))?;
+    let ttl_millis = bound(arguments, MESSAGE_TTL, (0, TIME_MAX))?;
     // Without a bound a queue is never full.
     let overflow = if messages.or(bytes).is_some() { overflow } else { Overflow::default() };
     Ok(Limits { messages, bytes, ttl_millis, overflow })
@@ -82,7 +90,41 @@ pub(super) fn max_priority_of(arguments: &FieldTable) -> Result<Option<u8>, NoLi
 /// # Errors
 /// The argument, if it is no time, or too short a one.
 pub(super) fn lease_of(arguments: &FieldTable) -> Result<Option<u64>, NoLimit> {
-    bound(arguments, CONSUMER_TIMEOUT, (CONSUMER_TIMEOUT_MS_MIN as i64, MILLIS_MAX))
+    bound(arguments, CONSUMER_TIMEOUT, (CONSUMER_TIMEOUT_MS_MIN as i64, TIME_MAX))
+}
+
+/// For how long what comes back to a queue with these arguments is held back; `None`: not at all.
+///
+/// # Errors
+/// The first argument that says nothing that can be done.
+pub(super) fn retry_of(arguments: &FieldTable) -> Result<Option<Retry>, NoLimit> {
+    let on = match arguments.value(DELAYED_RETRY_TYPE) {
+        None => Some(RetryOn::default()),
+        Some(FieldValue::Text(name)) if name == DISABLED => None,
+        Some(got) => {
+            let known = match got {
+                FieldValue::Text(name) => RetryOn::of_name(name),
+                _ => None,
+            };
+            Some(known.ok_or_else(|| {
+                let [one, two, three] = RetryOn::ALL.map(RetryOn::as_str);
+                let expected = format!("\"{DISABLED}\", \"{one}\", \"{two}\" or \"{three}\"");
+                NoLimit { argument: DELAYED_RETRY_TYPE, expected, got: got.clone() }
+            })?)
+        }
+    };
+    let min = bound(arguments, DELAYED_RETRY_MIN, (1, TIME_MAX))?;
+    let max_millis = bound(arguments, DELAYED_RETRY_MAX, (1, TIME_MAX))?;
+    let multiplier = bound(arguments, DELAYED_RETRY_MULTIPLIER, (1, i64::from(u32::MAX)))?;
+    let jitter = bound(arguments, DELAYED_RETRY_JITTER, (0, 100))?;
+    let Some((on, min_millis)) = on.zip(min) else { return Ok(None) };
+    Ok(Some(Retry {
+        on,
+        min_millis,
+        max_millis,
+        multiplier: multiplier.and_then(|multiplier| u32::try_from(multiplier).ok()),
+        jitter_percent: jitter.and_then(|jitter| u8::try_from(jitter).ok()).unwrap_or(0),
+    }))
 }
 
 /// Milliseconds without a consumer after which a queue with these arguments goes; `None`: it stays.
@@ -90,7 +132,7 @@ pub(super) fn lease_of(arguments: &FieldTable) -> Result<Option<u64>, NoLimit> {
 /// # Errors
 /// The argument, if it is no time.
 pub(super) fn expiry_of(arguments: &FieldTable) -> Result<Option<u64>, NoLimit> {
-    bound(arguments, EXPIRES, (1, MILLIS_MAX))
+    bound(arguments, EXPIRES, (1, TIME_MAX))
 }
 
 fn bound(

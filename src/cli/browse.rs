@@ -17,7 +17,7 @@ use super::properties;
 use super::session::{Target, once};
 use super::terminal::printable;
 use super::transfer::bar_beside;
-use crate::client::{Browse, BrowsedMessage};
+use crate::client::{Browse, BrowsedMessage, BrowsedPage};
 use crate::model::Timestamp;
 
 /// Which messages of a queue.
@@ -40,6 +40,9 @@ pub(super) struct Wanted {
     /// Messages that consumers are done with and that the queue retains, in the place of those that wait
     #[arg(long)]
     pub(super) retained: bool,
+    /// Messages that are held back until a later time, in the place of those that wait
+    #[arg(long, conflicts_with = "retained")]
+    pub(super) delayed: bool,
     /// Of the retained ones only the newest so many
     #[arg(long, value_name = "N", requires = "retained", value_parser = number::whole::<u64>(1, u64::MAX))]
     pub(super) last: Option<u64>,
@@ -78,6 +81,7 @@ impl Wanted {
             came_since: self.newer_than.map(before_now),
             came_before: self.older_than.map(before_now),
             retained: self.retained,
+            delayed: self.delayed,
             newest: self.last,
             ..Browse::new(&self.queue)
         }
@@ -92,12 +96,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let mut browser = channel.browse(request);
         let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
         let mut examined = 0;
-        let (mut shown, mut numbers) = (0, (0, 0, 0));
+        let (mut shown, mut numbers) = (0, (0, 0));
         let limit = limit.unwrap_or(u64::MAX);
         while shown < limit
             && let Some(page) = browser.next_page().await?
         {
-            numbers = (page.messages_ready, page.messages_unacknowledged, page.messages_retained);
+            numbers = (all_of(&arguments.wanted, &page), page.messages_unacknowledged);
             let rest = usize::try_from(limit - shown).unwrap_or(usize::MAX);
             for message in page.messages.iter().take(rest) {
                 shown += 1;
@@ -110,18 +114,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             // What is there is seen before the next page is.
             stdout.flush()?;
             examined += page.examined;
-            let all = if arguments.wanted.retained { page.messages_retained } else { page.messages_ready };
-            bar.set_length(all.max(examined));
+            bar.set_length(numbers.0.max(examined));
             bar.set_position(examined);
         }
         if !arguments.json {
-            let (ready, unsettled, retained) = numbers;
+            let (all, unsettled) = numbers;
             let queue = printable(&arguments.wanted.queue);
-            match arguments.wanted.retained {
-                true => writeln!(stdout, "shown: {shown}, retained by queue '{queue}': {retained}")?,
-                false => writeln!(
+            match (arguments.wanted.retained, arguments.wanted.delayed) {
+                (true, _) => writeln!(stdout, "shown: {shown}, retained by queue '{queue}': {all}")?,
+                (_, true) => writeln!(stdout, "shown: {shown}, held back by queue '{queue}': {all}")?,
+                (false, false) => writeln!(
                     stdout,
-                    "shown: {shown}, ready in queue '{queue}': {ready}, with consumers and not shown: {unsettled}"
+                    "shown: {shown}, ready in queue '{queue}': {all}, with consumers and not shown: {unsettled}"
                 )?,
             }
         }
@@ -129,6 +133,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     });
     bar.finish_and_clear();
     result
+}
+
+/// How many messages the queue had of those that are wanted, before filters.
+pub(super) fn all_of(wanted: &Wanted, page: &BrowsedPage) -> u64 {
+    match (wanted.retained, wanted.delayed) {
+        (true, _) => page.messages_retained,
+        (_, true) => page.messages_delayed,
+        (false, false) => page.messages_ready,
+    }
 }
 
 /// Sequence, routing key, body or its length, and what is remarkable, on a line.
@@ -145,6 +158,9 @@ pub(super) fn readable(message: &BrowsedMessage, with_body: bool, with_propertie
         remarks.push("replayed".to_owned());
     } else if message.redelivered {
         remarks.push(came_back(message.delivery_count));
+    }
+    if let Some(until) = message.delayed_until {
+        remarks.push(format!("until {}", clock::in_words(until.0)));
     }
     if message.resent {
         remarks.push("sent more than once".to_owned());
@@ -173,6 +189,7 @@ pub(super) fn to_json(message: &BrowsedMessage, with_body: bool) -> Value {
         "resent": message.resent,
         "replayed": message.replayed,
         "came_at_ms": message.came_at.map(|at| at.0),
+        "delayed_until_ms": message.delayed_until.map(|at| at.0),
         "headers": field::table_to_json(&message.properties.headers),
         "properties": properties_to_json(&message.properties),
         "body_bytes": message.body_bytes,

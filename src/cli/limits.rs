@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::clock::ago;
 use super::number;
-use crate::client::{Overflow, Queue};
+use crate::client::{Overflow, Queue, Retry, RetryOn};
 
 /// Largest number that an argument of a queue can be.
 const BOUND_MAX: u64 = i64::MAX as u64;
@@ -35,6 +35,22 @@ pub(super) struct Limits {
     /// d; a second at least
     #[arg(long, value_name = "TIME", value_parser = ago)]
     consumer_timeout: Option<Duration>,
+    /// What came back is held back for so long before it goes out once more: seconds, or a number with ms, s, m, h or d; the second
+    /// time twice as long, and so on, unless --retry-multiplier says otherwise
+    #[arg(long, value_name = "TIME", value_parser = ago)]
+    retry: Option<Duration>,
+    /// For so long at most, however often it came back
+    #[arg(long, value_name = "TIME", value_parser = ago, requires = "retry")]
+    retry_max: Option<Duration>,
+    /// So many times as long as the time before: 1 the same each time, 2 twice as long
+    #[arg(long, value_name = "N", value_parser = number::whole::<u32>(1, u64::from(u32::MAX)), requires = "retry")]
+    retry_multiplier: Option<u32>,
+    /// Shorter by up to so many percent, by chance
+    #[arg(long, value_name = "PERCENT", value_parser = number::whole::<u8>(0, 100), requires = "retry")]
+    retry_jitter: Option<u8>,
+    /// Only what a consumer gave back (failed), or what came back because its consumer went (returned)
+    #[arg(long, value_name = "WHICH", value_parser = retry_on, requires = "retry")]
+    retry_on: Option<RetryOn>,
     /// Without a consumer for so long it goes, with its messages: seconds, or a number with ms, s, m, h or d
     #[arg(long, value_name = "TIME", value_parser = ago)]
     expires: Option<Duration>,
@@ -70,6 +86,9 @@ impl Limits {
         if let Some(time) = self.consumer_timeout {
             queue = queue.consumer_timeout(time);
         }
+        if let Some(retry) = self.retry() {
+            queue = queue.retry(retry);
+        }
         if let Some(exchange) = &self.dead_letter_exchange {
             queue = queue.dead_letter_exchange(exchange);
         }
@@ -78,6 +97,28 @@ impl Limits {
         }
         queue
     }
+
+    fn retry(&self) -> Option<Retry> {
+        let mut retry = Retry::after(self.retry?);
+        if let Some(most) = self.retry_max {
+            retry = retry.at_most(most);
+        }
+        if let Some(multiplier) = self.retry_multiplier {
+            retry = retry.times(multiplier);
+        }
+        if let Some(percent) = self.retry_jitter {
+            retry = retry.jitter_percent(percent);
+        }
+        if let Some(on) = self.retry_on {
+            retry = retry.on(on);
+        }
+        Some(retry)
+    }
+}
+
+fn retry_on(name: &str) -> Result<RetryOn, String> {
+    let names = RetryOn::ALL.map(RetryOn::as_str).join(", ");
+    RetryOn::of_name(name).ok_or_else(|| format!("it is one of: {names}"))
 }
 
 fn overflow(name: &str) -> Result<Overflow, String> {

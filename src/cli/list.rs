@@ -198,6 +198,7 @@ fn queues(entries: &[QueueEntry]) -> Listing {
             "messages_ready": entry.messages_ready,
             "messages_unacknowledged": entry.messages_unacknowledged,
             "consumers": entry.consumers,
+            "messages_delayed": entry.messages_delayed,
             "message_bytes": entry.message_bytes,
             "shard": entry.shard,
             "published_total": entry.published_total,

@@ -173,6 +173,8 @@ pub(super) fn properties_to_json(properties: &Properties) -> Value {
         ("priority", Some(u64::from(properties.priority)).filter(|priority| *priority > 0)),
         ("expiration_ms", properties.expiration_ms),
         ("timestamp_ms", properties.timestamp_ms),
+        ("delay_ms", properties.delay_ms),
+        ("deliver_at_ms", properties.deliver_at_ms),
         ("delivery_mode", Some(u64::from(properties.delivery_mode)).filter(|mode| *mode > 0)),
     ];
     let texts =

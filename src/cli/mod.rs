@@ -8,6 +8,7 @@
 mod alter;
 mod bind;
 mod browse;
+mod cancel;
 mod clock;
 mod config;
 mod config_flags;
@@ -100,6 +101,8 @@ enum Command {
     Delete(delete::DeleteArguments),
     /// Drop the ready messages of a queue
     Purge(delete::PurgeArguments),
+    /// Take messages out of a queue that it holds back until a later time
+    Cancel(cancel::Arguments),
     /// List what a broker has
     List(list::Arguments),
     /// Publish messages and wait for their confirms
@@ -210,6 +213,7 @@ impl Command {
             Self::Alter(arguments) => &mut arguments.target,
             Self::Delete(arguments) => &mut arguments.target,
             Self::Purge(arguments) => &mut arguments.target,
+            Self::Cancel(arguments) => &mut arguments.target,
             Self::List(arguments) => &mut arguments.target,
             Self::Publish(arguments) => &mut arguments.link.target,
             Self::Consume(arguments) => &mut arguments.link.target,
@@ -254,6 +258,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Alter(arguments) => alter::run(arguments),
         Command::Delete(arguments) => delete::delete(arguments),
         Command::Purge(arguments) => delete::purge(&arguments),
+        Command::Cancel(arguments) => cancel::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Publish(arguments) => publish::run(&arguments),
         Command::Consume(arguments) => consume::run(&arguments),

@@ -47,8 +47,14 @@ pub(super) struct Typed {
     #[arg(long, value_name = "N", value_parser = number::whole::<u8>(0, 255))]
     priority: Option<u8>,
     /// Seconds after which the message leaves a queue in which it still waits
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = expiration)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     expiration: Option<u64>,
+    /// Seconds for which queues hold the message back
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds, conflicts_with = "deliver_at")]
+    delay: Option<u64>,
+    /// Until when queues hold the message back: seconds since 1970
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = deliver_at)]
+    deliver_at: Option<u64>,
     /// When the message came to be: seconds since 1970, or "now"
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = timestamp)]
     timestamp: Option<Stamp>,
@@ -74,8 +80,12 @@ fn milliseconds(typed: &str) -> Option<u64> {
     u64::try_from(time.as_millis()).ok()
 }
 
-fn expiration(typed: &str) -> Result<u64, String> {
+fn seconds(typed: &str) -> Result<u64, String> {
     milliseconds(typed).ok_or_else(|| "expected a number of seconds".to_owned())
+}
+
+fn deliver_at(typed: &str) -> Result<u64, String> {
+    milliseconds(typed).ok_or_else(|| "expected seconds since 1970".to_owned())
 }
 
 fn timestamp(typed: &str) -> Result<Stamp, String> {
@@ -118,6 +128,8 @@ impl Typed {
             user_id: text(&self.user_id),
             app_id: text(&self.app_id),
             delivery_mode: 0,
+            delay_ms: self.delay,
+            deliver_at_ms: self.deliver_at,
         };
         Ok(Template { fixed, stamped: self.timestamp == Some(Stamp::Now) })
     }
@@ -156,6 +168,12 @@ pub(super) fn in_words(properties: &Properties) -> Vec<String> {
     }
     if let Some(ms) = properties.expiration_ms {
         words.push(format!("expires after {} s", ms as f64 / 1000.0));
+    }
+    if let Some(ms) = properties.delay_ms {
+        words.push(format!("delayed for {} s", ms as f64 / 1000.0));
+    }
+    if let Some(ms) = properties.deliver_at_ms {
+        words.push(format!("delayed until {}", clock::in_words(ms)));
     }
     if let Some(ms) = properties.timestamp_ms {
         words.push(format!("timestamp {}", clock::in_words(ms)));

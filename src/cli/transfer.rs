@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::browse::Wanted;
+use super::browse::{Wanted, all_of};
 use super::failure::Failure;
 use super::output;
 use super::session::{Target, once};
@@ -81,6 +81,11 @@ fn run(arguments: &Arguments, then: Then) -> Result<(), Failure> {
             "what is retained has left the queue already: `leveret copy` publishes it anew",
         ));
     }
+    if then == Then::Leave && arguments.wanted.delayed {
+        return Err(Failure::usage(
+            "what is held back cannot be moved: `leveret copy` publishes it anew, and `leveret cancel` takes it out",
+        ));
+    }
     let bar = bar(if then == Then::Leave { "moving" } else { "copying" });
     let mut tally = Tally::default();
     let result =
@@ -136,8 +141,7 @@ async fn transfer(
         page.messages.truncate(usize::try_from(limit - tally.found).unwrap_or(usize::MAX));
         if examined == 0 {
             // Later less is ready, if messages leave.
-            let all = if arguments.wanted.retained { page.messages_retained } else { page.messages_ready };
-            total = all.min(limit);
+            total = all_of(&arguments.wanted, &page).min(limit);
         }
         examined += page.examined;
         tally.found += page.messages.len() as u64;

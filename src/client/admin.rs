@@ -67,6 +67,8 @@ pub struct QueueEntry {
     pub messages_unacknowledged: u64,
     /// Consumers it has.
     pub consumers: u32,
+    /// Messages that are held back until a later time: they count as neither ready nor unacknowledged.
+    pub messages_delayed: u64,
     /// Bytes of ready and unacknowledged messages, properties and body as they are encoded.
     pub message_bytes: u64,
     /// Number of the shard that owns it.

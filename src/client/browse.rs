@@ -26,6 +26,8 @@ pub struct Browse {
     pub came_before: Option<Timestamp>,
     /// Instead of those that are ready, those that consumers are done with and that the queue retains.
     pub retained: bool,
+    /// Instead of those that are ready, those that the queue holds back until a later time.
+    pub delayed: bool,
     /// Of those that are retained only the newest so many.
     pub newest: Option<u64>,
     /// Only those behind the message with this sequence.
@@ -46,6 +48,7 @@ impl Browse {
             came_since: None,
             came_before: None,
             retained: false,
+            delayed: false,
             newest: None,
             after: None,
             without_bodies: false,
@@ -77,6 +80,8 @@ pub struct BrowsedPage {
     pub messages_unacknowledged: u64,
     /// Messages that the queue retained then.
     pub messages_retained: u64,
+    /// Messages that it held back then.
+    pub messages_delayed: u64,
     /// The queue's number, which no other one has.
     pub queue_id: u64,
 }
@@ -106,6 +111,8 @@ pub struct BrowsedMessage {
     pub replayed: bool,
     /// When it came, to the second; `None`: while a version ran that did not note it.
     pub came_at: Option<Timestamp>,
+    /// Until when it is held back, if it is.
+    pub delayed_until: Option<Timestamp>,
 }
 
 impl Channel {
@@ -121,6 +128,7 @@ impl Channel {
             came_since_ms: what.came_since.map_or(0, |time| time.0),
             came_before_ms: what.came_before.map_or(0, |time| time.0),
             retained: what.retained,
+            delayed: what.delayed,
             newest: what.newest.unwrap_or(0),
             from: what.after.map_or(0, |sequence| sequence.saturating_add(1)),
             without_bodies: what.without_bodies,
@@ -144,15 +152,31 @@ impl Channel {
         queue_id: u64,
         sequences: &[u64],
     ) -> Result<Vec<u64>, RequestError> {
-        let mut ranges: Vec<pb::SequenceRange> = Vec::new();
-        for sequence in sequences {
-            match ranges.last_mut() {
-                Some(last) if last.last.checked_add(1) == Some(*sequence) => last.last = *sequence,
-                _ => ranges.push(pb::SequenceRange { first: *sequence, last: *sequence }),
-            }
-        }
+        let ranges = ranges(sequences);
         let remove = pb::RemoveMoved { queue: queue.to_owned(), queue_id, ranges };
-        let removed = match self.ask(Body::RemoveMoved(remove), OnBreak::Fail).await? {
+        self.removed(Body::RemoveMoved(remove), sequences).await
+    }
+
+    /// Takes messages out of a queue that it holds back: they are not wanted any more, and leave it as purged. Returns those that it does
+    /// not hold back. Done when the disk has it.
+    ///
+    /// `queue_id` and the sequences are those of a [`BrowsedPage`] of [delayed](Browse::delayed) messages, 4,096 at most.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, though nobody hears of it.
+    pub async fn cancel_delayed(
+        &self,
+        queue: &str,
+        queue_id: u64,
+        sequences: &[u64],
+    ) -> Result<Vec<u64>, RequestError> {
+        let cancel = pb::CancelDelayed { queue: queue.to_owned(), queue_id, ranges: ranges(sequences) };
+        self.removed(Body::CancelDelayed(cancel), sequences).await
+    }
+
+    /// Those of these messages that were not taken out.
+    async fn removed(&self, request: Body, sequences: &[u64]) -> Result<Vec<u64>, RequestError> {
+        let removed = match self.ask(request, OnBreak::Fail).await? {
             Body::Removed(removed) => removed,
             other => return Err(unexpected(&other)),
         };
@@ -161,6 +185,17 @@ impl Channel {
         };
         Ok(sequences.iter().copied().filter(is_not_removed).collect())
     }
+}
+
+fn ranges(sequences: &[u64]) -> Vec<pb::SequenceRange> {
+    let mut ranges: Vec<pb::SequenceRange> = Vec::new();
+    for sequence in sequences {
+        match ranges.last_mut() {
+            Some(last) if last.last.checked_add(1) == Some(*sequence) => last.last = *sequence,
+            _ => ranges.push(pb::SequenceRange { first: *sequence, last: *sequence }),
+        }
+    }
+    ranges
 }
 
 impl Browser {
@@ -193,6 +228,7 @@ impl Browser {
             messages_ready: browsed.messages_ready,
             messages_unacknowledged: browsed.messages_unacknowledged,
             messages_retained: browsed.messages_retained,
+            messages_delayed: browsed.messages_delayed,
             queue_id,
         }))
     }
@@ -213,5 +249,6 @@ fn message(browsed: pb::BrowsedMessage) -> Result<BrowsedMessage, ItemFault> {
         resent: item.resent,
         replayed: browsed.replayed,
         came_at: told(browsed.came_at_ms),
+        delayed_until: told(browsed.delayed_until_ms),
     })
 }

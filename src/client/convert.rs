@@ -41,6 +41,11 @@ pub(super) fn refusal_from_wire(error: pb::Error) -> Refusal {
     }
 }
 
+/// Whole milliseconds of a time, as they go over the wire.
+pub(in crate::client) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 pub(super) fn properties_to_wire(properties: &Properties) -> pb::Properties {
     let headers = &properties.headers;
     pb::Properties {
@@ -57,6 +62,8 @@ pub(super) fn properties_to_wire(properties: &Properties) -> pb::Properties {
         user_id: properties.user_id.clone(),
         app_id: properties.app_id.clone(),
         delivery_mode: properties.delivery_mode.into(),
+        delay_ms: properties.delay_ms,
+        deliver_at_ms: properties.deliver_at_ms,
     }
 }
 
@@ -77,6 +84,8 @@ pub(super) fn properties_from_wire(properties: pb::Properties) -> Result<Propert
         correlation_id: properties.correlation_id,
         reply_to: properties.reply_to,
         expiration_ms: properties.expiration_ms,
+        delay_ms: properties.delay_ms,
+        deliver_at_ms: properties.deliver_at_ms,
         message_id: properties.message_id,
         timestamp_ms: properties.timestamp_ms,
         kind: properties.r#type,
@@ -216,6 +225,7 @@ entry!(QueueEntry, Queues, queues, |from| Ok(Self {
     messages_ready: from.messages_ready,
     messages_unacknowledged: from.messages_unacknowledged,
     consumers: from.consumers,
+    messages_delayed: from.messages_delayed,
     message_bytes: from.message_bytes,
     shard: from.shard,
     published_total: from.published_total,
@@ -443,6 +453,7 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         Browse(_) => "Browse",
         Browsed(_) => "Browsed",
         RemoveMoved(_) => "RemoveMoved",
+        CancelDelayed(_) => "CancelDelayed",
         Removed(_) => "Removed",
         Journeys(_) => "Journeys",
     }

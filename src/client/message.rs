@@ -1,7 +1,10 @@
 //! A message as an application writes it.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use bytes::Bytes;
 
+use super::convert::millis;
 use crate::model::{FieldTable, FieldValue};
 
 /// A body with properties. Cloning is cheap for the body, which is shared.
@@ -48,6 +51,11 @@ pub struct Properties {
     pub app_id: String,
     /// AMQP 0-9-1's delivery mode, carried for gateways: 0 absent, 1 transient, 2 persistent.
     pub delivery_mode: u8,
+    /// Milliseconds for which each queue holds the message back, from when it comes: ten years at most.
+    pub delay_ms: Option<u64>,
+    /// Until when each queue holds the message back: milliseconds since 1970-01-01T00:00:00Z by the broker's clock, before the year
+    /// 10000. Not together with a delay.
+    pub deliver_at_ms: Option<u64>,
 }
 
 impl Message {
@@ -128,6 +136,19 @@ impl Message {
     /// Milliseconds after which the message leaves a queue in which it still waits: ten years at most.
     pub fn expiration_ms(mut self, expiration_ms: u64) -> Self {
         self.properties_mut().expiration_ms = Some(expiration_ms);
+        self
+    }
+
+    /// Each queue holds the message back for so long from when it comes: ten years at most.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.properties_mut().delay_ms = Some(millis(delay));
+        self
+    }
+
+    /// Each queue holds the message back until then, by the broker's clock; a time that is over is now.
+    pub fn deliver_at(mut self, time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.properties_mut().deliver_at_ms = Some(millis(since));
         self
     }
 

@@ -27,6 +27,7 @@ mod replay;
 mod request;
 mod restore;
 mod retention;
+mod retry;
 mod schema;
 mod session;
 mod state;
@@ -38,7 +39,7 @@ mod write_queue;
 
 pub use crate::model::{
     DeliveryTag, Durability, Entity, FieldTable, FieldValue, NameTooLong, Overflow, Refusal, ReplyCode,
-    Timestamp,
+    RetryOn, Timestamp,
 };
 pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
@@ -64,6 +65,7 @@ pub use publisher::{
 };
 pub use replay::{Replay, Replayer};
 pub use retention::Retention;
+pub use retry::Retry;
 pub use schema::MessageSchema;
 pub use subscription::{
     Sharing, Subscribed, Subscriber, Subscription, SubscriptionBinding, SubscriptionEntry, SubscriptionFilter,

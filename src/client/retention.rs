@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::convert::millis;
 use crate::model::{FieldTable, FieldValue, RETAIN_BYTES, RETAIN_MESSAGES, RETAIN_MILLIS};
 use crate::wire::pb;
 
@@ -57,8 +58,4 @@ impl Retention {
             bytes: bound(retention.bytes),
         }
     }
-}
-
-fn millis(age: Duration) -> u64 {
-    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }

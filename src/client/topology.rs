@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::retention::Retention;
+use super::retry::Retry;
 use super::schema::MessageSchema;
 use crate::model::{
     ALLOWED_KEYS, CONSUMER_TIMEOUT, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DELIVERY_LIMIT, EXPIRES,
@@ -205,6 +206,13 @@ impl Queue {
     /// [dead-letter exchange](Self::dead_letter_exchange). 0: it is delivered once.
     pub fn delivery_limit(self, returns: u32) -> Self {
         self.argument(DELIVERY_LIMIT, FieldValue::Integer(returns.into()))
+    }
+
+    /// What comes back is held back for a time before it goes out once more. With a [`delivery_limit`](Self::delivery_limit) and a
+    /// [dead-letter exchange](Self::dead_letter_exchange) what failed too often is put aside.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        retry.put_into(&mut self.arguments);
+        self
     }
 
     /// Messages of a higher [priority](super::Message::priority) go out first. It is the highest that there is: a message of a higher

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::value::readable_bytes;
-use crate::model::{CONSUMER_TIMEOUT_MS_MAX, CONSUMER_TIMEOUT_MS_MIN};
+use crate::model::{CONSUMER_TIMEOUT_MS_MIN, MILLIS_MAX};
 
 /// Something that can be configured.
 #[derive(Debug)]
@@ -179,7 +179,7 @@ pub static KEYS: [Key; 26] = [
         default: "1800000",
         allowed: Allowed::Count {
             min: CONSUMER_TIMEOUT_MS_MIN,
-            max: CONSUMER_TIMEOUT_MS_MAX,
+            max: MILLIS_MAX,
             zero: Some("as long as it likes"),
         },
     },

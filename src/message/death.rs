@@ -55,8 +55,8 @@ pub struct DeadLetter {
     pub has_further_keys: bool,
 }
 
-/// Appends a stored item as the dead letter that it becomes, with this routing key of its own. What is left of the properties are all but the
-/// expiration; without a key of its own it goes by that of its queue alone, and the header [`CC`] goes, too.
+/// Appends a stored item as the dead letter that it becomes, with this routing key of its own. What is left of the properties are all but
+/// expiration and delay; without a key of its own it goes by that of its queue alone, and the header [`CC`] goes, too.
 ///
 /// # Errors
 /// The item is faulty.
@@ -72,6 +72,7 @@ pub fn encode_dead_letter(
         .map_err(|_| ItemFault::Malformed { what: "properties", offset: 0 })?;
     let mut headers = properties.headers.take().map(FieldTable::try_from).transpose()?.unwrap_or_default();
     let expiration_ms = properties.expiration_ms.take();
+    (properties.delay_ms, properties.deliver_at_ms) = (None, None);
     // Before these headers were heeded anything was let in under their names.
     headers.0.remove(BCC);
     let further_keys = further_keys(&headers).unwrap_or_default();

@@ -13,6 +13,8 @@ pub struct Items {
     pub(crate) keys: Vec<KeySpan>,
     /// Expirations of those that have one, in order.
     pub(crate) expirations: Vec<Expiration>,
+    /// Delays of those that have one, in order.
+    pub(crate) delays: Vec<Delay>,
     /// Those with a header under whose name further routing keys stand, in order.
     pub(crate) with_further_keys: Vec<u32>,
     /// Size of the largest body, in bytes.
@@ -28,6 +30,17 @@ pub struct Expiration {
     pub index: u32,
     /// So many milliseconds after it came.
     pub after_millis: u64,
+}
+
+/// When a message of a run is to be delivered, if not at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delay {
+    /// Which message of the run.
+    pub index: u32,
+    /// So many milliseconds after it came.
+    pub after_millis: Option<u64>,
+    /// At this time, in milliseconds since 1970-01-01T00:00:00Z.
+    pub at_millis: Option<u64>,
 }
 
 /// Where a routing key lies in its run.
@@ -70,6 +83,11 @@ impl Items {
     /// Expirations of those messages that have one, in order.
     pub fn expirations(&self) -> &[Expiration] {
         &self.expirations
+    }
+
+    /// Delays of those messages that have one, in order.
+    pub fn delays(&self) -> &[Delay] {
+        &self.delays
     }
 
     /// Those of the messages with a header [`CC`](crate::model::CC) or [`BCC`](crate::model::BCC), in order.

@@ -31,7 +31,7 @@ pub use encode::{
     encode_resent_item, item_len,
 };
 pub use fault::ItemFault;
-pub use items::{Expiration, Items};
+pub use items::{Delay, Expiration, Items};
 pub use properties::FIELD_DEPTH_MAX;
 pub use run::{MessageRun, MessageRunBuilder, message_ends};
 pub use text::Text;

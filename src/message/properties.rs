@@ -23,10 +23,14 @@ enum Rule {
     Milliseconds,
     /// The same; it is told.
     Expiration,
+    /// The same; it is told.
+    Delay,
+    /// The same; it is told.
+    DeliverAt,
 }
 
 /// The fields of `Properties` by number, as in `message.proto`.
-const RULES: [Option<(&str, Rule)>; 14] = [
+const RULES: [Option<(&str, Rule)>; 16] = [
     None,
     Some(("content_type", Rule::Name)),
     Some(("content_encoding", Rule::Name)),
@@ -41,6 +45,8 @@ const RULES: [Option<(&str, Rule)>; 14] = [
     Some(("user_id", Rule::Name)),
     Some(("app_id", Rule::Name)),
     Some(("delivery_mode", Rule::Number { max: 2 })),
+    Some(("delay_ms", Rule::Delay)),
+    Some(("deliver_at_ms", Rule::DeliverAt)),
 ];
 
 pub(crate) const CONTENT_ENCODING: u32 = key(2, LENGTH);
@@ -53,6 +59,10 @@ pub(crate) const MESSAGE_ID: u32 = key(8, LENGTH);
 pub(crate) struct Heeded {
     /// The expiration, in milliseconds.
     pub(crate) expiration_ms: Option<u64>,
+    /// The delay, in milliseconds.
+    pub(crate) delay_ms: Option<u64>,
+    /// When it is to be delivered, in milliseconds since 1970-01-01T00:00:00Z.
+    pub(crate) deliver_at_ms: Option<u64>,
     /// Whether some header has a name under which further routing keys stand.
     pub(crate) has_further_keys: bool,
 }
@@ -79,6 +89,8 @@ pub(crate) fn check(bytes: &[u8], range: Range<usize>) -> Result<Heeded, ItemFau
             }
             (Rule::Milliseconds, VARINT) => drop(reader.varint()?),
             (Rule::Expiration, VARINT) => heeded.expiration_ms = Some(reader.varint()?),
+            (Rule::Delay, VARINT) => heeded.delay_ms = Some(reader.varint()?),
+            (Rule::DeliverAt, VARINT) => heeded.deliver_at_ms = Some(reader.varint()?),
             _ => return Err(reader.broken("a property with another field's wire type").into()),
         }
     }

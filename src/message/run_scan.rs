@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::{Buf, Bytes};
 
 use super::item;
-use super::items::{Expiration, Items, KeySpan};
+use super::items::{Delay, Expiration, Items, KeySpan};
 use super::run::MessageRun;
 
 /// Most places reserved at once for the ends of a run's messages.
@@ -19,6 +19,7 @@ pub(crate) struct RunScan {
     ends: Vec<u32>,
     keys: Vec<KeySpan>,
     expirations: Vec<Expiration>,
+    delays: Vec<Delay>,
     with_further_keys: Vec<u32>,
     body_bytes_max: usize,
     body_bytes: usize,
@@ -66,6 +67,10 @@ impl RunScan {
             if let Some(after_millis) = heeded.expiration_ms {
                 self.expirations.push(Expiration { index: self.ends.len() as u32, after_millis });
             }
+            if heeded.delay_ms.is_some() || heeded.deliver_at_ms.is_some() {
+                let (after_millis, at_millis) = (heeded.delay_ms, heeded.deliver_at_ms);
+                self.delays.push(Delay { index: self.ends.len() as u32, after_millis, at_millis });
+            }
             if heeded.has_further_keys {
                 self.with_further_keys.push(self.ends.len() as u32);
             }
@@ -93,6 +98,7 @@ impl RunScan {
             run: MessageRun::new(bytes, self.ends),
             keys: self.keys,
             expirations: self.expirations,
+            delays: self.delays,
             with_further_keys: self.with_further_keys,
             body_bytes_max: self.body_bytes_max,
             body_bytes: self.body_bytes,

@@ -51,6 +51,21 @@ pub const OVERFLOW: &str = "x-overflow";
 /// Argument of a queue: messages that came back more often leave.
 pub const DELIVERY_LIMIT: &str = "x-delivery-limit";
 
+/// Argument of a queue: for which returns messages are held back before they go out once more, a text.
+pub const DELAYED_RETRY_TYPE: &str = "x-delayed-retry-type";
+
+/// Argument of a queue: for so many milliseconds a message is held back that came back once.
+pub const DELAYED_RETRY_MIN: &str = "x-delayed-retry-min";
+
+/// Argument of a queue: for so many milliseconds a message is held back at most, however often it came back.
+pub const DELAYED_RETRY_MAX: &str = "x-delayed-retry-max";
+
+/// Argument of a queue: how many times as long a message is held back as the time before.
+pub const DELAYED_RETRY_MULTIPLIER: &str = "x-delayed-retry-multiplier";
+
+/// Argument of a queue: by so many percent a message is held back for a shorter time, by chance.
+pub const DELAYED_RETRY_JITTER: &str = "x-delayed-retry-jitter";
+
 /// Argument of a queue: without a consumer for so many milliseconds it goes.
 pub const EXPIRES: &str = "x-expires";
 
@@ -82,7 +97,7 @@ pub mod schema_fields {
 }
 
 /// All of them, by name. Arguments that are not here are applications' own.
-pub const ARGUMENTS: [(&str, ArgumentUse); 32] = {
+pub const ARGUMENTS: [(&str, ArgumentUse); 34] = {
     use ArgumentUse::{Heeded, Kept, ToCome};
     [
         ("alternate-exchange", Heeded),
@@ -93,9 +108,11 @@ pub const ARGUMENTS: [(&str, ArgumentUse); 32] = {
         (DEAD_LETTER_EXCHANGE, Heeded),
         (DEAD_LETTER_ROUTING_KEY, Heeded),
         ("x-dead-letter-strategy", ToCome),
-        ("x-delayed-retry-max", ToCome),
-        ("x-delayed-retry-min", ToCome),
-        ("x-delayed-retry-type", ToCome),
+        (DELAYED_RETRY_JITTER, Heeded),
+        (DELAYED_RETRY_MAX, Heeded),
+        (DELAYED_RETRY_MIN, Heeded),
+        (DELAYED_RETRY_MULTIPLIER, Heeded),
+        (DELAYED_RETRY_TYPE, Heeded),
         (DELIVERY_LIMIT, Heeded),
         (EXPIRES, Heeded),
         ("x-initial-cluster-size", ToCome),

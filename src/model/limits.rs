@@ -30,9 +30,6 @@ pub const CONSUMER_TIMEOUT_MS: u64 = 1_800_000;
 /// The shortest such time, in milliseconds: it is looked a few times a second whose is over.
 pub const CONSUMER_TIMEOUT_MS_MIN: u64 = 1_000;
 
-/// The longest, in milliseconds: ten years, as times of queues in RabbitMQ.
-pub const CONSUMER_TIMEOUT_MS_MAX: u64 = 315_360_000_000;
-
 /// What a frame has room for in any case, in bytes, however small the messages are: many of them, pages of lists,
 /// explanations.
 const FRAME_CONTENT_BYTES_MIN: u64 = 1024 * 1024;
@@ -41,3 +38,6 @@ const FRAME_CONTENT_BYTES_MIN: u64 = 1024 * 1024;
 pub fn frame_bytes_needed(body_bytes_max: u64) -> u64 {
     body_bytes_max.max(FRAME_CONTENT_BYTES_MIN).saturating_add(FRAME_BYTES_AROUND)
 }
+
+/// Longest time that a queue or a message can ask for, in milliseconds: ten years, as in RabbitMQ.
+pub const MILLIS_MAX: u64 = 315_360_000_000;

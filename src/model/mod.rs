@@ -19,11 +19,13 @@ mod overflow;
 #[cfg(feature = "broker")]
 mod planted;
 mod refusal;
+mod retry_on;
 mod sharing;
 mod timestamp;
 
 pub use arguments::{
     ALLOWED_KEYS, ARGUMENTS, ArgumentUse, CONSUMER_TIMEOUT, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY,
+    DELAYED_RETRY_JITTER, DELAYED_RETRY_MAX, DELAYED_RETRY_MIN, DELAYED_RETRY_MULTIPLIER, DELAYED_RETRY_TYPE,
     DELIVERY_LIMIT, EXPIRES, HASH_HEADER, HASH_PROPERTY, MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY,
     MESSAGE_TTL, OVERFLOW, QUARANTINE_QUEUE, RETAIN_BYTES, RETAIN_MESSAGES, RETAIN_MILLIS, SCHEMAS,
     SINGLE_ACTIVE_CONSUMER, schema_fields,
@@ -34,9 +36,8 @@ pub use further_keys::{BCC, CC, further_keys};
 pub use ids::{BodySequence, CLIENT_ID_BYTES, ClientId, ConnectionId, DeliveryTag, QueueId, ShardId};
 pub use journey_number::{JourneyNumber, NoJourneyNumber};
 pub use limits::{
-    CHANNEL_MAX, CONSUMER_TIMEOUT_MS, CONSUMER_TIMEOUT_MS_MAX, CONSUMER_TIMEOUT_MS_MIN, FRAME_BYTES_MAX,
-    FRAME_BYTES_MAX_BEFORE_LOGIN, HANDSHAKE_MS, HEARTBEAT_SECONDS, MESSAGE_BYTES_MAX, NAME_BYTES_MAX,
-    frame_bytes_needed,
+    CHANNEL_MAX, CONSUMER_TIMEOUT_MS, CONSUMER_TIMEOUT_MS_MIN, FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN,
+    HANDSHAKE_MS, HEARTBEAT_SECONDS, MESSAGE_BYTES_MAX, MILLIS_MAX, NAME_BYTES_MAX, frame_bytes_needed,
 };
 pub(crate) use line_end::without_line_end;
 pub use names::{
@@ -51,5 +52,6 @@ pub(crate) use planted::plant;
 #[cfg(feature = "broker")]
 pub(crate) use planted::{Bug, planted};
 pub use refusal::{Entity, Refusal, ReplyCode};
+pub use retry_on::RetryOn;
 pub use sharing::Sharing;
 pub use timestamp::{Clock, Timestamp};

@@ -7,11 +7,11 @@ use bytes::BytesMut;
 use super::action::{Action, PublishTo};
 use super::answer::{put_done, put_error, put_refused};
 use super::channels::{Channels, check_handle};
-use super::login::{BLOCKED, BROWSE, CLIENT_ID, JOURNEYS, Login, PROTOCOL_VERSION, SUBSCRIPTIONS};
+use super::login::{BLOCKED, BROWSE, CLIENT_ID, DELAY, JOURNEYS, Login, PROTOCOL_VERSION, SUBSCRIPTIONS};
 use super::negotiate::Limits;
 use crate::model::{
-    Durability, Entity, ExchangeName, FRAME_BYTES_MAX_BEFORE_LOGIN, NAME_BYTES_MAX, NameTooLong, Refusal,
-    ReplyCode, RoutingKey,
+    Durability, Entity, ExchangeName, FRAME_BYTES_MAX_BEFORE_LOGIN, MILLIS_MAX, NAME_BYTES_MAX, NameTooLong,
+    Refusal, ReplyCode, RoutingKey,
 };
 use crate::wire::pb::frame::Body as Cold;
 use crate::wire::{Body, Foreign, Publish, WireError, WireFrame, encode_frame, pb};
@@ -121,7 +121,9 @@ impl Connection {
         let connected = pb::Connected {
             protocol_version: PROTOCOL_VERSION,
             server: BTreeMap::from(server.map(|(key, value)| (key.to_owned(), value.to_owned()))),
-            capabilities: [BLOCKED, CLIENT_ID, SUBSCRIPTIONS, JOURNEYS, BROWSE].map(str::to_owned).to_vec(),
+            capabilities: [BLOCKED, CLIENT_ID, SUBSCRIPTIONS, JOURNEYS, BROWSE, DELAY]
+                .map(str::to_owned)
+                .to_vec(),
             heartbeat_seconds: self.limits.heartbeat_seconds,
             frame_max: self.limits.frame_bytes_max,
             channel_max: self.limits.channel_max,
@@ -325,6 +327,7 @@ impl Connection {
             .about(Entity::Frame, "Settle")
             .field("outcome", "accepted, requeued or rejected", range.outcome.to_string()));
         }
+        ranges.iter().try_for_each(check_delay)?;
         Ok(Action::Settle { channel, request, consumer, ranges })
     }
 
@@ -430,6 +433,22 @@ impl Connection {
         let ended = pb::ConsumerCancelled { consumer, reason, error: refusal.map(pb::Error::from) };
         encode_frame(channel, 0, &Cold::ConsumerCancelled(ended), out);
     }
+}
+
+fn check_delay(range: &pb::SettleRange) -> Result<(), Refusal> {
+    let Some(delay) = range.delay_ms else { return Ok(()) };
+    let (expected, hint) = match range.outcome() {
+        pb::Outcome::Requeued if delay <= MILLIS_MAX => return Ok(()),
+        pb::Outcome::Requeued => {
+            (format!("0 to {MILLIS_MAX}"), "nothing is held back for more than ten years")
+        }
+        _ => ("none".to_owned(), "only what is requeued can be held back"),
+    };
+    let text = format!("invalid delay of deliveries: {delay} ms");
+    Err(Refusal::new(ReplyCode::PreconditionFailed, text)
+        .about(Entity::Frame, "Settle")
+        .field("delay_ms", expected, delay.to_string())
+        .hint(hint))
 }
 
 fn check_publish(

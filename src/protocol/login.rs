@@ -32,6 +32,9 @@ pub(super) const JOURNEYS: &str = "journeys";
 /// Capability: `Browse` is known.
 pub(super) const BROWSE: &str = "browse";
 
+/// Capability: messages are held back that ask for it, published or given back.
+pub(super) const DELAY: &str = "delay";
+
 /// The vhost of those who name none.
 const DEFAULT_VHOST: &str = "/";
 

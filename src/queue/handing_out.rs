@@ -37,7 +37,7 @@ impl Queue {
         if able == 0 {
             return false;
         }
-        let ready = self.lines.live() - self.outstanding;
+        let ready = self.ready();
         let turn_messages =
             if able == 1 { u64::MAX } else { (ready / (able * 8)).clamp(1, TURN_MESSAGES_MAX) };
         let mut idle_turns = 0;

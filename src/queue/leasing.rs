@@ -72,7 +72,7 @@ impl Queue {
     /// Neighbouring tags that somebody has, as far as there are such in these ranges, in order, without overlap; and a tag of the
     /// ranges that is not held, if there is one. As in [`Queue::settle_tags`] that of ranges which begin at the oldest one has to
     /// be one that was never given out.
-    pub fn held_in(&self, key: ConsumerKey, ranges: &[TagRange]) -> (Vec<Tags>, Result<(), UnknownTag>) {
+    pub fn held_among(&self, key: ConsumerKey, ranges: &[TagRange]) -> (Vec<Tags>, Result<(), UnknownTag>) {
         let holder = self.consumers.iter().find(|consumer| consumer.key == key);
         let next = holder.map_or(1, |holder| holder.next_tag());
         let (mut up_to, mut explicit, mut unknown) = (0, Vec::new(), None);
@@ -124,7 +124,7 @@ impl Queue {
             self.remove_consumer(index);
         }
         self.choose_active();
-        self.come_back(Return::ConsumerGone, runs, effects);
+        self.come_back(Return::ConsumerGone, runs, None, effects);
         lapsed
     }
 }

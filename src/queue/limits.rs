@@ -36,8 +36,7 @@ impl Queue {
         if self.options.limits.refuse_what_comes() {
             return;
         }
-        let mut count =
-            messages.map_or(0, |most| (self.lines.live() - self.outstanding).saturating_sub(most));
+        let mut count = messages.map_or(0, |most| self.ready().saturating_sub(most));
         let mut size = bytes.map_or(0, |most| self.waiting_bytes().saturating_sub(most));
         if count == 0 && size == 0 {
             return;
@@ -87,7 +86,7 @@ impl Queue {
 
     /// Bytes of what waits. Those of large messages that consumers have are known to 16 KiB each.
     fn waiting_bytes(&self) -> u64 {
-        let all = self.lines.live_bytes();
+        let all = self.lines.live_bytes() - self.lines.held_bytes();
         if self.outstanding == 0 || self.options.limits.bytes.is_none_or(|most| all <= most) {
             return all;
         }

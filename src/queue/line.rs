@@ -1,10 +1,13 @@
-//! The messages of one priority in their order: those that were never handed out, those that were, and which of these came back.
+//! The messages of one priority in their order: those that were never handed out, those that were, and which of these came back. Some may be held
+//! back, and have no part in any of that until their time.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::backlog::Backlog;
 use super::fault::QueueFault;
+use super::held::Held;
 use super::message_ref::MessageRef;
 use super::sequence_runs::{SequenceRun, SequenceRuns};
 use crate::model::{BodySequence, Bug, planted};
@@ -14,6 +17,8 @@ pub(super) struct Line {
     backlog: Backlog,
     /// Messages that were handed out and came back.
     returned: BTreeMap<u64, MessageRef>,
+    /// Messages that are held back, whether the cursor of the backlog has passed them or not.
+    held: Held,
 }
 
 impl Line {
@@ -32,6 +37,39 @@ impl Line {
         self.backlog.live_bytes()
     }
 
+    /// Messages that are held back.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// Holds back a message that waits; whether it does.
+    pub(super) fn hold(&mut self, sequence: u64) -> bool {
+        let Some(message) = self.backlog.get(sequence) else { return false };
+        let waits = !self.backlog.handed_out(sequence) || self.returned.remove(&sequence).is_some();
+        waits && self.held.insert(message)
+    }
+
+    /// A message that was held back waits in its place; whether it was.
+    pub(super) fn release(&mut self, sequence: u64) -> bool {
+        let Some(message) = self.backlog.get(sequence) else { return false };
+        let was_held = self.held.remove(message);
+        if was_held && self.backlog.handed_out(sequence) {
+            self.returned.insert(sequence, message);
+        }
+        was_held
+    }
+
+    /// The first message that was never handed out and is not held back.
+    fn fresh(&mut self) -> Option<MessageRef> {
+        loop {
+            let message = self.backlog.peek()?;
+            match self.held.run_from(message.sequence()) {
+                0 => return Some(message),
+                held => drop(self.backlog.advance(held, u64::MAX, u64::MAX)),
+            }
+        }
+    }
+
     /// Sequence of the newest message it ever took; 0 before the first.
     pub(super) fn last_sequence(&self) -> u64 {
         self.backlog.last_sequence()
@@ -40,7 +78,7 @@ impl Line {
     /// The message to go out next, and whether it had been out before. What came back stands before what never left
     /// only if it is older, so order is that of publishing.
     pub(super) fn next(&mut self) -> Option<(MessageRef, bool)> {
-        let fresh = self.backlog.peek();
+        let fresh = self.fresh();
         match (self.returned.first_key_value(), fresh) {
             (Some((_, returned)), Some(fresh))
                 if fresh.sequence() < returned.sequence() || planted(Bug::RequeuedLast) =>
@@ -61,7 +99,11 @@ impl Line {
     /// The rest is as in [`Backlog::advance`].
     pub(super) fn hand_out(&mut self, count_max: u64, below: u64, bytes_max: u64) -> (&[MessageRef], u64) {
         let returned = self.returned.first_key_value().map_or(u64::MAX, |(sequence, _)| *sequence);
-        self.backlog.advance(count_max, below.min(returned), bytes_max)
+        let held = match self.held.is_empty() {
+            true => None,
+            false => self.backlog.peek().and_then(|next| self.held.next_after(next.sequence())),
+        };
+        self.backlog.advance(count_max, below.min(returned).min(held.unwrap_or(u64::MAX)), bytes_max)
     }
 
     /// The first message that was never handed out; without one, the newest message that ever was.
@@ -83,11 +125,19 @@ impl Line {
     ) {
         // What stands below was handed out; taking messages out does not change that.
         let waiting_from = self.waiting_from();
+        let held_below = Cell::new(0);
         for run in runs.runs() {
-            let returned = &mut self.returned;
+            let (returned, held) = (&mut self.returned, &mut self.held);
+            let mut each = |message: MessageRef, remainder| {
+                if !held.is_empty() && held.remove(message) && message.sequence() < waiting_from {
+                    held_below.set(held_below.get() + 1);
+                }
+                each(message, remainder);
+            };
             self.backlog.remove(run.sequences(), &mut each, |run| {
-                // What came back was handed out, and is not outstanding.
+                // What came back was handed out, and is not outstanding; nor is what is held back.
                 let mut was_outstanding = run.sequences().end.min(waiting_from).saturating_sub(run.first.0);
+                was_outstanding -= held_below.take();
                 if !returned.is_empty() {
                     let came_back = run.sequences().filter(|sequence| returned.remove(sequence).is_some());
                     was_outstanding -= came_back.count() as u64;
@@ -105,6 +155,9 @@ impl Line {
     /// A message came back, if it was handed out: whether a consumer had it. `None`: it is not here.
     pub(super) fn put_back(&mut self, sequence: u64) -> Option<bool> {
         let message = self.backlog.get(sequence)?;
+        if self.held.contains(sequence) {
+            return Some(false);
+        }
         Some(self.backlog.handed_out(sequence) && self.returned.insert(sequence, message).is_none())
     }
 
@@ -112,14 +165,16 @@ impl Line {
     pub(super) fn is_waiting(&mut self, sequence: u64) -> bool {
         match sequence < self.waiting_from() {
             true => self.returned.contains_key(&sequence),
-            false => self.backlog.get(sequence).is_some(),
+            false => self.backlog.get(sequence).is_some() && !self.held.contains(sequence),
         }
     }
 
     /// What waits, whether it was handed out before or not.
     pub(super) fn oldest_first(&mut self) -> impl Iterator<Item = MessageRef> {
         let mut returned = self.returned.values().copied().peekable();
-        let mut fresh = self.backlog.waiting().peekable();
+        let held = &self.held;
+        let mut fresh =
+            self.backlog.waiting().filter(|message| !held.contains(message.sequence())).peekable();
         std::iter::from_fn(move || match (returned.peek(), fresh.peek()) {
             (Some(one), Some(other)) if other.sequence() < one.sequence() => fresh.next(),
             (Some(_), _) => returned.next(),
@@ -129,7 +184,9 @@ impl Line {
 
     /// What waits, first what was handed out before.
     pub(super) fn returned_first(&mut self) -> impl Iterator<Item = MessageRef> {
-        self.returned.values().copied().chain(self.backlog.waiting())
+        let held = &self.held;
+        let fresh = self.backlog.waiting().filter(|message| !held.contains(message.sequence()));
+        self.returned.values().copied().chain(fresh)
     }
 
     /// Messages in a range of sequences that wait, oldest first.
@@ -139,6 +196,7 @@ impl Line {
         let returned = (range.start < range.end).then(|| self.returned.range(range)).into_iter().flatten();
         let fresh =
             (waiting.start < waiting.end).then(|| self.backlog.live_in(waiting)).into_iter().flatten();
+        let fresh = fresh.filter(|message| !self.held.contains(message.sequence()));
         returned.map(|(_, message)| *message).chain(fresh)
     }
 
@@ -160,7 +218,7 @@ impl Line {
         let handed_out = self.backlog.live_messages().map(MessageRef::sequence).take(passed_over_max);
         let mut outstanding = handed_out
             .take_while(|sequence| *sequence < waiting_from)
-            .filter(|sequence| !self.returned.contains_key(sequence));
+            .filter(|sequence| !self.returned.contains_key(sequence) && !self.held.contains(*sequence));
         outstanding.next()
     }
 
@@ -181,7 +239,7 @@ impl Line {
 
     /// Reads what [`encode`](Self::encode) wrote, and gives each message's sequence to `check`.
     pub(super) fn decode(rest: &mut &[u8], check: impl FnMut(u64)) -> Result<Self, QueueFault> {
-        Ok(Self { backlog: Backlog::decode(rest, check)?, returned: BTreeMap::new() })
+        Ok(Self { backlog: Backlog::decode(rest, check)?, ..Self::default() })
     }
 
     /// Memory that its messages take.

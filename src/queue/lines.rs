@@ -81,6 +81,26 @@ impl Lines {
         self.iter().map(Line::live_bytes).sum()
     }
 
+    /// Messages that are held back.
+    pub(super) fn held(&self) -> u64 {
+        self.iter().map(|line| line.held().count()).sum()
+    }
+
+    /// Their bytes; of large messages to 16 KiB less each.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.iter().map(|line| line.held().bytes()).sum()
+    }
+
+    /// Holds back a message that waits; whether it does.
+    pub(super) fn hold(&mut self, sequence: u64) -> bool {
+        self.iter_mut().any(|line| line.hold(sequence))
+    }
+
+    /// A message that was held back waits in its place; whether it was.
+    pub(super) fn release(&mut self, sequence: u64) -> bool {
+        self.iter_mut().any(|line| line.release(sequence))
+    }
+
     /// Sequence of the newest message that ever came; 0 before the first.
     pub(super) fn last_sequence(&self) -> u64 {
         self.highest(Line::last_sequence)

@@ -7,6 +7,8 @@
 //!                               └──── returned ◀───────┘ settle_tags or detach
 //! ```
 //!
+//! What waits may be held back for a time (`hold`), and waits in its place again after it (`release`).
+//!
 //! Only what changes *what the queue holds* is logged: enqueue, settle, how often messages came back, and the delivery
 //! mark. Who has which message is not: after a restart every message that has not left is waiting again.
 //!
@@ -26,6 +28,7 @@ use super::limits::Limits;
 use super::line::Line;
 use super::lines::Lines;
 use super::retaining::Retention;
+use super::retry::Retry;
 use super::returns::UNCOUNTED_RUNS_MIN;
 use super::sequence_runs::{SequenceRun, SequenceRuns};
 use crate::model::{BodySequence, Bug, DeliveryTag, planted};
@@ -54,6 +57,8 @@ pub struct QueueOptions {
     pub max_priority: Option<u8>,
     /// Who has a message for so many milliseconds without settling it loses it; `None`: as long as its shard says. Not recorded.
     pub lease_millis: Option<u64>,
+    /// For how long what comes back is held back; `None`: not at all.
+    pub retry: Option<Retry>,
 }
 
 /// Logged input. The same commands in the same order give the same queue.
@@ -117,8 +122,9 @@ pub enum Effect {
     },
     /// These messages are no longer held by this queue.
     Release(SequenceRun),
-    /// These messages came back: there may be something to deliver, and [`Queue::counts_to_record`] has something.
-    CameBack(Return, SequenceRuns),
+    /// These messages came back, to be held back for so many milliseconds if that is told: there may be something to deliver, and
+    /// [`Queue::counts_to_record`] has something.
+    CameBack(Return, SequenceRuns, Option<u64>),
     /// The last consumer of an auto-delete queue has gone.
     Unused,
 }
@@ -131,9 +137,11 @@ pub type Effects = Vec<Effect>;
 pub struct QueueCounts {
     /// Waiting for a consumer.
     pub ready: u64,
+    /// Held back until a later time.
+    pub held_back: u64,
     /// With a consumer, not settled.
     pub unsettled: u64,
-    /// Bytes of both.
+    /// Bytes of all three.
     pub bytes: u64,
     /// Consumers that are not cancelled.
     pub consumers: u32,
@@ -155,13 +163,16 @@ pub struct QueueCounts {
     pub refused: u64,
 }
 
+/// How often messages came back, by sequence.
+pub(super) type DeliveryCounts = HashMap<u64, u32, foldhash::fast::FixedState>;
+
 /// One queue. See the module's picture.
 #[derive(Debug)]
 pub struct Queue {
     pub(super) options: QueueOptions,
     pub(super) lines: Lines,
     /// How often a message came back. Only for those that did.
-    pub(super) delivery_counts: HashMap<u64, u32, foldhash::fast::FixedState>,
+    pub(super) delivery_counts: DeliveryCounts,
     /// Messages that came back since their counts were recorded; some may be there twice, or gone.
     pub(super) uncounted: SequenceRuns,
     /// Runs of these before doubles are looked for.
@@ -393,7 +404,7 @@ impl Queue {
             runs.push(BodySequence(message.sequence()));
         }
         if !runs.is_empty() {
-            self.come_back(Return::ConsumerGone, runs, effects);
+            self.come_back(Return::ConsumerGone, runs, None, effects);
         }
         if consumer.is_consuming() {
             self.note_unused(effects);
@@ -485,9 +496,10 @@ impl Queue {
             max_priority,
             // Nothing that is there after a crash.
             lease_millis: _,
+            retry,
         } = self.options;
         let options = (logged, auto_delete, retention, limits, dead_letters, single_active, delivery_limit);
-        let priorities = (max_priority, self.lines.by_priority());
+        let priorities = (max_priority, self.lines.by_priority(), retry);
         let mut letters = Vec::new();
         self.encode_dead_letters(&mut letters);
         let retained: Vec<_> = self.retained_in(0..u64::MAX).map(|message| message.sequence).collect();
@@ -505,8 +517,7 @@ impl Queue {
 
     /// Bytes of what waits, by the mean of all its messages, with so many added for each.
     pub fn ready_bytes(&self, around_bytes: u64) -> u64 {
-        let live = self.lines.live();
-        let ready = live - self.outstanding;
+        let (live, ready) = (self.lines.live(), self.ready());
         let bytes = u128::from(self.lines.live_bytes()) * u128::from(ready) / u128::from(live.max(1));
         bytes as u64 + ready * around_bytes
     }
@@ -514,7 +525,8 @@ impl Queue {
     /// Numbers for lists and answers.
     pub fn counts(&self) -> QueueCounts {
         QueueCounts {
-            ready: self.lines.live() - self.outstanding,
+            ready: self.ready(),
+            held_back: self.lines.held(),
             unsettled: self.outstanding,
             bytes: self.lines.live_bytes(),
             consumers: self.consumers.iter().filter(|consumer| consumer.is_consuming()).count() as u32,

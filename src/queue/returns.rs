@@ -41,7 +41,13 @@ impl Queue {
 
     /// Unsettled messages are waiting in their places again. That they are waiting needs no record, since after a crash
     /// they would be; how often they came back is recorded with what comes next.
-    pub(super) fn come_back(&mut self, why: Return, runs: SequenceRuns, effects: &mut Effects) {
+    pub(super) fn come_back(
+        &mut self,
+        why: Return,
+        runs: SequenceRuns,
+        after_millis: Option<u64>,
+        effects: &mut Effects,
+    ) {
         self.put_back(&runs);
         runs.runs().iter().for_each(|run| self.uncounted.push_run(*run));
         // Those that come back over and over are there once, as long as nothing can be recorded, too.
@@ -50,8 +56,28 @@ impl Queue {
             self.uncounted_runs_max = UNCOUNTED_RUNS_MIN.max(2 * self.uncounted.runs().len());
         }
         let beyond = self.beyond_delivery_limit(&runs);
-        effects.push(Effect::CameBack(why, runs));
+        effects.push(Effect::CameBack(why, runs, after_millis));
         self.leave(Departure::DeliveryLimit, beyond, effects);
+    }
+
+    /// For how many milliseconds each of these messages that came back is to be held back; those are left out that are to leave.
+    pub fn delays_of(&self, why: Return, runs: &SequenceRuns, after_millis: Option<u64>) -> Vec<(u64, u64)> {
+        if after_millis == Some(0) || after_millis.is_none() && self.options.retry.is_none() {
+            return Vec::new();
+        }
+        let mut delays = Vec::new();
+        for sequence in runs.sequences() {
+            let count = self.delivery_counts.get(&sequence).copied().unwrap_or(0);
+            let retry = || self.options.retry.and_then(|retry| retry.delay_millis(why, count, sequence));
+            if let Some(millis) = after_millis
+                .or_else(retry)
+                .filter(|_| self.options.delivery_limit.is_none_or(|limit| count <= limit))
+            {
+                delays.push((sequence, millis));
+            }
+        }
+        delays.sort_unstable();
+        delays
     }
 
     /// Those of these messages that came back more often than they may.

@@ -58,7 +58,7 @@ impl Queue {
             return None;
         }
         let takers = self.room_of_consumers().saturating_add(asked);
-        let ready = self.lines.live() - self.outstanding;
+        let ready = self.ready();
         let (waiting, waiting_bytes) = match ready.saturating_sub(takers) {
             0 => (0, 0),
             waiting if limits.bytes.is_none() => (waiting, 0),
@@ -66,7 +66,12 @@ impl Queue {
                 let with_consumers: u64 = self.consumers.iter().map(Consumer::unsettled_bytes).sum();
                 let about_to_go: u64 =
                     self.lines.in_turn().take(takers as usize).map(|message| message.size_bytes()).sum();
-                (waiting, self.lines.live_bytes().saturating_sub(with_consumers + about_to_go))
+                (
+                    waiting,
+                    self.lines
+                        .live_bytes()
+                        .saturating_sub(with_consumers + about_to_go + self.lines.held_bytes()),
+                )
             }
         };
         Some(Room { limits, waiting, waiting_bytes, takers: takers.saturating_sub(ready) })

@@ -11,8 +11,10 @@ use crate::model::{BodySequence, DeliveryTag};
 pub enum Outcome {
     /// Done with.
     Accepted,
-    /// Back to its place.
+    /// Back to its place, as the queue's policy for retries says.
     Requeued,
+    /// Back to its place in so many milliseconds.
+    Deferred(u64),
     /// Not wanted.
     Rejected,
 }
@@ -76,13 +78,19 @@ impl Queue {
         self.choose_active();
         if !runs.is_empty() {
             let departure = match outcome {
-                Outcome::Requeued => None,
+                Outcome::Requeued | Outcome::Deferred(_) => None,
                 Outcome::Accepted => Some(Departure::Accepted),
                 Outcome::Rejected => Some(Departure::Rejected),
             };
             match departure {
                 Some(departure) => effects.push(Effect::Append(self.departure(departure, runs))),
-                None => self.come_back(Return::Requeued, runs, effects),
+                None => {
+                    let after_millis = match outcome {
+                        Outcome::Deferred(millis) => Some(millis),
+                        Outcome::Accepted | Outcome::Requeued | Outcome::Rejected => None,
+                    };
+                    self.come_back(Return::Requeued, runs, after_millis, effects);
+                }
             }
         }
         unknown.map_or(Ok(()), |tag| Err(UnknownTag(DeliveryTag(tag))))

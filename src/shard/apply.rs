@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::expirations::Expires;
+use super::moments::Moment;
 use super::shard::Shard;
 use super::slot::Slot;
 use crate::message::priority_of;
@@ -77,14 +77,30 @@ impl Shard {
         }
         if let QueueCommand::Settle(_, runs) | QueueCommand::DeadLetter(_, runs) = command {
             self.expirations.left(queue, runs);
+            if let Some(slot) = self.queues.get(&queue).filter(|_| !self.delays.is_empty()) {
+                self.delays.left(queue, &slot.queue);
+            }
         }
     }
 
     /// Messages of these queues expire; those that a queue does not hold are left out.
-    pub(super) fn apply_expirations(&mut self, queues: &[QueueId], expires: &[Expires]) {
+    pub(super) fn apply_expirations(&mut self, queues: &[QueueId], expires: &[Moment]) {
         for queue in queues {
             if let Some(slot) = self.queues.get(queue) {
                 self.expirations.add(*queue, &slot.queue, expires);
+            }
+        }
+    }
+
+    /// Those of these messages that wait in these queues are held back.
+    pub(super) fn apply_delays(&mut self, queues: &[QueueId], until: &[Moment]) {
+        for queue in queues {
+            let Some(slot) = self.queues.get_mut(queue) else { continue };
+            for moment in until {
+                let anew = slot.queue.holds_back(moment.sequence);
+                if anew || slot.queue.hold([moment.sequence]) > 0 {
+                    self.delays.add(*queue, *moment, anew);
+                }
             }
         }
     }

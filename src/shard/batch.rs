@@ -9,7 +9,7 @@ use crate::storage::Batch;
 
 use super::blocks::Block;
 use super::command::{Origin, Segment};
-use super::expirations::Expires;
+use super::moments::Moment;
 use super::operation;
 
 /// Messages are copied into blocks of this size, or of their own if they are larger. A message that stays keeps its block
@@ -148,9 +148,17 @@ impl BatchBuilder {
     }
 
     /// Messages of these queues expire.
-    pub(super) fn expire(&mut self, queues: &[QueueId], expires: &[Expires]) {
+    pub(super) fn expire(&mut self, queues: &[QueueId], expires: &[Moment]) {
         if self.logged {
             operation::encode_expire(queues, expires, &mut self.operations);
+            self.operations_count += 1;
+        }
+    }
+
+    /// Messages of these queues are held back.
+    pub(super) fn delay(&mut self, queues: &[QueueId], until: &[Moment]) {
+        if self.logged {
+            operation::encode_delay(queues, until, &mut self.operations);
             self.operations_count += 1;
         }
     }

@@ -3,7 +3,7 @@
 //! A look changes no flag, order or count. What is not in memory is read back as it is for consumers, within the same bound; a
 //! look waits for one such read at a time, and shows what it has rather than wait for a second one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -108,6 +108,7 @@ impl Shard {
         let mut visible: Vec<VisibleMessage> = match which {
             Which::Ready => slot.queue.ready_in(from..end).take(count_max + 1).collect(),
             Which::Retained => slot.queue.retained_in(from..end).take(count_max + 1).collect(),
+            Which::Delayed => slot.queue.held_in(from..end).take(count_max + 1).collect(),
             Which::DeadLetters(why) => {
                 slot.attached.tells_of_dead_letters = false;
                 slot.queue.dead_letters_in(why, from..end).take(count_max + 1).collect()
@@ -115,6 +116,10 @@ impl Shard {
         };
         let mut next = (visible.len() > count_max).then(|| visible[count_max].sequence);
         visible.truncate(count_max);
+        let until = match which {
+            Which::Delayed => self.delays.times_of(queue, &visible),
+            Which::Ready | Which::Retained | Which::DeadLetters(_) => HashMap::default(),
+        };
         let mut messages = Vec::with_capacity(visible.len());
         let mut bytes = 0;
         for message in visible {
@@ -141,7 +146,16 @@ impl Shard {
             let VisibleMessage { sequence, redelivered, delivery_count, .. } = message;
             let origin = found.origin;
             let came_at = self.times.of(sequence);
-            messages.push(LookedAt { sequence, origin, bytes, redelivered, delivery_count, came_at });
+            let delayed_until = until.get(&sequence).copied();
+            messages.push(LookedAt {
+                sequence,
+                origin,
+                bytes,
+                redelivered,
+                delivery_count,
+                came_at,
+                delayed_until,
+            });
         }
         Seen::All(Looked { messages, next, end, counts })
     }

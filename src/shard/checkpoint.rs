@@ -2,26 +2,28 @@
 //!
 //! ```text
 //! state  = version (1 byte), next body sequence, extents n, n x extent, times, queues n,
-//!          n x (queue, what it is, its state, which of its messages expire)
+//!          n x (queue, what it is, its state, which of its messages expire, which of them are held back until when)
 //! extent = gap to the end of the extent before, messages, gap to the last batch of the extent before, batches - 1,
 //!          bytes of messages, queues x messages that needed it at first
 //! times  = marks n, n x (sequences since the mark before, milliseconds since it)
 //! expire = messages n; unless that is 0: the earliest time, n x (gap to the sequence after the one before,
-//!          milliseconds after that time)
+//!          milliseconds after that time); the same for those that are held back
 //! ```
 //!
 //! All numbers are protobuf varints. How a queue's state is written stands in `src/queue`, and what it is as in the log
 //! (`operation.rs`). Version 1 did not tell that; versions 1 and 2 told sizes of 16 KiB and more in steps of 16 KiB; versions
-//! before 4 did not tell when messages came. Version 5 is written where messages expire that say so themselves; version 4 does not tell
-//! which.
+//! before 4 did not tell when messages came. Version 5 is written where messages expire that say so themselves, and version 6 where
+//! messages are held back; versions before do not tell which.
 
 use bytes::Bytes;
 use prost::encoding::{decode_varint, encode_varint};
 
 use super::batch::BatchBuilder;
 use super::bodies::{Batches, Bodies, Extent, Held};
-use super::expirations::{Expirations, decode_expires, encode_expires};
+use super::delays::Delays;
+use super::expirations::Expirations;
 use super::fault::StateFault;
+use super::moments::{decode_moments, encode_moments};
 use super::operation::{decode_options, encode_options};
 use super::recovery::RECOVERED;
 use super::shard::Shard;
@@ -31,8 +33,10 @@ use crate::model::{Bug, QueueId, planted};
 use crate::queue::{Queue, SEQUENCE_MAX};
 use crate::storage::LogIndex;
 
-const VERSION: u8 = 5;
-/// The same where no message expires that says so itself: programs read it that know none.
+const VERSION: u8 = 6;
+/// The same where no message is held back: programs read it that know none.
+const VERSION_WITHOUT_DELAYS: u8 = 5;
+/// The same where besides no message expires that says so itself.
 const VERSION_WITHOUT_EXPIRATIONS: u8 = 4;
 /// The first one with times.
 const VERSION_TIMED: u8 = 4;
@@ -44,8 +48,12 @@ const VERSION_MIN: u8 = 1;
 impl Shard {
     /// What the shard is, without its consumers. Everything it knows must have been handed to the log.
     pub(super) fn state(&self) -> Vec<Bytes> {
-        let none_expires = self.expirations.is_empty();
-        let mut out = vec![if none_expires { VERSION_WITHOUT_EXPIRATIONS } else { VERSION }];
+        let version = match (self.expirations.is_empty(), self.delays.is_empty()) {
+            (_, false) => VERSION,
+            (false, true) => VERSION_WITHOUT_DELAYS,
+            (true, true) => VERSION_WITHOUT_EXPIRATIONS,
+        };
+        let mut out = vec![version];
         encode_varint(self.commits.batch.next_body().0, &mut out);
         self.bodies.encode(&mut out);
         self.times.encode(&mut out);
@@ -60,8 +68,11 @@ impl Shard {
             let queue = &self.queues[&id].queue;
             encode_options(queue.options(), &mut out);
             queue.encode(&mut out);
-            if !none_expires {
-                encode_expires(&self.expirations.of(id), &mut out);
+            if version > VERSION_WITHOUT_EXPIRATIONS {
+                encode_moments(&self.expirations.of(id), &mut out);
+            }
+            if version > VERSION_WITHOUT_DELAYS {
+                encode_moments(&self.delays.of(id, queue), &mut out);
             }
         }
         vec![out.into()]
@@ -72,6 +83,7 @@ impl Shard {
         let version = rest.split_off_first();
         let declared = version >= Some(&VERSION_DECLARED);
         let tells_expirations = version > Some(&VERSION_WITHOUT_EXPIRATIONS);
+        let tells_delays = version > Some(&VERSION_WITHOUT_DELAYS);
         match version {
             Some(&(VERSION_MIN..=VERSION)) => {}
             version => {
@@ -93,26 +105,35 @@ impl Shard {
         let queues = number(rest)?;
         self.queues.clear();
         self.expirations = Expirations::default();
+        self.delays = Delays::default();
         for _ in 0..queues {
             let id = QueueId(number(rest)?);
             let mut lost = None;
             let options = if declared { decode_options(rest) } else { Ok(RECOVERED) };
             let options = options.map_err(|fault| StateFault::Options { queue: id, fault })?;
-            let queue = Queue::decode(options, rest, |sequence| {
+            let decoded = Queue::decode(options, rest, |sequence| {
                 if !bodies.count(sequence) {
                     lost = lost.or(Some(sequence));
                 }
             });
-            let queue = queue.map_err(|fault| StateFault::Queue { queue: id, fault })?;
+            let mut queue = decoded.map_err(|fault| StateFault::Queue { queue: id, fault })?;
             if let Some(sequence) = lost {
                 return Err(StateFault::Lost { queue: id, sequence });
             }
             if tells_expirations {
-                let expires = decode_expires(rest);
+                let expires = decode_moments(rest);
                 let expires = expires.map_err(|fault| StateFault::Options { queue: id, fault })?;
                 if self.expirations.add(id, &queue, &expires) < expires.len() {
                     return Err(StateFault::ExpiresElsewhere { queue: id });
                 }
+            }
+            if tells_delays {
+                let until = decode_moments(rest);
+                let until = until.map_err(|fault| StateFault::Options { queue: id, fault })?;
+                if queue.hold(until.iter().map(|moment| moment.sequence)) < until.len() as u64 {
+                    return Err(StateFault::HeldElsewhere { queue: id });
+                }
+                until.into_iter().for_each(|moment| self.delays.add(id, moment, false));
             }
             let slot = if declared { Slot::of(queue) } else { Slot::undeclared(queue) };
             if self.queues.insert(id, slot).is_some() {

@@ -11,7 +11,7 @@ use super::job::Done;
 use super::mailbox::Mailbox;
 use super::refusing::Excess;
 use crate::journey::{Party, Taker, Tracked};
-use crate::message::{Expiration, MessageRun};
+use crate::message::{Delay, Expiration, MessageRun};
 use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, ShardId, Timestamp};
 use crate::queue::{
     ConsumerKey, ConsumerLimits, ConsumerState, Departure, Outcome, QueueCounts, QueueOptions, SequenceRuns,
@@ -48,6 +48,8 @@ pub struct PublishBatch {
     pub segments: Vec<Segment>,
     /// When those of the run expire that say so themselves, in order.
     pub expirations: Vec<Expiration>,
+    /// Until when those of the run wait that say so themselves, in order.
+    pub delays: Vec<Delay>,
     /// The connection's number for the frame; told in [`Event::Published`].
     pub ticket: u64,
     /// Those whose journeys are kept; `None`: none of them.
@@ -209,13 +211,14 @@ pub enum Command {
         /// The answer; a refusal if they cannot be read back.
         reply: oneshot::Sender<Result<Looked, Box<Refusal>>>,
     },
-    /// Take ready messages out of a queue that were published elsewhere; answers when the disk has it, with those of them that
-    /// were not ready.
+    /// Take messages out of a queue; answers when the disk has it, with those of them that were not to be taken.
     TakeOut {
         /// Which queue.
         queue: QueueId,
         /// Which messages.
         sequences: BTreeSet<u64>,
+        /// Why they leave.
+        why: TakenOut,
         /// The answer; a refusal if the shard cannot do it.
         reply: oneshot::Sender<Result<Vec<u64>, Box<Refusal>>>,
     },
@@ -302,6 +305,8 @@ pub struct LookedAt {
     pub delivery_count: u32,
     /// When it came, to the second; `None`: while a version ran that did not note it.
     pub came_at: Option<Timestamp>,
+    /// Until when it is held back, if it is.
+    pub delayed_until: Option<Timestamp>,
 }
 
 /// A run of deliveries with the same outcome.
@@ -377,8 +382,19 @@ pub enum Which {
     Ready,
     /// Those that consumers are done with and that the queue retains.
     Retained,
+    /// Those that are held back until a later time.
+    Delayed,
     /// Dead letters for this reason.
     DeadLetters(Departure),
+}
+
+/// Why messages are taken out of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakenOut {
+    /// They are ready, and were published elsewhere.
+    Moved,
+    /// They are held back, and are not wanted any more.
+    Cancelled,
 }
 
 /// Bounds for when messages came.

@@ -5,7 +5,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::command::StoreBatch;
 use super::commit_queue::{BATCH_BYTES_MAX, Waiting};
-use super::shard::Shard;
+use super::shard::{Shard, TimesOf};
 use crate::model::{QueueId, ShardId};
 use crate::queue::{Departure, SequenceRuns};
 
@@ -54,7 +54,7 @@ impl Shard {
         }
         let segments = self.without_missing_queues(segments);
         if !segments.is_empty() {
-            self.take_in(&origin, &run, &segments, &[], None);
+            self.take_in(&origin, &run, &segments, TimesOf::default(), None);
         }
         match self.commits.is_logged() {
             true => self.commits.wait(Waiting::Store { reply }),

@@ -57,10 +57,11 @@ impl Shard {
                 // Messages are not settled by being delivered before they are.
                 Effect::Append(QueueCommand::Settle(Departure::NoAck, _)) => self.run_or_stall(queue, effect),
                 Effect::Append(command) => self.append(queue, &command),
-                Effect::CameBack(why, runs) => {
+                Effect::CameBack(why, runs, after_millis) => {
                     self.observe_return(queue, why, &runs);
                     self.mark_dirty(queue);
                     self.recounts.note(queue, self.now);
+                    self.hold_back(queue, why, &runs, after_millis);
                 }
                 Effect::Unused => {
                     if let Some(slot) = self.queues.get_mut(&queue) {

@@ -11,11 +11,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use prost::encoding::encode_varint;
-
 use super::command::Segment;
-use super::fault::OperationFault;
-use super::operation::number;
+use super::moments::Moment;
 use super::shard::Shard;
 use crate::message::Expiration;
 use crate::model::{QueueId, Timestamp};
@@ -24,13 +21,6 @@ use crate::queue::{Queue, SequenceRuns};
 /// The shard wakes for what is due at multiples of so many milliseconds, so that it leaves this much late at most when
 /// nothing else happens.
 const WAKE_MILLIS: u64 = 10;
-
-/// A message that expires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Expires {
-    pub(super) sequence: u64,
-    pub(super) at: Timestamp,
-}
 
 /// By queue, for those that hold such messages.
 #[derive(Debug, Default)]
@@ -53,9 +43,9 @@ struct OfQueue {
 impl Expirations {
     /// Messages of a queue expire, which did not before. They are in order; those that it does not hold are left out.
     /// Returns how many it holds.
-    pub(super) fn add(&mut self, id: QueueId, queue: &Queue, expires: &[Expires]) -> usize {
+    pub(super) fn add(&mut self, id: QueueId, queue: &Queue, expires: &[Moment]) -> usize {
         let held = held(queue, expires);
-        for Expires { sequence, at } in &held {
+        for Moment { sequence, at } in &held {
             let (sequence, at) = (*sequence, *at);
             let before = self.queues.entry(id).or_default().times.insert(sequence, at);
             before.map(|before| self.due.remove(&(before, id, sequence)));
@@ -70,6 +60,14 @@ impl Expirations {
         if let Some(at) = of_queue.times.get(&sequence) {
             self.due.remove(&(*at, queue, sequence));
             of_queue.fresh.insert(sequence);
+        }
+    }
+
+    /// The same for one that was held back until now, and expires then.
+    pub(super) fn be_fresh_at(&mut self, queue: QueueId, moment: Moment) {
+        let times = self.queues.get(&queue).map(|of_queue| &of_queue.times);
+        if times.and_then(|times| times.get(&moment.sequence)) == Some(&moment.at) {
+            self.be_fresh(queue, moment.sequence);
         }
     }
 
@@ -140,49 +138,17 @@ impl Expirations {
     }
 
     /// Messages of a queue that expire, in order.
-    pub(super) fn of(&self, queue: QueueId) -> Vec<Expires> {
+    pub(super) fn of(&self, queue: QueueId) -> Vec<Moment> {
         let times = self.queues.get(&queue).map(|of_queue| &of_queue.times);
-        times.into_iter().flatten().map(|(sequence, at)| Expires { sequence: *sequence, at: *at }).collect()
+        times.into_iter().flatten().map(|(sequence, at)| Moment { sequence: *sequence, at: *at }).collect()
     }
-}
-
-/// ```text
-/// messages n; unless that is 0: the earliest time, n x (gap to the sequence after the one before, milliseconds after that time)
-/// ```
-pub(super) fn encode_expires(expires: &[Expires], out: &mut impl bytes::BufMut) {
-    encode_varint(expires.len() as u64, out);
-    let Some(earliest) = expires.iter().map(|expires| expires.at.0).min() else { return };
-    encode_varint(earliest, out);
-    let mut next = 0;
-    for Expires { sequence, at } in expires {
-        encode_varint(sequence - next, out);
-        encode_varint(at.0 - earliest, out);
-        next = sequence + 1;
-    }
-}
-
-/// Reads what [`encode_expires`] wrote. Sequences rise.
-pub(super) fn decode_expires(rest: &mut &[u8]) -> Result<Vec<Expires>, OperationFault> {
-    let count = number(rest)?;
-    let earliest = if count > 0 { number(rest)? } else { 0 };
-    let mut expires = Vec::new();
-    let mut next = 0u64;
-    for _ in 0..count {
-        let sequence = next.checked_add(number(rest)?);
-        let after = sequence.and_then(|sequence| sequence.checked_add(1));
-        let (sequence, after) = sequence.zip(after).ok_or(OperationFault::RunOutOfRange)?;
-        let at = earliest.checked_add(number(rest)?).ok_or(OperationFault::TimeOutOfRange)?;
-        expires.push(Expires { sequence, at: Timestamp(at) });
-        next = after;
-    }
-    Ok(expires)
 }
 
 /// Those of these messages that a queue holds.
-fn held(queue: &Queue, expires: &[Expires]) -> Vec<Expires> {
+fn held(queue: &Queue, expires: &[Moment]) -> Vec<Moment> {
     let (Some(first), Some(last)) = (expires.first(), expires.last()) else { return Vec::new() };
     let mut live = queue.live_in(first.sequence..last.sequence.saturating_add(1)).peekable();
-    let is_held = |expires: &&Expires| {
+    let is_held = |expires: &&Moment| {
         while live.next_if(|(sequence, _)| *sequence < expires.sequence).is_some() {}
         live.peek().is_some_and(|(sequence, _)| *sequence == expires.sequence)
     };
@@ -190,23 +156,36 @@ fn held(queue: &Queue, expires: &[Expires]) -> Vec<Expires> {
 }
 
 impl Shard {
-    /// Messages that were just taken in, the first of them under this sequence, and of which some expire: that is recorded.
-    pub(super) fn note_expirations(&mut self, first: u64, segments: &[Segment], expirations: &[Expiration]) {
+    /// Messages that were just taken in, the first of them under this sequence, and of which some expire: that is recorded. For those
+    /// that are for later, in order, it counts from then.
+    pub(super) fn note_expirations(
+        &mut self,
+        first: u64,
+        segments: &[Segment],
+        expirations: &[Expiration],
+        later: &[(u32, Timestamp)],
+    ) {
+        let now = self.now;
+        let comes_at = |index: u32| match later.binary_search_by_key(&index, |(index, _)| *index) {
+            Ok(at) => later[at].1,
+            Err(_) => now,
+        };
         let mut start = first;
         for Segment { first, end, queues } in segments {
             let from = expirations.partition_point(|expiration| expiration.index < *first);
             let here = expirations[from..].iter().take_while(|expiration| expiration.index < *end);
             let sequence_of = |expiration: &Expiration| start + u64::from(expiration.index - first);
-            let expires = here.clone().map(|expiration| Expires {
+            let expires = here.clone().map(|expiration| Moment {
                 sequence: sequence_of(expiration),
-                at: Timestamp(self.now.0.saturating_add(expiration.after_millis)),
+                at: Timestamp(comes_at(expiration.index).0.saturating_add(expiration.after_millis)),
             });
-            let expires: Vec<Expires> = expires.collect();
+            let expires: Vec<Moment> = expires.collect();
             if !expires.is_empty() {
                 self.commits.batch.expire(queues, &expires);
                 self.apply_expirations(queues, &expires);
             }
-            for expiration in here.filter(|expiration| expiration.after_millis == 0) {
+            let at_once = here.filter(|it| it.after_millis == 0 && comes_at(it.index) == now);
+            for expiration in at_once {
                 queues.iter().for_each(|queue| self.expirations.be_fresh(*queue, sequence_of(expiration)));
             }
             start += u64::from(end - first);

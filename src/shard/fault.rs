@@ -21,6 +21,8 @@ pub(super) enum OperationFault {
     UnknownKind(u8),
     /// A queue has a property that is unknown here.
     UnknownOptions(u64),
+    /// A queue holds back what comes back for returns that are unknown here.
+    UnknownRetry(u64),
     /// A run of messages ends beyond all numbers.
     RunOutOfRange,
     /// A message expires beyond all times.
@@ -39,6 +41,9 @@ impl fmt::Display for OperationFault {
             Self::UnknownReason(code) => write!(f, "messages left for reason {code}, which is unknown"),
             Self::UnknownKind(kind) => write!(f, "operation kind {kind} is unknown"),
             Self::UnknownOptions(flags) => write!(f, "a queue has the properties {flags}, which are unknown"),
+            Self::UnknownRetry(code) => {
+                write!(f, "a queue holds back what comes back for reason {code}, which is unknown")
+            }
             Self::RunOutOfRange => f.write_str("a run of messages is out of range"),
             Self::TimeOutOfRange => f.write_str("a message expires beyond all times"),
             Self::CountTooHigh(count) => {
@@ -87,8 +92,8 @@ pub(super) enum BatchFault {
         run: SequenceRun,
         next: u64,
     },
-    /// It tells when a message expires that comes later.
-    ExpiresAhead {
+    /// It tells a time of a message that comes later.
+    TimeAhead {
         sequence: u64,
         next: u64,
     },
@@ -126,8 +131,8 @@ impl fmt::Display for BatchFault {
             Self::AheadOfItself { run: SequenceRun { first, count }, next } => {
                 write!(f, "it settles {count} messages from {first} on, and {next} is the next one")
             }
-            Self::ExpiresAhead { sequence, next } => {
-                write!(f, "it tells when message {sequence} expires, and {next} is the next one")
+            Self::TimeAhead { sequence, next } => {
+                write!(f, "it tells a time of message {sequence}, and {next} is the next one")
             }
             Self::KeptRun => f.write_str("a run of messages that a merge kept is empty or out of range"),
             Self::LeftFromMerge => f.write_str("it is left over from a merge"),
@@ -177,6 +182,10 @@ pub(super) enum StateFault {
     ExpiresElsewhere {
         queue: QueueId,
     },
+    /// A message is held back that its queue does not hold.
+    HeldElsewhere {
+        queue: QueueId,
+    },
     QueueTwice(QueueId),
     /// Bytes follow the last queue.
     Excess,
@@ -205,6 +214,12 @@ impl fmt::Display for StateFault {
             }
             Self::ExpiresElsewhere { queue } => {
                 write!(f, "queue {queue} does not hold a message that is to leave it when its time is over")
+            }
+            Self::HeldElsewhere { queue } => {
+                write!(
+                    f,
+                    "queue {queue} does not hold a message that it is to hold back until its time comes"
+                )
             }
             Self::QueueTwice(queue) => write!(f, "queue {queue} is there twice"),
             Self::Excess => f.write_str("there is something behind its state"),

@@ -205,7 +205,7 @@ impl Shard {
         let mut unknown = None;
         // Of a queue that was deleted nobody has anything.
         if let Some(slot) = self.queues.get(&queue) {
-            let (held, known) = slot.queue.held_in(key, ranges);
+            let (held, known) = slot.queue.held_among(key, ranges);
             unknown = known.err();
             if let Some(of_queue) = self.leases.queues.get_mut(&queue)
                 && !held.is_empty()

@@ -91,11 +91,12 @@ impl Limiting {
 }
 
 impl Shard {
-    /// To be called before anything is delivered: drops what has become too old.
+    /// To be called before anything is delivered: drops what has become too old. Whose time comes now is there first.
     pub(super) fn expire(&mut self) {
         if self.commits.failure().is_some() {
             return;
         }
+        self.release_those_due();
         while let Some((id, ttl)) = self.limiting.take_due(self.now) {
             self.expire_in(id, ttl);
             self.limiting.touched.insert(id);

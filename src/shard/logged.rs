@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
-use super::expirations::Expires;
 use super::fault::BatchFault;
+use super::moments::Moment;
 use super::operation::{self, Operation};
 use super::read_back::{messages_of, publish_end};
 use crate::message::{item, message_ends};
 use crate::model::{QueueId, Timestamp};
-use crate::queue::{Departure, Limits, QueueCommand, QueueOptions, Retention, SequenceRuns};
+use crate::queue::{Departure, QueueCommand, QueueOptions, SequenceRuns};
 use crate::storage::{OwnerFault, RecoveredBatch};
 
 /// An operation as it is told.
@@ -75,23 +75,18 @@ pub enum LoggedOperation {
     Declare {
         /// The queue.
         queue: QueueId,
-        /// It goes with its last consumer.
-        auto_delete: bool,
-        /// What it retains of what consumers are done with, if anything.
-        retention: Option<Retention>,
-        /// What may wait in it, and how long.
-        limits: Limits,
-        /// It has a place for dead letters.
-        dead_letters: bool,
-        /// One of its consumers is served at a time.
-        single_active: bool,
-        /// What came back more often leaves.
-        delivery_limit: Option<u32>,
-        /// The highest of the priorities that it knows, if it knows any.
-        max_priority: Option<u8>,
+        /// What it is.
+        options: QueueOptions,
     },
     /// Messages go when their time is over, unless they went before.
     Expire {
+        /// The queues that they are in.
+        queues: Vec<QueueId>,
+        /// Sequences and times.
+        times: Vec<(u64, Timestamp)>,
+    },
+    /// Messages are held back until their times.
+    Delay {
         /// The queues that they are in.
         queues: Vec<QueueId>,
         /// Sequences and times.
@@ -121,6 +116,10 @@ pub struct LoggedMessages {
 /// What is wrong with it.
 pub fn logged_operations(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, OwnerFault> {
     Ok(operations_of(batch)?)
+}
+
+fn pairs(moments: Vec<Moment>) -> Vec<(u64, Timestamp)> {
+    moments.into_iter().map(|Moment { sequence, at }| (sequence, at)).collect()
 }
 
 fn operations_of(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, BatchFault> {
@@ -153,34 +152,12 @@ fn operations_of(batch: &RecoveredBatch) -> Result<Vec<LoggedOperation>, BatchFa
                 publish(exchange, routing_key, runs, true)
             }
             Operation::Queue { queue, command } => of_command(queue, command),
-            Operation::Declare { queue, options } => {
-                let QueueOptions {
-                    logged: _,
-                    auto_delete,
-                    retention,
-                    limits,
-                    dead_letters,
-                    single_active,
-                    delivery_limit,
-                    max_priority,
-                    lease_millis: _,
-                } = options;
-                LoggedOperation::Declare {
-                    queue,
-                    auto_delete,
-                    retention,
-                    limits,
-                    dead_letters,
-                    single_active,
-                    delivery_limit,
-                    max_priority,
-                }
-            }
+            Operation::Declare { queue, options } => LoggedOperation::Declare { queue, options },
             Operation::Delete { queue } => LoggedOperation::Delete { queue },
             Operation::Expire { queues, expires } => {
-                let times = expires.into_iter().map(|Expires { sequence, at }| (sequence, at)).collect();
-                LoggedOperation::Expire { queues, times }
+                LoggedOperation::Expire { queues, times: pairs(expires) }
             }
+            Operation::Delay { queues, until } => LoggedOperation::Delay { queues, times: pairs(until) },
         });
     }
     Ok(told)

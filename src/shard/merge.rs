@@ -295,7 +295,8 @@ fn keep(batch: &RecoveredBatch, needed: &mut &[(u64, QueueId)]) -> Result<Option
             Operation::Queue { .. }
             | Operation::Declare { .. }
             | Operation::Delete { .. }
-            | Operation::Expire { .. } => continue,
+            | Operation::Expire { .. }
+            | Operation::Delay { .. } => continue,
         };
         let end = publish_end(offset, bytes, messages)?;
         sieve.add(exchange, routing_key, &runs, &messages[offset..end])?;

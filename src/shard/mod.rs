@@ -21,6 +21,7 @@ mod commit_queue;
 mod compaction;
 mod consumers;
 mod dead_lettering;
+mod delays;
 mod disk_gauge;
 mod dispatch;
 mod expirations;
@@ -36,6 +37,7 @@ mod logged;
 mod mailbox;
 mod memory;
 mod merge;
+mod moments;
 mod observing;
 mod operation;
 mod out_of_service;
@@ -61,12 +63,13 @@ mod workers;
 
 pub use crate::queue::{
     ConsumerKey, ConsumerLimits, ConsumerState, Departure, Limits, Outcome, QueueCounts, QueueOptions,
-    Retention, SequenceRuns, TagRange, Tags, Taking,
+    Retention, Retry, SequenceRuns, TagRange, Tags, Taking,
 };
 pub use close_failure::CloseFailure;
 pub use command::{
     Came, Command, DeleteRefusal, Delivery, Event, Look, Looked, LookedAt, Notice, Oldest, Origin, Outlet,
-    Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement, StoreBatch, Which,
+    Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement, StoreBatch, TakenOut,
+    Which,
 };
 pub use dead_lettering::{DeadLetterNotices, DeadLetters};
 pub use disk_gauge::DiskGauge;

@@ -24,11 +24,14 @@
 //!               what waits in it: then the same three follow, each one more than the bound, 0 for none; 8 if it has a place for
 //!               dead letters; 16 if it has a single active consumer; 32 if what came back too often leaves: then, behind
 //!               all others, a number follows, how often it may; 64 if it refuses what comes when it is full, and 128 if
-//!               besides that is a dead letter; 256 if it knows priorities: then, behind all others, the highest one follows)
+//!               besides that is a dead letter; 256 if it knows priorities: then, behind all others, the highest one follows; 512 if what comes back
+//!               is held back: then, behind all others, five numbers follow, for which returns (0 all, 1 given back, 2 the consumer
+//!               went), the first delay in milliseconds, one more than the longest or 0, the multiplier or 0, the jitter)
 //!  10 forget    queue, sequence: of messages below it nothing is retained any more
 //!  11 dead      as 7: they are dead letters now
 //!  12 expire    queues q, q x queue, messages n; unless that is 0: the earliest time, n x (gap to the sequence after the one
 //!               before, milliseconds after that time): they go then, unless they went before
+//!  13 delay     as 12: those of them that wait are held back until then
 //! ```
 //!
 //! A publish takes its bytes from where the publish before it ended; its messages take the next body sequences. Where
@@ -38,14 +41,14 @@
 use bytes::{Buf, BufMut, BytesMut};
 use prost::encoding::{decode_varint, encode_varint};
 
-use crate::model::{BodySequence, Overflow, QueueId};
+use crate::model::{BodySequence, Overflow, QueueId, RetryOn};
 use crate::queue::{
-    CountRun, Departure, Limits, QueueCommand, QueueOptions, Retention, SequenceRun, SequenceRuns,
+    CountRun, Departure, Limits, QueueCommand, QueueOptions, Retention, Retry, SequenceRun, SequenceRuns,
 };
 
 use super::command::Origin;
-use super::expirations::{Expires, decode_expires, encode_expires};
 use super::fault::{BatchFault, OperationFault};
+use super::moments::{Moment, decode_moments, encode_moments};
 
 const PUBLISH: u8 = 1;
 const SETTLE: u8 = 2;
@@ -59,6 +62,7 @@ const DECLARE: u8 = 9;
 const FORGET: u8 = 10;
 const DEAD_LETTER: u8 = 11;
 const EXPIRE: u8 = 12;
+const DELAY: u8 = 13;
 
 const AUTO_DELETE: u64 = 1;
 const RETAINS: u64 = 2;
@@ -69,6 +73,7 @@ const DELIVERY_LIMITED: u64 = 32;
 const REFUSES: u64 = 64;
 const REFUSED_ARE_DEAD: u64 = 128;
 const HAS_PRIORITIES: u64 = 256;
+const RETRIES: u64 = 512;
 const OPTIONS: u64 = AUTO_DELETE
     | RETAINS
     | LIMITED
@@ -77,7 +82,8 @@ const OPTIONS: u64 = AUTO_DELETE
     | DELIVERY_LIMITED
     | REFUSES
     | REFUSED_ARE_DEAD
-    | HAS_PRIORITIES;
+    | HAS_PRIORITIES
+    | RETRIES;
 
 /// A decoded operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +93,8 @@ pub(super) enum Operation<'a> {
     Declare { queue: QueueId, options: QueueOptions },
     Delete { queue: QueueId },
     Kept { exchange: &'a str, routing_key: &'a str, bytes: usize, runs: Vec<KeptRun> },
-    Expire { queues: Vec<QueueId>, expires: Vec<Expires> },
+    Expire { queues: Vec<QueueId>, expires: Vec<Moment> },
+    Delay { queues: Vec<QueueId>, until: Vec<Moment> },
 }
 
 /// Messages that follow each other and are needed by the same queues.
@@ -212,6 +219,7 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
         max_priority,
         // Whoever has messages has them no longer than the process lives.
         lease_millis: _,
+        retry,
     } = options;
     let is_limited = limits != Limits::default();
     let flags = [
@@ -224,6 +232,7 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
         (limits.overflow != Overflow::DropHead, REFUSES),
         (limits.overflow == Overflow::RejectPublishDlx, REFUSED_ARE_DEAD),
         (max_priority.is_some(), HAS_PRIORITIES),
+        (retry.is_some(), RETRIES),
     ];
     encode_varint(flags.into_iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).sum(), out);
     if let Some(Retention { age_millis, messages, bytes }) = retention {
@@ -240,6 +249,39 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
     if let Some(highest) = max_priority {
         encode_varint(highest.into(), out);
     }
+    if let Some(Retry { on, min_millis, max_millis, multiplier, jitter_percent }) = retry {
+        let (max, multiplier) =
+            (max_millis.map_or(0, |most| most.saturating_add(1)), multiplier.unwrap_or(0));
+        let numbers = [code_of(on), min_millis, max, multiplier.into(), jitter_percent.into()];
+        numbers.into_iter().for_each(|number| encode_varint(number, out));
+    }
+}
+
+fn code_of(on: RetryOn) -> u64 {
+    match on {
+        RetryOn::All => 0,
+        RetryOn::Failed => 1,
+        RetryOn::Returned => 2,
+    }
+}
+
+fn decode_retry(rest: &mut &[u8]) -> Result<Retry, OperationFault> {
+    let on = match number(rest)? {
+        0 => RetryOn::All,
+        1 => RetryOn::Failed,
+        2 => RetryOn::Returned,
+        other => return Err(OperationFault::UnknownRetry(other)),
+    };
+    let (min_millis, max) = (number(rest)?, number(rest)?);
+    let multiplier = u32::try_from(number(rest)?).unwrap_or(u32::MAX);
+    let jitter_percent = u8::try_from(number(rest)?).unwrap_or(u8::MAX);
+    Ok(Retry {
+        on,
+        min_millis,
+        max_millis: max.checked_sub(1),
+        multiplier: (multiplier > 0).then_some(multiplier),
+        jitter_percent,
+    })
 }
 
 /// Reads what [`encode_options`] wrote.
@@ -271,6 +313,7 @@ pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, Operation
         0 => None,
         _ => Some(u8::try_from(number(rest)?).unwrap_or(u8::MAX)),
     };
+    let retry = if flags & RETRIES == 0 { None } else { Some(decode_retry(rest)?) };
     let [auto_delete, dead_letters, single_active] =
         [AUTO_DELETE, HAS_DEAD_LETTERS, SINGLE_ACTIVE].map(|flag| flags & flag != 0);
     Ok(QueueOptions {
@@ -283,6 +326,7 @@ pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, Operation
         delivery_limit,
         max_priority,
         lease_millis: None,
+        retry,
     })
 }
 
@@ -291,10 +335,16 @@ pub(super) fn encode_delete(queue: QueueId, out: &mut BytesMut) {
     encode_varint(queue.0, out);
 }
 
-pub(super) fn encode_expire(queues: &[QueueId], expires: &[Expires], out: &mut BytesMut) {
+pub(super) fn encode_expire(queues: &[QueueId], expires: &[Moment], out: &mut BytesMut) {
     out.put_u8(EXPIRE);
     encode_queues(queues, out);
-    encode_expires(expires, out);
+    encode_moments(expires, out);
+}
+
+pub(super) fn encode_delay(queues: &[QueueId], until: &[Moment], out: &mut BytesMut) {
+    out.put_u8(DELAY);
+    encode_queues(queues, out);
+    encode_moments(until, out);
 }
 
 /// Splits a payload into messages and operations.
@@ -376,7 +426,8 @@ fn decode<'a>(rest: &mut &'a [u8]) -> Result<Operation<'a>, OperationFault> {
         FORGET => Operation::Queue { queue: queue(rest)?, command: QueueCommand::Forget(number(rest)?) },
         DECLARE => Operation::Declare { queue: queue(rest)?, options: decode_options(rest)? },
         DELETE => Operation::Delete { queue: queue(rest)? },
-        EXPIRE => Operation::Expire { queues: queues(rest)?, expires: decode_expires(rest)? },
+        EXPIRE => Operation::Expire { queues: queues(rest)?, expires: decode_moments(rest)? },
+        DELAY => Operation::Delay { queues: queues(rest)?, until: decode_moments(rest)? },
         other => return Err(OperationFault::UnknownKind(other)),
     };
     Ok(operation)
@@ -483,12 +534,20 @@ mod tests {
             delivery_limit: Some(0),
             max_priority: Some(255),
             lease_millis: None,
+            retry: Some(Retry {
+                on: RetryOn::Failed,
+                min_millis: 500,
+                max_millis: Some(0),
+                multiplier: Some(2),
+                jitter_percent: 20,
+            }),
         };
         encode_declare(QueueId(8), options, &mut out);
         encode_delete(QueueId(300), &mut out);
         let expires = [(9, 1 << 40), (10, 1 << 39), (1 << 47, (1 << 40) + 1)];
-        let expires = expires.map(|(sequence, at)| Expires { sequence, at: Timestamp(at) });
+        let expires = expires.map(|(sequence, at)| Moment { sequence, at: Timestamp(at) });
         encode_expire(&queues, &expires, &mut out);
+        encode_delay(&queues, &expires, &mut out);
 
         let mut operations = Operations::new(&out);
         let publish = Operation::Publish {
@@ -510,6 +569,8 @@ mod tests {
         assert_eq!(operations.next().unwrap(), Some(Operation::Delete { queue: QueueId(300) }));
         let expire = Operation::Expire { queues: queues.to_vec(), expires: expires.to_vec() };
         assert_eq!(operations.next().unwrap(), Some(expire));
+        let delay = Operation::Delay { queues: queues.to_vec(), until: expires.to_vec() };
+        assert_eq!(operations.next().unwrap(), Some(delay));
         assert_eq!(operations.next().unwrap(), None);
     }
 
@@ -527,6 +588,9 @@ mod tests {
             &[12, 1, 4, 1],
             &[12, 1, 4, 2, 9, 5, 0],
             &[12, 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0],
+            &[13, 1, 4, 1],
+            &[9, 1, 0x80, 4, 3, 1, 1, 1, 1],
+            &[9, 1, 0x80, 4, 1, 1, 1, 1],
             &[12, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0, 1],
         ] {
             assert!(Operations::new(bytes).next().is_err(), "{bytes:?}");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tokio::sync::oneshot;
 
-use super::command::{DeleteRefusal, Event, Oldest, QueueState, SealConditions};
+use super::command::{DeleteRefusal, Event, Oldest, QueueState, SealConditions, TakenOut};
 use super::commit_queue::Waiting;
 use super::progress::log_failed;
 use super::shard::Shard;
@@ -54,6 +54,7 @@ impl Shard {
         &mut self,
         queue: QueueId,
         mut sequences: BTreeSet<u64>,
+        why: TakenOut,
         reply: oneshot::Sender<Result<Vec<u64>, Box<Refusal>>>,
     ) {
         let failure = self.commits.failure().map(|failure| log_failed(self.options.id, failure));
@@ -66,7 +67,10 @@ impl Shard {
         if planted(Bug::MoveTakesMore) {
             sequences.extend(sequences.last().map(|last| last + 1));
         }
-        let others = slot.queue.take_out(sequences, &mut self.effects);
+        let others = match why {
+            TakenOut::Moved => slot.queue.take_out(sequences, &mut self.effects),
+            TakenOut::Cancelled => slot.queue.cancel_held(sequences, &mut self.effects),
+        };
         self.run_effects(queue);
         self.commits.wait(Waiting::TakeOut { reply, others });
     }
@@ -129,6 +133,7 @@ impl Shard {
         self.limiting.forget(queue);
         self.expirations.forget(queue);
         self.leases.forget(queue);
+        self.delays.forget(queue);
         for effect in slot.attached.stalled {
             if let Effect::Release(run) = effect {
                 self.bodies.release(run);

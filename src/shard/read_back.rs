@@ -131,7 +131,8 @@ fn add_groups(batch: &RecoveredBatch, groups: &mut Vec<Group>) -> Result<(), Bat
             Operation::Queue { .. }
             | Operation::Declare { .. }
             | Operation::Delete { .. }
-            | Operation::Expire { .. } => continue,
+            | Operation::Expire { .. }
+            | Operation::Delay { .. } => continue,
         };
         let end = publish_end(offset, bytes, messages)?;
         let ends = message_ends(&messages[offset..end]).ok_or(BatchFault::NoMessages)?;

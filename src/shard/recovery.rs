@@ -8,6 +8,7 @@ use super::apply::Part;
 use super::batch::BatchBuilder;
 use super::fault::BatchFault;
 use super::housekeeping::{Housekeeping, check_needed};
+use super::moments::Moment;
 use super::operation::{self, KeptRun, Operation};
 use super::read_back::{origin, publish_end};
 use super::shard::Shard;
@@ -76,13 +77,12 @@ impl Shard {
                 }
                 Operation::Delete { queue } => self.apply_delete(queue),
                 Operation::Expire { queues, mut expires } => {
-                    if before == Before::MayLack {
-                        expires.retain(|expires| expires.sequence < sequence);
-                    }
-                    if let Some(ahead) = expires.last().filter(|last| last.sequence >= sequence) {
-                        return Err(BatchFault::ExpiresAhead { sequence: ahead.sequence, next: sequence });
-                    }
+                    check_moments(&mut expires, sequence, before)?;
                     self.apply_expirations(&queues, &expires);
+                }
+                Operation::Delay { queues, mut until } => {
+                    check_moments(&mut until, sequence, before)?;
+                    self.apply_delays(&queues, &until);
                 }
                 Operation::Kept { exchange, routing_key, bytes, runs } if before == Before::MayLack => {
                     let end = publish_end(offset, bytes, messages)?;
@@ -292,6 +292,7 @@ pub(super) const RECOVERED: QueueOptions = QueueOptions {
     delivery_limit: None,
     max_priority: None,
     lease_millis: None,
+    retry: None,
 };
 
 /// A queue that is there twice.
@@ -316,6 +317,17 @@ pub(super) fn check_sequences(command: &QueueCommand, next: u64) -> Result<(), B
     };
     match found {
         Some(run) => Err(BatchFault::AheadOfItself { run: *run, next }),
+        None => Ok(()),
+    }
+}
+
+/// Times are told of messages that came, or some of them may be lacking, and are left out.
+fn check_moments(moments: &mut Vec<Moment>, next: u64, before: Before) -> Result<(), BatchFault> {
+    if before == Before::MayLack {
+        moments.retain(|moment| moment.sequence < next);
+    }
+    match moments.last().filter(|last| last.sequence >= next) {
+        Some(ahead) => Err(BatchFault::TimeAhead { sequence: ahead.sequence, next }),
         None => Ok(()),
     }
 }

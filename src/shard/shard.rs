@@ -10,6 +10,7 @@ use super::close_failure::CloseFailure;
 use super::command::{Command, Event, Notice, Origin, PublishBatch, Segment};
 use super::commit_queue::{BATCH_BYTES_MAX, CommitQueue, Waiting};
 use super::dead_lettering::DeadLetterNotices;
+use super::delays::Delays;
 use super::disk_gauge::DiskGauge;
 use super::expirations::Expirations;
 use super::flow::Flow;
@@ -28,7 +29,7 @@ use super::retaining::Retaining;
 use super::slot::Slot;
 use super::times::Times;
 use crate::journey::{Journeys, Tracked, Watches};
-use crate::message::{Expiration, MessageRun};
+use crate::message::{Delay, Expiration, MessageRun};
 use crate::model::{Durability, Entity, QueueId, Refusal, ReplyCode, ShardId, Timestamp};
 use crate::queue::{ConsumerKey, Effect, Effects};
 use crate::storage::{LogFailure, LogKeeper, LogRoom, ShardLog};
@@ -74,6 +75,7 @@ pub struct Shard {
     pub(super) times: Times,
     /// Which of them expire, and when.
     pub(super) expirations: Expirations,
+    pub(super) delays: Delays,
     pub(super) reading: Reading,
     pub(super) browsing: Browsing,
     pub(super) commits: CommitQueue,
@@ -117,6 +119,7 @@ impl Shard {
             bodies: Bodies::default(),
             times: Times::default(),
             expirations: Expirations::default(),
+            delays: Delays::default(),
             reading: Reading::default(),
             browsing: Browsing::default(),
             commits: CommitQueue::new(),
@@ -215,13 +218,14 @@ impl Shard {
             .min()
     }
 
-    /// In how many milliseconds messages are too old; a log that failed takes no word of it.
+    /// In how many milliseconds messages are too old, or are for now; a log that failed takes no word of it.
     fn grows_old_in(&self) -> Option<u64> {
         let waits = [
             self.retaining.wakes_in(self.now),
             self.limiting.wakes_in(self.now),
             self.expirations.wakes_in(self.now),
             self.leases.wakes_in(self.now),
+            self.delays.wakes_in(self.now),
         ];
         waits.into_iter().flatten().min().filter(|_| self.commits.failure().is_none())
     }
@@ -315,7 +319,9 @@ impl Shard {
             }
             Command::Get { queue, key, party, outlet } => self.get(queue, key, &party, outlet),
             Command::Browse { look, reply } => self.browse(look, reply),
-            Command::TakeOut { queue, sequences, reply } => self.take_out(queue, sequences, reply),
+            Command::TakeOut { queue, sequences, why, reply } => {
+                self.take_out(queue, sequences, why, reply);
+            }
             Command::Store(store) => self.store(store),
             Command::DismissDeadLetters { queue, why, letters } => {
                 self.dismiss_dead_letters(queue, why, letters);
@@ -342,6 +348,7 @@ impl Shard {
             run,
             segments,
             expirations,
+            delays,
             ticket,
             tracked,
             outlet,
@@ -359,7 +366,8 @@ impl Shard {
         let (segments, refused) = self.admit(&run, segments);
         let first = self.commits.batch.next_body();
         if !segments.is_empty() {
-            self.take_in(&origin, &run, &segments, &expirations, tracked.as_ref());
+            let times = TimesOf { expirations: &expirations, delays: &delays };
+            self.take_in(&origin, &run, &segments, times, tracked.as_ref());
         }
         let excess = self.tell_refused(refused, first, tracked.as_ref());
         if self.commits.is_logged()
@@ -403,7 +411,7 @@ impl Shard {
         origin: &Arc<Origin>,
         run: &MessageRun,
         segments: &[Segment],
-        expirations: &[Expiration],
+        times: TimesOf<'_>,
         tracked: Option<&Tracked>,
     ) {
         let parts = segments.iter().map(|segment| Part {
@@ -415,8 +423,10 @@ impl Shard {
         let (first, offset) = self.commits.batch.publish(origin, run, segments);
         self.times.note(first, self.now, || self.bodies.needed_from());
         let live = self.apply_publish(first, run.bytes(), parts.clone());
+        let TimesOf { expirations, delays } = times;
+        let later = if delays.is_empty() { Vec::new() } else { self.note_delays(first, segments, delays) };
         if !expirations.is_empty() {
-            self.note_expirations(first, segments, expirations);
+            self.note_expirations(first, segments, expirations, &later);
         }
         if let Some(tracked) = tracked {
             self.observe_taken(tracked, segments, first);
@@ -437,6 +447,13 @@ impl Shard {
         segments.retain(|segment| !segment.queues.is_empty());
         segments
     }
+}
+
+/// What messages of a run say of times, in order.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct TimesOf<'a> {
+    pub(super) expirations: &'a [Expiration],
+    pub(super) delays: &'a [Delay],
 }
 
 /// Where messages end that are copied one behind the other.

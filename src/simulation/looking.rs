@@ -61,7 +61,7 @@ impl Run {
         let Reading { queue, which, newest, from, end, queue_id, .. } = reading;
         let known = match which {
             Which::Ready => self.books.queues[queue].held.clone(),
-            Which::Retained | Which::DeadLetters(_) => BTreeSet::new(),
+            Which::Retained | Which::Delayed | Which::DeadLetters(_) => BTreeSet::new(),
         };
         let first_new = self.books.messages.len() as MessageId;
         let request = BrowseRequest { from, end, queue_id, newest, ..self.page_of(queue, which) };
@@ -152,7 +152,7 @@ impl Run {
                 self.books.seen_retained(queue, seen, may_go_out)
             }
             // No client asks for those.
-            Which::DeadLetters(_) => Ok(()),
+            Which::Delayed | Which::DeadLetters(_) => Ok(()),
         }
     }
 
@@ -318,6 +318,7 @@ impl Run {
         let count = self.listing(queue)?.map(|listing| match which {
             Which::Ready => listing.counts.ready,
             Which::Retained => listing.counts.retained,
+            Which::Delayed => listing.counts.held_back,
             Which::DeadLetters(_) => listing.counts.dead_letters,
         });
         Ok(count == Some(all.len() as u64))

@@ -161,6 +161,11 @@ pub fn encode_settle(
         put_number_field(FIELD_1, range.first, out);
         put_number_field(FIELD_2, range.last, out);
         put_number_field(FIELD_3, enumeration(range.outcome), out);
+        if let Some(delay) = range.delay_ms {
+            // Absent is another thing than 0.
+            out.put_u8(FIELD_4);
+            put_varint(delay, out);
+        }
     }
 }
 
@@ -168,6 +173,7 @@ fn settle_range_len(range: &pb::SettleRange) -> usize {
     number_field_len(range.first)
         + number_field_len(range.last)
         + number_field_len(enumeration(range.outcome))
+        + range.delay_ms.map_or(0, |delay| 1 + varint_len(delay))
 }
 
 /// Appends a `Return` frame with the message of a stored item, as it is; `returned.message` is not looked at.

@@ -101,6 +101,7 @@ pub(super) fn kind(number: u32) -> Option<Kind> {
         69 => ("Browsed", Server),
         70 => ("RemoveMoved", Client),
         71 => ("Removed", Server),
+        72 => ("CancelDelayed", Client),
         _ => return None,
     };
     Some(Kind { name, sender })

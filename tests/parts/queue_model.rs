@@ -52,6 +52,10 @@ enum Step {
     Limit(u64),
     /// One in so many of the dead letters is stored elsewhere.
     Dismiss(u64),
+    /// One in so many of the messages there are is held back, if it waits.
+    Hold(u64),
+    /// One in so many of them waits again, if it is held back.
+    Release(u64),
     /// The log is durable up to here.
     Sync,
     /// What is not durable survives up to a point that the number chooses.
@@ -135,6 +139,10 @@ struct Harness {
     held: BTreeMap<u64, u32>,
     /// What waits, in the order in which it goes out.
     ready: BTreeSet<Place>,
+    /// What is held back, of messages of the queue.
+    later: BTreeSet<u64>,
+    /// Something was held back, so that younger messages went out first.
+    ever_later: bool,
     /// What consumers are done with and the queue retains.
     retained: BTreeSet<u64>,
     /// What is to be stored elsewhere, and why.
@@ -174,6 +182,8 @@ impl Harness {
             old_below: 0,
             held: BTreeMap::new(),
             ready: BTreeSet::new(),
+            later: BTreeSet::new(),
+            ever_later: false,
             retained: BTreeSet::new(),
             dead: BTreeMap::new(),
             delivered: BTreeSet::new(),
@@ -242,6 +252,8 @@ impl Harness {
             Step::Forget(part) => self.forget(part),
             Step::Limit(part) => self.limit(part),
             Step::Dismiss(each) => self.dismiss(each),
+            Step::Hold(each) => self.hold(each),
+            Step::Release(each) => self.release(each),
             Step::Sync => self.sync(),
             Step::Crash(kept) => {
                 let lost = self.log.len() - self.durable;
@@ -431,7 +443,7 @@ impl Harness {
         }
         let mut beyond = Vec::new();
         match outcome {
-            Outcome::Requeued => {
+            Outcome::Requeued | Outcome::Deferred(_) => {
                 self.expect_back(&settled);
                 beyond = self.expect_beyond_limit(&settled);
             }
@@ -443,7 +455,7 @@ impl Harness {
         assert_eq!(result.err().map(|unknown| unknown.0.0), unknown, "{range:?}");
         let released = self.carry_out(effects);
         let stays = match outcome {
-            Outcome::Requeued => return assert_eq!(released, self.released(&beyond)),
+            Outcome::Requeued | Outcome::Deferred(_) => return assert_eq!(released, self.released(&beyond)),
             Outcome::Accepted => self.options.retention.is_some(),
             Outcome::Rejected => self.options.dead_letters,
         };
@@ -467,6 +479,7 @@ impl Harness {
         for sequence in sequences {
             assert!(self.held.remove(sequence).is_some());
             self.ready.remove(&self.place(*sequence));
+            self.later.remove(sequence);
         }
         self.note_retained(departure, sequences);
         if self.options.dead_letters && makes_dead_letters(departure) {
@@ -615,8 +628,10 @@ impl Harness {
         let old_below = self.old_below;
         self.restart(self.log.len());
         if self.options.logged {
-            // An exact mark: what counts as delivered was, unless an earlier crash left it in doubt. There is one for all priorities.
-            let newest = self.delivered.last().filter(|_| self.options.max_priority.is_some());
+            // An exact mark: what counts as delivered was, unless an earlier crash left it in doubt. There is one for all
+            // priorities, and for what was held back.
+            let newest =
+                self.delivered.last().filter(|_| self.options.max_priority.is_some() || self.ever_later);
             self.old_below = old_below.max(newest.map_or(0, |newest| newest + 1));
         }
     }
@@ -631,6 +646,8 @@ impl Harness {
         self.queue = Queue::new(self.options);
         self.consumers.clear();
         self.held.clear();
+        // What is held back is the shard's to say after a restart.
+        self.later.clear();
         self.retained.clear();
         self.dead.clear();
         self.mark = 0;
@@ -694,6 +711,7 @@ impl Harness {
         let unsettled = self.consumers.values().map(|consumer| consumer.unsettled.len() as u64).sum();
         let expected = QueueCounts {
             ready: self.ready.len() as u64,
+            held_back: self.later.len() as u64,
             unsettled,
             bytes: self.held.keys().map(|sequence| u64::from(size_of(*sequence))).sum(),
             consumers: self.active(),
@@ -704,7 +722,16 @@ impl Harness {
             ..self.counts
         };
         assert_eq!(self.queue.counts(), expected);
-        assert_eq!(expected.ready + unsettled, self.held.len() as u64, "the model lost count");
+        assert_eq!(
+            expected.ready + expected.held_back + unsettled,
+            self.held.len() as u64,
+            "the model lost count"
+        );
+        assert!(
+            self.held
+                .keys()
+                .all(|sequence| self.queue.holds_back(*sequence) == self.later.contains(sequence))
+        );
         for (slot, consumer) in &self.consumers {
             let held = self.queue.consumer_state(key(*slot)).unwrap().unsettled;
             assert_eq!(held, consumer.unsettled.len() as u64);
@@ -775,6 +802,28 @@ impl Harness {
         assert_eq!(self.queue.take_out(named, &mut effects), others);
         self.expect_gone(&ready, Departure::Moved);
         assert_eq!(self.carry_out(effects), ready);
+    }
+
+    fn hold(&mut self, each: u64) {
+        let named: Vec<u64> =
+            self.held.keys().copied().filter(|sequence| sequence.is_multiple_of(each)).collect();
+        let waiting: Vec<u64> = named.iter().copied().filter(|sequence| self.waits(*sequence)).collect();
+        assert_eq!(self.queue.hold(named.into_iter().chain([0, self.next + 3])), waiting.len() as u64);
+        self.ever_later |= !waiting.is_empty();
+        for sequence in waiting {
+            self.ready.remove(&self.place(sequence));
+            self.later.insert(sequence);
+        }
+    }
+
+    fn release(&mut self, each: u64) {
+        let named: Vec<u64> =
+            self.held.keys().copied().filter(|sequence| sequence.is_multiple_of(each)).collect();
+        let back: Vec<u64> = named.iter().copied().filter(|sequence| self.later.remove(sequence)).collect();
+        assert_eq!(self.queue.release(named.into_iter().chain([0, self.next + 3])), back.len() as u64);
+        for sequence in back {
+            assert!(self.ready.insert(self.place(sequence)));
+        }
     }
 
     /// The oldest go until all bounds hold, and the others stay.
@@ -901,8 +950,12 @@ fn limits() -> impl Strategy<Value = ConsumerLimits> {
 fn step() -> impl Strategy<Value = Step> {
     let gap = prop_oneof![8 => Just(0u64), 4 => 1u64..9, 1 => Just(200_000u64)];
     let count = prop_oneof![60 => 1u64..9, 2 => 200u64..400, 1 => 4000u64..5000];
-    let outcome =
-        prop_oneof![3 => Just(Outcome::Accepted), 2 => Just(Outcome::Requeued), 1 => Just(Outcome::Rejected)];
+    let outcome = prop_oneof![
+        3 => Just(Outcome::Accepted),
+        2 => Just(Outcome::Requeued),
+        1 => Just(Outcome::Deferred(5)),
+        1 => Just(Outcome::Rejected)
+    ];
     let slot = || 0..CONSUMERS;
     let any_slot = 0..CONSUMERS + 2;
     let tag = || prop_oneof![1 => Just(0u64), 3 => any::<u64>(), 2 => 0u64..20];
@@ -922,6 +975,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0u64..8).prop_map(Step::Forget),
         4 => (0u64..8).prop_map(Step::Limit),
         3 => (1u64..5).prop_map(Step::Dismiss),
+        3 => (1u64..6).prop_map(Step::Hold),
+        3 => (1u64..4).prop_map(Step::Release),
         8 => Just(Step::Sync),
         2 => any::<usize>().prop_map(Step::Crash),
         1 => Just(Step::CleanStop),
@@ -969,7 +1024,7 @@ proptest! {
         max_priority in max_priority(),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete, retention, limits, dead_letters, single_active, delivery_limit, max_priority, lease_millis: None });
+        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete, retention, limits, dead_letters, single_active, delivery_limit, max_priority, retry: None, lease_millis: None });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 
@@ -984,7 +1039,7 @@ proptest! {
         max_priority in max_priority(),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete, retention, limits, dead_letters, single_active, delivery_limit, max_priority, lease_millis: None });
+        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete, retention, limits, dead_letters, single_active, delivery_limit, max_priority, retry: None, lease_millis: None });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 }

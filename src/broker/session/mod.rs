@@ -6,7 +6,6 @@
 mod confirmation;
 mod consuming;
 mod excess;
-mod expiration;
 mod gets;
 mod leases;
 mod publishing;
@@ -16,6 +15,7 @@ mod session;
 mod settling;
 mod target;
 mod tickets;
+mod times;
 mod tracking;
 mod word;
 

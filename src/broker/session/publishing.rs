@@ -40,8 +40,8 @@ pub struct Publish<M> {
 impl<M: Publication> Publish<M> {
     /// What it counts for while it waits: its messages, and about what it takes itself.
     fn held_bytes(&self) -> usize {
-        let expirations = size_of_val(self.messages.expirations());
-        self.messages.run().bytes().len() + 4 * self.messages.run().len() + expirations + 512
+        let times = size_of_val(self.messages.expirations()) + size_of_val(self.messages.delays());
+        self.messages.run().bytes().len() + 4 * self.messages.run().len() + times + 512
     }
 }
 
@@ -281,6 +281,7 @@ impl<F: FrontEnd> Session<F> {
                     run: messages.run().clone(),
                     segments,
                     expirations: messages.expirations().to_vec(),
+                    delays: messages.delays().to_vec(),
                     ticket,
                     tracked: tracked.clone(),
                     outlet: Arc::clone(&self.outlet),
@@ -356,6 +357,7 @@ impl<F: FrontEnd> Session<F> {
             segments,
             // They are kept for somebody to look at them.
             expirations: Vec::new(),
+            delays: Vec::new(),
             ticket,
             // The story of a message is its own; that of its copy is none of it.
             tracked: None,

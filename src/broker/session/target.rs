@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::super::catalog::FIRST_VOLATILE_SHARD;
 use super::super::published::Published;
 use super::super::vhost::Vhost;
-use super::expiration::{check_expiration, expires_too_late};
+use super::times::{are_out_of_range, check_times};
 use crate::message::{
-    Expiration, MessageRun, body_and_encoding_of, headers_of, message_id_of, properties_of,
+    Delay, Expiration, MessageRun, body_and_encoding_of, headers_of, message_id_of, properties_of,
 };
 use crate::model::{
     BCC, Entity, ExchangeName, FieldTable, QueueId, Refusal, ReplyCode, RoutingKey, ShardId, further_keys,
@@ -58,6 +58,11 @@ pub trait Publication {
 
     /// Expirations of those messages that have one, in order.
     fn expirations(&self) -> &[Expiration] {
+        &[]
+    }
+
+    /// Delays of those messages that have one, in order.
+    fn delays(&self) -> &[Delay] {
         &[]
     }
 
@@ -321,10 +326,10 @@ impl Target {
         }
         let count = publication.run().len();
         let small = publication.body_bytes_max().max(publication.run().bytes().len()) <= sizes_max.body;
-        let expires_too_late = publication.expirations().iter().any(expires_too_late);
+        let times_out_of_range = are_out_of_range(publication);
         let mut with_further_keys = publication.with_further_keys().iter().copied().peekable();
         let plain =
-            small && !publication.has_keys() && !expires_too_late && with_further_keys.peek().is_none();
+            small && !publication.has_keys() && !times_out_of_range && with_further_keys.peek().is_none();
         if plain
             && let Some(route) = &self.route
             && route.schemas.is_empty()
@@ -333,8 +338,8 @@ impl Target {
         }
         let mut fates: Vec<(u32, Fate)> = Vec::new();
         for index in 0..count {
-            let checked = check_size(publication, index, sizes_max).and_then(|()| match expires_too_late {
-                true => check_expiration(publication, index),
+            let checked = check_size(publication, index, sizes_max).and_then(|()| match times_out_of_range {
+                true => check_times(publication, index),
                 false => Ok(()),
             });
             let has_further_keys = with_further_keys.next_if_eq(&(index as u32)).is_some();

@@ -49,7 +49,7 @@ impl Environment {
 
     /// Whether a variable is one of these, so that one of an outer message must not shine through.
     pub(super) fn owns(name: &str) -> bool {
-        const NAMES: [&str; 19] = [
+        const NAMES: [&str; 21] = [
             "QUEUE",
             "EXCHANGE",
             "ROUTING_KEY",
@@ -69,6 +69,8 @@ impl Environment {
             "USER_ID",
             "APP_ID",
             "DELIVERY_MODE",
+            "DELAY_MS",
+            "DELIVER_AT_MS",
         ];
         name.starts_with(HEADER_PREFIX) || name.strip_prefix(PREFIX).is_some_and(|name| NAMES.contains(&name))
     }

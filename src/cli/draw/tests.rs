@@ -51,6 +51,7 @@ fn queue(name: &str, ready: u64, published_total: u64, delivered_total: u64) -> 
         messages_ready: ready,
         messages_unacknowledged: 0,
         consumers: 0,
+        messages_delayed: 0,
         message_bytes: 0,
         shard: 0,
         published_total,

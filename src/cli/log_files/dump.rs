@@ -13,8 +13,8 @@ use crate::cli::clock;
 use crate::cli::failure::Failure;
 use crate::cli::number;
 use crate::cli::output;
-use crate::model::Overflow;
-use crate::shard::{LoggedMessages, LoggedOperation};
+use crate::model::{Overflow, QueueId, Timestamp};
+use crate::shard::{LoggedMessages, LoggedOperation, QueueOptions};
 use crate::storage::{Disk, Logged, RealDisk};
 
 #[derive(Debug, Args)]
@@ -146,55 +146,75 @@ fn print_operation(operation: &LoggedOperation, bodies: bool) -> Result<(), Fail
         LoggedOperation::Forget { queue, sequence } => {
             format!("  queue {queue}: nothing below {sequence} is retained any more")
         }
-        LoggedOperation::Declare {
-            queue,
-            auto_delete,
-            retention,
-            limits,
-            dead_letters,
-            single_active,
-            delivery_limit,
-            max_priority,
-        } => {
-            let goes = if *auto_delete { ", and goes with its last consumer" } else { "" };
-            let retains = if retention.is_some() { ", and retains what consumers are done with" } else { "" };
-            let is_limited = [limits.messages, limits.bytes, limits.ttl_millis].iter().any(Option::is_some);
-            let limited = match limits.overflow {
-                _ if !is_limited => "",
-                Overflow::DropHead => ", and drops what waits beyond its bounds",
-                Overflow::RejectPublish | Overflow::RejectPublishDlx => {
-                    ", and refuses what would wait beyond its bounds"
-                }
-            };
-            let place = if *dead_letters { ", and has a place for dead letters" } else { "" };
-            let one = if *single_active { ", and has a single active consumer" } else { "" };
-            let often = match delivery_limit {
-                Some(limit) => format!(", and lets messages come back {limit} times"),
-                None => String::new(),
-            };
-            let first = match max_priority {
-                Some(highest) => format!(", and knows priorities up to {highest}"),
-                None => String::new(),
-            };
-            format!("  queue {queue} is there{goes}{retains}{limited}{place}{one}{often}{first}")
+        LoggedOperation::Declare { queue, options } => {
+            format!("  queue {queue} is there{}", in_words(options))
         }
         LoggedOperation::Expire { queues, times } => {
-            let queues: Vec<String> = queues.iter().map(ToString::to_string).collect();
-            let times = times.iter().map(|(sequence, at)| format!("{sequence} {}", clock::in_words(at.0)));
-            format!("  queues {}: expire {}", queues.join(", "), times.collect::<Vec<_>>().join(", "))
+            format!("  queues {}: expire {}", joined(queues), at_times(times))
+        }
+        LoggedOperation::Delay { queues, times } => {
+            format!("  queues {}: held back until {}", joined(queues), at_times(times))
         }
         LoggedOperation::Delete { queue } => format!("  queue {queue} is deleted"),
     };
     output::line(&line)
 }
 
+/// What a queue is, each with a comma before it.
+fn in_words(options: &QueueOptions) -> String {
+    let QueueOptions {
+        logged: _,
+        auto_delete,
+        retention,
+        limits,
+        dead_letters,
+        single_active,
+        delivery_limit,
+        max_priority,
+        retry,
+        // No log says it.
+        lease_millis: _,
+    } = options;
+    let goes = if *auto_delete { ", and goes with its last consumer" } else { "" };
+    let retains = if retention.is_some() { ", and retains what consumers are done with" } else { "" };
+    let is_limited = [limits.messages, limits.bytes, limits.ttl_millis].iter().any(Option::is_some);
+    let limited = match limits.overflow {
+        _ if !is_limited => "",
+        Overflow::DropHead => ", and drops what waits beyond its bounds",
+        Overflow::RejectPublish | Overflow::RejectPublishDlx => {
+            ", and refuses what would wait beyond its bounds"
+        }
+    };
+    let place = if *dead_letters { ", and has a place for dead letters" } else { "" };
+    let one = if *single_active { ", and has a single active consumer" } else { "" };
+    let often = match delivery_limit {
+        Some(limit) => format!(", and lets messages come back {limit} times"),
+        None => String::new(),
+    };
+    let first = match max_priority {
+        Some(highest) => format!(", and knows priorities up to {highest}"),
+        None => String::new(),
+    };
+    let later = if retry.is_some() { ", and holds back what comes back" } else { "" };
+    [goes, retains, limited, place, one, &often, &first, later].concat()
+}
+
+fn joined(queues: &[QueueId]) -> String {
+    let queues: Vec<String> = queues.iter().map(ToString::to_string).collect();
+    queues.join(", ")
+}
+
+fn at_times(times: &[(u64, Timestamp)]) -> String {
+    let times = times.iter().map(|(sequence, at)| format!("{sequence} {}", clock::in_words(at.0)));
+    times.collect::<Vec<_>>().join(", ")
+}
+
 fn print_messages(run: &LoggedMessages, bodies: bool) -> Result<(), Failure> {
-    let queues: Vec<String> = run.queues.iter().map(ToString::to_string).collect();
     let bytes: u64 = run.messages.iter().map(|(bytes, _)| u64::from(*bytes)).sum();
     output::line(&format!(
         "    messages {} to queues {}: {bytes} bytes",
         range(run.first, run.messages.len() as u64),
-        queues.join(", ")
+        joined(&run.queues)
     ))?;
     if bodies {
         for (sequence, (_, body)) in (run.first..).zip(&run.messages) {
@@ -306,18 +326,19 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
         LoggedOperation::Forget { queue, sequence } => {
             json!({ "operation": "forget", "queue": queue.0, "sequence": sequence })
         }
-        LoggedOperation::Declare {
-            queue,
-            auto_delete,
-            retention,
-            limits,
-            dead_letters,
-            single_active,
-            delivery_limit,
-            max_priority,
-        } => {
+        LoggedOperation::Declare { queue, options } => {
+            let QueueOptions { auto_delete, retention, limits, dead_letters, single_active, .. } = options;
             let retains = retention.map(|bounds| {
                 json!({ "ms": bounds.age_millis, "messages": bounds.messages, "bytes": bounds.bytes })
+            });
+            let retries = options.retry.map(|retry| {
+                json!({
+                    "type": retry.on.as_str(),
+                    "min_ms": retry.min_millis,
+                    "max_ms": retry.max_millis,
+                    "multiplier": retry.multiplier,
+                    "jitter_percent": retry.jitter_percent,
+                })
             });
             json!({
                 "operation": "declare",
@@ -325,8 +346,9 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
                 "auto_delete": auto_delete,
                 "retains": retains,
                 "single_active_consumer": single_active,
-                "delivery_limit": delivery_limit,
-                "max_priority": max_priority,
+                "delivery_limit": options.delivery_limit,
+                "max_priority": options.max_priority,
+                "retries": retries,
                 "limits": {
                     "ms": limits.ttl_millis,
                     "messages": limits.messages,
@@ -337,10 +359,19 @@ fn operation_json(operation: &LoggedOperation, bodies: bool) -> Value {
             })
         }
         LoggedOperation::Expire { queues, times } => {
-            let queues: Vec<u64> = queues.iter().map(|queue| queue.0).collect();
-            let times: Vec<(u64, u64)> = times.iter().map(|(sequence, at)| (*sequence, at.0)).collect();
-            json!({ "operation": "expire", "queues": queues, "expires": times })
+            json!({ "operation": "expire", "queues": numbers(queues), "expires": millis(times) })
+        }
+        LoggedOperation::Delay { queues, times } => {
+            json!({ "operation": "delay", "queues": numbers(queues), "until": millis(times) })
         }
         LoggedOperation::Delete { queue } => json!({ "operation": "delete", "queue": queue.0 }),
     }
+}
+
+fn numbers(queues: &[QueueId]) -> Vec<u64> {
+    queues.iter().map(|queue| queue.0).collect()
+}
+
+fn millis(times: &[(u64, Timestamp)]) -> Vec<(u64, u64)> {
+    times.iter().map(|(sequence, at)| (*sequence, at.0)).collect()
 }

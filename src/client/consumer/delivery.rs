@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::settler::Settler;
+use super::settler::{Settled, Settler};
 use crate::client::convert::{properties_from_wire, shared_text};
 use crate::client::error::{ConsumeError, SettleError};
 use crate::client::message::Properties;
@@ -26,11 +27,11 @@ struct Head {
 }
 
 impl Head {
-    fn settle(&self, first: u64, last: u64, outcome: pb::Outcome) -> Result<(), SettleError> {
+    fn settle(&self, first: u64, last: u64, settled: impl Into<Settled>) -> Result<(), SettleError> {
         if self.no_ack {
             return Err(SettleError::NoAck);
         }
-        self.settler.settle(self.epoch, first, last, outcome)
+        self.settler.settle(self.epoch, first, last, settled)
     }
 
     fn extend(&self, first: u64, last: u64) -> Result<(), SettleError> {
@@ -91,17 +92,22 @@ impl Batch {
         self.settle_rest(pb::Outcome::Requeued)
     }
 
+    /// Puts all that are left in it back into the queue, which holds them back for so long: ten years at most.
+    pub fn requeue_after(self, delay: Duration) -> Result<(), SettleError> {
+        self.settle_rest(Settled::deferred(delay))
+    }
+
     /// Rejects all that are left in it.
     pub fn reject(self) -> Result<(), SettleError> {
         self.settle_rest(pb::Outcome::Rejected)
     }
 
-    fn settle_rest(self, outcome: pb::Outcome) -> Result<(), SettleError> {
+    fn settle_rest(self, settled: impl Into<Settled>) -> Result<(), SettleError> {
         if self.is_empty() {
             return Ok(());
         }
         let first = self.tag(self.taken).0;
-        self.head.settle(first, first + self.len() as u64 - 1, outcome)
+        self.head.settle(first, first + self.len() as u64 - 1, settled)
     }
 
     /// Asks for more time for all that are left in it: their leases begin anew.
@@ -313,6 +319,11 @@ impl Delivery {
     /// Back to its place in the queue, for anybody.
     pub fn requeue(self) -> Result<(), SettleError> {
         self.head.settle(self.tag.0, self.tag.0, pb::Outcome::Requeued)
+    }
+
+    /// Back to its place in the queue, for anybody, but held back for so long: ten years at most.
+    pub fn requeue_after(self, delay: Duration) -> Result<(), SettleError> {
+        self.head.settle(self.tag.0, self.tag.0, Settled::deferred(delay))
     }
 
     /// Not wanted: the queue drops it or gives it to its dead letter exchange.

@@ -1,7 +1,9 @@
 //! What became of deliveries, on its way to the broker: single outcomes in, few ranges out.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use crate::client::convert::millis;
 use crate::client::core::{Core, lock};
 use crate::client::error::{CloseReason, RequestError, SettleError};
 use crate::client::state::Outgoing;
@@ -33,12 +35,33 @@ struct Outbox {
     closed: Option<CloseReason>,
 }
 
-/// Deliveries with the same outcome.
+/// What became of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::client) struct Settled {
+    outcome: pb::Outcome,
+    /// Of one that is requeued: for how long it is held back, if that is not the queue's to say.
+    delay_ms: Option<u64>,
+}
+
+impl Settled {
+    /// It goes back, and is held back for so long.
+    pub(super) fn deferred(delay: Duration) -> Self {
+        Self { outcome: pb::Outcome::Requeued, delay_ms: Some(millis(delay)) }
+    }
+}
+
+impl From<pb::Outcome> for Settled {
+    fn from(outcome: pb::Outcome) -> Self {
+        Self { outcome, delay_ms: None }
+    }
+}
+
+/// Deliveries of which the same became.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Run {
     first: u64,
     last: u64,
-    outcome: pb::Outcome,
+    settled: Settled,
 }
 
 impl Settler {
@@ -68,11 +91,12 @@ impl Settler {
         epoch: u64,
         first: u64,
         last: u64,
-        outcome: pb::Outcome,
+        settled: impl Into<Settled>,
     ) -> Result<(), SettleError> {
+        let settled = settled.into();
         let mut outbox = lock(&self.outbox);
         outbox.check(epoch)?;
-        push_run(&mut outbox.runs, Run { first, last, outcome });
+        push_run(&mut outbox.runs, Run { first, last, settled });
         if !std::mem::replace(&mut outbox.is_queued, true) {
             drop(outbox);
             self.core.enqueue(Outgoing::Settler(self.clone()));
@@ -120,7 +144,7 @@ impl Settler {
         outcome: pb::Outcome,
     ) -> Result<(), SettleError> {
         lock(&self.outbox).check(epoch)?;
-        let range = pb::SettleRange { first: tag, last: 0, outcome: outcome.into() };
+        let range = pb::SettleRange { first: tag, last: 0, outcome: outcome.into(), delay_ms: None };
         let answer = self.core.request_encoded(self.channel, epoch, |request, out| {
             wire::encode_settle(self.channel, request, self.consumer, &[range], out);
         });
@@ -149,7 +173,8 @@ impl Settler {
         let range = |run: Run| pb::SettleRange {
             first: run.first,
             last: if run.last == run.first { 0 } else { run.last },
-            outcome: run.outcome.into(),
+            outcome: run.settled.outcome.into(),
+            delay_ms: run.settled.delay_ms,
         };
         runs.into_iter().map(range).collect()
     }
@@ -204,10 +229,10 @@ impl Outbox {
 /// Most applications settle in order, or in reverse: then one run is all there ever is.
 fn push_run(runs: &mut Vec<Run>, run: Run) {
     match runs.last_mut() {
-        Some(before) if before.outcome == run.outcome && before.last + 1 == run.first => {
+        Some(before) if before.settled == run.settled && before.last + 1 == run.first => {
             before.last = run.last
         }
-        Some(before) if before.outcome == run.outcome && run.last + 1 == before.first => {
+        Some(before) if before.settled == run.settled && run.last + 1 == before.first => {
             before.first = run.first
         }
         _ => runs.push(run),
@@ -228,7 +253,7 @@ fn merge_ranges(ranges: &mut Vec<pb::TagRange>) {
 fn merge_runs(runs: &mut Vec<Run>) {
     runs.sort_unstable_by_key(|run| run.first);
     runs.dedup_by(|run, before| {
-        let is_adjacent = before.outcome == run.outcome && before.last + 1 == run.first;
+        let is_adjacent = before.settled == run.settled && before.last + 1 == run.first;
         if is_adjacent {
             before.last = run.last;
         }
@@ -277,17 +302,17 @@ mod tests {
             let mut runs = Vec::new();
             for tag in tags {
                 if let Some(outcome) = outcome_of(tag) {
-                    push_run(&mut runs, Run { first: tag, last: tag, outcome });
+                    push_run(&mut runs, Run { first: tag, last: tag, settled: outcome.into() });
                 }
             }
             merge_runs(&mut runs);
             for tag in 1..80 {
                 let said: Vec<_> = runs.iter().filter(|run| run.first <= tag && tag <= run.last).collect();
-                prop_assert_eq!(said.first().map(|run| run.outcome), outcome_of(tag));
+                prop_assert_eq!(said.first().map(|run| run.settled.outcome), outcome_of(tag));
                 prop_assert!(said.len() <= 1, "each delivery is settled once");
             }
             for pair in runs.windows(2) {
-                let could_merge = pair[0].last + 1 == pair[1].first && pair[0].outcome == pair[1].outcome;
+                let could_merge = pair[0].last + 1 == pair[1].first && pair[0].settled == pair[1].settled;
                 prop_assert!(!could_merge, "runs are as long as they can be");
             }
         }

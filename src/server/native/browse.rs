@@ -33,7 +33,12 @@ pub(super) async fn browse(
         wanted => wanted.min(BROWSE_PAGE_SIZE_MAX),
     };
     let without_bodies = request.without_bodies;
-    let which = if request.retained { Which::Retained } else { Which::Ready };
+    let which = match (request.retained, request.delayed) {
+        (true, true) => return Err(retained_and_delayed()),
+        (true, false) => Which::Retained,
+        (false, true) => Which::Delayed,
+        (false, false) => Which::Ready,
+    };
     let request = BrowseRequest {
         queue: request.queue,
         queue_id: (request.queue_id != 0).then_some(QueueId(request.queue_id)),
@@ -58,6 +63,7 @@ pub(super) async fn browse(
         messages_ready: counts.ready,
         messages_unacknowledged: counts.unsettled,
         messages_retained: counts.retained,
+        messages_delayed: counts.held_back,
     })
 }
 
@@ -68,17 +74,32 @@ pub(super) async fn remove_moved(
     request: pb::RemoveMoved,
 ) -> Result<pb::Removed, Refusal> {
     let pb::RemoveMoved { queue, queue_id, ranges } = request;
-    let sequences = sequences(&ranges)?;
-    let named = sequences.len() as u64;
-    let others = broker.remove_moved(who, &queue, QueueId(queue_id), sequences).await?;
+    let sequences = sequences("RemoveMoved", &ranges)?;
+    let named = sequences.len();
+    Ok(removed(named, &broker.remove_moved(who, &queue, QueueId(queue_id), sequences).await?))
+}
+
+/// Takes out what is held back and not wanted any more.
+pub(super) async fn cancel_delayed(
+    broker: &Broker,
+    who: &Identity,
+    request: pb::CancelDelayed,
+) -> Result<pb::Removed, Refusal> {
+    let pb::CancelDelayed { queue, queue_id, ranges } = request;
+    let sequences = sequences("CancelDelayed", &ranges)?;
+    let named = sequences.len();
+    Ok(removed(named, &broker.cancel_delayed(who, &queue, QueueId(queue_id), sequences).await?))
+}
+
+fn removed(named: usize, others: &[u64]) -> pb::Removed {
     let mut not_removed: Vec<pb::SequenceRange> = Vec::new();
-    for sequence in &others {
+    for sequence in others {
         match not_removed.last_mut() {
             Some(last) if last.last + 1 == *sequence => last.last = *sequence,
             _ => not_removed.push(pb::SequenceRange { first: *sequence, last: *sequence }),
         }
     }
-    Ok(pb::Removed { removed: named - others.len() as u64, not_removed })
+    pb::Removed { removed: (named - others.len()) as u64, not_removed }
 }
 
 /// A time, if one is named.
@@ -86,14 +107,14 @@ fn time(millis: u64) -> Option<Timestamp> {
     (millis != 0).then_some(Timestamp(millis))
 }
 
-fn sequences(ranges: &[pb::SequenceRange]) -> Result<BTreeSet<u64>, Refusal> {
+fn sequences(frame: &str, ranges: &[pb::SequenceRange]) -> Result<BTreeSet<u64>, Refusal> {
     let bounds = |range: &pb::SequenceRange| match range.last {
         0 => range.first..=range.first,
         last => range.first..=last,
     };
     let refuse = |got: String| {
-        let text = "a RemoveMoved names no messages, or too many";
-        Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Frame, "RemoveMoved").field(
+        let text = format!("a {frame} names no messages, or too many");
+        Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Frame, frame).field(
             "ranges",
             format!("1 to {REMOVED_MESSAGES_MAX} messages, each range with its first before its last"),
             got,
@@ -132,7 +153,17 @@ fn entry(looked_at: &LookedAt, without_bodies: bool, which: Which) -> Result<pb:
         body_bytes,
         came_at_ms: looked_at.came_at.map_or(0, |at| at.0),
         replayed: which == Which::Retained,
+        delayed_until_ms: looked_at.delayed_until.map_or(0, |at| at.0),
     })
+}
+
+fn retained_and_delayed() -> Refusal {
+    Refusal::new(
+        ReplyCode::PreconditionFailed,
+        "a Browse asks for what is retained and for what is delayed at once",
+    )
+    .about(Entity::Frame, "Browse")
+    .field("delayed", "false, or retained false", "true")
 }
 
 fn stored_wrong(fault: &ItemFault) -> Refusal {

@@ -248,6 +248,7 @@ fn queue_entry(queue: &QueueListing) -> pb::QueueEntry {
         messages_ready: counts.ready,
         messages_unacknowledged: counts.unsettled,
         consumers: counts.consumers,
+        messages_delayed: counts.held_back,
         message_bytes: counts.bytes,
         shard: definition.shard.0.into(),
         published_total: counts.published,

@@ -1,7 +1,7 @@
 //! Published messages as the broker wants to see them.
 
 use crate::broker::Publication;
-use crate::message::{Expiration, Items, MessageRun};
+use crate::message::{Delay, Expiration, Items, MessageRun};
 
 impl Publication for Items {
     fn run(&self) -> &MessageRun {
@@ -18,6 +18,10 @@ impl Publication for Items {
 
     fn expirations(&self) -> &[Expiration] {
         self.expirations()
+    }
+
+    fn delays(&self) -> &[Delay] {
+        self.delays()
     }
 
     fn with_further_keys(&self) -> &[u32] {

@@ -1,6 +1,6 @@
 //! Requests about topology, lists and administration: from the wire to the broker and back.
 
-use super::browse::{browse, remove_moved};
+use super::browse::{browse, cancel_delayed, remove_moved};
 use super::explain::explain;
 use super::journeys;
 use super::lists::list;
@@ -58,6 +58,7 @@ pub(super) async fn carry_out(
         }
         Body::Browse(request) => browse(broker, who, request, answer_bytes_max).await.map(Body::Browsed),
         Body::RemoveMoved(request) => remove_moved(broker, who, request).await.map(Body::Removed),
+        Body::CancelDelayed(request) => cancel_delayed(broker, who, request).await.map(Body::Removed),
         Body::List(request) => list(broker, who, request, answer_bytes_max).await.map(Body::Listing),
         Body::Explain(request) => explain(broker, who, request, answer_bytes_max).map(Body::Explanation),
         Body::KeepJourneys(request) => journeys::keep(broker, who, request).await.map(|()| DONE),

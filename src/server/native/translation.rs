@@ -210,7 +210,7 @@ fn address(to: PublishTo) -> Address {
 
 fn settlement(range: pb::SettleRange) -> Settlement {
     let outcome = match range.outcome() {
-        pb::Outcome::Requeued => Outcome::Requeued,
+        pb::Outcome::Requeued => range.delay_ms.map_or(Outcome::Requeued, Outcome::Deferred),
         pb::Outcome::Rejected => Outcome::Rejected,
         // The protocol lets no range without an outcome pass.
         pb::Outcome::Accepted | pb::Outcome::Unspecified => Outcome::Accepted,

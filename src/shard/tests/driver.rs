@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::journey::{Party, Taker};
-use crate::message::{Expiration, MessageRun, encode_item, encode_priority, item, message_ends};
+use crate::message::{Delay, Expiration, MessageRun, encode_item, encode_priority, item, message_ends};
 use crate::model::{
     BodySequence, ConnectionId, ExchangeName, QueueId, RoutingKey, ShardId, Timestamp, UserName,
 };
@@ -278,6 +278,40 @@ impl Driver {
         self.command(Command::Publish(PublishBatch { expirations: expirations.collect(), ..publish }))
     }
 
+    /// A publish of messages that are for so many milliseconds later; [`NEVER`]: for now.
+    pub(super) fn publish_delayed(&mut self, messages: &[(u64, u64)], queues: &[QueueId]) -> Vec<Event> {
+        let messages: Vec<_> = messages.iter().map(|(id, after)| (*id, *after, NEVER)).collect();
+        self.publish_timed(&messages, queues)
+    }
+
+    /// The same of messages that besides expire so many milliseconds after that; [`NEVER`]: they do not.
+    pub(super) fn publish_timed(&mut self, messages: &[(u64, u64, u64)], queues: &[QueueId]) -> Vec<Event> {
+        let ids: Vec<u64> = messages.iter().map(|(id, ..)| *id).collect();
+        let Command::Publish(mut publish) = self.publish_command(&ids, 10, queues) else {
+            unreachable!("it is a publish")
+        };
+        for ((_, delay, expiration), index) in messages.iter().zip(0..) {
+            if *delay != NEVER {
+                publish.delays.push(Delay { index, after_millis: Some(*delay), at_millis: None });
+            }
+            if *expiration != NEVER {
+                publish.expirations.push(Expiration { index, after_millis: *expiration });
+            }
+        }
+        self.command(Command::Publish(publish))
+    }
+
+    /// Messages that are held back, by queue: their sequences, and until when.
+    pub(super) fn delays(&self) -> Vec<(QueueId, u64, u64)> {
+        let mut queues: Vec<QueueId> = self.shard.queues.keys().copied().collect();
+        queues.sort_unstable();
+        let of = |id: QueueId| {
+            let held = self.shard.delays.of(id, &self.shard.queues[&id].queue).into_iter();
+            held.map(move |held| (id, held.sequence, held.at.0))
+        };
+        queues.into_iter().flat_map(of).collect()
+    }
+
     /// A publish of messages with priorities.
     pub(super) fn publish_prior(&mut self, messages: &[(u64, u8)], queues: &[QueueId]) -> Vec<Event> {
         let ids: Vec<u64> = messages.iter().map(|(id, _)| *id).collect();
@@ -297,6 +331,7 @@ impl Driver {
             run: run_of(ids, pad),
             segments: vec![Segment { first: 0, end: ids.len() as u32, queues: Arc::from(queues) }],
             expirations: Vec::new(),
+            delays: Vec::new(),
             ticket: self.last_ticket,
             tracked: None,
             outlet: Arc::clone(&self.outlet),
@@ -386,7 +421,7 @@ impl Driver {
     pub(super) fn take_out(&mut self, queue: QueueId, sequences: &[u64]) -> (Answer<Vec<u64>>, Vec<Event>) {
         let (reply, others) = tokio::sync::oneshot::channel();
         let sequences = sequences.iter().copied().collect();
-        (others, self.command(Command::TakeOut { queue, sequences, reply }))
+        (others, self.command(Command::TakeOut { queue, sequences, why: TakenOut::Moved, reply }))
     }
 
     pub(super) fn inspect(&mut self, queue: QueueId) -> QueueState {
@@ -529,6 +564,13 @@ impl Driver {
     pub(super) fn peek(&mut self, queue: QueueId) -> Vec<u64> {
         let slot = self.shard.queues.get_mut(&queue).expect("the queue is there");
         let sequences: Vec<u64> = slot.queue.contents().sequences().collect();
+        sequences.into_iter().map(|sequence| self.peek_message(sequence)).collect()
+    }
+
+    /// The same of those that wait.
+    pub(super) fn ready(&mut self, queue: QueueId) -> Vec<u64> {
+        let slot = self.shard.queues.get_mut(&queue).expect("the queue is there");
+        let sequences: Vec<u64> = slot.queue.ready_in(0..u64::MAX).map(|message| message.sequence).collect();
         sequences.into_iter().map(|sequence| self.peek_message(sequence)).collect()
     }
 

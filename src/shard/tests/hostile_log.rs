@@ -5,8 +5,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::driver::run_of;
 use crate::model::{BodySequence, ExchangeName, QueueId, RoutingKey, ShardId, Timestamp};
 use crate::queue::{Departure, QueueCommand, SequenceRun, SequenceRuns};
-use crate::shard::expirations::Expires;
 use crate::shard::fault::{BatchFault, OperationFault};
+use crate::shard::moments::Moment;
 use crate::shard::operation::{encode_command, encode_expire, encode_publish};
 use crate::shard::{Mailbox, Origin, Shard, ShardOptions};
 use crate::storage::{LogIndex, RecoveredBatch};
@@ -95,12 +95,12 @@ fn what_expires_was_there_before() {
     let expire = |sequences: &[u64]| {
         let (messages, mut operations) = publish(20, &[(2, &[Q])]);
         let expires =
-            sequences.iter().map(|sequence| Expires { sequence: *sequence, at: Timestamp(u64::MAX) });
+            sequences.iter().map(|sequence| Moment { sequence: *sequence, at: Timestamp(u64::MAX) });
         encode_expire(&[Q, Q, QueueId(2)], &expires.collect::<Vec<_>>(), &mut operations);
         replay(&batch(1, 2, &messages, &operations))
     };
     assert_eq!(expire(&[0, 1, 2]), Ok(()), "twice, and in a queue that is not there: that is nothing");
-    assert_eq!(expire(&[2, 3]), Err(BatchFault::ExpiresAhead { sequence: 3, next: 3 }));
+    assert_eq!(expire(&[2, 3]), Err(BatchFault::TimeAhead { sequence: 3, next: 3 }));
     assert!(expire(&[u64::MAX - 1]).is_err());
 }
 
@@ -129,7 +129,7 @@ proptest! {
         let _ = replay(&batch(first_body, bodies, &[], &garbage));
         let (messages, mut operations) = publish(20, &[(2, &[Q])]);
         encode_command(Q, &QueueCommand::DeliveryMark(u64::MAX), &mut operations);
-        encode_expire(&[Q], &[Expires { sequence: 2, at: Timestamp(1 << 40) }], &mut operations);
+        encode_expire(&[Q], &[Moment { sequence: 2, at: Timestamp(1 << 40) }], &mut operations);
         let place = place.index(operations.len());
         let end = (place + garbage.len()).min(operations.len());
         operations[place..end].copy_from_slice(&garbage[..end - place]);

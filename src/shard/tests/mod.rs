@@ -6,6 +6,7 @@ mod browsing;
 mod checkpoints;
 mod crashes;
 mod dead_letters;
+mod delays;
 mod driver;
 mod expirations;
 mod flow;

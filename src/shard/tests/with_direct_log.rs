@@ -54,6 +54,7 @@ fn what_its_writer_confirmed_survives_a_power_cut() {
                 run: run_of(&[2 * ticket, 2 * ticket + 1], 100),
                 segments: vec![Segment { first: 0, end: 2, queues: Arc::from([Q]) }],
                 expirations: Vec::new(),
+                delays: Vec::new(),
                 ticket,
                 tracked: None,
                 outlet: Arc::clone(&outlet),

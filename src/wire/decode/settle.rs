@@ -30,6 +30,7 @@ fn decode_settle_range(frame: &[u8], range: Range<usize>) -> Result<pb::SettleRa
     const FIRST: u32 = key(1, VARINT);
     const LAST: u32 = key(2, VARINT);
     const OUTCOME: u32 = key(3, VARINT);
+    const DELAY: u32 = key(4, VARINT);
 
     let mut settled = pb::SettleRange::default();
     let mut reader = Reader::within(frame, range);
@@ -38,7 +39,8 @@ fn decode_settle_range(frame: &[u8], range: Range<usize>) -> Result<pb::SettleRa
             FIRST => settled.first = reader.varint()?,
             LAST => settled.last = reader.varint()?,
             OUTCOME => settled.outcome = reader.varint()? as i32,
-            key if matches!(key >> 3, 1..=3) => {
+            DELAY => settled.delay_ms = Some(reader.varint()?),
+            key if matches!(key >> 3, 1..=4) => {
                 return Err(reader.broken("a SettleRange with a wrong wire type").into());
             }
             key => reader.skip(key)?,

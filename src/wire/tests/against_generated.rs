@@ -228,11 +228,11 @@ proptest! {
     fn settle_is_written_alike(
         (channel, consumer) in any::<(u32, u32)>(),
         request in number(),
-        ranges in vec((number(), number(), any::<i32>()), 0..4),
+        ranges in vec((number(), number(), any::<i32>(), option::of(number())), 0..4),
     ) {
         let ranges: Vec<_> = ranges
             .into_iter()
-            .map(|(first, last, outcome)| pb::SettleRange { first, last, outcome })
+            .map(|(first, last, outcome, delay_ms)| pb::SettleRange { first, last, outcome, delay_ms })
             .collect();
         let mut by_hand = BytesMut::new();
         encode_settle(channel, request, consumer, &ranges, &mut by_hand);

@@ -2,6 +2,7 @@
 
 mod access;
 mod backup;
+mod cancel;
 mod consume;
 mod consume_exec;
 mod crash;

@@ -8,6 +8,7 @@ mod consuming;
 mod cuts;
 mod dark;
 mod dead_letters;
+mod delays;
 mod delivery_limit;
 mod dropping;
 mod exchange_kinds;

@@ -103,8 +103,12 @@ fn an_unknown_tag_is_refused_and_its_neighbours_are_settled() {
     let mut client = with_messages(&served, &[b"a", b"b"]);
     client.consume("q", 1, 0);
     client.bodies(2);
-    let ranges =
-        [9, 1].map(|first| pb::SettleRange { first, last: 0, outcome: pb::Outcome::Accepted.into() });
+    let ranges = [9, 1].map(|first| pb::SettleRange {
+        first,
+        last: 0,
+        outcome: pb::Outcome::Accepted.into(),
+        delay_ms: None,
+    });
     let error = client.refused(1, Cold::Settle(pb::Settle { consumer: 1, ranges: ranges.to_vec() }));
     assert_eq!((error.code, error.got.as_str()), (406, "9"));
     client.settle(1, 1, 0, pb::Outcome::Accepted);

@@ -221,11 +221,17 @@ fn valid_frames_in_any_order_never_stop_the_server() {
         any::<u32>().prop_map(|publisher| Cold::OpenPublisher(pb::OpenPublisher { publisher, target: None })),
         (any::<u32>(), any::<u64>(), any::<u64>(), any::<i32>()).prop_map(
             |(consumer, first, last, outcome)| {
-                Cold::Settle(pb::Settle { consumer, ranges: vec![pb::SettleRange { first, last, outcome }] })
+                Cold::Settle(pb::Settle {
+                    consumer,
+                    ranges: vec![pb::SettleRange { first, last, outcome, delay_ms: None }],
+                })
             }
         ),
         (0u32..4, 0u64..4, 0u64..4).prop_map(|(consumer, first, last)| {
-            Cold::Settle(pb::Settle { consumer, ranges: vec![pb::SettleRange { first, last, outcome: 1 }] })
+            Cold::Settle(pb::Settle {
+                consumer,
+                ranges: vec![pb::SettleRange { first, last, outcome: 1, delay_ms: None }],
+            })
         }),
         (0u32..3).prop_map(|consumer| Cold::Consume(pb::Consume {
             queue: "q".to_owned(),

@@ -444,7 +444,7 @@ pub(crate) fn publish_frame(
 }
 
 pub(crate) fn settle(consumer: u32, first: u64, last: u64, outcome: pb::Outcome) -> Cold {
-    let range = pb::SettleRange { first, last, outcome: outcome.into() };
+    let range = pb::SettleRange { first, last, outcome: outcome.into(), delay_ms: None };
     Cold::Settle(pb::Settle { consumer, ranges: vec![range] })
 }
 
