@@ -34,8 +34,10 @@ impl Run {
             if self.books.queues[queue].stage != Stage::There {
                 continue;
             }
-            self.empty(queue)?;
-            self.look_into(queue)?;
+            if self.await_due(queue)? {
+                self.empty(queue)?;
+                self.look_into(queue)?;
+            }
         }
         self.make_peace()?;
         self.check_empty()?;

@@ -7,12 +7,13 @@ use std::task::{Context, Waker};
 use bytes::BytesMut;
 
 use super::books::{MessageId, QueueNumber};
+use super::delays::delays_of;
 use super::looking::Reading;
 use super::moving::{Move, Places};
 use super::order::priority_of;
 use super::world::World;
 use crate::broker::{BrowsedPage, FrontEnd, Introduction, Publication, Session, Word};
-use crate::message::{MessageRun, MessageRunBuilder, encode_item, encode_priority};
+use crate::message::{Delay, MessageRun, MessageRunBuilder, encode_item, encode_priority};
 
 /// The one channel that a client has.
 pub(super) const CHANNEL: u32 = 1;
@@ -44,18 +45,20 @@ pub(super) enum Answer {
 pub(super) struct Messages {
     run: MessageRun,
     bodies_bytes: Vec<usize>,
+    delays: Vec<Delay>,
 }
 
 impl Messages {
     /// Messages that carry their numbers, padded to so many bytes.
     pub(super) fn numbered(ids: impl IntoIterator<Item = (MessageId, usize)>) -> Self {
         let mut builder = MessageRunBuilder::default();
-        let mut bodies_bytes = Vec::new();
+        let (mut bodies_bytes, mut numbers) = (Vec::new(), Vec::new());
         for (id, padding) in ids {
             builder.push(&item(id, padding));
             bodies_bytes.push(NUMBER_BYTES + padding);
+            numbers.push(id);
         }
-        Self { run: builder.finish(), bodies_bytes }
+        Self { run: builder.finish(), bodies_bytes, delays: delays_of(&numbers) }
     }
 }
 
@@ -103,6 +106,10 @@ impl Publication for Messages {
 
     fn key(&self, _: usize) -> Option<&str> {
         None
+    }
+
+    fn delays(&self) -> &[Delay] {
+        &self.delays
     }
 
     fn body_bytes_max(&self) -> usize {

@@ -103,6 +103,12 @@ pub struct Counters {
     pub lapsed: u64,
     /// Messages that came before an older one, since they are of a higher priority.
     pub overtakers: u64,
+    /// Deliveries of messages that were for later.
+    pub delayed: u64,
+    /// Messages that were seen to be held back.
+    pub seen_delayed: u64,
+    /// Settlements that gave messages back for later.
+    pub deferred: u64,
     /// Messages that were moved to another queue.
     pub moved: u64,
     /// Messages that somebody else had taken when they were to leave for another queue.
@@ -218,6 +224,9 @@ impl Counters {
         self.extended += other.extended;
         self.lapsed += other.lapsed;
         self.overtakers += other.overtakers;
+        self.delayed += other.delayed;
+        self.seen_delayed += other.seen_delayed;
+        self.deferred += other.deferred;
         self.forgotten_on_full_disks += other.forgotten_on_full_disks;
         self.moved += other.moved;
         self.not_moved += other.not_moved;

@@ -137,6 +137,8 @@ impl Run {
         match which {
             Which::Ready => {
                 self.counters.browsed += 1;
+                self.books.note_time(self.world.workers.now().0);
+                self.books.check_due(queue, seen.id)?;
                 self.books.seen_waiting(queue, seen)
             }
             Which::Retained => {
@@ -151,8 +153,12 @@ impl Run {
                 });
                 self.books.seen_retained(queue, seen, may_go_out)
             }
+            Which::Delayed => {
+                self.counters.seen_delayed += 1;
+                self.books.seen_waiting(queue, seen)
+            }
             // No client asks for those.
-            Which::Delayed | Which::DeadLetters(_) => Ok(()),
+            Which::DeadLetters(_) => Ok(()),
         }
     }
 
@@ -231,9 +237,13 @@ impl Run {
             return Ok(());
         }
         let name = self.books.queues[queue].name;
+        // What becomes due goes to consumers that wait for it.
+        let delayed_at_first = self.listing(queue)?.map(|listing| listing.counts.held_back);
+        self.make_peace()?;
         let before = self.listing(queue)?;
         let Some(ready) = self.read_all(queue, Which::Ready, Part::default())? else { return Ok(()) };
         ready.iter().try_for_each(|seen| self.books.check_waiting(queue, *seen))?;
+        let Some(delayed) = self.read_all(queue, Which::Delayed, Part::default())? else { return Ok(()) };
         self.world.workers.take_counts_into(&mut self.counters);
         let reads = self.counters.merged_reads;
         let Some(retained) = self.read_all(queue, Which::Retained, Part::default())? else { return Ok(()) };
@@ -261,6 +271,10 @@ impl Run {
             // Something came back meanwhile.
             return Ok(());
         }
+        if delayed_at_first != Some(after.counts.held_back) {
+            // Something became due meanwhile.
+            return Ok(());
+        }
         let numbers = |of: &QueueListing| (of.counts.ready, of.counts.unsettled, of.counts.bytes);
         if numbers(&before) != numbers(&after) || after.counts.ready != ready.len() as u64 {
             return Err(format!(
@@ -280,7 +294,7 @@ impl Run {
         }
         let held = self.clients.iter().flat_map(|client| client.held.values());
         let held = held.filter(|(_, of)| *of == queue).map(|(id, _)| *id).collect();
-        let rest = AtRest { ready, held, retained };
+        let rest = AtRest { ready, delayed, held, retained };
         let forgotten = self.books.at_rest(queue, &rest)?;
         self.counters.looks += 1;
         self.counters.forgotten += forgotten.beyond_bounds;

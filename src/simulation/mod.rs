@@ -12,6 +12,7 @@ mod audit;
 mod books;
 mod client;
 mod counters;
+mod delays;
 mod dying;
 mod leasing;
 mod limits;

@@ -72,6 +72,7 @@ pub(super) struct Seen {
 #[derive(Debug)]
 pub(super) struct AtRest {
     pub(super) ready: Vec<Seen>,
+    pub(super) delayed: Vec<Seen>,
     /// Messages that clients hold.
     pub(super) held: BTreeSet<MessageId>,
     pub(super) retained: Vec<Seen>,
@@ -151,10 +152,16 @@ impl Books {
     pub(super) fn at_rest(&mut self, queue: QueueNumber, rest: &AtRest) -> Result<Forgotten, Finding> {
         let name = self.queues[queue].name;
         self.in_order(queue, &rest.ready)?;
+        self.in_order(queue, &rest.delayed)?;
         self.in_order(queue, &rest.retained)?;
         self.check_length(queue, &rest.ready)?;
         rest.ready.iter().try_for_each(|seen| self.check_not_expired(queue, seen.id))?;
-        let ready: BTreeSet<MessageId> = rest.ready.iter().map(|seen| seen.id).collect();
+        let waiting: BTreeSet<MessageId> = rest.ready.iter().map(|seen| seen.id).collect();
+        let delayed: BTreeSet<MessageId> = rest.delayed.iter().map(|seen| seen.id).collect();
+        if let Some(id) = waiting.intersection(&delayed).next() {
+            return Err(format!("message {id} waits in queue '{name}', which holds it back"));
+        }
+        let ready = &waiting | &delayed;
         let retained: BTreeSet<MessageId> = rest.retained.iter().map(|seen| seen.id).collect();
         let twice = ready.intersection(&retained).chain(ready.intersection(&rest.held));
         if let Some(id) = twice.chain(retained.intersection(&rest.held)).next() {

@@ -74,6 +74,8 @@ pub fn simulate(options: SimulationOptions) -> Outcome {
     Outcome { counters, trace: hash, failure }
 }
 
+/// Longest time for which a client has the queue hold back what it gives back.
+const DEFERRED_MAX_MS: usize = 3_000;
 /// Names of queues.
 pub(super) const QUEUES: [&str; 8] = ["ant", "bee", "cat", "dog", "eel", "hen", "ibis", "jay"];
 /// Those of queues that only memory holds: one for everybody, one for the connection that made it.
@@ -320,7 +322,8 @@ impl Run {
             client.held.range(..=(consumer, u64::MAX)).next_back().map_or(from, |((_, tag), _)| *tag);
         let last = if self.random.one_in(3) { newest.min(from + self.random.number() % 16) } else { from };
         let outcome = match self.random.below(8) {
-            0..=1 => Settles::Requeued,
+            0 => Settles::Requeued,
+            1 => Settles::Deferred(self.random.below(DEFERRED_MAX_MS) as u64),
             2 => Settles::Rejected,
             _ => Settles::Accepted,
         };
@@ -337,7 +340,8 @@ impl Run {
         ));
         // One that is given several tags of which it does not hold some settles the others.
         let request = match outcome {
-            Settles::Requeued => {
+            Settles::Requeued | Settles::Deferred(_) => {
+                self.counters.deferred += u64::from(matches!(outcome, Settles::Deferred(_)));
                 self.random.one_in(2).then(|| client.request(Pending::Settle { messages: Vec::new() }))
             }
             _ => {

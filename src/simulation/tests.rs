@@ -51,7 +51,7 @@ fn without_faults_there_are_none() {
 }
 
 /// Bugs that are made on purpose.
-const BUGS: [Bug; 16] = [
+const BUGS: [Bug; 17] = [
     Bug::SyncLeftOut,
     Bug::NameNotSynced,
     Bug::FullNotCut,
@@ -68,6 +68,7 @@ const BUGS: [Bug; 16] = [
     Bug::ShownBeforeDurable,
     Bug::DeadLettersLetGo,
     Bug::PriorityIgnored,
+    Bug::DelayForgotten,
 ];
 
 /// Seeds of 3,000 steps within which a bug is found.

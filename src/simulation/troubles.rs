@@ -114,6 +114,11 @@ impl Run {
     pub(super) fn crash_in_peace(&mut self) -> Result<(), Finding> {
         self.restart_if_troubled()?;
         self.make_peace()?;
+        // What becomes due goes to consumers that wait for it, whether anything is done or not.
+        for queue in self.books.there() {
+            self.await_due(queue)?;
+        }
+        self.make_peace()?;
         let before = self.world.shown(&mut self.random)?;
         let retained = self.retained_everywhere()?;
         // Until it is recorded who is dark since when.

@@ -2,6 +2,7 @@
 
 use super::books::{Finding, Way};
 use super::client::{Answer, Pending, Simulated, number_of};
+use super::delays::delay_of;
 use super::looking::Reading;
 use super::run::Run;
 use crate::broker::{Delivery, Fetched, Word};
@@ -175,6 +176,7 @@ impl Run {
             if !delivery.redelivered
                 && let Some(consumer) = client.consumers.get_mut(&handle)
                 && consumer.is_alone
+                && delay_of(id).is_none()
                 && let Some(before) =
                     consumer.newest.insert((publisher, rank), id).filter(|before| *before > id)
             {
@@ -203,6 +205,8 @@ impl Run {
                 let id = item.and_then(|item| number_of(item.body));
                 let id = id.ok_or_else(|| format!("queue '{name}' gave a message that nobody sent so"))?;
                 self.books.delivered(id, queue, delivery.redelivered)?;
+                self.books.check_due(queue, id)?;
+                self.counters.delayed += u64::from(delay_of(id).is_some());
                 ids.push(id);
                 start = end as usize;
             }

@@ -158,7 +158,11 @@ impl World {
         let mut shown = Shown::default();
         for QueueListing { definition, counts, .. } in self.listed(&who, random)? {
             let name = definition.name.to_string();
-            shown.contents.insert((name.clone(), counts.ready + counts.unsettled, counts.bytes));
+            shown.contents.insert((
+                name.clone(),
+                counts.ready + counts.held_back + counts.unsettled,
+                counts.bytes,
+            ));
             shown.queues.insert(name);
         }
         shown.subscriptions = shown_in(&self.subscriptions(&who, random)?);
