@@ -105,7 +105,6 @@ impl Run {
         for _ in 0..ROUNDS_MAX {
             self.world.round(&mut self.random);
             self.listen()?;
-            self.keep_all();
             let who = self.world.log_in();
             let listed = self.world.listed(&who, &mut self.random)?;
             let Some(found) = listed.into_iter().find(|listing| listing.definition.name.as_str() == name)

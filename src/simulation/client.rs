@@ -149,11 +149,6 @@ pub(super) enum Pending {
     Settle {
         messages: Vec<(MessageId, QueueNumber)>,
     },
-    Extend {
-        consumer: u32,
-        tags: Vec<u64>,
-        asked_ms: u64,
-    },
     Purge,
     Read(Reading),
     /// A look at what is to be moved.
@@ -177,8 +172,6 @@ pub(super) struct Client {
     pub(super) pending: BTreeMap<u64, Pending>,
     /// Messages that it has, by consumer and tag; consumer 0: got one by one.
     pub(super) held: BTreeMap<(u32, u64), (MessageId, QueueNumber)>,
-    /// When leases began anew, at the earliest, by consumer and tag.
-    pub(super) leases: BTreeMap<(u32, u64), u64>,
     /// Messages that were sent with this confirm sequence.
     pub(super) sent: BTreeMap<u64, MessageId>,
     pub(super) next_sequence: u64,
@@ -203,7 +196,6 @@ impl Client {
             consumers: BTreeMap::new(),
             pending: BTreeMap::new(),
             held: BTreeMap::new(),
-            leases: BTreeMap::new(),
             sent: BTreeMap::new(),
             next_sequence: 1,
             moving: None,

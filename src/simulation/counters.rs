@@ -97,10 +97,6 @@ pub struct Counters {
     pub forgotten_on_full_disks: u64,
     /// Consumers that got nothing of what came to a single active one.
     pub passed_over: u64,
-    /// Deliveries whose leases began anew.
-    pub extended: u64,
-    /// Times that a client had something for longer than a lease.
-    pub lapsed: u64,
     /// Messages that came before an older one, since they are of a higher priority.
     pub overtakers: u64,
     /// Deliveries of messages that were for later.
@@ -221,8 +217,6 @@ impl Counters {
         self.looks_at_expired += other.looks_at_expired;
         self.dead_letters += other.dead_letters;
         self.passed_over += other.passed_over;
-        self.extended += other.extended;
-        self.lapsed += other.lapsed;
         self.overtakers += other.overtakers;
         self.delayed += other.delayed;
         self.seen_delayed += other.seen_delayed;

@@ -267,10 +267,6 @@ impl Run {
             // Something expired meanwhile.
             return Ok(());
         }
-        if self.has_leases(queue) && before.counts.unsettled != after.counts.unsettled {
-            // Something came back meanwhile.
-            return Ok(());
-        }
         if delayed_at_first != Some(after.counts.held_back) {
             // Something became due meanwhile.
             return Ok(());

@@ -14,7 +14,6 @@ mod client;
 mod counters;
 mod delays;
 mod dying;
-mod leasing;
 mod limits;
 mod logs;
 mod looking;

@@ -188,7 +188,6 @@ impl Run {
             59..=72 => drop(self.world.workers.step_log(&mut self.random)),
             73..=82 => self.work(),
             83..=86 => self.pass_time(),
-            95..=97 => self.extend(),
             98..=100 => self.begin_reading(),
             101..=103 => self.move_messages(),
             _ => self.world.tick(1 + self.random.below(4)),

@@ -5,7 +5,6 @@ use super::activity;
 use super::books::{Certainty, Finding, Link, QueueNumber, Stage};
 use super::client::{Answer, CHANNEL, Pending};
 use super::dying;
-use super::leasing;
 use super::limits::Limits;
 use super::order;
 use super::retained::Bounds;
@@ -197,7 +196,6 @@ fn declaration(name: &str) -> QueueDeclaration {
     activity::put_into(name, &mut arguments);
     dying::put_into(name, &mut arguments);
     order::put_into(name, &mut arguments);
-    leasing::put_into(name, &mut arguments);
     QueueDeclaration {
         name: QueueName::new(name).expect("a name of the simulation's"),
         durable: !FLEETING.contains(&name),

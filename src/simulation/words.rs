@@ -7,7 +7,7 @@ use super::looking::Reading;
 use super::run::Run;
 use crate::broker::{Delivery, Fetched, Word};
 use crate::message::{DeliveredView, message_ends};
-use crate::model::{CONSUMER_TIMEOUT, Durability};
+use crate::model::Durability;
 
 /// In the place of a consumer's number: what was got one by one.
 const GETS: u32 = 0;
@@ -58,12 +58,9 @@ impl Run {
                 client.pending.remove(&request);
                 self.consumer_ended(index, consumer);
             }
-            Word::Ended { consumer, reason, refusal, .. } => {
+            Word::Ended { consumer, reason, .. } => {
                 self.trace.note(format_args!("client {number}: consumer {consumer} ended: {reason}"));
                 self.consumer_ended(index, consumer);
-                if let Some(refusal) = refusal {
-                    self.lapsed(index, consumer, &refusal)?;
-                }
             }
             Word::Got { request, message, .. } => {
                 let Some(Pending::Get { queue, no_ack }) = client.pending.remove(&request) else {
@@ -80,15 +77,9 @@ impl Run {
             }
             Word::Settled { request, .. } => {
                 self.trace.note(format_args!("client {number} hears that {request} is settled"));
-                match client.pending.remove(&request) {
-                    Some(Pending::Settle { messages }) => {
-                        self.counters.settled += messages.len() as u64;
-                        messages.into_iter().for_each(|(id, queue)| self.books.left(id, queue));
-                    }
-                    Some(Pending::Extend { consumer, tags, asked_ms }) => {
-                        self.extended(index, consumer, &tags, asked_ms);
-                    }
-                    _ => {}
+                if let Some(Pending::Settle { messages }) = client.pending.remove(&request) {
+                    self.counters.settled += messages.len() as u64;
+                    messages.into_iter().for_each(|(id, queue)| self.books.left(id, queue));
                 }
             }
             Word::Answered { request, answer, .. } => match (client.pending.remove(&request), answer) {
@@ -111,18 +102,6 @@ impl Run {
                     }
                 }
             },
-            // Nobody asked: what a consumer that has ended, or nobody but the channel, had for too long. Which, it need not say.
-            Word::Refused { request: 0, refusal, .. } if refusal.field == CONSUMER_TIMEOUT => {
-                self.trace.note(format_args!("client {number} hears: {refusal}"));
-                let mut holders: Vec<u32> = client.held.keys().map(|(consumer, _)| *consumer).collect();
-                holders.dedup();
-                let is_over = |consumer: &u32| client.consumers.get(consumer).is_none_or(|of| !of.is_live);
-                holders.retain(is_over);
-                for consumer in holders {
-                    self.clients[index].leases.retain(|(of, _), _| *of != consumer);
-                    self.lapsed(index, consumer, &refusal)?;
-                }
-            }
             Word::Refused { request, refusal, .. } => {
                 self.trace.note(format_args!("client {number} hears a refusal of {request}: {refusal}"));
                 match client.pending.remove(&request) {
