@@ -20,6 +20,7 @@ mod limits;
 mod login;
 pub mod offline;
 mod open;
+mod outlook;
 mod platform;
 mod presence;
 mod published;
@@ -64,6 +65,7 @@ pub use inspect::{ConsumerListing, ExchangeListing, Page, QueueListing, VhostLis
 pub use journeys::Told;
 pub use login::Identity;
 pub use open::{OpenFailure, open, open_on};
+pub use outlook::{Enquiry, OutlookKind, QueueOutlook};
 pub use platform::{NoRandomness, OpenLog, OpenedLog, Platform, Randomness};
 pub use published::Published;
 pub use retention::retention_arguments;

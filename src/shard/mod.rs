@@ -27,6 +27,7 @@ mod dispatch;
 mod expirations;
 mod fault;
 mod flow;
+mod foreseeing;
 mod halt;
 mod housekeeping;
 mod job;
@@ -65,9 +66,9 @@ pub use crate::queue::{
 };
 pub use close_failure::CloseFailure;
 pub use command::{
-    Came, Command, DeleteRefusal, Delivery, Event, Look, Looked, LookedAt, Notice, Oldest, Origin, Outlet,
-    Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement, StoreBatch, TakenOut,
-    Which,
+    Came, Command, DeleteRefusal, Delivery, Event, Foreseen, Look, Looked, LookedAt, Notice, Oldest, Origin,
+    Outlet, Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement, StoreBatch,
+    TakenOut, Which, WouldBe,
 };
 pub use dead_lettering::{DeadLetterNotices, DeadLetters};
 pub use disk_gauge::DiskGauge;

@@ -320,6 +320,10 @@ impl Shard {
             Command::Inspect { queues, reply } => {
                 let _ = reply.send(queues.iter().filter_map(|queue| self.inspect(*queue)).collect());
             }
+            Command::Foresee { queues, message, reply } => {
+                // Who asked may be gone.
+                let _ = reply.send(self.foresee(&queues, &message));
+            }
             Command::TellJourneys { reply } => {
                 self.hand_on_journeys();
                 // Who asked may be gone.
