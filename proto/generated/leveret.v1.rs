@@ -1235,6 +1235,223 @@ impl OutlookKind {
         }
     }
 }
+/// Client's first frame, on channel 0 with a request id. Until it is answered a frame may be 8 KiB at most, and it
+/// must arrive within 10 seconds.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Connect {
+    /// The protocol version the client speaks: 1.
+    #[prost(uint32, tag = "1")]
+    pub protocol_version: u32,
+    /// Who the client is, for people who look at lists of connections: product, version, platform. At most 32 entries.
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub client: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    /// Capabilities the client understands, by name. Unknown names are ignored.
+    #[prost(string, repeated, tag = "3")]
+    pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How the client proves who it is: "PLAIN".
+    #[prost(string, tag = "4")]
+    pub mechanism: ::prost::alloc::string::String,
+    /// For PLAIN: NUL, user name, NUL, password (RFC 4616).
+    #[prost(bytes = "bytes", tag = "5")]
+    pub response: ::prost::bytes::Bytes,
+    /// Virtual host to work in. Default "/".
+    #[prost(string, tag = "6")]
+    pub vhost: ::prost::alloc::string::String,
+    /// Seconds between signs of life that the client wants; 0: the server's wish. If both ends state one the smaller wins.
+    #[prost(uint32, tag = "7")]
+    pub heartbeat_seconds: u32,
+    /// Largest frame, in bytes after the length prefix, that the client takes; 0: whatever the server offers.
+    #[prost(uint32, tag = "8")]
+    pub frame_max: u32,
+    /// Highest channel number the client will use; 0: whatever the server offers.
+    #[prost(uint32, tag = "9")]
+    pub channel_max: u32,
+    /// A name for this connection, for people. At most 255 bytes.
+    #[prost(string, tag = "10")]
+    pub connection_name: ::prost::alloc::string::String,
+    /// Who the client is: 16 bytes that it has drawn at random for its life, or none. If the server has the capability
+    /// "client_id" it ends an earlier connection with the same number and user, and answers when that one is cleaned up.
+    #[prost(bytes = "bytes", tag = "11")]
+    pub client_id: ::prost::bytes::Bytes,
+}
+/// The answer to Connect. From here on the limits below hold for both sides.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Connected {
+    /// The version both will speak.
+    #[prost(uint32, tag = "1")]
+    pub protocol_version: u32,
+    /// Who the server is: product, version.
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub server: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    /// Capabilities the server has, by name.
+    #[prost(string, repeated, tag = "3")]
+    pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Each side sends something at least this often, in seconds, and may close after two silent intervals. 0: no heartbeat.
+    #[prost(uint32, tag = "4")]
+    pub heartbeat_seconds: u32,
+    /// Largest frame, in bytes after the length prefix.
+    #[prost(uint32, tag = "5")]
+    pub frame_max: u32,
+    /// Highest channel number; channels are 1 to this.
+    #[prost(uint32, tag = "6")]
+    pub channel_max: u32,
+    /// Largest message body, in bytes.
+    #[prost(uint64, tag = "7")]
+    pub message_size_max: u64,
+    /// What a confirm of a message in a durable queue means on this server.
+    #[prost(enumeration = "DurabilityLevel", tag = "8")]
+    pub durability: i32,
+    /// Number of this connection in the server's lists.
+    #[prost(uint64, tag = "9")]
+    pub connection_id: u64,
+}
+/// Last frame of a connection, from either side. The other side answers with Close of its own, unless it sent one
+/// already, and then closes the socket.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Close {
+    /// Why; absent when all is well.
+    #[prost(message, optional, tag = "1")]
+    pub error: ::core::option::Option<Error>,
+}
+/// A sign of life. Never answered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Heartbeat {
+}
+/// Sent to a client with the capability "blocked", on channel 0, when it has published and the server does not take it
+/// for now. What was published waits and is taken later; a client that publishes nothing more until Unblocked goes on with
+/// everything else.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Blocked {
+    #[prost(enumeration = "Shortage", tag = "1")]
+    pub shortage: i32,
+    /// Why, in a sentence for people.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// What the connection has published was taken; it may go on. Channel 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unblocked {
+}
+/// Opens the frame's channel. Answered by Done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenChannel {
+}
+/// Closes the frame's channel: its consumers end, what they had not settled goes back to its queues. Answered by Done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CloseChannel {
+}
+/// The request was carried out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Done {
+}
+/// An answer that says no, or, with request 0, word of something that went wrong on the channel by itself. The
+/// channel stays open.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Error {
+    /// Reply code with RabbitMQ's numbers, for instance 404.
+    #[prost(uint32, tag = "1")]
+    pub code: u32,
+    /// The code's name, for instance "NOT_FOUND".
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// What happened, in a sentence for people.
+    #[prost(string, tag = "3")]
+    pub text: ::prost::alloc::string::String,
+    /// Kind of thing it is about: "connection", "channel", "frame", "exchange", "queue", "binding", "publisher",
+    /// "consumer", "message", "user", "vhost", "subscription"; or empty.
+    #[prost(string, tag = "4")]
+    pub entity_kind: ::prost::alloc::string::String,
+    /// Its name.
+    #[prost(string, tag = "5")]
+    pub entity: ::prost::alloc::string::String,
+    /// Which field or argument of the request was at fault.
+    #[prost(string, tag = "6")]
+    pub field: ::prost::alloc::string::String,
+    /// What would have been right.
+    #[prost(string, tag = "7")]
+    pub expected: ::prost::alloc::string::String,
+    /// What was there.
+    #[prost(string, tag = "8")]
+    pub got: ::prost::alloc::string::String,
+    /// Whether the same request may succeed later, unchanged.
+    #[prost(bool, tag = "9")]
+    pub retryable: bool,
+    /// What to do, in a sentence for people.
+    #[prost(string, tag = "10")]
+    pub hint: ::prost::alloc::string::String,
+}
+/// How safe a message is at the moment of its confirm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DurabilityLevel {
+    Unspecified = 0,
+    /// Held in the broker's memory: gone when the broker stops.
+    Memory = 1,
+    /// Handed to the operating system: survives a crash of the broker, not of the machine.
+    Written = 2,
+    /// The disk reported it as stored (fdatasync): survives a crash of the machine.
+    Synced = 3,
+    /// Synced on a majority of replicas.
+    Quorum = 4,
+}
+impl DurabilityLevel {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DURABILITY_LEVEL_UNSPECIFIED",
+            Self::Memory => "DURABILITY_LEVEL_MEMORY",
+            Self::Written => "DURABILITY_LEVEL_WRITTEN",
+            Self::Synced => "DURABILITY_LEVEL_SYNCED",
+            Self::Quorum => "DURABILITY_LEVEL_QUORUM",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DURABILITY_LEVEL_UNSPECIFIED" => Some(Self::Unspecified),
+            "DURABILITY_LEVEL_MEMORY" => Some(Self::Memory),
+            "DURABILITY_LEVEL_WRITTEN" => Some(Self::Written),
+            "DURABILITY_LEVEL_SYNCED" => Some(Self::Synced),
+            "DURABILITY_LEVEL_QUORUM" => Some(Self::Quorum),
+            _ => None,
+        }
+    }
+}
+/// What a server runs short of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Shortage {
+    Unspecified = 0,
+    /// Memory for messages of queues that are nowhere else. No message is taken.
+    Memory = 1,
+    /// Room on its disk. No message that reaches a durable queue is taken.
+    Disk = 2,
+}
+impl Shortage {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SHORTAGE_UNSPECIFIED",
+            Self::Memory => "SHORTAGE_MEMORY",
+            Self::Disk => "SHORTAGE_DISK",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SHORTAGE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SHORTAGE_MEMORY" => Some(Self::Memory),
+            "SHORTAGE_DISK" => Some(Self::Disk),
+            _ => None,
+        }
+    }
+}
 /// Starts a consumer. Answered by Consuming, which comes before the first Deliver.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Consume {
@@ -1290,6 +1507,9 @@ pub struct ConsumerCancelled {
     /// Why, in a sentence for people.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// Present: it ended because of what it did, or did not do. With 406 it kept a delivery for longer than its lease.
+    #[prost(message, optional, tag = "3")]
+    pub error: ::core::option::Option<Error>,
 }
 /// One or many messages for a consumer. Publish and Deliver have the same shape, so that a broker can pass items on
 /// as they are.
@@ -1351,6 +1571,26 @@ pub struct SettleRange {
     /// once without one. Refused (406) with another outcome.
     #[prost(uint64, optional, tag = "4")]
     pub delay_ms: ::core::option::Option<u64>,
+}
+/// The leases of deliveries begin anew: their consumer is still at work on them. With a request id it is answered by Done.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Extend {
+    /// The consumer they went to; 0: those that came by Get on this channel.
+    #[prost(uint32, tag = "1")]
+    pub consumer: u32,
+    /// At least one. Tags that are unknown or settled already are answered with error 406, the leases of the others begin anew.
+    #[prost(message, repeated, tag = "2")]
+    pub ranges: ::prost::alloc::vec::Vec<TagRange>,
+}
+/// A run of delivery tags.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TagRange {
+    /// First tag; 0: every unsettled one up to `last`.
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    /// Last tag, included; 0: the same as `first`. Both 0: all that is unsettled.
+    #[prost(uint64, tag = "2")]
+    pub last: u64,
 }
 /// Adds to a consumer's credit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1568,223 +1808,6 @@ pub struct BrowsedMessage {
     /// Of one that is held back: until when, in milliseconds since 1970-01-01T00:00:00Z.
     #[prost(uint64, tag = "8")]
     pub delayed_until_ms: u64,
-}
-/// Client's first frame, on channel 0 with a request id. Until it is answered a frame may be 8 KiB at most, and it
-/// must arrive within 10 seconds.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Connect {
-    /// The protocol version the client speaks: 1.
-    #[prost(uint32, tag = "1")]
-    pub protocol_version: u32,
-    /// Who the client is, for people who look at lists of connections: product, version, platform. At most 32 entries.
-    #[prost(btree_map = "string, string", tag = "2")]
-    pub client: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
-    /// Capabilities the client understands, by name. Unknown names are ignored.
-    #[prost(string, repeated, tag = "3")]
-    pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// How the client proves who it is: "PLAIN".
-    #[prost(string, tag = "4")]
-    pub mechanism: ::prost::alloc::string::String,
-    /// For PLAIN: NUL, user name, NUL, password (RFC 4616).
-    #[prost(bytes = "bytes", tag = "5")]
-    pub response: ::prost::bytes::Bytes,
-    /// Virtual host to work in. Default "/".
-    #[prost(string, tag = "6")]
-    pub vhost: ::prost::alloc::string::String,
-    /// Seconds between signs of life that the client wants; 0: the server's wish. If both ends state one the smaller wins.
-    #[prost(uint32, tag = "7")]
-    pub heartbeat_seconds: u32,
-    /// Largest frame, in bytes after the length prefix, that the client takes; 0: whatever the server offers.
-    #[prost(uint32, tag = "8")]
-    pub frame_max: u32,
-    /// Highest channel number the client will use; 0: whatever the server offers.
-    #[prost(uint32, tag = "9")]
-    pub channel_max: u32,
-    /// A name for this connection, for people. At most 255 bytes.
-    #[prost(string, tag = "10")]
-    pub connection_name: ::prost::alloc::string::String,
-    /// Who the client is: 16 bytes that it has drawn at random for its life, or none. If the server has the capability
-    /// "client_id" it ends an earlier connection with the same number and user, and answers when that one is cleaned up.
-    #[prost(bytes = "bytes", tag = "11")]
-    pub client_id: ::prost::bytes::Bytes,
-}
-/// The answer to Connect. From here on the limits below hold for both sides.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Connected {
-    /// The version both will speak.
-    #[prost(uint32, tag = "1")]
-    pub protocol_version: u32,
-    /// Who the server is: product, version.
-    #[prost(btree_map = "string, string", tag = "2")]
-    pub server: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
-    /// Capabilities the server has, by name.
-    #[prost(string, repeated, tag = "3")]
-    pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Each side sends something at least this often, in seconds, and may close after two silent intervals. 0: no heartbeat.
-    #[prost(uint32, tag = "4")]
-    pub heartbeat_seconds: u32,
-    /// Largest frame, in bytes after the length prefix.
-    #[prost(uint32, tag = "5")]
-    pub frame_max: u32,
-    /// Highest channel number; channels are 1 to this.
-    #[prost(uint32, tag = "6")]
-    pub channel_max: u32,
-    /// Largest message body, in bytes.
-    #[prost(uint64, tag = "7")]
-    pub message_size_max: u64,
-    /// What a confirm of a message in a durable queue means on this server.
-    #[prost(enumeration = "DurabilityLevel", tag = "8")]
-    pub durability: i32,
-    /// Number of this connection in the server's lists.
-    #[prost(uint64, tag = "9")]
-    pub connection_id: u64,
-}
-/// Last frame of a connection, from either side. The other side answers with Close of its own, unless it sent one
-/// already, and then closes the socket.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Close {
-    /// Why; absent when all is well.
-    #[prost(message, optional, tag = "1")]
-    pub error: ::core::option::Option<Error>,
-}
-/// A sign of life. Never answered.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Heartbeat {
-}
-/// Sent to a client with the capability "blocked", on channel 0, when it has published and the server does not take it
-/// for now. What was published waits and is taken later; a client that publishes nothing more until Unblocked goes on with
-/// everything else.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Blocked {
-    #[prost(enumeration = "Shortage", tag = "1")]
-    pub shortage: i32,
-    /// Why, in a sentence for people.
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
-}
-/// What the connection has published was taken; it may go on. Channel 0.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Unblocked {
-}
-/// Opens the frame's channel. Answered by Done.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct OpenChannel {
-}
-/// Closes the frame's channel: its consumers end, what they had not settled goes back to its queues. Answered by Done.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CloseChannel {
-}
-/// The request was carried out.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Done {
-}
-/// An answer that says no, or, with request 0, word of something that went wrong on the channel by itself. The
-/// channel stays open.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Error {
-    /// Reply code with RabbitMQ's numbers, for instance 404.
-    #[prost(uint32, tag = "1")]
-    pub code: u32,
-    /// The code's name, for instance "NOT_FOUND".
-    #[prost(string, tag = "2")]
-    pub name: ::prost::alloc::string::String,
-    /// What happened, in a sentence for people.
-    #[prost(string, tag = "3")]
-    pub text: ::prost::alloc::string::String,
-    /// Kind of thing it is about: "connection", "channel", "frame", "exchange", "queue", "binding", "publisher",
-    /// "consumer", "message", "user", "vhost", "subscription"; or empty.
-    #[prost(string, tag = "4")]
-    pub entity_kind: ::prost::alloc::string::String,
-    /// Its name.
-    #[prost(string, tag = "5")]
-    pub entity: ::prost::alloc::string::String,
-    /// Which field or argument of the request was at fault.
-    #[prost(string, tag = "6")]
-    pub field: ::prost::alloc::string::String,
-    /// What would have been right.
-    #[prost(string, tag = "7")]
-    pub expected: ::prost::alloc::string::String,
-    /// What was there.
-    #[prost(string, tag = "8")]
-    pub got: ::prost::alloc::string::String,
-    /// Whether the same request may succeed later, unchanged.
-    #[prost(bool, tag = "9")]
-    pub retryable: bool,
-    /// What to do, in a sentence for people.
-    #[prost(string, tag = "10")]
-    pub hint: ::prost::alloc::string::String,
-}
-/// How safe a message is at the moment of its confirm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum DurabilityLevel {
-    Unspecified = 0,
-    /// Held in the broker's memory: gone when the broker stops.
-    Memory = 1,
-    /// Handed to the operating system: survives a crash of the broker, not of the machine.
-    Written = 2,
-    /// The disk reported it as stored (fdatasync): survives a crash of the machine.
-    Synced = 3,
-    /// Synced on a majority of replicas.
-    Quorum = 4,
-}
-impl DurabilityLevel {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "DURABILITY_LEVEL_UNSPECIFIED",
-            Self::Memory => "DURABILITY_LEVEL_MEMORY",
-            Self::Written => "DURABILITY_LEVEL_WRITTEN",
-            Self::Synced => "DURABILITY_LEVEL_SYNCED",
-            Self::Quorum => "DURABILITY_LEVEL_QUORUM",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "DURABILITY_LEVEL_UNSPECIFIED" => Some(Self::Unspecified),
-            "DURABILITY_LEVEL_MEMORY" => Some(Self::Memory),
-            "DURABILITY_LEVEL_WRITTEN" => Some(Self::Written),
-            "DURABILITY_LEVEL_SYNCED" => Some(Self::Synced),
-            "DURABILITY_LEVEL_QUORUM" => Some(Self::Quorum),
-            _ => None,
-        }
-    }
-}
-/// What a server runs short of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum Shortage {
-    Unspecified = 0,
-    /// Memory for messages of queues that are nowhere else. No message is taken.
-    Memory = 1,
-    /// Room on its disk. No message that reaches a durable queue is taken.
-    Disk = 2,
-}
-impl Shortage {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "SHORTAGE_UNSPECIFIED",
-            Self::Memory => "SHORTAGE_MEMORY",
-            Self::Disk => "SHORTAGE_DISK",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "SHORTAGE_UNSPECIFIED" => Some(Self::Unspecified),
-            "SHORTAGE_MEMORY" => Some(Self::Memory),
-            "SHORTAGE_DISK" => Some(Self::Disk),
-            _ => None,
-        }
-    }
 }
 /// Keeps journeys from now on, in the place of what was said about the same scope and name. Answered by Done when that is
 /// durable.
@@ -2257,7 +2280,7 @@ pub struct Frame {
     /// Echoed in the answer. 0: no answer wanted.
     #[prost(uint64, tag = "2")]
     pub request: u64,
-    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72")]
+    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72")]
     pub body: ::core::option::Option<frame::Body>,
 }
 /// Nested message and enum types in `Frame`.
@@ -2279,6 +2302,8 @@ pub mod frame {
         Credit(super::Credit),
         #[prost(message, tag = "9")]
         Heartbeat(super::Heartbeat),
+        #[prost(message, tag = "10")]
+        Extend(super::Extend),
         /// Connection and channels.
         #[prost(message, tag = "16")]
         Connect(super::Connect),

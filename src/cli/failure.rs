@@ -236,6 +236,7 @@ impl From<ConsumeError> for Failure {
     fn from(error: ConsumeError) -> Self {
         match &error {
             ConsumeError::NotRestored(error) => Self::from(error.clone()),
+            ConsumeError::Lapsed(refusal) => Self::from(refusal),
             ConsumeError::Closed(reason) => Self::from(reason),
             _ => Self::new(error.to_string()),
         }

@@ -119,10 +119,19 @@ mod tests {
     use super::*;
     use crate::model::{ConnectionId, Overflow};
     use crate::queue::{
-        ConsumerKey, ConsumerLimits, Departure, Effect, Effects, Limits, QueueCommand, QueueOptions,
+        ConsumerKey, ConsumerLimits, Departure, Effect, Effects, Limits, QueueCommand, QueueOptions, Taking,
     };
 
-    const TAKER: ConsumerKey = ConsumerKey { connection: ConnectionId(1), channel: 1, handle: 1 };
+    const TAKER: ConsumerKey =
+        ConsumerKey { connection: ConnectionId(1), channel: 1, handle: 1, taking: Taking::Consuming };
+    const LIMITS: ConsumerLimits = ConsumerLimits {
+        prefetch: 0,
+        no_ack: false,
+        exclusive: false,
+        credit: None,
+        window_bytes: 1 << 30,
+        priority: 0,
+    };
 
     #[derive(Debug, Clone)]
     enum Step {
@@ -228,9 +237,7 @@ mod tests {
         fn what_was_foreseen_happens(steps in steps(), limits in limits(), prior in any::<bool>()) {
             let max_priority = prior.then_some(2);
             let mut queue = Queue::new(QueueOptions { limits, max_priority, ..QueueOptions::default() });
-            let window_bytes = 1 << 30;
-            let taker = ConsumerLimits { credit: Some(0), window_bytes, ..ConsumerLimits::default() };
-            queue.attach(TAKER, taker).unwrap();
+            queue.attach(TAKER, ConsumerLimits { credit: Some(0), ..LIMITS }).unwrap();
             for (step, sequence) in steps.into_iter().zip(1..) {
                 match step {
                     Step::Come { size_bytes, priority, expires, for_later } => {
@@ -260,7 +267,7 @@ mod tests {
     #[test]
     fn a_queue_that_hands_out_nothing_gives_it_to_nobody() {
         let mut queue = Queue::new(QueueOptions::default());
-        queue.attach(TAKER, ConsumerLimits { window_bytes: 1, ..ConsumerLimits::default() }).unwrap();
+        queue.attach(TAKER, LIMITS).unwrap();
         let candidate = Candidate { size_bytes: 5, ..Candidate::default() };
         assert_eq!(queue.outlook(candidate, 0, true).fate, Fate::Taken);
         assert_eq!(queue.outlook(candidate, 0, false).fate, Fate::Waits(0));

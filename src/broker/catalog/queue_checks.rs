@@ -4,7 +4,7 @@ use super::request::QueueDeclaration;
 use crate::broker::activity::{NeitherWay, single_active_of};
 use crate::broker::dead_letters::{DEAD_LETTER_ARGUMENTS, address_of};
 use crate::broker::limits::{
-    LIMIT_ARGUMENTS, NoLimit, delivery_limit_of, expiry_of, limits_of, max_priority_of, retry_of,
+    LIMIT_ARGUMENTS, NoLimit, delivery_limit_of, expiry_of, lease_of, limits_of, max_priority_of, retry_of,
 };
 use crate::broker::retention::{NoBound, RETENTION_ARGUMENTS, retention_of};
 use crate::broker::vhost::QueueDefinition;
@@ -103,6 +103,7 @@ fn check_limits(declaration: &QueueDeclaration, vhost: &VhostName) -> Result<(),
         .and_then(|_| delivery_limit_of(arguments))
         .and_then(|_| expiry_of(arguments))
         .and_then(|_| max_priority_of(arguments))
+        .and_then(|_| lease_of(arguments))
         .and_then(|_| retry_of(arguments))
         .and_then(|_| address_of(arguments));
     let Err(NoLimit { argument, expected, got }) = read else { return Ok(()) };

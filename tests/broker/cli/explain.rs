@@ -1,8 +1,10 @@
 //! Where a message would go, and why.
 
+use std::io::{BufRead, BufReader};
+
 use serde_json::Value;
 
-use crate::support::Broker;
+use crate::support::{Broker, finish, interrupt};
 
 #[test]
 fn a_tree_shows_what_matches_and_what_does_not() {
@@ -81,7 +83,8 @@ fn it_is_told_what_each_queue_would_do() {
     declare(&["fleeting", "--message-ttl", "0ms"]);
     declare(&["none", "--max-length", "0"]);
     declare(&["small", "--max-length-bytes", "100", "--overflow", "reject-publish"]);
-    for (queue, kind) in [("plain", "waits"), ("two", "waits"), ("fleeting", "expires"), ("none", "dropped")] {
+    for (queue, kind) in [("plain", "waits"), ("two", "waits"), ("fleeting", "expires"), ("none", "dropped")]
+    {
         let told = outlook(&broker, queue, &[]);
         assert_eq!((&told["kind"], &told["drops"]), (&kind.into(), &0.into()), "{told}");
         broker.run(&["publish", "--key", queue, "first"]).ok();
@@ -91,8 +94,11 @@ fn it_is_told_what_each_queue_would_do() {
 
     broker.run(&["publish", "--key", "two", "second"]).ok();
     let told = outlook(&broker, "two", &[]);
-    assert_eq!(told["reason"], "keeps it behind 1 that waits; 1 that waits leaves to make room (x-max-length: at most 2 messages \
-         waiting); what leaves goes to the default exchange with key 'dead' as a dead letter");
+    assert_eq!(
+        told["reason"],
+        "keeps it behind 1 that waits; 1 that waits leaves to make room (x-max-length: at most 2 messages \
+         waiting); what leaves goes to the default exchange with key 'dead' as a dead letter"
+    );
     assert_eq!((&told["drops"], &told["dead_letter_exchange"]), (&1.into(), &"".into()));
     assert_eq!(told["dead_letter_routing_key"], "dead");
 
@@ -123,8 +129,10 @@ fn it_is_told_what_each_queue_would_do() {
     assert_eq!(broker.messages("plain"), (1, 0), "nothing was published");
     broker.run(&["explain", "--key", "plain", "--expiration", "1e12"]).fails(1, &["406", "ten years"]);
 
-    let consumer = broker.spawn(&["consume", "plain"]);
-    broker.until_messages("plain", (0, 1));
+    let mut consume = broker.leveret(&["consume", "plain", "--raw"]).spawn().unwrap();
+    let mut lines = BufReader::new(consume.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "first");
     assert_eq!(outlook(&broker, "plain", &[])["reason"], "gives it to a consumer at once");
-    drop(consumer);
+    interrupt(&consume);
+    finish(consume);
 }
