@@ -85,11 +85,12 @@ impl Queue {
         if self.options.limits.refuse_what_comes() {
             return (None, None);
         }
-        // As large as the queue would know it to be.
-        let size_bytes = MessageRef::new(BodySequence(0), candidate.size_bytes).size_bytes();
+        // Bytes of all messages are exact, those of one that leaves are as large as the queue knows it to be.
+        let known_bytes = MessageRef::new(BodySequence(0), candidate.size_bytes).size_bytes();
         let waiting = self.ready().saturating_sub(takers) + 1;
         let bytes = self.options.limits.bytes.map_or(0, |_| self.waiting_bytes_behind(takers));
-        let mut excess = self.options.limits.excess(waiting, bytes.saturating_add(size_bytes));
+        let mut excess =
+            self.options.limits.excess(waiting, bytes.saturating_add(u64::from(candidate.size_bytes)));
         let Some(full) = excess.by(self.options.limits) else { return (None, None) };
         let mut drops = 0;
         let mut behind = self.lines.in_turn().skip(usize::try_from(takers).unwrap_or(usize::MAX));
@@ -100,7 +101,7 @@ impl Queue {
         }
         let dropped = excess.is_some().then_some(full);
         if dropped.is_some() {
-            excess.less(size_bytes);
+            excess.less(known_bytes);
             while excess.is_some() {
                 let Some(message) = behind.next() else { break };
                 excess.less(message.size_bytes());
