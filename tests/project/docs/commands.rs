@@ -116,6 +116,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/LIMITS.md", "$ leveret declare queue news", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue tasks", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue visitor-17", Typed(&[])),
+    ("docs/LIMITS.md", "$ seq 1 2 | leveret publish --key jobs", Typed(&[])),
     (
         "docs/OPERATIONS.md",
         "cargo install --locked --path .",
