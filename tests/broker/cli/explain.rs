@@ -25,7 +25,7 @@ fn a_tree_shows_what_matches_and_what_does_not() {
     assert!(tree.contains("✗ '*.us' → queue 'us'"), "{tree}");
     assert!(tree.contains("✓ 'order.*' → exchange 'audit'"), "{tree}");
     assert!(tree.contains("✓ '' → queue 'log'"), "{tree}");
-    assert!(tree.ends_with("reaches 2 queues: 'all', 'log'\n"), "{tree}");
+    assert!(tree.contains("\nreaches 2 queues: 'all', 'log'\n"), "{tree}");
     assert!(!tree.contains('\x1b'), "no colours where there is no terminal");
 
     let json = broker.run(&["explain", "--exchange", "orders", "--key", "order.eu", "--json"]).json();
@@ -46,11 +46,11 @@ fn headers_and_alternate_exchanges_are_explained() {
     broker.run(&["bind", "orders", "eu", "--header", "region=eu"]).ok();
     let explain = |header: &str| broker.run(&["explain", "--exchange", "orders", "--header", header]).ok();
     let tree = explain("region=eu");
-    assert!(tree.ends_with("reaches 1 queue: 'eu'\n"), "{tree}");
+    assert!(tree.contains("\nreaches 1 queue: 'eu'\n"), "{tree}");
     let tree = explain("region=us");
     assert!(tree.contains("✗ region=eu → queue 'eu'"), "{tree}");
     assert!(tree.contains("alternate exchange 'rest'"), "{tree}");
-    assert!(tree.ends_with("reaches 1 queue: 'rest'\n"), "{tree}");
+    assert!(tree.contains("\nreaches 1 queue: 'rest'\n"), "{tree}");
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn the_default_exchange_leads_to_the_queue_of_that_name() {
     let broker = Broker::start();
     broker.queue("orders");
     let tree = broker.run(&["explain", "--key", "orders"]).ok();
-    assert!(tree.contains("the default exchange") && tree.ends_with("reaches 1 queue: 'orders'\n"), "{tree}");
+    assert!(tree.contains("the default exchange") && tree.contains("\nreaches 1 queue: 'orders'\n"), "{tree}");
     let tree = broker.run(&["explain", "--key", "order"]).ok();
     assert!(tree.contains("reaches no queue"), "{tree}");
     broker.run(&["explain", "--exchange", "nothing", "--key", "k"]).fails(1, &["404", "nothing"]);
