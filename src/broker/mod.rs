@@ -12,6 +12,7 @@ mod browse;
 mod catalog;
 mod close_failure;
 mod dead_letters;
+mod events;
 mod hand_over;
 mod inspect;
 mod journey_keeping;

@@ -22,6 +22,7 @@ mod compaction;
 mod consumers;
 mod dead_lettering;
 mod delays;
+mod departing;
 mod disk_gauge;
 mod dispatch;
 mod expirations;
@@ -73,6 +74,7 @@ pub use command::{
     TakenOut, Which, WouldBe,
 };
 pub use dead_lettering::{DeadLetterNotices, DeadLetters};
+pub use departing::{Departed, DepartedByQueue, DepartureBoard, DepartureNotices};
 pub use disk_gauge::DiskGauge;
 pub use job::{Done, Job, LogAccess};
 pub use logged::{LoggedMessages, LoggedOperation, logged_operations};

@@ -58,7 +58,10 @@ fn the_default_exchange_leads_to_the_queue_of_that_name() {
     let broker = Broker::start();
     broker.queue("orders");
     let tree = broker.run(&["explain", "--key", "orders"]).ok();
-    assert!(tree.contains("the default exchange") && tree.contains("\nreaches 1 queue: 'orders'\n"), "{tree}");
+    assert!(
+        tree.contains("the default exchange") && tree.contains("\nreaches 1 queue: 'orders'\n"),
+        "{tree}"
+    );
     let tree = broker.run(&["explain", "--key", "order"]).ok();
     assert!(tree.contains("reaches no queue"), "{tree}");
     broker.run(&["explain", "--exchange", "nothing", "--key", "k"]).fails(1, &["404", "nothing"]);
