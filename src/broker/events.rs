@@ -115,7 +115,7 @@ fn events(shared: &Shared, board: &DepartureBoard) -> Vec<(Arc<Vhost>, Events)> 
 
 /// Queues about which nothing is told: they hold events, or dead letters of such queues. An event about them would make the next one.
 fn quiet_queues(vhost: &Vhost) -> BTreeSet<QueueId> {
-    let keys: Vec<RoutingKey> = REASONS.iter().filter_map(|(_, _, key)| RoutingKey::new(*key).ok()).collect();
+    let keys: Vec<RoutingKey> = REASONS.iter().filter_map(|(_, _, key)| RoutingKey::new(key).ok()).collect();
     let mut quiet = BTreeSet::new();
     let Ok(exchange) = ExchangeName::new(EXCHANGE) else { return quiet };
     let mut next = reached(vhost, exchange, &keys);
