@@ -44,8 +44,8 @@ pub use crate::model::{
 };
 pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
-    Permissions, Published, QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits,
-    UserLimitsChange, VhostEntry, VhostLimits, VhostLimitsChange,
+    OutlookKind, Permissions, Published, QueueEntry, QueueOutlook, SchemaEntry, TopicPermissions, UserEntry,
+    UserLimits, UserLimitsChange, VhostEntry, VhostLimits, VhostLimitsChange,
 };
 pub use alteration::{Alteration, Altered, WaitingMisfit};
 pub use browse::{Browse, BrowsedMessage, BrowsedPage, Browser};
