@@ -55,8 +55,8 @@ pub use altering::{AlterMode, Altered, WaitingMisfit};
 pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
 pub use browse::{BrowseRequest, BrowsedPage, routing_key_of};
 pub use catalog::{
-    Alteration, DeclaredQueue, LoggedChange, PermissionChange, QueueDeclaration, SubscriptionDeclaration,
-    UserChange,
+    Alteration, DeclaredQueue, LoggedChange, PermissionChange, QueueAlteration, QueueDeclaration,
+    SubscriptionDeclaration, UserChange,
 };
 pub use close_failure::CloseFailure;
 pub use hand_over::Place;

@@ -6,6 +6,7 @@
 //! reading at `Command`, then pick the file of a command: its arguments stand at the top, what it does below.
 
 mod alter;
+mod alter_queue;
 mod bind;
 mod browse;
 mod cancel;
@@ -96,7 +97,7 @@ enum Command {
     Bind(bind::Arguments),
     /// Take a binding away
     Unbind(bind::UnbindArguments),
-    /// Replace what an exchange takes: keys, schemas, quarantine
+    /// Replace what an exchange takes, or change arguments of a queue
     Alter(alter::Arguments),
     /// Say what users may do, and how much they and virtual hosts may have
     Set(set::Arguments),

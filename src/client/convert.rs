@@ -16,7 +16,7 @@ use super::retention::Retention;
 use super::subscription::{Sharing, Subscriber, SubscriptionBinding, SubscriptionEntry};
 use super::topology::{Binding, Destination, Exchange, Queue, QueueDeclared};
 use crate::message::ItemFault;
-use crate::model::{FieldTable, Refusal, ReplyCode, Timestamp};
+use crate::model::{Difference, FieldTable, Refusal, ReplyCode, Timestamp};
 use crate::wire::pb;
 
 /// A refusal as the server told it. A reply code of a newer server stays readable in the text.
@@ -37,6 +37,7 @@ pub(super) fn refusal_from_wire(error: pb::Error) -> Refusal {
                 got: error.got,
                 retryable: error.retryable,
                 hint: error.hint,
+                differences: error.differences.into_iter().map(Difference::from).collect(),
             }
         }
     }
@@ -474,6 +475,8 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         Unsubscribe(_) => "Unsubscribe",
         AlterExchange(_) => "AlterExchange",
         ExchangeAltered(_) => "ExchangeAltered",
+        AlterQueue(_) => "AlterQueue",
+        QueueAltered(_) => "QueueAltered",
         List(_) => "List",
         Listing(_) => "Listing",
         Explain(_) => "Explain",

@@ -82,6 +82,8 @@ pub(super) fn kind(number: u32) -> Option<Kind> {
         43 => ("Unsubscribe", Client),
         44 => ("AlterExchange", Client),
         45 => ("ExchangeAltered", Server),
+        46 => ("AlterQueue", Client),
+        47 => ("QueueAltered", Server),
         48 => ("List", Client),
         49 => ("Listing", Server),
         50 => ("Explain", Client),

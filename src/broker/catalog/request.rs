@@ -57,6 +57,23 @@ pub struct Alteration {
     pub remove: Vec<String>,
 }
 
+/// What a queue that is there is to be from now on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct QueueAlteration {
+    /// The queue.
+    pub name: String,
+    /// Arguments as they are to be, of those that can be altered; the others stay.
+    pub set: FieldTable,
+    /// Names of arguments that it is to have no more.
+    pub remove: Vec<String>,
+    /// What it is to be in this; refused if it is not that already.
+    pub durable: Option<bool>,
+    /// Likewise.
+    pub exclusive: Option<bool>,
+    /// Likewise.
+    pub auto_delete: Option<bool>,
+}
+
 /// A subscription to be made or changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SubscriptionDeclaration {
@@ -150,6 +167,12 @@ pub(in crate::broker) enum Request {
         access: Access,
         connection: ConnectionId,
         declaration: QueueDeclaration,
+    },
+    AlterQueue {
+        vhost: VhostName,
+        access: Access,
+        connection: ConnectionId,
+        alteration: QueueAlteration,
     },
     DeleteQueue {
         vhost: VhostName,

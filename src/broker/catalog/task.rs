@@ -243,6 +243,9 @@ impl CatalogTask {
                     catalog.decide_declare_queue(&self.surroundings, vhost, declarer, declaration)?;
                 return Ok((entries, Outcome::Queue(name)));
             }
+            Request::AlterQueue { vhost, access, connection, alteration } => {
+                catalog.decide_alter_queue(vhost, *connection, access, alteration)?
+            }
             Request::DeleteQueue { vhost, connection, name, .. } => {
                 let queue = catalog.queue_to_delete(vhost, *connection, name)?;
                 let entries =
@@ -338,12 +341,16 @@ impl CatalogTask {
     /// Before anybody can publish to them.
     fn create_on_shards(&self, changed: &Changed) {
         for (vhost, queue) in &changed.created {
+            let vhost = self.shared.vhosts().get(vhost).cloned();
+            let former = vhost.as_ref().and_then(|vhost| vhost.queue(&queue.name));
+            let is_new = former.is_none_or(|former| former.id != queue.id);
+            if let Some(vhost) = vhost.filter(|_| !is_new) {
+                // Where its dead letters go is known before the shard can have any.
+                vhost.insert_queue(Arc::clone(queue));
+            }
             if let Some(shard) = self.shared.shard(queue.shard) {
                 shard.send(Command::CreateQueue { queue: queue.id, options: queue.options() });
             }
-            let vhost = self.shared.vhosts().get(vhost).cloned();
-            let former = vhost.and_then(|vhost| vhost.queue(&queue.name));
-            let is_new = former.is_none_or(|former| former.id != queue.id);
             // Whoever asked for it may be gone before they hear of it.
             if is_new && queue.subscription.is_some() {
                 self.shared.presence.expect(queue.id);

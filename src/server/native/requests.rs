@@ -9,7 +9,7 @@ use super::permissions;
 use super::subscriptions::subscribe;
 use crate::broker::{
     AlterMode, Alteration, Altered, Binding, Broker, Destination, ExchangeDefinition, ExchangeKind, Identity,
-    Password, QueueDeclaration, SealConditions, UserChange,
+    Password, QueueAlteration, QueueDeclaration, SealConditions, UserChange,
 };
 use crate::model::{
     Entity, ExchangeName, FieldTable, NameTooLong, QueueName, Refusal, ReplyCode, RoutingKey, UserName,
@@ -44,6 +44,7 @@ pub(super) async fn carry_out(
             Ok(DONE)
         }
         Body::DeclareQueue(declare) => declare_queue(broker, who, declare).await,
+        Body::AlterQueue(alter) => alter_queue(broker, who, alter).await.map(Body::QueueAltered),
         Body::DeleteQueue(delete) => {
             let conditions = SealConditions { if_unused: delete.if_unused, if_empty: delete.if_empty };
             let count = broker.delete_queue(who, delete.name, conditions).await?;
@@ -148,6 +149,17 @@ async fn alter_exchange(
         first: first.collect(),
         not_all: not_all.unwrap_or_default(),
     })
+}
+
+async fn alter_queue(
+    broker: &Broker,
+    who: &Identity,
+    alter: pb::AlterQueue,
+) -> Result<pb::QueueAltered, Refusal> {
+    let pb::AlterQueue { name, arguments: set, remove, dry_run, durable, exclusive, auto_delete } = alter;
+    let alteration = QueueAlteration { name, set: arguments(set)?, remove, durable, exclusive, auto_delete };
+    let changes = broker.alter_queue(who, alteration, dry_run).await?;
+    Ok(pb::QueueAltered { altered: !dry_run, changes: changes.iter().map(pb::Difference::from).collect() })
 }
 
 async fn declare_queue(broker: &Broker, who: &Identity, declare: pb::DeclareQueue) -> Result<Body, Refusal> {
