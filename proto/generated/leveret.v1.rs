@@ -1467,13 +1467,16 @@ pub struct CancelConsumer {
     pub consumer: u32,
 }
 /// The server ended a consumer, for instance because its queue was deleted.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConsumerCancelled {
     #[prost(uint32, tag = "1")]
     pub consumer: u32,
     /// Why, in a sentence for people.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// Present: it ended because of what it did, or did not do. With 406 it kept a delivery for longer than its lease.
+    #[prost(message, optional, tag = "3")]
+    pub error: ::core::option::Option<Error>,
 }
 /// One or many messages for a consumer. Publish and Deliver have the same shape, so that a broker can pass items on
 /// as they are.
@@ -1535,6 +1538,26 @@ pub struct SettleRange {
     /// once without one. Refused (406) with another outcome.
     #[prost(uint64, optional, tag = "4")]
     pub delay_ms: ::core::option::Option<u64>,
+}
+/// The leases of deliveries begin anew: their consumer is still at work on them. With a request id it is answered by Done.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Extend {
+    /// The consumer they went to; 0: those that came by Get on this channel.
+    #[prost(uint32, tag = "1")]
+    pub consumer: u32,
+    /// At least one. Tags that are unknown or settled already are answered with error 406, the leases of the others begin anew.
+    #[prost(message, repeated, tag = "2")]
+    pub ranges: ::prost::alloc::vec::Vec<TagRange>,
+}
+/// A run of delivery tags.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TagRange {
+    /// First tag; 0: every unsettled one up to `last`.
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    /// Last tag, included; 0: the same as `first`. Both 0: all that is unsettled.
+    #[prost(uint64, tag = "2")]
+    pub last: u64,
 }
 /// Adds to a consumer's credit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2224,7 +2247,7 @@ pub struct Frame {
     /// Echoed in the answer. 0: no answer wanted.
     #[prost(uint64, tag = "2")]
     pub request: u64,
-    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72")]
+    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72")]
     pub body: ::core::option::Option<frame::Body>,
 }
 /// Nested message and enum types in `Frame`.
@@ -2246,6 +2269,8 @@ pub mod frame {
         Credit(super::Credit),
         #[prost(message, tag = "9")]
         Heartbeat(super::Heartbeat),
+        #[prost(message, tag = "10")]
+        Extend(super::Extend),
         /// Connection and channels.
         #[prost(message, tag = "16")]
         Connect(super::Connect),

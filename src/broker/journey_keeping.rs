@@ -6,8 +6,9 @@ use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
-use super::broker::{Broker, BrokerOptions};
+use super::broker::Broker;
 use super::catalog::{Catalog, Surroundings};
+use super::options::BrokerOptions;
 use super::platform::Platform;
 use crate::journey::{Event, Folder, Found, Journeys, Unfinished, What};
 use crate::model::{JourneyNumber, Timestamp};

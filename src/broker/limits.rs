@@ -1,14 +1,15 @@
 //! What may wait in a queue, how long, and what goes first, as the arguments of its declaration say it.
 
 use crate::model::{
-    DELAYED_RETRY_JITTER, DELAYED_RETRY_MAX, DELAYED_RETRY_MIN, DELAYED_RETRY_MULTIPLIER, DELAYED_RETRY_TYPE,
-    DELIVERY_LIMIT, EXPIRES, FieldTable, FieldValue, MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL,
-    MILLIS_MAX, OVERFLOW, Overflow, RetryOn,
+    CONSUMER_TIMEOUT, CONSUMER_TIMEOUT_MS_MIN, DELAYED_RETRY_JITTER, DELAYED_RETRY_MAX, DELAYED_RETRY_MIN,
+    DELAYED_RETRY_MULTIPLIER, DELAYED_RETRY_TYPE, DELIVERY_LIMIT, EXPIRES, FieldTable, FieldValue,
+    MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL, MILLIS_MAX, OVERFLOW, Overflow, RetryOn,
 };
 use crate::shard::{Limits, Retry};
 
 /// The arguments, by name.
-pub(super) const LIMIT_ARGUMENTS: [&str; 12] = [
+pub(super) const LIMIT_ARGUMENTS: [&str; 13] = [
+    CONSUMER_TIMEOUT,
     DELAYED_RETRY_JITTER,
     DELAYED_RETRY_MAX,
     DELAYED_RETRY_MIN,
@@ -81,6 +82,15 @@ pub(super) fn delivery_limit_of(arguments: &FieldTable) -> Result<Option<u32>, N
 pub(super) fn max_priority_of(arguments: &FieldTable) -> Result<Option<u8>, NoLimit> {
     let highest = bound(arguments, MAX_PRIORITY, (0, i64::from(u8::MAX)))?;
     Ok(highest.and_then(|highest| u8::try_from(highest).ok()))
+}
+
+/// For how many milliseconds whoever has a message of a queue with these arguments may keep it without settling it; `None`: as long as
+/// the broker says of all.
+///
+/// # Errors
+/// The argument, if it is no time, or too short a one.
+pub(super) fn lease_of(arguments: &FieldTable) -> Result<Option<u64>, NoLimit> {
+    bound(arguments, CONSUMER_TIMEOUT, (CONSUMER_TIMEOUT_MS_MIN as i64, TIME_MAX))
 }
 
 /// For how long what comes back to a queue with these arguments is held back; `None`: not at all.

@@ -20,6 +20,7 @@ mod limits;
 mod login;
 pub mod offline;
 mod open;
+mod options;
 mod platform;
 mod presence;
 mod published;
@@ -52,7 +53,7 @@ pub use crate::shard::{
     RuntimeWorkers, SealConditions, Settlement, TagRange, Which, Workers,
 };
 pub use altering::{AlterMode, Altered, WaitingMisfit};
-pub use broker::{Broker, BrokerOptions, ConnectionDescription, ConnectionMeter};
+pub use broker::{Broker, ConnectionDescription, ConnectionMeter};
 pub use browse::{BrowseRequest, BrowsedPage, routing_key_of};
 pub use catalog::{
     Alteration, DeclaredQueue, LoggedChange, PermissionChange, QueueAlteration, QueueDeclaration,
@@ -64,12 +65,13 @@ pub use inspect::{ConsumerListing, ExchangeListing, Page, QueueListing, VhostLis
 pub use journeys::Told;
 pub use login::Identity;
 pub use open::{OpenFailure, open, open_on};
+pub use options::BrokerOptions;
 pub use platform::{NoRandomness, OpenLog, OpenedLog, Platform, Randomness};
 pub use published::Published;
 pub use retention::retention_arguments;
 pub use session::{
-    Address, Confirmation, ConfirmedRun, ConsumeRequest, Fetched, FrontEnd, Introduction, Publication,
-    Publish, Returned, Session, SettleRequest, Word,
+    Address, Confirmation, ConfirmedRun, ConsumeRequest, ExtendRequest, Fetched, FrontEnd, Introduction,
+    Publication, Publish, Returned, Session, SettleRequest, Word,
 };
 pub use shortage::Shortage;
 pub use subscribing::{SubscriberListing, SubscriptionListing};

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{Notify, oneshot};
 
-use super::broker::{Broker, BrokerOptions, Gauges, Shared};
+use super::broker::{Broker, Gauges, Shared};
 use super::catalog::{
     Catalog, CatalogKeeper, CatalogTask, FIRST_VOLATILE_SHARD, Incomplete, NewBroker, Sealings, Surroundings,
     VOLATILE_SHARDS, open_log,
 };
 use super::dead_letters::carry_dead_letters;
 use super::journey_keeping::{keep_journeys_on_disk, open_journeys, settle_strays};
+use super::options::BrokerOptions;
 use super::platform::{NoRandomness, OpenedLog, Platform};
 use super::presence::Presence;
 use super::shortage::watch_disk;
@@ -352,8 +353,8 @@ fn start_volatile_shard(world: &World<'_>, id: ShardId) -> ShardHandle {
 }
 
 fn shard_options(id: ShardId, options: &BrokerOptions) -> ShardOptions {
-    let BrokerOptions { resident_bytes_max, segment_bytes, checkpoint_bytes, .. } = *options;
-    ShardOptions { id, resident_bytes_max, segment_bytes, checkpoint_bytes }
+    let BrokerOptions { resident_bytes_max, segment_bytes, checkpoint_bytes, lease_millis, .. } = *options;
+    ShardOptions { id, resident_bytes_max, segment_bytes, checkpoint_bytes, lease_millis }
 }
 
 /// What a crash cost, if anything.

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::activity::single_active_of;
 use super::dead_letters::address_of;
-use super::limits::{delivery_limit_of, expiry_of, limits_of, max_priority_of, retry_of};
+use super::limits::{delivery_limit_of, expiry_of, lease_of, limits_of, max_priority_of, retry_of};
 use super::retention::retention_of;
 use super::subscription::Subscription;
 use crate::auth::VhostLimits;
@@ -57,6 +57,7 @@ impl QueueDefinition {
             single_active,
             delivery_limit: delivery_limit_of(&self.arguments).unwrap_or_default(),
             max_priority: max_priority_of(&self.arguments).unwrap_or_default(),
+            lease_millis: lease_of(&self.arguments).unwrap_or_default(),
             retry: retry_of(&self.arguments).unwrap_or_default(),
         }
     }

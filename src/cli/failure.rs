@@ -131,7 +131,7 @@ impl From<&Refusal> for Failure {
             }
             differences => {
                 for Difference { field, declared, asked, .. } in differences {
-                    failure = failure.detail(format!("{field}: is {declared}, asked for {asked}"));
+                    failure = failure.detail(format!("{field}: expected {declared}, got {asked}"));
                 }
             }
         }
@@ -245,6 +245,7 @@ impl From<ConsumeError> for Failure {
     fn from(error: ConsumeError) -> Self {
         match &error {
             ConsumeError::NotRestored(error) => Self::from(error.clone()),
+            ConsumeError::Lapsed(refusal) => Self::from(refusal),
             ConsumeError::Closed(reason) => Self::from(reason),
             _ => Self::new(error.to_string()),
         }

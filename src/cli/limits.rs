@@ -31,6 +31,10 @@ pub(super) struct Limits {
     /// What came back more often than N times leaves
     #[arg(long, value_name = "N", value_parser = number::whole::<u32>(0, u64::from(u32::MAX)))]
     delivery_limit: Option<u32>,
+    /// Who has a message for so long without settling it, or asking for more time, loses it: seconds, or a number with ms, s, m, h or
+    /// d; a second at least
+    #[arg(long, value_name = "TIME", value_parser = ago)]
+    consumer_timeout: Option<Duration>,
     /// What came back is held back for so long before it goes out once more: seconds, or a number with ms, s, m, h or d; the second
     /// time twice as long, and so on, unless --retry-multiplier says otherwise
     #[arg(long, value_name = "TIME", value_parser = ago)]
@@ -78,6 +82,9 @@ impl Limits {
         }
         if let Some(returns) = self.delivery_limit {
             queue = queue.delivery_limit(returns);
+        }
+        if let Some(time) = self.consumer_timeout {
+            queue = queue.consumer_timeout(time);
         }
         if let Some(retry) = self.retry() {
             queue = queue.retry(retry);

@@ -153,6 +153,7 @@ fn broker_options(config: Config) -> BrokerOptions {
         shards_are_chosen: config.storage.shards_are_chosen,
         segment_bytes: config.storage.segment_bytes,
         checkpoint_bytes: config.storage.checkpoint_bytes,
+        lease_millis: config.connection.consumer_timeout_ms,
         disk_free_bytes_min: config.storage.disk_free_bytes_min,
         resident_bytes_max: usize::try_from(config.storage.cache_bytes_max).unwrap_or(usize::MAX),
         message_bytes_max: config.connection.message_bytes_max,

@@ -445,6 +445,7 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         Deliver(_) => "Deliver",
         Settle(_) => "Settle",
         Credit(_) => "Credit",
+        Extend(_) => "Extend",
         Heartbeat(_) => "Heartbeat",
         Connect(_) => "Connect",
         Connected(_) => "Connected",

@@ -112,10 +112,16 @@ impl Core {
             return;
         };
         state.drop_consumer(&consumer);
-        // The server ends consumers when their queue is deleted. Made again, it would fill up without a consumer.
-        state.recorded.forget_queue(&consumer.queue());
+        let end = match cancelled.error {
+            Some(error) => ConsumeError::Lapsed(refusal_from_wire(error)),
+            None => {
+                // The server ends consumers when their queue is deleted. Made again, it would fill up without a consumer.
+                state.recorded.forget_queue(&consumer.queue());
+                ConsumeError::Cancelled { reason: cancelled.reason }
+            }
+        };
         drop(state);
-        consumer.end(Some(ConsumeError::Cancelled { reason: cancelled.reason }));
+        consumer.end(Some(end));
     }
 }
 

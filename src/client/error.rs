@@ -269,6 +269,9 @@ pub enum ConsumeError {
         /// Why, in a sentence.
         reason: String,
     },
+    /// The server ended it since it kept a delivery for longer than its lease, neither settled nor
+    /// [extended](super::Delivery::extend): that is back in its queue. What else it has can still be settled.
+    Lapsed(Refusal),
     /// The connection ended for good.
     Closed(CloseReason),
     /// After the connection came back the consumer could not be started again.
@@ -281,6 +284,7 @@ impl fmt::Display for ConsumeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cancelled { reason } => write!(f, "the server ended the consumer: {reason}"),
+            Self::Lapsed(refusal) => write!(f, "the server ended the consumer: {refusal}"),
             Self::Closed(reason) => reason.fmt(f),
             Self::NotRestored(error) => write!(f, "the consumer could not be started again: {error}"),
             Self::Malformed(text) => write!(f, "the server sent a delivery that cannot be read: {text}"),

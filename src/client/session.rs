@@ -179,6 +179,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
             Outgoing::Settler(settler) => {
                 let (channel, consumer) = (settler.channel(), settler.consumer());
+                for ranges in settler.take_extended().chunks(SETTLE_RANGES_MAX) {
+                    let body = pb::frame::Body::Extend(pb::Extend { consumer, ranges: ranges.to_vec() });
+                    self.outgoing.encode(|out| wire::encode_frame(channel, 0, &body, out));
+                }
                 for ranges in settler.take().chunks(SETTLE_RANGES_MAX) {
                     self.outgoing.encode(|out| wire::encode_settle(channel, 0, consumer, ranges, out));
                 }

@@ -7,9 +7,9 @@ use super::retention::Retention;
 use super::retry::Retry;
 use super::schema::MessageSchema;
 use crate::model::{
-    ALLOWED_KEYS, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DELIVERY_LIMIT, EXPIRES, FieldTable,
-    FieldValue, HASH_HEADER, HASH_PROPERTY, MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL,
-    OVERFLOW, Overflow, QUARANTINE_QUEUE, SCHEMAS, SINGLE_ACTIVE_CONSUMER,
+    ALLOWED_KEYS, CONSUMER_TIMEOUT, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DELIVERY_LIMIT, EXPIRES,
+    FieldTable, FieldValue, HASH_HEADER, HASH_PROPERTY, MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY,
+    MESSAGE_TTL, OVERFLOW, Overflow, QUARANTINE_QUEUE, SCHEMAS, SINGLE_ACTIVE_CONSUMER,
 };
 
 /// How an exchange routes.
@@ -230,6 +230,13 @@ impl Queue {
     /// What goes to the dead-letter exchange goes there with this routing key.
     pub fn dead_letter_routing_key(self, routing_key: impl Into<String>) -> Self {
         self.argument(DEAD_LETTER_ROUTING_KEY, FieldValue::Text(routing_key.into()))
+    }
+
+    /// Who has a message of it for so long without settling it, or [asking for more time](super::Delivery::extend), loses it: the
+    /// message is back in the queue, and its consumer ends with [`ConsumeError::Lapsed`](super::ConsumeError::Lapsed). A second at
+    /// least; without it the broker's setting holds, half an hour if nobody changed it.
+    pub fn consumer_timeout(self, time: Duration) -> Self {
+        self.argument(CONSUMER_TIMEOUT, whole(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// One of its consumers gets messages, and the others wait for it to go: the first of those of the highest

@@ -43,6 +43,8 @@ pub struct ConnectionLimits {
     pub handshake_ms: u64,
     /// Seconds between signs of life, 0 (none) to 3,600.
     pub heartbeat_seconds: u32,
+    /// Milliseconds for which a consumer may keep a message without settling it, a second to ten years; `None`: for ever.
+    pub consumer_timeout_ms: Option<u64>,
     /// Largest message body in bytes, 1 KiB to 64 MiB.
     pub message_bytes_max: usize,
     /// Largest frame in bytes: 64 KiB more than the largest message, at least.
@@ -149,6 +151,7 @@ impl Config {
                 channel_max: read.number("channel_max"),
                 handshake_ms: read.number("handshake_ms"),
                 heartbeat_seconds: read.number("heartbeat_seconds"),
+                consumer_timeout_ms: Some(read.number("consumer_timeout_ms")).filter(|millis| *millis > 0),
                 message_bytes_max: read.number("message_bytes_max"),
                 frame_bytes_max: read.number("frame_bytes_max"),
                 publish_bytes_max: read.number("publish_bytes_max"),

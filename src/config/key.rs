@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::value::readable_bytes;
+use crate::model::{CONSUMER_TIMEOUT_MS_MIN, MILLIS_MAX};
 
 /// Something that can be configured.
 #[derive(Debug)]
@@ -122,7 +123,7 @@ const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 
 /// Everything that can be configured, in the order of listings.
-pub static KEYS: [Key; 25] = [
+pub static KEYS: [Key; 26] = [
     Key {
         name: "listen",
         variable: "LEVERET_LISTEN",
@@ -167,6 +168,20 @@ pub static KEYS: [Key; 25] = [
         meaning: "Seconds between signs of life on a connection; two missed ones end it. A client may ask for less.",
         default: "60",
         allowed: Allowed::Count { min: 1, max: 3600, zero: Some("no heartbeats") },
+    },
+    Key {
+        name: "consumer_timeout_ms",
+        variable: "LEVERET_CONSUMER_TIMEOUT_MS",
+        flag: Some("consumer-timeout-ms"),
+        group: Group::Network,
+        meaning: "Milliseconds for which a consumer may keep a message without settling it or asking for more time, where \
+                  the queue's x-consumer-timeout does not say otherwise.",
+        default: "1800000",
+        allowed: Allowed::Count {
+            min: CONSUMER_TIMEOUT_MS_MIN,
+            max: MILLIS_MAX,
+            zero: Some("as long as it likes"),
+        },
     },
     Key {
         name: "message_bytes_max",

@@ -81,6 +81,9 @@ pub const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
 /// Argument of a queue: messages of a higher priority go out first, up to this one.
 pub const MAX_PRIORITY: &str = "x-max-priority";
 
+/// Argument of a queue: who has a message of it for so many milliseconds without settling it, or asking for more time, loses it.
+pub const CONSUMER_TIMEOUT: &str = "x-consumer-timeout";
+
 /// Names of the fields of an entry of [`SCHEMAS`].
 pub mod schema_fields {
     /// Which keys it is for: a pattern, a text.
@@ -101,7 +104,7 @@ pub const ARGUMENTS: [(&str, ArgumentUse); 34] = {
         (HASH_HEADER, Heeded),
         (HASH_PROPERTY, Heeded),
         (ALLOWED_KEYS, Heeded),
-        ("x-consumer-timeout", ToCome),
+        (CONSUMER_TIMEOUT, Heeded),
         (DEAD_LETTER_EXCHANGE, Heeded),
         (DEAD_LETTER_ROUTING_KEY, Heeded),
         ("x-dead-letter-strategy", ToCome),

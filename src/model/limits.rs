@@ -24,6 +24,12 @@ pub const CHANNEL_MAX: u32 = 2047;
 /// Bytes that surround a message's body in a frame at most: names, properties, lengths.
 const FRAME_BYTES_AROUND: u64 = 64 * 1024;
 
+/// Milliseconds for which whoever has a message may keep it without settling it, unless configured (RabbitMQ's consumer_timeout).
+pub const CONSUMER_TIMEOUT_MS: u64 = 1_800_000;
+
+/// The shortest such time, in milliseconds: it is looked a few times a second whose is over.
+pub const CONSUMER_TIMEOUT_MS_MIN: u64 = 1_000;
+
 /// What a frame has room for in any case, in bytes, however small the messages are: many of them, pages of lists,
 /// explanations.
 const FRAME_CONTENT_BYTES_MIN: u64 = 1024 * 1024;

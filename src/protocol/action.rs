@@ -53,6 +53,17 @@ pub enum Action {
         /// At least one, each with an outcome.
         ranges: Vec<pb::SettleRange>,
     },
+    /// Begin the leases of deliveries anew.
+    Extend {
+        /// The channel.
+        channel: u32,
+        /// The request; 0: no answer wanted.
+        request: u64,
+        /// The consumer; 0: messages got one by one.
+        consumer: u32,
+        /// At least one.
+        ranges: Vec<pb::TagRange>,
+    },
     /// Add to a consumer's credit.
     Credit {
         /// The channel.

@@ -362,6 +362,20 @@ impl Connection {
                 check_handle("consumer", Entity::Consumer, consumer)?;
                 Action::Cancel { channel, request, consumer }
             }
+            Cold::Extend(pb::Extend { consumer, ranges }) => {
+                if consumer != 0 {
+                    check_handle("consumer", Entity::Consumer, consumer)?;
+                }
+                if ranges.is_empty() {
+                    return Err(Refusal::new(
+                        ReplyCode::SyntaxError,
+                        "an Extend without ranges extends nothing",
+                    )
+                    .about(Entity::Frame, "Extend")
+                    .field("ranges", "at least one", "none"));
+                }
+                Action::Extend { channel, request, consumer, ranges }
+            }
             Cold::Get(get) => Action::Get { channel, request, get },
             Cold::Credit(pb::Credit { consumer, add }) => {
                 check_handle("consumer", Entity::Consumer, consumer)?;
@@ -407,9 +421,16 @@ impl Connection {
     }
 
     /// The broker ended a consumer.
-    pub fn put_consumer_ended(&mut self, channel: u32, consumer: u32, reason: String, out: &mut BytesMut) {
+    pub fn put_consumer_ended(
+        &mut self,
+        channel: u32,
+        consumer: u32,
+        reason: String,
+        refusal: Option<&Refusal>,
+        out: &mut BytesMut,
+    ) {
         self.channels.consumer_ended(channel, consumer);
-        let ended = pb::ConsumerCancelled { consumer, reason };
+        let ended = pb::ConsumerCancelled { consumer, reason, error: refusal.map(pb::Error::from) };
         encode_frame(channel, 0, &Cold::ConsumerCancelled(ended), out);
     }
 }

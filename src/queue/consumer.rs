@@ -1,7 +1,7 @@
 //! One consumer of a queue: what it may take and what it has.
 
 use super::message_ref::MessageRef;
-use super::unsettled::Unsettled;
+use super::unsettled::{Look, Unsettled};
 use crate::model::{ConnectionId, DeliveryTag};
 
 /// Names somebody who takes messages, within the broker.
@@ -149,13 +149,23 @@ impl Consumer {
         &mut self,
         first: u64,
         last: u64,
-        mut settled: impl FnMut(MessageRef),
+        mut settled: impl FnMut(u64, MessageRef),
     ) -> Option<u64> {
         let bytes = &mut self.unsettled_bytes;
-        self.unsettled.take(first, last, |message| {
+        self.unsettled.take(first, last, |tag, message| {
             *bytes -= message.size_bytes();
-            settled(message);
+            settled(tag, message);
         })
+    }
+
+    /// What it has from `first` to `last`.
+    pub(super) fn look(&self, first: u64, last: u64) -> Look {
+        self.unsettled.look(first, last)
+    }
+
+    /// The tag of the oldest delivery that it has not settled.
+    pub(super) fn oldest_tag(&self) -> Option<u64> {
+        self.unsettled.oldest()
     }
 
     /// Bytes of what it has not settled, as [`MessageRef::size_bytes`] says them.

@@ -135,7 +135,7 @@ impl Queue {
         if let Some(index) = self.position(key) {
             let consumer = &mut self.consumers[index];
             if !consumer.limits.no_ack {
-                consumer.settle(first_tag.0, first_tag.0 + run.count - 1, |_| {});
+                consumer.settle(first_tag.0, first_tag.0 + run.count - 1, |_, _| {});
             }
             if consumer.cancelled && consumer.unsettled_count() == 0 {
                 self.remove_consumer(index);

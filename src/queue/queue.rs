@@ -55,6 +55,8 @@ pub struct QueueOptions {
     pub delivery_limit: Option<u32>,
     /// Messages of a higher priority go out first, up to this one; `None`: it knows no priorities.
     pub max_priority: Option<u8>,
+    /// Who has a message for so many milliseconds without settling it loses it; `None`: as long as its shard says. Not recorded.
+    pub lease_millis: Option<u64>,
     /// For how long what comes back is held back; `None`: not at all.
     pub retry: Option<Retry>,
 }
@@ -492,6 +494,8 @@ impl Queue {
             single_active,
             delivery_limit,
             max_priority,
+            // Nothing that is there after a crash.
+            lease_millis: _,
             retry,
         } = self.options;
         let options = (logged, auto_delete, retention, limits, dead_letters, single_active, delivery_limit);

@@ -29,6 +29,18 @@ pub struct TagRange {
     pub last: u64,
 }
 
+impl TagRange {
+    /// The first and the last of its tags, of a consumer whose next delivery has the tag `next`.
+    pub(super) fn ends(self, next: u64) -> (u64, u64) {
+        match (self.first, self.last) {
+            (0, 0) => (1, next - 1),
+            (0, last) => (1, last),
+            (first, 0) => (first, first),
+            both => both,
+        }
+    }
+}
+
 /// A delivery tag that the consumer does not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownTag(pub DeliveryTag);
@@ -51,14 +63,9 @@ impl Queue {
         };
         let consumer = &mut self.consumers[index];
         let next = consumer.next_tag();
-        let (first, last) = match (range.first, range.last) {
-            (0, 0) => (1, next - 1),
-            (0, last) => (1, last),
-            (first, 0) => (first, first),
-            (first, last) => (first, last),
-        };
+        let (first, last) = range.ends(next);
         let mut runs = SequenceRuns::default();
-        let missing = consumer.settle(first, last, |message| runs.push(BodySequence(message.sequence())));
+        let missing = consumer.settle(first, last, |_, message| runs.push(BodySequence(message.sequence())));
         let unknown = match missing {
             // What was settled before is settled; what was never delivered cannot be.
             _ if up_to => (last >= next).then_some(next),

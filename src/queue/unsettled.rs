@@ -20,6 +20,15 @@ pub(super) struct Unsettled {
     count: u64,
 }
 
+/// What is known of a range of tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Look {
+    /// Some of them are held.
+    pub(super) holds_any: bool,
+    /// The first of them that is not.
+    pub(super) missing: Option<u64>,
+}
+
 #[derive(Debug)]
 struct Chunk {
     /// The first tag, and the one behind the last.
@@ -106,7 +115,12 @@ impl Unsettled {
     }
 
     /// Takes out what is held from `first` to `last`, in order. Returns the first of these tags that was not held.
-    pub(super) fn take(&mut self, first: u64, last: u64, mut taken: impl FnMut(MessageRef)) -> Option<u64> {
+    pub(super) fn take(
+        &mut self,
+        first: u64,
+        last: u64,
+        mut taken: impl FnMut(u64, MessageRef),
+    ) -> Option<u64> {
         let mut missing = None;
         let mut expected = first;
         let from = self.chunks.partition_point(|chunk| chunk.end <= first);
@@ -118,7 +132,7 @@ impl Unsettled {
                     missing = missing.or(Some(expected));
                 }
                 expected = tag + 1;
-                taken(message);
+                taken(tag, message);
             });
             self.count -= (before - chunk.live) as u64;
             index += 1;
@@ -133,6 +147,29 @@ impl Unsettled {
             }
         }
         if expected <= last { missing.or(Some(expected)) } else { missing }
+    }
+
+    /// Looks at the tags from `first` to `last` and changes nothing.
+    pub(super) fn look(&self, first: u64, last: u64) -> Look {
+        let mut look = Look { holds_any: false, missing: None };
+        let mut expected = first;
+        let from = self.chunks.partition_point(|chunk| chunk.end <= first);
+        let near = self.chunks.range(from..).take_while(|chunk| chunk.first <= last);
+        for tag in near.flat_map(|chunk| chunk.tags_from(first)).take_while(|tag| *tag <= last) {
+            look.holds_any = true;
+            if tag != expected {
+                look.missing = Some(expected);
+                return look;
+            }
+            expected = tag + 1;
+        }
+        look.missing = (expected <= last).then_some(expected);
+        look
+    }
+
+    /// The first tag that is held.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.chunks.iter().find_map(|chunk| chunk.tags_from(0).next())
     }
 
     /// What is held, in order.
@@ -180,6 +217,19 @@ impl Chunk {
         }
     }
 
+    /// Tags that are held, from this one on, in order.
+    fn tags_from(&self, first: u64) -> impl Iterator<Item = u64> {
+        let (all, some): (&[MessageRef], &[(u64, MessageRef)]) = match &self.places {
+            Places::All(messages) => (messages, &[]),
+            Places::Some(messages) => (&[], messages),
+        };
+        let skipped = all.len().min(first.saturating_sub(self.first) as usize);
+        let all = (self.first + skipped as u64..).zip(&all[skipped..]);
+        let some = some[some.partition_point(|(tag, _)| *tag < first)..].iter();
+        let both = all.map(copied).chain(some.copied());
+        both.filter(|(_, message)| !message.is_dead()).map(|(tag, _)| tag)
+    }
+
     fn iter(&self) -> impl Iterator<Item = MessageRef> {
         let (all, some): (&[MessageRef], &[(u64, MessageRef)]) = match &self.places {
             Places::All(messages) => (messages, &[]),
@@ -209,7 +259,7 @@ mod tests {
 
     fn taken(unsettled: &mut Unsettled, first: u64, last: u64) -> (Vec<u64>, Option<u64>) {
         let mut sequences = Vec::new();
-        let missing = unsettled.take(first, last, |message| sequences.push(message.sequence()));
+        let missing = unsettled.take(first, last, |_, message| sequences.push(message.sequence()));
         (sequences, missing)
     }
 
@@ -234,6 +284,7 @@ mod tests {
         Push(u16),
         Skip(u64),
         Take(u64, u64),
+        Look(u64, u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -242,6 +293,7 @@ mod tests {
             (1..3u64).prop_map(Step::Skip),
             (0..5000u64, 0..1500u64).prop_map(|(first, more)| Step::Take(first, first + more)),
             (0..5000u64).prop_map(|first| Step::Take(first, first)),
+            (0..5000u64, 0..1500u64).prop_map(|(first, more)| Step::Look(first, first + more)),
         ]
     }
 
@@ -262,6 +314,13 @@ mod tests {
                         prop_assert_eq!(unsettled.skip(count), next);
                         next += count;
                     }
+                    Step::Look(first, last) => {
+                        let look = Look {
+                            holds_any: model.range(first..=last).next().is_some(),
+                            missing: (first..=last).find(|tag| !model.contains_key(tag)),
+                        };
+                        prop_assert_eq!(unsettled.look(first, last), look);
+                    }
                     Step::Take(first, last) => {
                         let missing = (first..=last).find(|tag| !model.contains_key(tag));
                         let expected: Vec<u64> = model.range(first..=last).map(|(_, sequence)| *sequence).collect();
@@ -271,6 +330,7 @@ mod tests {
                 }
                 prop_assert_eq!(unsettled.len(), model.len() as u64);
                 prop_assert_eq!(unsettled.next_tag(), next);
+                prop_assert_eq!(unsettled.oldest(), model.keys().next().copied());
                 let held: Vec<u64> = unsettled.iter().map(MessageRef::sequence).collect();
                 prop_assert_eq!(held, model.values().copied().collect::<Vec<_>>());
             }

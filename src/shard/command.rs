@@ -15,7 +15,7 @@ use crate::message::{Delay, Expiration, MessageRun};
 use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, ShardId, Timestamp};
 use crate::queue::{
     ConsumerKey, ConsumerLimits, ConsumerState, Departure, Outcome, QueueCounts, QueueOptions, SequenceRuns,
-    TagRange,
+    TagRange, Tags,
 };
 use crate::storage::KnownLog;
 
@@ -160,6 +160,18 @@ pub enum Command {
         key: ConsumerKey,
         /// Which deliveries, and what became of them.
         settlements: Vec<Settlement>,
+        /// Somebody wants an answer.
+        reply: Option<SettleReply>,
+    },
+    /// A consumer is still at work on deliveries: their leases begin anew. Answered, if an answer is wanted, as a settlement is,
+    /// but at once.
+    Extend {
+        /// Which queue.
+        queue: QueueId,
+        /// Who.
+        key: ConsumerKey,
+        /// Which deliveries.
+        ranges: Vec<TagRange>,
         /// Somebody wants an answer.
         reply: Option<SettleReply>,
     },
@@ -444,6 +456,17 @@ pub enum Event {
         key: ConsumerKey,
         /// Why, in a sentence.
         reason: String,
+    },
+    /// Somebody had messages for longer than a lease. They are back in their queue, and a consumer gets no more.
+    Lapsed {
+        /// The queue.
+        queue: QueueId,
+        /// Who.
+        key: ConsumerKey,
+        /// Which deliveries, in order; one at least.
+        lapsed: Vec<Tags>,
+        /// How long a lease is.
+        lease_millis: u64,
     },
     /// A settlement that was not carried out, or not whole.
     SettleRefused {

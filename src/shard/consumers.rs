@@ -34,6 +34,7 @@ impl Shard {
             slot.attached.takers.retain(|other| other.key != key);
             slot.attached.takers.push(taker);
             slot.attached.unused = false;
+            self.leases.forget_holder(queue, key);
             self.mark_dirty(queue);
         }
         self.outlets.send(&outlet, Event::Attached { key, result: result.map_err(Box::new) });
@@ -88,10 +89,12 @@ impl Shard {
             slot.queue.attach(key, limits).expect("single requests are never refused");
             slot.attached.outlets.push((key, outlet.clone()));
             slot.attached.takers.push(single_taker(key, party));
+            self.leases.forget_holder(queue, key);
         }
         slot.attached.gets.push_back((key, outlet));
         self.expire_before_delivery(queue);
         self.serve_gets(queue);
+        self.note_leases(queue);
     }
 
     /// Answers single requests in order, as far as it can be said whether there is a message for them.

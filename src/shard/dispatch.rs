@@ -34,7 +34,11 @@ impl Shard {
                 && slot.attached.stalled.is_empty()
             {
                 slot.queue.deliver(&mut self.effects);
+                let begins_leases = slot.queue.is_held() && !slot.attached.has_leases;
                 self.run_effects(queue);
+                if begins_leases {
+                    self.note_leases(queue);
+                }
             }
         }
     }

@@ -6,7 +6,7 @@
 //!
 //! What a shard holds, by file: its queues, each with those who use it (`slot.rs`), and which there are (`queues.rs`);
 //! where messages are (`bodies.rs`); what is on its way to the disk, and who waits for it (`batch.rs`, `commit_queue.rs`);
-//! when messages came (`times.rs`), and which of them expire (`expirations.rs`).
+//! when messages came (`times.rs`), which of them expire (`expirations.rs`), and how long consumers have had theirs (`leases.rs`).
 //! What of that outlives the process changes in `apply.rs` alone.
 
 mod apply;
@@ -30,6 +30,8 @@ mod flow;
 mod halt;
 mod housekeeping;
 mod job;
+mod lease;
+mod leases;
 mod limiting;
 mod logged;
 mod mailbox;
@@ -61,7 +63,7 @@ mod workers;
 
 pub use crate::queue::{
     ConsumerKey, ConsumerLimits, ConsumerState, Departure, Limits, Outcome, QueueCounts, QueueOptions,
-    Retention, Retry, SequenceRuns, TagRange, Taking,
+    Retention, Retry, SequenceRuns, TagRange, Tags, Taking,
 };
 pub use close_failure::CloseFailure;
 pub use command::{

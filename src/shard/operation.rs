@@ -217,6 +217,8 @@ pub(super) fn encode_options(options: QueueOptions, out: &mut impl BufMut) {
         single_active,
         delivery_limit,
         max_priority,
+        // Whoever has messages has them no longer than the process lives.
+        lease_millis: _,
         retry,
     } = options;
     let is_limited = limits != Limits::default();
@@ -323,6 +325,7 @@ pub(super) fn decode_options(rest: &mut &[u8]) -> Result<QueueOptions, Operation
         single_active,
         delivery_limit,
         max_priority,
+        lease_millis: None,
         retry,
     })
 }
@@ -530,6 +533,7 @@ mod tests {
             single_active: true,
             delivery_limit: Some(0),
             max_priority: Some(255),
+            lease_millis: None,
             retry: Some(Retry {
                 on: RetryOn::Failed,
                 min_millis: 500,

@@ -51,7 +51,7 @@ fn answer(command: Command, notices: &Mailbox<Notice>, refusal: &Refusal) {
         Command::Attach { taker, outlet, .. } => {
             tell(&outlet, Event::Attached { key: taker.key, result: Err(refusal) });
         }
-        Command::Settle { key, reply: Some(reply), .. } => {
+        Command::Settle { key, reply: Some(reply), .. } | Command::Extend { key, reply: Some(reply), .. } => {
             let request = Some(reply.request);
             tell(&reply.outlet, Event::SettleRefused { key, request, refusal });
         }
@@ -65,6 +65,7 @@ fn answer(command: Command, notices: &Mailbox<Notice>, refusal: &Refusal) {
         Command::TellJourneys { reply } => drop(reply.send(())),
         // Nobody is attached, and no log moves.
         Command::Settle { reply: None, .. }
+        | Command::Extend { reply: None, .. }
         | Command::CreateQueue { .. }
         | Command::Unseal { .. }
         | Command::Cancel { .. }

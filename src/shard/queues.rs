@@ -16,8 +16,11 @@ impl Shard {
     /// Nothing is recorded of a queue that is there and is this already.
     pub(super) fn create(&mut self, queue: QueueId, options: QueueOptions) {
         let options = QueueOptions { logged: self.commits.is_logged(), ..options };
-        if self.queues.get(&queue).is_some_and(|slot| slot.queue.options() == options && slot.declared) {
-            return;
+        if let Some(slot) = self.queues.get_mut(&queue) {
+            slot.queue.set_lease(options.lease_millis);
+            if slot.declared && slot.queue.options() == options {
+                return;
+            }
         }
         self.commits.batch.begin(self.now);
         self.commits.batch.declare(queue, options);
@@ -129,6 +132,7 @@ impl Shard {
         self.retaining.forget(queue);
         self.limiting.forget(queue);
         self.expirations.forget(queue);
+        self.leases.forget(queue);
         self.delays.forget(queue);
         for effect in slot.attached.stalled {
             if let Effect::Release(run) = effect {

@@ -292,6 +292,7 @@ pub(super) const RECOVERED: QueueOptions = QueueOptions {
     single_active: false,
     delivery_limit: None,
     max_priority: None,
+    lease_millis: None,
     retry: None,
 };
 

@@ -17,6 +17,7 @@ use super::flow::Flow;
 use super::halt::Halt;
 use super::housekeeping::Housekeeping;
 use super::job::{Done, Job, Outcome as JobOutcome};
+use super::leases::Leases;
 use super::limiting::Limiting;
 use super::mailbox::Mailbox;
 use super::memory::MemoryGauge;
@@ -58,6 +59,9 @@ pub struct ShardOptions {
     pub segment_bytes: u64,
     /// A checkpoint is made when so many bytes went into the log since the last one: a start reads little more.
     pub checkpoint_bytes: u64,
+    /// Who has a message for so many milliseconds without settling it loses it, where its queue does not say another time; `None`:
+    /// nobody does.
+    pub lease_millis: Option<u64>,
 }
 
 /// Owner of one log and its queues.
@@ -84,6 +88,7 @@ pub struct Shard {
     pub(super) recounts: Recounts,
     pub(super) retaining: Retaining,
     pub(super) limiting: Limiting,
+    pub(super) leases: Leases,
     /// Queues that turned out to be unable to hand out what is next.
     pub(super) halts: Vec<(QueueId, Halt)>,
     /// Queues that may have something to deliver.
@@ -124,6 +129,7 @@ impl Shard {
             recounts: Recounts::default(),
             retaining: Retaining::default(),
             limiting: Limiting::default(),
+            leases: Leases::default(),
             halts: Vec::new(),
             dirty: Vec::new(),
             outlets: Outlets::default(),
@@ -165,6 +171,7 @@ impl Shard {
         for command in commands.drain(..) {
             self.execute(command);
         }
+        self.end_leases();
         self.deliver();
         self.carry_out_halts();
         self.retain_within_bounds();
@@ -217,6 +224,7 @@ impl Shard {
             self.retaining.wakes_in(self.now),
             self.limiting.wakes_in(self.now),
             self.expirations.wakes_in(self.now),
+            self.leases.wakes_in(self.now),
             self.delays.wakes_in(self.now),
         ];
         waits.into_iter().flatten().min().filter(|_| self.commits.failure().is_none())
@@ -296,6 +304,7 @@ impl Shard {
             Command::Settle { queue, key, settlements, reply } => {
                 self.settle(queue, key, &settlements, reply)
             }
+            Command::Extend { queue, key, ranges, reply } => self.extend(queue, key, &ranges, reply),
             Command::Credit { queue, key, add } => {
                 if let Some(slot) = self.queues.get_mut(&queue) {
                     slot.queue.add_credit(key, add);

@@ -48,6 +48,8 @@ pub(super) struct Attached {
     pub(super) slow_until: Timestamp,
     /// It was told that it has dead letters, and nobody has looked at them since.
     pub(super) tells_of_dead_letters: bool,
+    /// It is looked at for how long its consumers have had what they have.
+    pub(super) has_leases: bool,
     /// Why it hands out nothing.
     pub(super) halted: Option<Halt>,
 }

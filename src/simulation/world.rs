@@ -229,6 +229,7 @@ fn options() -> BrokerOptions {
         shards_are_chosen: true,
         segment_bytes: SEGMENT_BYTES,
         checkpoint_bytes: 2 * SEGMENT_BYTES,
+        lease_millis: None,
         disk_free_bytes_min: 0,
         resident_bytes_max: 64 * 1024,
         message_bytes_max: 256 * 1024,

@@ -53,6 +53,7 @@ pub(super) fn kind(number: u32) -> Option<Kind> {
         7 => ("Settle", Client),
         8 => ("Credit", Client),
         9 => ("Heartbeat", Both),
+        10 => ("Extend", Client),
         16 => ("Connect", Client),
         17 => ("Connected", Server),
         18 => ("Close", Both),

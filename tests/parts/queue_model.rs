@@ -1024,7 +1024,7 @@ proptest! {
         max_priority in max_priority(),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete, retention, limits, dead_letters, single_active, delivery_limit, max_priority, retry: None });
+        let mut harness = Harness::new(QueueOptions { logged: true, auto_delete, retention, limits, dead_letters, single_active, delivery_limit, max_priority, retry: None, lease_millis: None });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 
@@ -1039,7 +1039,7 @@ proptest! {
         max_priority in max_priority(),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete, retention, limits, dead_letters, single_active, delivery_limit, max_priority, retry: None });
+        let mut harness = Harness::new(QueueOptions { logged: false, auto_delete, retention, limits, dead_letters, single_active, delivery_limit, max_priority, retry: None, lease_millis: None });
         steps.into_iter().for_each(|step| harness.run(step));
     }
 }

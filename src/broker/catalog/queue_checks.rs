@@ -4,7 +4,9 @@ use super::decide_alter_queue::{argument_differences, why_not};
 use super::request::QueueDeclaration;
 use crate::broker::activity::{NeitherWay, single_active_of};
 use crate::broker::dead_letters::address_of;
-use crate::broker::limits::{NoLimit, delivery_limit_of, expiry_of, limits_of, max_priority_of, retry_of};
+use crate::broker::limits::{
+    NoLimit, delivery_limit_of, expiry_of, lease_of, limits_of, max_priority_of, retry_of,
+};
 use crate::broker::retention::{NoBound, RETENTION_ARGUMENTS, retention_of};
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{
@@ -105,6 +107,7 @@ fn check_limits(declaration: &QueueDeclaration, vhost: &VhostName) -> Result<(),
         .and_then(|_| delivery_limit_of(arguments))
         .and_then(|_| expiry_of(arguments))
         .and_then(|_| max_priority_of(arguments))
+        .and_then(|_| lease_of(arguments))
         .and_then(|_| retry_of(arguments))
         .and_then(|_| address_of(arguments));
     let Err(NoLimit { argument, expected, got }) = read else { return Ok(()) };

@@ -333,6 +333,7 @@ pub(super) fn new_shard(id: ShardId) -> Shard {
         resident_bytes_max: 0,
         segment_bytes: DirectLogOptions::default().segment_bytes,
         checkpoint_bytes: u64::MAX,
+        lease_millis: None,
     };
     Shard::new(options, Arc::default())
 }

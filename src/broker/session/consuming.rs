@@ -154,7 +154,7 @@ impl<F: FrontEnd> Session<F> {
         let awaited = |waiting: &mut Waiting<F>| matches!(waiting, Waiting::Cancelled { key: other, .. } if *other == key);
         let Some(Waiting::Cancelled { request, .. }) = self.waiting.take_if(awaited) else {
             let consumer = self.consumers.get(&(key.channel, key.handle))?;
-            return self.ended(consumer.queue, key, NO_MORE_READING.to_owned());
+            return self.ended(consumer.queue, key, NO_MORE_READING.to_owned(), None);
         };
         if let Some(consumer) = self.consumers.get_mut(&(key.channel, key.handle)) {
             consumer.end();
@@ -164,7 +164,13 @@ impl<F: FrontEnd> Session<F> {
     }
 
     /// The broker ended a consumer of a queue, unless it was an earlier one under the same number.
-    pub(super) fn ended(&mut self, queue: QueueId, key: ConsumerKey, reason: String) -> Option<Word<F>> {
+    pub(super) fn ended(
+        &mut self,
+        queue: QueueId,
+        key: ConsumerKey,
+        reason: String,
+        refusal: Option<Box<Refusal>>,
+    ) -> Option<Word<F>> {
         let consumer = self.consumers.get_mut(&(key.channel, key.handle))?;
         if consumer.queue != queue || consumer.stage != Stage::Live {
             return None;
@@ -174,7 +180,7 @@ impl<F: FrontEnd> Session<F> {
         // A cancel that was on its way has nothing left to end.
         let cancelled = self.cancelled(key);
         self.said.extend(cancelled);
-        Some(Word::Ended { channel: key.channel, consumer: key.handle, reason })
+        Some(Word::Ended { channel: key.channel, consumer: key.handle, reason, refusal })
     }
 
     /// Whether a delivery is for a consumer of now, not for an earlier one under the same number.

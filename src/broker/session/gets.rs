@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::session::{Session, Waiting};
 use super::word::{Fetched, FrontEnd, Word};
 use crate::model::{DeliveryTag, Entity, QueueId, Refusal, ReplyCode, ShardId};
-use crate::shard::{Command, ConsumerKey, Delivery, Settlement, TagRange, Taking};
+use crate::shard::{Command, ConsumerKey, Delivery, Settlement, TagRange, Tags, Taking};
 
 /// What one channel got and has not settled.
 #[derive(Debug, Default)]
@@ -35,6 +35,13 @@ struct Place {
 #[derive(Debug, Default)]
 pub(super) struct SettledGets {
     pub(super) by_queue: BTreeMap<Source, Vec<Settlement>>,
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// Ranges for each queue concerned, and a refusal if there were tags that are not unsettled.
+#[derive(Debug, Default)]
+pub(super) struct ExtendedGets {
+    pub(super) by_queue: BTreeMap<Source, Vec<TagRange>>,
     pub(super) refusal: Option<Refusal>,
 }
 
@@ -85,6 +92,56 @@ impl Gets {
             }
         }
         settled
+    }
+
+    /// Looks up what is extended by the tags of the channel; each queue concerned has to be asked.
+    pub(super) fn extend(&self, ranges: &[TagRange]) -> ExtendedGets {
+        let mut extended = ExtendedGets::default();
+        let mut wanted = Vec::new();
+        for range in ranges {
+            let (first, last) = match (range.first, range.last) {
+                (0, 0) => (1, self.last_tag),
+                (0, last) => (1, last),
+                (first, 0) => (first, first),
+                both => both,
+            };
+            let is_known = range.first == 0 || first <= last;
+            if last > self.last_tag || !is_known {
+                extended.refusal.get_or_insert_with(|| self.unknown_tag(first, last));
+            }
+            // Of those up to a tag some may be settled.
+            let oldest = self.unsettled.keys().next().copied().unwrap_or(u64::MAX);
+            let first = if range.first == 0 { first.max(oldest) } else { first };
+            if first <= last.min(self.last_tag) {
+                wanted.push((range.first == 0, Tags { first, last: last.min(self.last_tag) }));
+            }
+        }
+        let (up_to, explicit): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(is_up_to, _)| *is_up_to);
+        let [up_to, explicit] =
+            [up_to, explicit].map(|wanted| Tags::joined(wanted.into_iter().map(|(_, tags)| tags).collect()));
+        for Tags { first, last } in explicit.iter().copied() {
+            if self.unsettled.range(first..=last).count() as u64 != last - first + 1 {
+                extended.refusal.get_or_insert_with(|| self.unknown_tag(first, last));
+            }
+        }
+        for Tags { first, last } in Tags::joined(up_to.into_iter().chain(explicit).collect()) {
+            for Place { source, tag } in self.unsettled.range(first..=last).map(|(_, place)| *place) {
+                let range = TagRange { first: tag.0, last: tag.0 };
+                extended.by_queue.entry(source).or_default().push(range);
+            }
+        }
+        extended
+    }
+
+    /// A queue has these back; returns the tag of the channel of one of them that was not settled.
+    pub(super) fn lose(&mut self, queue: QueueId, lapsed: &[Tags]) -> Option<u64> {
+        let is_lost = |place: &Place| {
+            let at = lapsed.partition_point(|tags| tags.last < place.tag.0);
+            place.source.queue == queue && lapsed.get(at).is_some_and(|tags| tags.first <= place.tag.0)
+        };
+        let first = self.unsettled.iter().find(|(_, place)| is_lost(place)).map(|(tag, _)| *tag);
+        self.unsettled.retain(|_, place| !is_lost(place));
+        first
     }
 
     fn unknown_tag(&self, from: u64, to: u64) -> Refusal {
@@ -201,6 +258,39 @@ mod tests {
         assert_eq!(settle(&mut gets, 0, 0), (vec![], false));
         assert_eq!(settle(&mut gets, u64::MAX, 0), (vec![], true));
         assert_eq!(settle(&mut gets, 1, u64::MAX), (vec![], true));
+    }
+
+    fn extend(gets: &Gets, ranges: &[(u64, u64)]) -> (Vec<(Source, u64)>, bool) {
+        let ranges: Vec<TagRange> =
+            ranges.iter().map(|(first, last)| TagRange { first: *first, last: *last }).collect();
+        let extended = gets.extend(&ranges);
+        let runs = extended.by_queue.iter();
+        let tags = runs.flat_map(|(source, ranges)| ranges.iter().map(|one| (*source, one.first)));
+        (tags.collect(), extended.refusal.is_some())
+    }
+
+    #[test]
+    fn what_is_extended_stays() {
+        let mut gets = three();
+        let all = vec![(ORDERS, 1), (ORDERS, 2), (INVOICES, 1)];
+        assert_eq!(extend(&gets, &[(0, 0)]), (all.clone(), false));
+        assert_eq!(extend(&gets, &[(1, 3), (0, 2), (2, 0)]), (all.clone(), false));
+        assert_eq!(extend(&gets, &[(3, 1)]), (vec![], true));
+        assert_eq!(extend(&gets, &[(0, 4)]), (all, true));
+        assert_eq!(settle(&mut gets, 1, 0), (vec![(ORDERS, 1)], false));
+        assert_eq!(extend(&gets, &[(0, 2)]), (vec![(INVOICES, 1)], false));
+        assert_eq!(extend(&gets, &[(1, 2)]), (vec![(INVOICES, 1)], true));
+        assert_eq!(extend(&gets, &[(u64::MAX, 0)]), (vec![], true));
+        assert_eq!(extend(&Gets::default(), &[(0, 0)]), (vec![], false));
+    }
+
+    #[test]
+    fn what_a_queue_has_back_is_settled_no_more() {
+        let mut gets = three();
+        assert_eq!(gets.lose(INVOICES.queue, &[Tags { first: 2, last: 9 }]), None);
+        assert_eq!(gets.lose(ORDERS.queue, &[Tags { first: 2, last: 9 }]), Some(3));
+        assert_eq!(settle(&mut gets, 3, 0), (vec![], true));
+        assert_eq!(settle(&mut gets, 0, 0), (vec![(ORDERS, 1), (INVOICES, 1)], false));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! What one connection has under way: publishes that wait for shards, consumers, messages it got one by one, one request.
 //!
 //! A front end hands a [`Session`] what its client wants and takes one stream of [`Word`]s from it. `session.rs` is that
-//! stream; `publishing.rs`, `consuming.rs`, `settling.rs` and `gets.rs` each pair what was wanted with what shards tell of it.
+//! stream; `publishing.rs`, `consuming.rs`, `settling.rs`, `leases.rs` and `gets.rs` each pair what was wanted with what shards tell of it.
 
 mod confirmation;
 mod consuming;
 mod excess;
 mod gets;
+mod leases;
 mod publishing;
 mod quarantine;
 mod returning;
@@ -22,6 +23,7 @@ mod writing;
 
 pub use confirmation::{Confirmation, ConfirmedRun};
 pub use consuming::ConsumeRequest;
+pub use leases::ExtendRequest;
 pub use publishing::Publish;
 pub use session::{Introduction, Session};
 pub use settling::SettleRequest;

@@ -15,6 +15,7 @@ use super::super::hand_over::{Place, displaced};
 use super::super::login::Identity;
 use super::consuming::Consumer;
 use super::gets::Gets;
+use super::leases::Lapse;
 use super::publishing::Publishing;
 use super::settling::Settling;
 use super::tickets::Tickets;
@@ -278,7 +279,10 @@ impl<F: FrontEnd> Session<F> {
             }
             Event::Attached { key, result } => return self.attached(key, result),
             Event::Cancelled { key } => return self.cancelled(key),
-            Event::ConsumerEnded { queue, key, reason } => return self.ended(queue, key, reason),
+            Event::ConsumerEnded { queue, key, reason } => return self.ended(queue, key, reason, None),
+            Event::Lapsed { queue, key, lapsed, lease_millis } => {
+                return self.lapsed(&Lapse { queue, key, lapsed, lease_millis });
+            }
             Event::Settled { request, .. } => return self.settled(request),
             Event::SettleRefused { key, request, refusal } => {
                 return self.settle_refused(key, request, refusal);

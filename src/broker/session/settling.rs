@@ -33,7 +33,7 @@ pub(super) struct Settling {
 }
 
 /// In the place of a consumer's number: what the channel got one by one.
-const GETS: u32 = 0;
+pub(super) const GETS: u32 = 0;
 
 impl<F: FrontEnd> Session<F> {
     /// Settles deliveries. If an answer is wanted, [`Word::Settled`] follows. [`Word::Refused`] in its stead, or unasked, with
@@ -48,11 +48,10 @@ impl<F: FrontEnd> Session<F> {
         let Some(consumer) = self.consumers.get(&(channel, consumer)) else {
             return self.refuse_settling(channel, request, no_such_consumer(consumer));
         };
-        let reply = request.map(|request| {
-            let ticket = self.settling.insert(Settling { channel: Some(channel), request, queues: 1 });
-            SettleReply { request: ticket, outlet: Arc::clone(&self.outlet) }
-        });
-        consumer.shard.send(Command::Settle { queue: consumer.queue, key, settlements, reply });
+        let (shard, queue) = (consumer.shard.clone(), consumer.queue);
+        let ticket = self.ask_queues(channel, request, 1);
+        let reply = ticket.map(|request| SettleReply { request, outlet: Arc::clone(&self.outlet) });
+        shard.send(Command::Settle { queue, key, settlements, reply });
     }
 
     fn settle_gets(&mut self, channel: u32, settlements: &[Settlement], request: Option<u64>) {
@@ -63,26 +62,27 @@ impl<F: FrontEnd> Session<F> {
             self.refuse_settling(channel, request, refusal);
         }
         let shards = by_queue.into_iter().filter_map(|(source, settlements)| {
-            let shard = self.broker.shared.shard(source.shard)?;
+            let shard = self.broker.shared.shard(source.shard)?.clone();
             Some((shard, source.queue, settlements))
         });
         let shards: Vec<_> = shards.collect();
-        let ticket = match wanted {
-            Some(request) if shards.is_empty() => {
-                return self.said.push_back(Word::Settled { channel, request });
-            }
-            Some(request) => {
-                let settling = Settling { channel: Some(channel), request, queues: shards.len() };
-                Some(self.settling.insert(settling))
-            }
-            None => None,
-        };
+        let ticket = self.ask_queues(channel, wanted, shards.len());
         let key = self.key_of_gets(channel, false);
         for (shard, queue, settlements) in shards {
             let outlet = || Arc::clone(&self.outlet);
             let reply = ticket.map(|request| SettleReply { request, outlet: outlet() });
             shard.send(Command::Settle { queue, key, settlements, reply });
         }
+    }
+
+    /// So many queues are asked; returns under which number they answer, if an answer is wanted. If they are none, it is given.
+    pub(super) fn ask_queues(&mut self, channel: u32, request: Option<u64>, queues: usize) -> Option<u64> {
+        let request = request?;
+        if queues == 0 {
+            self.said.push_back(Word::Settled { channel, request });
+            return None;
+        }
+        Some(self.settling.insert(Settling { channel: Some(channel), request, queues }))
     }
 
     /// A queue has settled what was asked for.
@@ -122,7 +122,7 @@ impl<F: FrontEnd> Session<F> {
         if settling.queues > 0 { None } else { self.settling.remove(ticket) }
     }
 
-    fn refuse_settling(&mut self, channel: u32, request: Option<u64>, refusal: Refusal) {
+    pub(super) fn refuse_settling(&mut self, channel: u32, request: Option<u64>, refusal: Refusal) {
         let request = request.unwrap_or(0);
         self.said.push_back(Word::Refused { channel, request, refusal: Box::new(refusal) });
     }

@@ -77,6 +77,8 @@ pub enum Word<F: FrontEnd> {
         consumer: u32,
         /// Why, in a sentence.
         reason: String,
+        /// What it did that it must not, if that is why.
+        refusal: Option<Box<Refusal>>,
     },
     /// The answer to a request for one message.
     Got {

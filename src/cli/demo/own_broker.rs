@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use crate::broker::{Broker, BrokerOptions, Password, open};
 use crate::cli::failure::Failure;
 use crate::client::ConnectOptions;
-use crate::model::UserName;
+use crate::model::{CONSUMER_TIMEOUT_MS, UserName};
 use crate::protocol::Limits;
 use crate::server::{Server, ServerOptions};
 
@@ -65,6 +65,7 @@ fn broker_options() -> Result<BrokerOptions, Failure> {
         shards_are_chosen: false,
         segment_bytes: MEMORY_BYTES_MAX as u64,
         checkpoint_bytes: MEMORY_BYTES_MAX as u64,
+        lease_millis: Some(CONSUMER_TIMEOUT_MS),
         resident_bytes_max: MEMORY_BYTES_MAX,
         message_bytes_max: MESSAGE_BYTES_MAX,
         publish_bytes_max: MEMORY_BYTES_MAX,

@@ -172,6 +172,8 @@ fn in_words(options: &QueueOptions) -> String {
         delivery_limit,
         max_priority,
         retry,
+        // No log says it.
+        lease_millis: _,
     } = options;
     let goes = if *auto_delete { ", and goes with its last consumer" } else { "" };
     let retains = if retention.is_some() { ", and retains what consumers are done with" } else { "" };

@@ -33,6 +33,13 @@ impl Head {
         }
         self.settler.settle(self.epoch, first, last, settled)
     }
+
+    fn extend(&self, first: u64, last: u64) -> Result<(), SettleError> {
+        if self.no_ack {
+            return Err(SettleError::NoAck);
+        }
+        self.settler.extend(self.epoch, first, last)
+    }
 }
 
 /// The deliveries of one frame, in order. Take them out as an iterator, or look at them with [`iter`](Self::iter) and
@@ -101,6 +108,18 @@ impl Batch {
         }
         let first = self.tag(self.taken).0;
         self.head.settle(first, first + self.len() as u64 - 1, settled)
+    }
+
+    /// Asks for more time for all that are left in it: their leases begin anew.
+    ///
+    /// # Errors
+    /// As of [`Delivery::extend`].
+    pub fn extend(&self) -> Result<(), SettleError> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let first = self.tag(self.taken).0;
+        self.head.extend(first, first + self.len() as u64 - 1)
     }
 
     fn tag(&self, index: usize) -> DeliveryTag {
@@ -285,6 +304,16 @@ impl Delivery {
             return Err(SettleError::NoAck);
         }
         self.head.settler.settle_stored(self.head.epoch, self.tag.0, pb::Outcome::Accepted).await
+    }
+
+    /// Asks for more time: its lease begins anew. Who keeps a delivery for longer than the lease of its queue
+    /// ([`Queue::consumer_timeout`](crate::client::Queue::consumer_timeout)) loses it, and its consumer ends. Sent at the next turn of
+    /// the connection; if the lease is over by then, [`Event::ChannelError`](crate::client::Event::ChannelError) says so.
+    ///
+    /// # Errors
+    /// If it cannot be settled any more either.
+    pub fn extend(&self) -> Result<(), SettleError> {
+        self.head.extend(self.tag.0, self.tag.0)
     }
 
     /// Back to its place in the queue, for anybody.

@@ -23,7 +23,7 @@ use self::inbox::{Inbox, Popped, Pushed};
 use super::channel::{Channel, ChannelHandle};
 use super::convert::{kind_name, table_to_wire};
 use super::core::{Core, lock};
-use super::error::{ConsumeError, RequestError};
+use super::error::{ConsumeError, RequestError, SettleError};
 use super::state::Outgoing;
 use super::subscription::Subscription;
 use crate::model::{FieldTable, NAME_BYTES_MAX, NameTooLong};
@@ -166,6 +166,18 @@ impl Consumer {
     /// Deliveries that were not given out come with the next call.
     pub async fn next_batch(&mut self) -> Option<Result<Batch, ConsumeError>> {
         poll_fn(|context| self.poll_batch(context)).await
+    }
+
+    /// Asks for more time for all deliveries that it has, those included that were not handed out yet: their leases begin anew. To
+    /// be called now and then while work goes on, more often than the lease of the queue lasts.
+    ///
+    /// # Errors
+    /// If nothing can be settled any more.
+    pub fn extend_all(&self) -> Result<(), SettleError> {
+        if self.shared.no_ack {
+            return Err(SettleError::NoAck);
+        }
+        self.shared.settler.extend_all()
     }
 
     /// Its name, as the server lists it.

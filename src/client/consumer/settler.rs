@@ -9,6 +9,9 @@ use crate::client::error::{CloseReason, RequestError, SettleError};
 use crate::client::state::Outgoing;
 use crate::wire::{self, pb};
 
+/// Among fewer runs of deliveries to be extended none are looked for that say the same.
+const EXTENDED_MIN: usize = 1_000;
+
 /// Collects the outcomes of one consumer's deliveries (number 0: of those that came by Get) until the driver comes for
 /// them. Holds at most as many runs as there are unsettled deliveries.
 #[derive(Debug)]
@@ -24,6 +27,10 @@ struct Outbox {
     /// The connection whose deliveries can be settled now; 0 while there is none.
     epoch: u64,
     runs: Vec<Run>,
+    /// Deliveries whose leases begin anew; at most [`EXTENDED_MIN`], or twice as many runs as there are unsettled ones.
+    extended: Vec<pb::TagRange>,
+    /// Runs of these before those are looked for that say the same.
+    extended_max: usize,
     is_queued: bool,
     closed: Option<CloseReason>,
 }
@@ -59,7 +66,14 @@ struct Run {
 
 impl Settler {
     pub(in crate::client) fn new(core: Arc<Core>, channel: u32, consumer: u32, epoch: u64) -> Self {
-        let outbox = Outbox { epoch, runs: Vec::new(), is_queued: false, closed: None };
+        let outbox = Outbox {
+            epoch,
+            runs: Vec::new(),
+            extended: Vec::new(),
+            extended_max: EXTENDED_MIN,
+            is_queued: false,
+            closed: None,
+        };
         Self { core, channel, consumer, outbox: Mutex::new(outbox) }
     }
 
@@ -88,6 +102,30 @@ impl Settler {
             self.core.enqueue(Outgoing::Settler(self.clone()));
         }
         Ok(())
+    }
+
+    /// The leases of deliveries `first..=last` that came over the connection counted `epoch` begin anew; both 0: of all that are
+    /// unsettled.
+    pub(super) fn extend(self: &Arc<Self>, epoch: u64, first: u64, last: u64) -> Result<(), SettleError> {
+        let mut outbox = lock(&self.outbox);
+        outbox.check(epoch)?;
+        outbox.extend(first, last);
+        if !std::mem::replace(&mut outbox.is_queued, true) {
+            drop(outbox);
+            self.core.enqueue(Outgoing::Settler(self.clone()));
+        }
+        Ok(())
+    }
+
+    /// As [`extend`](Self::extend) of all deliveries of the connection of now; if there is none there is nothing to extend.
+    pub(super) fn extend_all(self: &Arc<Self>) -> Result<(), SettleError> {
+        let epoch = lock(&self.outbox).epoch;
+        if epoch == 0 { Ok(()) } else { self.extend(epoch, 0, 0) }
+    }
+
+    /// Gives the driver the deliveries whose leases begin anew, to be sent before what is settled.
+    pub(in crate::client) fn take_extended(&self) -> Vec<pb::TagRange> {
+        std::mem::take(&mut lock(&self.outbox).extended)
     }
 
     /// Puts a message that came by Get back into its queue; `tag` 0: it is not to be settled.
@@ -147,6 +185,7 @@ impl Settler {
         outbox.epoch = 0;
         outbox.is_queued = false;
         outbox.runs.clear();
+        outbox.extended.clear();
     }
 
     /// Deliveries of the connection counted `epoch` can be settled from now on.
@@ -161,6 +200,23 @@ impl Settler {
 }
 
 impl Outbox {
+    /// All of them is all that is to be said.
+    fn extend(&mut self, first: u64, last: u64) {
+        let is_all = |range: &pb::TagRange| range.last == 0;
+        match self.extended.last_mut() {
+            Some(before) if is_all(before) => {}
+            Some(before) if first > 0 && before.last + 1 == first => before.last = last,
+            // A program that says so over and over while nothing is sent.
+            Some(before) if first > 0 && before.first <= first && last <= before.last => {}
+            _ if last == 0 => self.extended = vec![pb::TagRange { first: 0, last: 0 }],
+            _ => self.extended.push(pb::TagRange { first, last }),
+        }
+        if self.extended.len() > self.extended_max {
+            merge_ranges(&mut self.extended);
+            self.extended_max = EXTENDED_MIN.max(2 * self.extended.len());
+        }
+    }
+
     fn check(&self, epoch: u64) -> Result<(), SettleError> {
         match &self.closed {
             Some(reason) => Err(SettleError::Closed(reason.clone())),
@@ -183,6 +239,17 @@ fn push_run(runs: &mut Vec<Run>, run: Run) {
     }
 }
 
+fn merge_ranges(ranges: &mut Vec<pb::TagRange>) {
+    ranges.sort_unstable_by_key(|range| range.first);
+    ranges.dedup_by(|range, before| {
+        let is_joined = range.first <= before.last + 1;
+        if is_joined {
+            before.last = before.last.max(range.last);
+        }
+        is_joined
+    });
+}
+
 fn merge_runs(runs: &mut Vec<Run>) {
     runs.sort_unstable_by_key(|run| run.first);
     runs.dedup_by(|run, before| {
@@ -199,6 +266,27 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn extended(ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let mut outbox = Outbox {
+            epoch: 1,
+            runs: Vec::new(),
+            extended: Vec::new(),
+            extended_max: 3,
+            is_queued: false,
+            closed: None,
+        };
+        ranges.iter().for_each(|(first, last)| outbox.extend(*first, *last));
+        outbox.extended.iter().map(|range| (range.first, range.last)).collect()
+    }
+
+    #[test]
+    fn what_is_extended_is_said_once() {
+        assert_eq!(extended(&[(1, 1), (2, 2), (3, 9), (4, 4)]), [(1, 9)]);
+        assert_eq!(extended(&[(1, 1), (5, 6), (0, 0), (2, 2)]), [(0, 0)], "all is all");
+        assert_eq!(extended(&[(5, 5), (1, 1), (5, 5), (1, 1)]), [(1, 1), (5, 5)]);
+        assert_eq!(extended(&[(9, 9), (1, 1), (5, 5), (7, 8)]), [(1, 1), (5, 5), (7, 9)]);
+    }
 
     proptest! {
         #[test]

@@ -235,7 +235,8 @@ async fn a_consumer_that_the_server_ends_says_why_after_its_last_delivery() {
     let (_connection, channel, mut peer) = server.channel().await;
     let mut consumer = consumer(&mut peer, &channel).await;
     peer.deliver(1, 1, &["last"]).await;
-    let cancelled = pb::ConsumerCancelled { consumer: 1, reason: "queue 'q' was deleted".to_owned() };
+    let cancelled =
+        pb::ConsumerCancelled { consumer: 1, reason: "queue 'q' was deleted".to_owned(), error: None };
     peer.send(1, 0, Body::ConsumerCancelled(cancelled)).await;
     let last = soon(consumer.next()).await.unwrap().unwrap();
     assert_eq!(last.body(), "last");

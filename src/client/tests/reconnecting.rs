@@ -426,7 +426,8 @@ async fn a_queue_that_was_deleted_under_its_consumer_is_not_made_again() {
     let server = Server::start().await;
     let (connection, channel, mut peer) = server.channel().await;
     let mut consumer = subscribed(&channel, &mut peer).await;
-    let cancelled = pb::ConsumerCancelled { consumer: 1, reason: "its queue was deleted".to_owned() };
+    let cancelled =
+        pb::ConsumerCancelled { consumer: 1, reason: "its queue was deleted".to_owned(), error: None };
     peer.send(1, 0, Body::ConsumerCancelled(cancelled)).await;
     assert!(matches!(soon(consumer.next()).await, Some(Err(ConsumeError::Cancelled { .. }))));
     let mut events = connection.events();

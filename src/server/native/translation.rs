@@ -6,8 +6,8 @@ use super::deliveries::{put_delivery, put_got};
 use super::requests::carry_out;
 use super::returns::{RETURNS_BYTES_MAX, put_returned};
 use crate::broker::{
-    Address, ConsumeRequest, Fetched, FrontEnd, Outcome, Publish, Session, SettleRequest, Settlement,
-    Shortage, TagRange, Word,
+    Address, ConsumeRequest, ExtendRequest, Fetched, FrontEnd, Outcome, Publish, Session, SettleRequest,
+    Settlement, Shortage, TagRange, Word,
 };
 use crate::message::{ItemFault, Items};
 use crate::model::Refusal;
@@ -74,6 +74,11 @@ impl Translation {
                 let settlements = ranges.into_iter().map(settlement).collect();
                 let request = (request != 0).then_some(request);
                 session.settle(SettleRequest { channel, consumer, settlements, request });
+            }
+            Action::Extend { channel, request, consumer, ranges } => {
+                let ranges = ranges.iter().map(|range| TagRange { first: range.first, last: range.last });
+                let request = (request != 0).then_some(request);
+                session.extend(ExtendRequest { channel, consumer, ranges: ranges.collect(), request });
             }
             Action::OpenPublisher { channel, publisher, target } => {
                 session.open_publisher(channel, publisher, address(target));
@@ -165,8 +170,8 @@ impl Translation {
             Word::Cancelled { channel, consumer, request } => {
                 protocol.put_cancelled(channel, consumer, request, outbox.tail());
             }
-            Word::Ended { channel, consumer, reason } => {
-                protocol.put_consumer_ended(channel, consumer, reason, outbox.tail());
+            Word::Ended { channel, consumer, reason, refusal } => {
+                protocol.put_consumer_ended(channel, consumer, reason, refusal.as_deref(), outbox.tail());
             }
             Word::Got { channel, request, message: Some(Fetched { tag, delivery }), ready } => {
                 debug_assert_eq!(delivery.consumer.channel, channel);

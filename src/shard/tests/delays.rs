@@ -17,6 +17,7 @@ const PLAIN: QueueOptions = QueueOptions {
     delivery_limit: None,
     max_priority: None,
     retry: None,
+    lease_millis: None,
 };
 const DOUBLING: Retry = Retry {
     on: RetryOn::All,

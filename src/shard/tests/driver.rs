@@ -167,6 +167,11 @@ impl Driver {
         events
     }
 
+    /// The clock is set back.
+    pub(super) fn turn_back(&mut self, millis: u64) {
+        self.now.0 -= millis;
+    }
+
     /// A clean stop.
     pub(super) fn stop(&mut self) {
         self.shard.prepare_stop(self.now);
@@ -434,6 +439,7 @@ fn new_shard(resident_bytes_max: usize) -> (Shard, Arc<Mailbox<Notice>>) {
         resident_bytes_max,
         segment_bytes: SEGMENT_BYTES,
         checkpoint_bytes: 20 * 1024,
+        lease_millis: None,
     };
     (Shard::new(options, Arc::clone(&notices)), notices)
 }

@@ -29,7 +29,13 @@ fn batch(first_body: u64, bodies: u32, messages: &[u8], operations: &[u8]) -> Re
 
 fn replay(batch: &RecoveredBatch) -> Result<(), BatchFault> {
     let mut shard = Shard::new(
-        ShardOptions { id: ShardId(0), resident_bytes_max: 0, segment_bytes: 8192, checkpoint_bytes: 0 },
+        ShardOptions {
+            id: ShardId(0),
+            resident_bytes_max: 0,
+            segment_bytes: 8192,
+            checkpoint_bytes: 0,
+            lease_millis: None,
+        },
         Mailbox::default().into(),
     );
     shard.replay_batch(batch)

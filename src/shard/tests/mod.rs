@@ -14,6 +14,7 @@ mod halts;
 mod hostile_log;
 mod journeys;
 mod lagging;
+mod leases;
 mod limits;
 mod memory_held;
 mod priorities;

@@ -20,6 +20,7 @@ fn open(disk: &MemoryDisk) -> (Shard, mpsc::Receiver<()>) {
         resident_bytes_max: 1024,
         segment_bytes: 8192,
         checkpoint_bytes: 1 << 20,
+        lease_millis: None,
     };
     let mut shard = Shard::new(options, Arc::default());
     let (progress, made_progress) = mpsc::channel();

@@ -17,6 +17,7 @@ mod exclusive;
 mod expiration;
 mod further_keys;
 mod kills;
+mod leases;
 mod limits;
 mod message_priorities;
 mod moving;

@@ -147,7 +147,7 @@ impl Clients {
                 Some(received) => Ok(Seen::Received(vec![received])),
             },
             Action::Ended(consumer) => match self.consuming(consumer)?.consumer.next().await {
-                Some(Err(ConsumeError::Cancelled { .. })) => {
+                Some(Err(ConsumeError::Cancelled { .. } | ConsumeError::Lapsed(_))) => {
                     self.consumers.remove(consumer);
                     Ok(Seen::Ended)
                 }
@@ -370,6 +370,8 @@ impl Clients {
         self.held = kept;
         for Held { delivery, .. } in settled {
             match settle.outcome {
+                // That answers, so that a refusal is seen.
+                Outcome::Ack if !settle.multiple => delivery.accept_stored().await,
                 Outcome::Ack => delivery.accept(),
                 Outcome::Nack { requeue: true } | Outcome::Reject { requeue: true } => delivery.requeue(),
                 Outcome::Nack { .. } | Outcome::Reject { .. } => delivery.reject(),

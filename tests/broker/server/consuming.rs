@@ -279,3 +279,54 @@ fn a_large_backlog_comes_in_frames_that_fit() {
         client.settle(1, 0, received, pb::Outcome::Accepted);
     }
 }
+
+#[test]
+fn extending_answers_as_settling_does() {
+    let served = Served::start();
+    let mut client = with_messages(&served, &[b"a", b"b", b"c"]);
+    client.consume("q", 1, 0);
+    client.bodies(3);
+    let extend = |consumer, ranges: &[(u64, u64)]| {
+        let ranges = ranges.iter().map(|(first, last)| pb::TagRange { first: *first, last: *last }).collect();
+        Cold::Extend(pb::Extend { consumer, ranges })
+    };
+    client.done(1, extend(1, &[(1, 2), (3, 0), (2, 3)]));
+    client.done(1, extend(1, &[(0, 0)]));
+    client.done(1, settle(1, 2, 0, pb::Outcome::Accepted));
+    for (ranges, tag) in [(&[(1, 3)][..], "2"), (&[(2, 0)], "2"), (&[(4, 0)], "4"), (&[(0, 9)], "4")] {
+        let error = client.refused(1, extend(1, ranges));
+        assert_eq!((error.code, &error.got[..]), (406, tag), "{ranges:?}");
+    }
+    // The same without a request, as news.
+    client.tell(1, extend(1, &[(2, 0)]));
+    assert_eq!(client.news(1).code, 406);
+    assert_eq!(client.refused(1, extend(7, &[(0, 0)])).code, 404, "no such consumer");
+    assert_eq!(client.refused(1, extend(70_000, &[(0, 0)])).code, 502);
+    assert_eq!(client.refused(1, extend(1, &[])).code, 502, "no ranges");
+    assert_eq!(client.refused(9, extend(1, &[(0, 0)])).code, 504, "no such channel");
+    client.done(1, settle(1, 0, 0, pb::Outcome::Accepted));
+    client.done(1, extend(1, &[(0, 0)]));
+    client.done(1, extend(0, &[(0, 0)]));
+    assert_eq!(client.refused(1, extend(0, &[(1, 0)])).code, 406, "nothing was got by itself");
+}
+
+#[test]
+fn what_was_got_from_several_queues_is_extended_together() {
+    let served = Served::start();
+    let mut client = with_messages(&served, &[b"a"]);
+    client.declare_queue("other");
+    client.fill("other", &[b"b", b"c"]);
+    for queue in ["q", "other", "other"] {
+        let get = Cold::Get(pb::Get { queue: queue.to_owned(), no_ack: false });
+        assert!(matches!(client.ask(1, get), Cold::Got(pb::Got { item: Some(_), .. })));
+    }
+    let extend = |first, last| {
+        let ranges = vec![pb::TagRange { first, last }];
+        Cold::Extend(pb::Extend { consumer: 0, ranges })
+    };
+    client.done(1, extend(0, 0));
+    client.done(1, extend(1, 3));
+    assert_eq!(client.refused(1, extend(3, 4)).code, 406);
+    client.done(1, settle(0, 1, 3, pb::Outcome::Accepted));
+    assert_eq!(client.refused(1, extend(1, 0)).code, 406);
+}

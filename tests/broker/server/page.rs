@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::support::{Client, MESSAGE_BYTES_MAX, Served, Settings, item, publish_frame, settle, target};
 
 /// The client's frames in an order that makes sense: what is used is declared before.
-const SENT: [&str; 36] = [
+const SENT: [&str; 38] = [
     "connect",
     "heartbeat",
     "open_channel",
@@ -24,6 +24,8 @@ const SENT: [&str; 36] = [
     "publish_many",
     "consume",
     "settle",
+    "extend",
+    "extend_all",
     "settle_asked",
     "settle_all",
     "get",

@@ -124,6 +124,7 @@ pub(crate) fn broker_options(settings: &Settings) -> BrokerOptions {
         shards_are_chosen: true,
         segment_bytes: 64 * 1024 * 1024,
         checkpoint_bytes: 256 * 1024 * 1024,
+        lease_millis: None,
         disk_free_bytes_min: 0,
         resident_bytes_max: 1024 * 1024,
         message_bytes_max: MESSAGE_BYTES_MAX,

@@ -58,7 +58,7 @@ fn arguments_that_would_have_no_effect_are_refused() {
         let arguments = Some(pb::FieldTable { fields: [(name.to_owned(), one)].into() });
         pb::DeclareQueue { arguments, ..queue(name) }
     };
-    for name in ["x-consumer-timeout", "x-dead-letter-strategy", "x-initial-cluster-size"] {
+    for name in ["x-max-age", "x-dead-letter-strategy", "x-initial-cluster-size"] {
         let error = client.refused(1, Cold::DeclareQueue(with(name)));
         assert_eq!((error.code, error.field.as_str(), error.entity.as_str()), (540, name, name));
         let passive = pb::DeclareQueue { passive: true, ..queue(name) };

@@ -92,6 +92,9 @@ parameters!(DeclareQueue {
     exclusive: bool,
     #[serde(default)]
     auto_delete: bool,
+    /// Where RabbitMQ has other rules for classic queues, or none.
+    #[serde(default)]
+    quorum: bool,
     #[serde(default)]
     arguments: Table,
 });

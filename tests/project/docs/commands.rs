@@ -97,6 +97,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
         By("fn a_consumer_of_a_higher_priority_comes_first_and_lists_show_who_is_active"),
     ),
     ("docs/CONSUMERS.md", "$ leveret declare queue ledger", Typed(&[])),
+    ("docs/CONSUMERS.md", "$ leveret declare queue reports", Typed(&[])),
     ("docs/DEAD_LETTERS.md", "$ leveret declare queue dead", Typed(&[])),
     ("docs/DELAYS.md", "$ leveret declare queue reminders", Typed(&[])),
     ("docs/DELAYS.md", "$ leveret declare queue letters", Typed(&[])),

@@ -394,7 +394,10 @@ impl Clients {
             auto_delete: declare.auto_delete,
             ..Default::default()
         };
-        let (name, arguments) = (declare.name.as_str().into(), fields(&declare.arguments));
+        let (name, mut arguments) = (declare.name.as_str().into(), fields(&declare.arguments));
+        if declare.quorum {
+            arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        }
         let declared = channel.queue_declare(name, options, arguments).await?;
         self.queues.insert(declared.name().as_str().to_owned());
         Ok(queue_seen(&declared))
