@@ -3,6 +3,7 @@
 mod access_limits;
 mod allowed_keys;
 mod altering;
+mod altering_queues;
 mod blocked;
 mod browsing;
 mod consuming;
