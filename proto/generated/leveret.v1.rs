@@ -912,6 +912,8 @@ pub struct Listing {
     pub permissions: ::prost::alloc::vec::Vec<Permissions>,
     #[prost(message, repeated, tag = "11")]
     pub topic_permissions: ::prost::alloc::vec::Vec<TopicPermissions>,
+    #[prost(message, repeated, tag = "12")]
+    pub policies: ::prost::alloc::vec::Vec<Policy>,
     /// "": this was the last page.
     #[prost(string, tag = "15")]
     pub next_page_token: ::prost::alloc::string::String,
@@ -949,6 +951,14 @@ pub struct ExchangeEntry {
     /// Messages refused since then of which "x-quarantine-queue" has no copy, since there was no such queue.
     #[prost(uint64, tag = "12")]
     pub unkept_total: u64,
+    /// Names of the policy and of the operators' policy that hold for it; "": none does.
+    #[prost(string, tag = "13")]
+    pub policy: ::prost::alloc::string::String,
+    #[prost(string, tag = "14")]
+    pub operator_policy: ::prost::alloc::string::String,
+    /// Where messages go that no binding matches, by its declaration or by the policy; "": nowhere.
+    #[prost(string, tag = "15")]
+    pub alternate_exchange: ::prost::alloc::string::String,
 }
 /// A schema of an exchange.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1049,6 +1059,14 @@ pub struct QueueEntry {
     /// counted nor delivered until the log is repaired and the broker restarted.
     #[prost(string, tag = "15")]
     pub fault: ::prost::alloc::string::String,
+    /// Names of the policy and of the operators' policy that hold for it; "": none does.
+    #[prost(string, tag = "33")]
+    pub policy: ::prost::alloc::string::String,
+    #[prost(string, tag = "34")]
+    pub operator_policy: ::prost::alloc::string::String,
+    /// Its arguments as they hold, those of the policies with them; absent: no policy holds for it.
+    #[prost(message, optional, tag = "35")]
+    pub effective: ::core::option::Option<FieldTable>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConnectionEntry {
@@ -1233,6 +1251,43 @@ pub struct TopicPermissions {
     #[prost(string, tag = "5")]
     pub read: ::prost::alloc::string::String,
 }
+/// What is to hold for queues and exchanges whose names match, beside what they were declared with. One policy at most holds for each, that
+/// of the highest priority (of several the first by name), and one of operators.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Policy {
+    /// 1 to 255 bytes; unique among those of its kind in its vhost.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Of operators: it bounds what declarations and other policies say.
+    #[prost(bool, tag = "2")]
+    pub operator: bool,
+    /// A regular expression of 1,024 bytes at most that is looked for anywhere in a name.
+    #[prost(string, tag = "3")]
+    pub pattern: ::prost::alloc::string::String,
+    /// "queues", "exchanges" or "all".
+    #[prost(string, tag = "4")]
+    pub applies_to: ::prost::alloc::string::String,
+    #[prost(int32, tag = "5")]
+    pub priority: i32,
+    /// Arguments without the "x-" of their names, such as "max-length"; docs/POLICIES.md has them.
+    #[prost(message, optional, tag = "6")]
+    pub definition: ::core::option::Option<FieldTable>,
+}
+/// Puts a policy in the connection's vhost, in the place of the one of its name. It holds at once for what is there. Administrators only.
+/// Answered by Done.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PutPolicy {
+    #[prost(message, optional, tag = "1")]
+    pub policy: ::core::option::Option<Policy>,
+}
+/// Administrators only. Answered by Done, also if there is none.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeletePolicy {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub operator: bool,
+}
 /// Says what a user may do in a vhost, which it may open from then on. It counts at once, also for connections that are there.
 /// Administrators only. Answered by Done.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1378,6 +1433,8 @@ pub enum ListKind {
     /// Of all users and vhosts for administrators, the own ones otherwise; by user, then by vhost.
     Permissions = 10,
     TopicPermissions = 11,
+    /// Of the connection's vhost: by name, and then those of operators.
+    Policies = 12,
 }
 impl ListKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1398,6 +1455,7 @@ impl ListKind {
             Self::JourneyRules => "LIST_KIND_JOURNEY_RULES",
             Self::Permissions => "LIST_KIND_PERMISSIONS",
             Self::TopicPermissions => "LIST_KIND_TOPIC_PERMISSIONS",
+            Self::Policies => "LIST_KIND_POLICIES",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1415,6 +1473,7 @@ impl ListKind {
             "LIST_KIND_JOURNEY_RULES" => Some(Self::JourneyRules),
             "LIST_KIND_PERMISSIONS" => Some(Self::Permissions),
             "LIST_KIND_TOPIC_PERMISSIONS" => Some(Self::TopicPermissions),
+            "LIST_KIND_POLICIES" => Some(Self::Policies),
             _ => None,
         }
     }
@@ -2247,7 +2306,7 @@ pub struct Frame {
     /// Echoed in the answer. 0: no answer wanted.
     #[prost(uint64, tag = "2")]
     pub request: u64,
-    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72")]
+    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74")]
     pub body: ::core::option::Option<frame::Body>,
 }
 /// Nested message and enum types in `Frame`.
@@ -2392,5 +2451,10 @@ pub mod frame {
         Removed(super::Removed),
         #[prost(message, tag = "72")]
         CancelDelayed(super::CancelDelayed),
+        /// Policies.
+        #[prost(message, tag = "73")]
+        PutPolicy(super::PutPolicy),
+        #[prost(message, tag = "74")]
+        DeletePolicy(super::DeletePolicy),
     }
 }

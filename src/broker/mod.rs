@@ -22,6 +22,8 @@ pub mod offline;
 mod open;
 mod options;
 mod platform;
+mod policies;
+mod policy;
 mod presence;
 mod published;
 mod retention;
@@ -67,6 +69,7 @@ pub use login::Identity;
 pub use open::{OpenFailure, open, open_on};
 pub use options::BrokerOptions;
 pub use platform::{NoRandomness, OpenLog, OpenedLog, Platform, Randomness};
+pub use policy::{AppliesTo, ExchangePolicy, Governed, Policy, PolicyKind};
 pub use published::Published;
 pub use retention::retention_arguments;
 pub use session::{

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation,
-    Permissions, Published, QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits, VhostEntry,
-    VhostLimits,
+    Permissions, Policy, Published, QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits,
+    VhostEntry, VhostLimits,
 };
 use super::connection::Shortage;
 use super::error::Returned;
@@ -215,9 +215,20 @@ entry!(ExchangeEntry, Exchanges, exchanges, |from| Ok(Self {
     schemas: from.schemas.into_iter().map(schema_entry).collect(),
     unkept_total: from.unkept_total,
     published_total: from.published_total,
+    policy: named(from.policy),
+    operator_policy: named(from.operator_policy),
+    alternate_exchange: named(from.alternate_exchange),
 }));
 
+/// A name that is there.
+fn named(name: String) -> Option<String> {
+    Some(name).filter(|name| !name.is_empty())
+}
+
 entry!(QueueEntry, Queues, queues, |from| Ok(Self {
+    effective: table_from_wire(from.effective.or_else(|| from.arguments.clone()))?,
+    policy: named(from.policy),
+    operator_policy: named(from.operator_policy),
     name: from.name,
     kind: from.r#type,
     durable: from.durable,
@@ -328,6 +339,15 @@ entry!(TopicPermissions, TopicPermissions, topic_permissions, |from| Ok(Self {
     exchange: from.exchange,
     write: from.write,
     read: from.read,
+}));
+
+entry!(Policy, Policies, policies, |from| Ok(Self {
+    name: from.name,
+    operator: from.operator,
+    pattern: from.pattern,
+    applies_to: from.applies_to,
+    priority: from.priority,
+    definition: table_from_wire(from.definition)?,
 }));
 
 entry!(VhostEntry, Vhosts, vhosts, |from| Ok(Self {
@@ -501,6 +521,8 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         Browsed(_) => "Browsed",
         RemoveMoved(_) => "RemoveMoved",
         CancelDelayed(_) => "CancelDelayed",
+        PutPolicy(_) => "PutPolicy",
+        DeletePolicy(_) => "DeletePolicy",
         Removed(_) => "Removed",
         Journeys(_) => "Journeys",
     }

@@ -44,7 +44,7 @@ pub use crate::model::{
 };
 pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
-    Permissions, Published, QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits,
+    Permissions, Policy, Published, QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits,
     UserLimitsChange, VhostEntry, VhostLimits, VhostLimitsChange,
 };
 pub use alteration::{Alteration, Altered, QueueAlteration, QueueAltered, WaitingMisfit};

@@ -110,6 +110,8 @@ pub(super) fn kind(number: u32) -> Option<Kind> {
         70 => ("RemoveMoved", Client),
         71 => ("Removed", Server),
         72 => ("CancelDelayed", Client),
+        73 => ("PutPolicy", Client),
+        74 => ("DeletePolicy", Client),
         _ => return None,
     };
     Some(Kind { name, sender })

@@ -78,6 +78,8 @@ impl VhostState {
         if self.limits != VhostLimits::default() {
             entries.push(Entry::LimitVhost(vhost.clone(), self.limits));
         }
+        let policies = self.policies.iter().cloned();
+        entries.extend(policies.map(|policy| Entry::PutPolicy(vhost.clone(), policy)));
         let rules = self.journeys.values().cloned();
         entries.extend(rules.map(|rule| Entry::PutJourneyRule(vhost.clone(), rule)));
     }
@@ -203,6 +205,7 @@ mod tests {
             arguments: FieldTable::default(),
             shard: ShardId(0),
             subscription: None,
+            governed: None,
         })
     }
 

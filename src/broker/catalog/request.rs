@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::auth::{
     Access, Password, PasswordHash, Permissions, TopicPermissions, UserLimitsChange, VhostLimitsChange,
 };
+use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::{Sharing, SubscriptionBinding};
 use crate::broker::vhost::QueueDefinition;
@@ -194,6 +195,15 @@ pub(in crate::broker) enum Request {
         vhost: VhostName,
         name: String,
         member: String,
+    },
+    PutPolicy {
+        vhost: VhostName,
+        policy: Policy,
+    },
+    DeletePolicy {
+        vhost: VhostName,
+        kind: PolicyKind,
+        name: String,
     },
     PutJourneyRule {
         vhost: VhostName,

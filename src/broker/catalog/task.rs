@@ -263,6 +263,10 @@ impl CatalogTask {
                 let (entries, queues) = catalog.decide_unsubscribe(vhost, name, member)?;
                 return Ok((entries, Outcome::Deleted(queues)));
             }
+            Request::PutPolicy { vhost, policy } => catalog.decide_put_policy(vhost, policy)?,
+            Request::DeletePolicy { vhost, kind, name } => {
+                catalog.decide_delete_policy(vhost, *kind, name)?
+            }
             Request::PutJourneyRule { vhost, rule } => catalog.decide_put_journey_rule(vhost, rule)?,
             Request::DeleteJourneyRule { vhost, scope } => {
                 catalog.decide_delete_journey_rule(vhost, scope)?
@@ -412,6 +416,11 @@ impl CatalogTask {
         for name in &changed.journeys {
             if let (Some(shown), Some(state)) = (vhosts.get(name), self.applied.vhosts.get(name)) {
                 shown.put_journey_rules(state.journey_rules());
+            }
+        }
+        for name in &changed.policies {
+            if let (Some(shown), Some(state)) = (vhosts.get(name), self.applied.vhosts.get(name)) {
+                shown.put_policies(Arc::clone(&state.policies));
             }
         }
         for name in &changed.limits {

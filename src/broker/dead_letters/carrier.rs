@@ -106,7 +106,7 @@ impl Carrier {
         let of_vhost = |vhost: Arc<Vhost>| Some((vhost.queue_of_id(letters.queue)?, vhost));
         let (queue, vhost) = vhosts.into_iter().find_map(of_vhost)?;
         // Arguments that say nothing were refused when the queue was declared.
-        let address = address_of(&queue.arguments).ok().flatten()?;
+        let address = address_of(queue.effective()).ok().flatten()?;
         let target = target_at(&address);
         Some(Self {
             shared: Weak::clone(shared),
@@ -128,7 +128,7 @@ impl Carrier {
         if Arc::ptr_eq(&queue, &self.queue) {
             return Ok(());
         }
-        let address = address_of(&queue.arguments).ok().flatten().ok_or(Gone)?;
+        let address = address_of(queue.effective()).ok().flatten().ok_or(Gone)?;
         if address != self.address {
             (self.target, self.address) = (target_at(&address), address);
         }

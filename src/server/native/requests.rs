@@ -6,6 +6,7 @@ use super::journeys;
 use super::limits;
 use super::lists::list;
 use super::permissions;
+use super::policies;
 use super::subscriptions::subscribe;
 use crate::broker::{
     AlterMode, Alteration, Altered, Binding, Broker, Destination, ExchangeDefinition, ExchangeKind, Identity,
@@ -78,6 +79,8 @@ pub(super) async fn carry_out(
         Body::DeleteTopicPermissions(delete) => {
             permissions::delete_topic(broker, who, delete).await.map(|()| DONE)
         }
+        Body::PutPolicy(put) => policies::put(broker, who, put).await.map(|()| DONE),
+        Body::DeletePolicy(delete) => policies::delete(broker, who, delete).await.map(|()| DONE),
         Body::DeleteUser(delete) => {
             broker.delete_user(who, named("name", UserName::new, &delete.name)?).await?;
             Ok(DONE)

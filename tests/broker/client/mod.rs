@@ -23,6 +23,7 @@ mod limits;
 mod message_priorities;
 mod moving;
 mod permissions;
+mod policies;
 mod priorities;
 mod publishing;
 mod receipts;
