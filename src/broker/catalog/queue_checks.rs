@@ -170,7 +170,7 @@ pub(super) fn check_same_queue(
     let others = &differences[1..];
     if !others.is_empty() {
         let names: Vec<String> = others.iter().map(|one| format!("'{}'", one.field)).collect();
-        text.push_str(&format!("; {} differ, too", names.join(", ")));
+        text.push_str(&format!("; also different: {}", names.join(", ")));
     }
     let hint = match differences.iter().all(|one| one.reason.is_empty()) {
         true => "declare it as it is, or change it with `leveret alter queue`",
