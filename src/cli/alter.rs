@@ -26,7 +26,7 @@ enum What {
     /// Replace the list of keys, the schemas or the quarantine queue of an exchange; what is not named stays
     Exchange(ExchangeArguments),
     /// Change arguments of a queue; what is not named stays, as do messages, bindings and consumers
-    Queue(alter_queue::Arguments),
+    Queue(Box<alter_queue::Arguments>),
 }
 
 #[derive(Debug, Args)]

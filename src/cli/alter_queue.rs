@@ -12,7 +12,7 @@ use super::retain::Retain;
 use super::session::{Target, once};
 use super::table::Table;
 use super::terminal::Terminal;
-use crate::client::{Difference, Queue, QueueAlteration, QueueAltered};
+use crate::client::{Difference, FixedAtDeclaration, Queue, QueueAlteration, QueueAltered};
 use crate::model::FieldValue;
 
 /// What the arguments of a queue begin with.
@@ -78,15 +78,11 @@ fn alteration(typed: &Arguments) -> Result<QueueAlteration, Failure> {
         alteration = alteration.without(name);
     }
     alteration = alteration.like(queue);
-    if let Some(is_durable) = typed.durable {
-        alteration = alteration.durable(is_durable);
-    }
-    if let Some(is_exclusive) = typed.exclusive {
-        alteration = alteration.exclusive(is_exclusive);
-    }
-    if let Some(goes) = typed.auto_delete {
-        alteration = alteration.auto_delete(goes);
-    }
+    alteration = alteration.fixed(FixedAtDeclaration {
+        durable: typed.durable,
+        exclusive: typed.exclusive,
+        auto_delete: typed.auto_delete,
+    });
     if alteration == nothing {
         return Err(Failure::usage(
             "nothing to alter: give --message-ttl, --max-length or another bound, --argument, or --unset"

@@ -8,7 +8,7 @@ use super::if_exists::IfExists;
 use super::output;
 use super::session::{Target, once};
 use super::set::InVhost;
-use crate::client::{DeleteExchange, DeleteQueue, Entity, RequestError};
+use crate::client::{DeleteExchange, DeletePolicy, DeleteQueue, Entity, RequestError};
 use crate::model::ReplyCode;
 
 /// What was typed after `delete`.
@@ -144,7 +144,7 @@ pub(super) fn delete(arguments: DeleteArguments) -> Result<(), Failure> {
                 let policies = channel.list_policies().await?;
                 let is_there = policies.iter().any(|one| one.name == name && one.operator == operator);
                 if_exists.check(is_there, &what, "list policies")?;
-                Ok(channel.delete_policy(&name, operator).await?)
+                Ok(channel.delete_policy(&name, DeletePolicy { operator }).await?)
             })?;
             output::line(&format!("there is no {what} any more"))
         }

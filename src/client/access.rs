@@ -8,6 +8,13 @@ use super::request::OnBreak;
 use crate::wire::pb;
 use crate::wire::pb::frame::Body;
 
+/// Which policy of a name is to go: one of users, unless it says otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeletePolicy {
+    /// That of operators.
+    pub operator: bool,
+}
+
 impl Channel {
     /// What users may do in vhosts: of all users for administrators, of the own one otherwise.
     ///
@@ -99,7 +106,8 @@ impl Channel {
     ///
     /// # Cancel safety
     /// Once it was polled it is carried out, though nobody hears of it.
-    pub async fn delete_policy(&self, name: &str, operator: bool) -> Result<(), RequestError> {
+    pub async fn delete_policy(&self, name: &str, which: DeletePolicy) -> Result<(), RequestError> {
+        let DeletePolicy { operator } = which;
         let delete = pb::DeletePolicy { name: name.to_owned(), operator };
         self.ask(Body::DeletePolicy(delete), OnBreak::Repeat).await.and_then(done)
     }

@@ -55,10 +55,19 @@ pub struct WaitingMisfit {
 pub struct QueueAlteration {
     set: FieldTable,
     remove: Vec<String>,
-    durable: Option<bool>,
-    exclusive: Option<bool>,
-    auto_delete: Option<bool>,
+    fixed: FixedAtDeclaration,
     dry_run: bool,
+}
+
+/// What a queue is from its declaration on; `None`: nothing is said of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FixedAtDeclaration {
+    /// It survives a restart of the broker.
+    pub durable: Option<bool>,
+    /// It is for one connection alone.
+    pub exclusive: Option<bool>,
+    /// It goes when its last consumer goes.
+    pub auto_delete: Option<bool>,
 }
 
 /// What became of an alteration of a queue.
@@ -82,9 +91,7 @@ impl QueueAlteration {
         Self {
             set: FieldTable::default(),
             remove: Vec::new(),
-            durable: None,
-            exclusive: None,
-            auto_delete: None,
+            fixed: FixedAtDeclaration::default(),
             dry_run: false,
         }
     }
@@ -108,19 +115,9 @@ impl QueueAlteration {
         self
     }
 
-    /// It is durable or not: refused if that is other than it is.
-    pub fn durable(self, is_durable: bool) -> Self {
-        Self { durable: Some(is_durable), ..self }
-    }
-
-    /// It is exclusive or not: refused if that is other than it is.
-    pub fn exclusive(self, is_exclusive: bool) -> Self {
-        Self { exclusive: Some(is_exclusive), ..self }
-    }
-
-    /// It goes with its last consumer or not: refused if that is other than it is.
-    pub fn auto_delete(self, goes: bool) -> Self {
-        Self { auto_delete: Some(goes), ..self }
+    /// It is this already: refused if it is other, since that cannot be altered.
+    pub fn fixed(self, fixed: FixedAtDeclaration) -> Self {
+        Self { fixed, ..self }
     }
 
     /// Nothing is changed; what became of it says what would be.
@@ -138,9 +135,9 @@ impl QueueAlteration {
             arguments: table_to_wire(&self.set),
             remove: self.remove.clone(),
             dry_run: self.dry_run,
-            durable: self.durable,
-            exclusive: self.exclusive,
-            auto_delete: self.auto_delete,
+            durable: self.fixed.durable,
+            exclusive: self.fixed.exclusive,
+            auto_delete: self.fixed.auto_delete,
         }
     }
 }

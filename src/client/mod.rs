@@ -42,12 +42,13 @@ pub use crate::model::{
     DeliveryTag, Difference, Durability, Entity, FieldTable, FieldValue, NameTooLong, Overflow, Refusal,
     ReplyCode, RetryOn, Timestamp,
 };
+pub use access::DeletePolicy;
 pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
     Permissions, Policy, Published, QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits,
     UserLimitsChange, VhostEntry, VhostLimits, VhostLimitsChange,
 };
-pub use alteration::{Alteration, Altered, QueueAlteration, QueueAltered, WaitingMisfit};
+pub use alteration::{Alteration, Altered, FixedAtDeclaration, QueueAlteration, QueueAltered, WaitingMisfit};
 pub use browse::{Browse, BrowsedMessage, BrowsedPage, Browser};
 pub use channel::{Channel, DeleteExchange, DeleteQueue, Get};
 pub use connection::{Blocked, Connection, Event, Events, ServerOffer, Shortage, Status};

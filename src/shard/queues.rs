@@ -23,10 +23,8 @@ impl Shard {
                 self.lease_anew(queue);
             }
         }
-        if let Some(slot) = self.queues.get(&queue) {
-            if slot.declared && slot.queue.options() == options {
-                return;
-            }
+        if self.queues.get(&queue).is_some_and(|slot| slot.declared && slot.queue.options() == options) {
+            return;
         }
         self.commits.batch.begin(self.now);
         self.commits.batch.declare(queue, options);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use leveret::client::{
-    Binding, Channel, ConnectOptions, Connection, Exchange, ExchangeKind, FieldTable, Get, NewUser, Overflow,
-    Permissions, Publisher, Queue, QueueAlteration, QueueEntry, Refusal, ReplyCode, RequestError,
-    Subscription,
+    Binding, Channel, ConnectOptions, Connection, Exchange, ExchangeKind, FieldTable, FixedAtDeclaration,
+    Get, NewUser, Overflow, Permissions, Publisher, Queue, QueueAlteration, QueueEntry, Refusal, ReplyCode,
+    RequestError, Subscription,
 };
 
 use super::{connect, soon};
@@ -216,13 +216,14 @@ async fn what_cannot_be_altered_is_told_whole_and_nothing_changes() {
     let broker = Broker::start();
     let (_connection, channel) = connect(&broker).await;
     soon(channel.declare_queue(q().max_priority(3))).await.unwrap();
-    let wish =
-        to(q().max_length(5).max_priority(9).single_active_consumer().argument("x-queue-type", "quorum"))
-            .durable(false)
-            .exclusive(true)
-            .auto_delete(true)
-            .argument("x-max-lenght", 7i64)
-            .without("mine");
+    let wish = to(q()
+        .max_length(5)
+        .max_priority(9)
+        .single_active_consumer()
+        .argument("x-queue-type", "quorum"))
+    .fixed(FixedAtDeclaration { durable: Some(false), exclusive: Some(true), auto_delete: Some(true) })
+    .argument("x-max-lenght", 7i64)
+    .without("mine");
     let refusal = refused(soon(channel.alter_queue("q", wish)).await);
     assert_eq!(refusal.code, ReplyCode::PreconditionFailed);
     assert_eq!(
@@ -242,7 +243,11 @@ async fn what_cannot_be_altered_is_told_whole_and_nothing_changes() {
     assert!(refusal.text.contains("do you mean 'x-max-length'?"), "{refusal}");
     assert_eq!((&*refusal.field, &*refusal.expected, &*refusal.got), ("durable", "true", "false"));
     // What it is already may be said.
-    let same = to(q().max_priority(3).max_length(5)).durable(true).exclusive(false).auto_delete(false);
+    let same = to(q().max_priority(3).max_length(5)).fixed(FixedAtDeclaration {
+        durable: Some(true),
+        exclusive: Some(false),
+        auto_delete: Some(false),
+    });
     assert_eq!(alter(&channel, "q", same).await, ["x-max-length: none > 5"]);
 
     let wrong = refused(soon(channel.alter_queue("q", to(q().argument("x-max-length", -1i64)))).await);

@@ -1,8 +1,8 @@
 //! Policies: what they say holds at once for what is there and for what comes, also after a crash.
 
 use leveret::client::{
-    Channel, ConnectOptions, Connection, Exchange, ExchangeEntry, ExchangeKind, FieldTable, FieldValue, Get,
-    NewUser, Policy, Queue, QueueAlteration, QueueEntry, Refusal, ReplyCode, RequestError,
+    Channel, ConnectOptions, Connection, DeletePolicy, Exchange, ExchangeEntry, ExchangeKind, FieldTable,
+    FieldValue, Get, NewUser, Policy, Queue, QueueAlteration, QueueEntry, Refusal, ReplyCode, RequestError,
 };
 
 use super::{connect, soon};
@@ -102,9 +102,11 @@ async fn what_a_policy_says_holds_for_what_waits_for_what_comes_and_after_a_cras
     soon(channel.put_policy(length("short", "^bills", 1))).await.unwrap();
     entry_when(&channel, "bills", |told| told.messages_ready == 1).await;
     assert_eq!(holding(&entry(&channel, "orders").await), (None, None, None));
-    soon(channel.delete_policy("short", true)).await.expect("there is none of operators");
+    soon(channel.delete_policy("short", DeletePolicy { operator: true }))
+        .await
+        .expect("there is none of operators");
     assert_eq!(holding(&entry(&channel, "bills").await).0, Some("short"));
-    soon(channel.delete_policy("short", false)).await.unwrap();
+    soon(channel.delete_policy("short", DeletePolicy::default())).await.unwrap();
     publish(&channel, "", "bills", &["d", "e"]).await;
     assert_eq!(taken(&channel, "bills").await, ["c", "d", "e"]);
 
@@ -160,13 +162,13 @@ async fn times_letters_and_refusals_come_and_go_with_a_policy() {
     ];
     soon(channel.put_policy(policy("p", "^q$", &says))).await.unwrap();
     entry_when(&channel, "dead", |told| told.messages_ready == 1).await;
-    assert_eq!(entry(&channel, "q").await.dead_lettered_total, 1);
+    entry_when(&channel, "q", |told| told.dead_lettered_total == 1).await;
     let says = [("max-length", FieldValue::from(1i64)), ("overflow", "reject-publish".into())];
     soon(channel.put_policy(policy("p", "^q$", &says))).await.unwrap();
     publish(&channel, "", "q", &["b"]).await;
     let publisher = soon(channel.publisher("", "q").open()).await.unwrap();
     soon(publisher.publish("c".to_owned()).await.unwrap()).await.unwrap_err();
-    soon(channel.delete_policy("p", false)).await.unwrap();
+    soon(channel.delete_policy("p", DeletePolicy::default())).await.unwrap();
     soon(publisher.publish("d".to_owned()).await.unwrap()).await.unwrap();
     assert_eq!(taken(&channel, "q").await, ["b", "d"]);
     soon(channel.put_policy(policy("p", "^q$", &[("expires", 1i64.into())]))).await.unwrap();
@@ -204,7 +206,7 @@ async fn an_alternate_exchange_of_a_policy_takes_what_nothing_matches() {
     assert_eq!(shown(&channel, "plain").await, (some("rest"), some("amq.fanout")));
     soon(channel.declare_exchange(Exchange::new("later", ExchangeKind::Direct))).await.unwrap();
     assert_eq!(shown(&channel, "later").await, (some("rest"), some("amq.fanout")));
-    soon(channel.delete_policy("rest", false)).await.unwrap();
+    soon(channel.delete_policy("rest", DeletePolicy::default())).await.unwrap();
     assert_eq!(shown(&channel, "plain").await, (None, None));
 }
 
@@ -220,7 +222,10 @@ async fn administrators_alone_put_policies_that_make_sense() {
     let connection = soon(Connection::connect(options.no_reconnect())).await.unwrap();
     let channel = soon(connection.channel()).await.unwrap();
     assert_eq!(refused(soon(channel.put_policy(length("p", "", 1))).await).code, ReplyCode::AccessRefused);
-    assert_eq!(refused(soon(channel.delete_policy("p", false)).await).code, ReplyCode::AccessRefused);
+    assert_eq!(
+        refused(soon(channel.delete_policy("p", DeletePolicy::default())).await).code,
+        ReplyCode::AccessRefused
+    );
 
     let wrong = [
         (length("", "", 1), "name"),
