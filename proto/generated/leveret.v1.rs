@@ -1356,6 +1356,18 @@ pub struct Explain {
     /// The content encoding that it would have.
     #[prost(string, tag = "5")]
     pub content_encoding: ::prost::alloc::string::String,
+    /// The priority that it would have, 0 to 255.
+    #[prost(uint32, tag = "6")]
+    pub priority: u32,
+    /// Its expiration, as in Properties.
+    #[prost(uint64, optional, tag = "7")]
+    pub expiration_ms: ::core::option::Option<u64>,
+    /// Its delay, as in Properties.
+    #[prost(uint64, optional, tag = "8")]
+    pub delay_ms: ::core::option::Option<u64>,
+    /// Until when it would be held back, as in Properties.
+    #[prost(uint64, optional, tag = "9")]
+    pub deliver_at_ms: ::core::option::Option<u64>,
 }
 /// The whole way of a message through the exchanges.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1375,6 +1387,32 @@ pub struct Explanation {
     /// Further exchanges on its way that the frame has no room for.
     #[prost(uint64, tag = "5")]
     pub exchanges_omitted: u64,
+    /// What the first of the queues would do with it now, 1,000 at most, and as many as the frame has room for.
+    #[prost(message, repeated, tag = "6")]
+    pub outlooks: ::prost::alloc::vec::Vec<QueueOutlook>,
+}
+/// What a queue would do with a message that came now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QueueOutlook {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    #[prost(enumeration = "OutlookKind", tag = "2")]
+    pub kind: i32,
+    /// The same in a sentence about the queue, without its name.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// Until when it would be held back: milliseconds since 1970-01-01T00:00:00Z.
+    #[prost(uint64, optional, tag = "4")]
+    pub held_until_ms: ::core::option::Option<u64>,
+    /// How many of those that wait would leave to make room for it.
+    #[prost(uint64, tag = "5")]
+    pub drops: u64,
+    /// Where that goes that would leave or be refused, be it the message itself or others; absent: nowhere, or nothing does.
+    #[prost(string, optional, tag = "6")]
+    pub dead_letter_exchange: ::core::option::Option<::prost::alloc::string::String>,
+    /// With this key; absent: each with its own.
+    #[prost(string, optional, tag = "7")]
+    pub dead_letter_routing_key: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainedExchange {
@@ -1474,6 +1512,53 @@ impl ListKind {
             "LIST_KIND_PERMISSIONS" => Some(Self::Permissions),
             "LIST_KIND_TOPIC_PERMISSIONS" => Some(Self::TopicPermissions),
             "LIST_KIND_POLICIES" => Some(Self::Policies),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OutlookKind {
+    Unspecified = 0,
+    /// A consumer, or who asked for a single message, has it at once.
+    Taken = 1,
+    /// It waits.
+    Waits = 2,
+    /// It is held back until a later time.
+    HeldBack = 3,
+    /// It is not let in: the queue is full, its virtual host is, or it is out of service.
+    Refused = 4,
+    /// It is let in, and leaves at once since there is no room.
+    Dropped = 5,
+    /// It is let in, and leaves at once since its time is over.
+    Expires = 6,
+}
+impl OutlookKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OUTLOOK_KIND_UNSPECIFIED",
+            Self::Taken => "OUTLOOK_KIND_TAKEN",
+            Self::Waits => "OUTLOOK_KIND_WAITS",
+            Self::HeldBack => "OUTLOOK_KIND_HELD_BACK",
+            Self::Refused => "OUTLOOK_KIND_REFUSED",
+            Self::Dropped => "OUTLOOK_KIND_DROPPED",
+            Self::Expires => "OUTLOOK_KIND_EXPIRES",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OUTLOOK_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "OUTLOOK_KIND_TAKEN" => Some(Self::Taken),
+            "OUTLOOK_KIND_WAITS" => Some(Self::Waits),
+            "OUTLOOK_KIND_HELD_BACK" => Some(Self::HeldBack),
+            "OUTLOOK_KIND_REFUSED" => Some(Self::Refused),
+            "OUTLOOK_KIND_DROPPED" => Some(Self::Dropped),
+            "OUTLOOK_KIND_EXPIRES" => Some(Self::Expires),
             _ => None,
         }
     }

@@ -32,8 +32,8 @@ use crate::routing::{
     no_such_queue,
 };
 use crate::shard::{
-    Command, ConsumerKey, DiskGauge, Mailbox, MemoryGauge, QueueCounts, QueueState, SealConditions,
-    ShardHandle, out_of_service, run_blocking,
+    Command, ConsumerKey, DepartureBoard, DiskGauge, Mailbox, MemoryGauge, QueueCounts, QueueState,
+    SealConditions, ShardHandle, out_of_service, run_blocking,
 };
 use crate::storage::{DataDirectory, KnownLog};
 
@@ -58,6 +58,8 @@ pub(super) struct Gauges {
     pub(super) disk: Arc<DiskGauge>,
     /// Journeys of messages.
     pub(super) journeys: Arc<Journeys>,
+    /// What left queues and somebody is to be told of.
+    pub(super) departures: Arc<DepartureBoard>,
 }
 
 /// What all parts of the broker share.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{channel, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 
 use super::broker::{Broker, Gauges, Shared};
@@ -14,6 +14,7 @@ use super::catalog::{
     VOLATILE_SHARDS, open_log,
 };
 use super::dead_letters::carry_dead_letters;
+use super::events::{publish_events, wants_events};
 use super::journey_keeping::{keep_journeys_on_disk, open_journeys, settle_strays};
 use super::options::BrokerOptions;
 use super::platform::{NoRandomness, OpenedLog, Platform};
@@ -26,8 +27,8 @@ use crate::auth::{HashError, KEY_BYTES, LoginCache, SALT_BYTES, hash_password};
 use crate::journey::Unfinished;
 use crate::model::{QueueId, Refusal, ShardId};
 use crate::shard::{
-    Command, DeadLetterNotices, DiskGauge, Mailbox, MemoryGauge, Notice, QueueOptions, Shard, ShardHandle,
-    ShardOptions, spawn, spawn_out_of_service,
+    Command, DeadLetterNotices, DepartureNotices, DiskGauge, Mailbox, MemoryGauge, Notice, QueueOptions,
+    Shard, ShardHandle, ShardOptions, spawn, spawn_out_of_service,
 };
 use crate::storage::{
     DataDirectory, DataDirectoryFailure, DirectLogOptions, KnownLog, LogFailure, LogIndex, MemoryLog,
@@ -126,13 +127,17 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
         memory: Arc::new(MemoryGauge::new(options.memory_bytes_max)),
         disk: Arc::new(DiskGauge::default()),
         journeys: Arc::new(journeys),
+        departures: Arc::default(),
     };
+    let (wake, woken) = channel(1);
+    let departure_notices = DepartureNotices { board: Arc::clone(&gauges.departures), wake };
     let unfinished = RefCell::new(unfinished);
     let world = World {
         options: &options,
         platform: &platform,
         notices: &notices,
         dead_letter_notices: &dead_letter_notices,
+        departure_notices: &departure_notices,
         gauges: &gauges,
         unfinished: &unfinished,
     };
@@ -194,9 +199,11 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
         let (journeys, disk) = (Arc::downgrade(&gauges.journeys), Arc::downgrade(&gauges.disk));
         tokio::spawn(keep_journeys_on_disk(shared.platform.clone(), journeys, disk));
     }
-    // Only the shards tell of them: with the last one it ends.
+    // Only the shards tell of them: with the last one both end.
     drop(dead_letter_notices);
     tokio::spawn(carry_dead_letters(Arc::downgrade(&shared), dead_letters));
+    let DepartureNotices { board, .. } = departure_notices;
+    tokio::spawn(publish_events(Arc::downgrade(&shared), board, woken));
     tokio::spawn(watch_subscriptions(Arc::downgrade(&shared), dark));
     tokio::spawn(watch_vhost_bytes(Arc::downgrade(&shared)));
     Ok(Broker { shared })
@@ -244,6 +251,7 @@ struct World<'a> {
     platform: &'a Platform,
     notices: &'a Arc<Mailbox<Notice>>,
     dead_letter_notices: &'a DeadLetterNotices,
+    departure_notices: &'a DepartureNotices,
     gauges: &'a Gauges,
     /// Journeys that go on.
     unfinished: &'a RefCell<Unfinished>,
@@ -253,6 +261,7 @@ impl World<'_> {
     fn spawn(&self, mut shard: Shard, mailbox: Arc<Mailbox<Command>>) -> ShardHandle {
         shard.tell_journeys(Arc::clone(&self.gauges.journeys));
         shard.tell_dead_letters(self.dead_letter_notices.clone());
+        shard.note_departures(self.departure_notices.clone());
         let id = shard.id();
         if id.0 < FIRST_VOLATILE_SHARD {
             let of_before = self.unfinished.borrow_mut().take_of_shard(id);
@@ -384,5 +393,6 @@ fn publish_catalog(shared: &Shared, catalog: &Catalog) {
         vhost.put_policies(Arc::clone(&state.policies));
         vhosts.insert(name.clone(), Arc::new(vhost));
     }
+    shared.gauges.departures.want(vhosts.values().any(|vhost| wants_events(&vhost.routing())));
     shared.replace_users(&catalog.users);
 }

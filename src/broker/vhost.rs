@@ -1,6 +1,6 @@
 //! A virtual host as connections see it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -138,6 +138,13 @@ impl Vhost {
     /// The queue with this number. It is looked for among all of them.
     pub(super) fn queue_of_id(&self, id: QueueId) -> Option<Arc<QueueDefinition>> {
         self.queues().values().find(|queue| queue.id == id).cloned()
+    }
+
+    /// The queues with these numbers, which are looked for among all of them.
+    pub(super) fn queues_of_ids(&self, ids: &BTreeSet<QueueId>) -> BTreeMap<QueueId, Arc<QueueDefinition>> {
+        let queues = self.queues();
+        let wanted = queues.values().filter(|queue| ids.contains(&queue.id));
+        wanted.map(|queue| (queue.id, Arc::clone(queue))).collect()
     }
 
     /// Queues in order of their names, after the given one.

@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::field::{self, FIELD_HELP};
 use super::list::binding_to_json;
-use super::output;
 use super::session::{Target, once};
 use super::terminal::{Colour, Terminal, printable};
-use crate::client::{Destination, ExplainedBinding, ExplainedExchange, Explanation};
+use super::{clock, number, output, properties};
+use crate::client::{
+    Destination, ExplainedBinding, ExplainedExchange, Explanation, OutlookKind, Properties, QueueOutlook,
+};
 use crate::model::FieldValue;
 
 /// What was typed after `explain`.
@@ -33,6 +35,18 @@ pub(super) struct Arguments {
     /// File with the body it would have, to hold it against the schema of the exchange; - is standard input
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
+    /// Priority it would have
+    #[arg(long, value_name = "N", value_parser = number::whole::<u8>(0, 255), default_value = "0", hide_default_value = true)]
+    priority: u8,
+    /// Seconds after which it would leave a queue in which it still waits
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = properties::seconds)]
+    expiration: Option<u64>,
+    /// Seconds for which queues would hold it back
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = properties::seconds, conflicts_with = "deliver_at")]
+    delay: Option<u64>,
+    /// Until when queues would hold it back: seconds since 1970
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = properties::deliver_at)]
+    deliver_at: Option<u64>,
     /// Print the whole explanation as JSON
     #[arg(long)]
     json: bool,
@@ -41,17 +55,24 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let headers = field::table(&arguments.headers)?;
+    let properties = Properties {
+        headers: field::table(&arguments.headers)?,
+        priority: arguments.priority,
+        expiration_ms: arguments.expiration,
+        delay_ms: arguments.delay,
+        deliver_at_ms: arguments.deliver_at,
+        ..Properties::default()
+    };
     let body = arguments.body.as_deref().map(read).transpose()?;
     let explanation = once(&arguments.target, async |channel| {
         let Arguments { exchange, key, .. } = arguments;
-        Ok(match body {
-            Some(body) => channel.explain_body(exchange, key, &headers, body).await?,
-            None => channel.explain(exchange, key, &headers).await?,
-        })
+        Ok(channel.explain_with(exchange, key, &properties, body.map(Into::into)).await?)
     })?;
     if arguments.json {
-        return output::json_line(&to_json(&explanation));
+        let outlooks: Vec<Value> = explanation.outlooks.iter().map(outlook_to_json).collect();
+        let mut json = to_json(&explanation);
+        json["outlooks"] = json!(outlooks);
+        return output::json_line(&json);
     }
     output::text(&drawn(&explanation, &arguments.key, Terminal::of_stdout()))
 }
@@ -224,6 +245,24 @@ impl<'a> Tree<'a> {
         };
         self.out.push_str(&line);
         self.out.push('\n');
+        explanation.outlooks.iter().for_each(|outlook| self.outlook(outlook));
+        if !explanation.outlooks.is_empty() && count > explanation.outlooks.len() as u64 {
+            let others = count - explanation.outlooks.len() as u64;
+            self.out.push_str(&format!("  what {others} others would do with it is not told\n"));
+        }
+    }
+
+    fn outlook(&mut self, outlook: &QueueOutlook) {
+        let until = outlook.held_until.filter(|_| outlook.kind == Some(OutlookKind::HeldBack));
+        let until = until.map_or(String::new(), |at| format!(" until {}", clock::in_words(at.0)));
+        let words = format!("{}{until}", printable(&outlook.reason));
+        let words = match outlook.kind {
+            Some(OutlookKind::Refused | OutlookKind::Dropped | OutlookKind::Expires) => {
+                self.terminal.paint(Colour::Red, &words)
+            }
+            _ => words,
+        };
+        self.out.push_str(&format!("  '{}' {words}\n", printable(&outlook.queue)));
     }
 }
 
@@ -235,6 +274,19 @@ fn exchange_words(exchange: &ExplainedExchange) -> String {
     }
 }
 
+fn outlook_to_json(outlook: &QueueOutlook) -> Value {
+    json!({
+        "queue": outlook.queue,
+        "kind": outlook.kind.map(OutlookKind::as_str),
+        "reason": outlook.reason,
+        "held_until_ms": outlook.held_until.map(|at| at.0),
+        "drops": outlook.drops,
+        "dead_letter_exchange": outlook.dead_letter_exchange,
+        "dead_letter_routing_key": outlook.dead_letter_routing_key,
+    })
+}
+
+/// The way of a message, without what queues would do with it.
 pub(super) fn to_json(explanation: &Explanation) -> Value {
     let binding = |explained: &ExplainedBinding| {
         let mut json = binding_to_json(&explained.binding);
@@ -290,8 +342,14 @@ mod tests {
     #[track_caller]
     fn check(exchanges: Vec<ExplainedExchange>, queues: &[&str], key: &str, expect: &str) {
         let queues = queues.iter().map(|queue| (*queue).to_owned()).collect();
-        let explanation =
-            Explanation { exchanges, queues, bindings_omitted: 0, queues_omitted: 0, exchanges_omitted: 0 };
+        let explanation = Explanation {
+            exchanges,
+            queues,
+            bindings_omitted: 0,
+            queues_omitted: 0,
+            exchanges_omitted: 0,
+            outlooks: Vec::new(),
+        };
         assert_eq!(drawn(&explanation, key, Terminal::none()), expect);
     }
 

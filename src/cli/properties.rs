@@ -80,11 +80,11 @@ fn milliseconds(typed: &str) -> Option<u64> {
     u64::try_from(time.as_millis()).ok()
 }
 
-fn seconds(typed: &str) -> Result<u64, String> {
+pub(super) fn seconds(typed: &str) -> Result<u64, String> {
     milliseconds(typed).ok_or_else(|| "expected a number of seconds".to_owned())
 }
 
-fn deliver_at(typed: &str) -> Result<u64, String> {
+pub(super) fn deliver_at(typed: &str) -> Result<u64, String> {
     milliseconds(typed).ok_or_else(|| "expected seconds since 1970".to_owned())
 }
 

@@ -352,6 +352,60 @@ pub struct Explanation {
     pub queues_omitted: u64,
     /// Exchanges on its way that are left out here.
     pub exchanges_omitted: u64,
+    /// What the first of the queues would do with it now: 1,000 at most.
+    pub outlooks: Vec<QueueOutlook>,
+}
+
+/// What a queue would do with a message that came now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueOutlook {
+    /// The queue's name.
+    pub queue: String,
+    /// What becomes of the message; `None`: something that this version does not know.
+    pub kind: Option<OutlookKind>,
+    /// The same in a sentence about the queue, without its name.
+    pub reason: String,
+    /// Until when it would be held back.
+    pub held_until: Option<Timestamp>,
+    /// How many of those that wait would leave to make room for it.
+    pub drops: u64,
+    /// The exchange to which that goes that would leave or be refused, the message itself or others; `None`: it goes nowhere, or
+    /// nothing does.
+    pub dead_letter_exchange: Option<String>,
+    /// With this key; `None`: each with its own.
+    pub dead_letter_routing_key: Option<String>,
+}
+
+/// What becomes of a message in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OutlookKind {
+    /// A consumer, or who asked for a single message, has it at once.
+    Taken,
+    /// It waits.
+    Waits,
+    /// It is held back until a later time.
+    HeldBack,
+    /// It is not let in: the queue is full, its virtual host is, or it is out of service.
+    Refused,
+    /// It is let in, and leaves at once since there is no room.
+    Dropped,
+    /// It is let in, and leaves at once since its time is over.
+    Expires,
+}
+
+impl OutlookKind {
+    /// Its name, for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Waits => "waits",
+            Self::HeldBack => "held_back",
+            Self::Refused => "refused",
+            Self::Dropped => "dropped",
+            Self::Expires => "expires",
+        }
+    }
 }
 
 /// What happens at one exchange.

@@ -17,6 +17,7 @@ use super::convert::{
 };
 use super::core::Core;
 use super::error::{CloseReason, RequestError};
+use super::message::Properties;
 use super::publisher::PublisherBuilder;
 use super::recorded::Change;
 use super::request::{Answer, Effect, OnBreak, Reply};
@@ -356,6 +357,33 @@ impl Channel {
             headers: table_to_wire(headers),
             body: Some(body.into()),
             ..pb::Explain::default()
+        };
+        self.ask_to_explain(explain).await
+    }
+
+    /// Where would a message with these properties go, and what would become of it there? Of the properties those are asked about
+    /// that exchanges and queues heed. Without a body it is not held against a schema, and taken to be empty by queues. Nothing is
+    /// published.
+    ///
+    /// # Cancel safety
+    /// The answer is thrown away.
+    pub async fn explain_with(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        properties: &Properties,
+        body: Option<Bytes>,
+    ) -> Result<Explanation, RequestError> {
+        let explain = pb::Explain {
+            exchange: exchange.to_owned(),
+            routing_key: routing_key.to_owned(),
+            headers: table_to_wire(&properties.headers),
+            body,
+            content_encoding: properties.content_encoding.clone(),
+            priority: u32::from(properties.priority),
+            expiration_ms: properties.expiration_ms,
+            delay_ms: properties.delay_ms,
+            deliver_at_ms: properties.deliver_at_ms,
         };
         self.ask_to_explain(explain).await
     }

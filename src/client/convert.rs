@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation,
-    Permissions, Policy, Published, QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits,
-    VhostEntry, VhostLimits,
+    OutlookKind, Permissions, Policy, Published, QueueEntry, QueueOutlook, SchemaEntry, TopicPermissions,
+    UserEntry, UserLimits, VhostEntry, VhostLimits,
 };
 use super::connection::Shortage;
 use super::error::Returned;
@@ -421,7 +421,29 @@ pub(super) fn explanation_from_wire(explanation: pb::Explanation) -> Result<Expl
         bindings_omitted: explanation.bindings_omitted,
         queues_omitted: explanation.queues_omitted,
         exchanges_omitted: explanation.exchanges_omitted,
+        outlooks: explanation.outlooks.into_iter().map(outlook).collect(),
     })
+}
+
+fn outlook(outlook: pb::QueueOutlook) -> QueueOutlook {
+    let kind = match outlook.kind() {
+        pb::OutlookKind::Unspecified => None,
+        pb::OutlookKind::Taken => Some(OutlookKind::Taken),
+        pb::OutlookKind::Waits => Some(OutlookKind::Waits),
+        pb::OutlookKind::HeldBack => Some(OutlookKind::HeldBack),
+        pb::OutlookKind::Refused => Some(OutlookKind::Refused),
+        pb::OutlookKind::Dropped => Some(OutlookKind::Dropped),
+        pb::OutlookKind::Expires => Some(OutlookKind::Expires),
+    };
+    QueueOutlook {
+        queue: outlook.queue,
+        kind,
+        reason: outlook.reason,
+        held_until: outlook.held_until_ms.map(Timestamp),
+        drops: outlook.drops,
+        dead_letter_exchange: outlook.dead_letter_exchange,
+        dead_letter_routing_key: outlook.dead_letter_routing_key,
+    }
 }
 
 fn explained_exchange(explained: pb::ExplainedExchange) -> Result<ExplainedExchange, ItemFault> {

@@ -45,8 +45,8 @@ pub use crate::model::{
 pub use access::DeletePolicy;
 pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
-    Permissions, Policy, Published, QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits,
-    UserLimitsChange, VhostEntry, VhostLimits, VhostLimitsChange,
+    OutlookKind, Permissions, Policy, Published, QueueEntry, QueueOutlook, SchemaEntry, TopicPermissions,
+    UserEntry, UserLimits, UserLimitsChange, VhostEntry, VhostLimits, VhostLimitsChange,
 };
 pub use alteration::{Alteration, Altered, FixedAtDeclaration, QueueAlteration, QueueAltered, WaitingMisfit};
 pub use browse::{Browse, BrowsedMessage, BrowsedPage, Browser};

@@ -7,7 +7,7 @@ use super::delivered::regular_parts;
 use super::fault::ItemFault;
 use super::item;
 use super::varint::{Scratch, put_varint, varint_len};
-use crate::model::FieldTable;
+use crate::model::{FieldTable, Timestamp};
 use crate::pb;
 
 /// Bytes that [`encode_item`] appends.
@@ -96,6 +96,18 @@ pub fn encode_resent_item(item: &[u8], out: &mut BytesMut) -> Result<(), ItemFau
 /// Encoded properties that are these headers alone.
 pub fn encode_headers(headers: &FieldTable) -> Vec<u8> {
     pb::Properties { headers: Some(headers.into()), ..pb::Properties::default() }.encode_to_vec()
+}
+
+/// Encoded properties of a message in which the broker itself tells something, of this kind.
+pub fn encode_event_properties(kind: &str, at: Timestamp, headers: &FieldTable) -> Vec<u8> {
+    let properties = pb::Properties {
+        headers: Some(headers.into()),
+        r#type: kind.to_owned(),
+        timestamp_ms: Some(at.0),
+        app_id: "leveret".to_owned(),
+        ..pb::Properties::default()
+    };
+    properties.encode_to_vec()
 }
 
 /// Encoded properties that are this priority alone.

@@ -33,7 +33,7 @@ pub struct Expiration {
 }
 
 /// When a message of a run is to be delivered, if not at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Delay {
     /// Which message of the run.
     pub index: u32,

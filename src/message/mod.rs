@@ -27,8 +27,8 @@ pub use delivered::{
     properties_of,
 };
 pub use encode::{
-    encode_annotated_item, encode_headers, encode_item, encode_priority, encode_redelivered_item,
-    encode_resent_item, item_len,
+    encode_annotated_item, encode_event_properties, encode_headers, encode_item, encode_priority,
+    encode_redelivered_item, encode_resent_item, item_len,
 };
 pub use fault::ItemFault;
 pub use items::{Delay, Expiration, Items};

@@ -229,6 +229,16 @@ impl Backlog {
         chunks.flat_map(Chunk::live_messages).skip_while(move |message| message.sequence() < from)
     }
 
+    /// How many live messages were never handed out.
+    pub(super) fn waiting_count(&mut self) -> u64 {
+        let Some(next) = self.peek() else { return 0 };
+        // The chunk at the cursor is looked through, of those behind it all are.
+        let at = (self.cursor.chunk - self.first_chunk) as usize;
+        let here = self.chunks[at].live_messages().filter(|message| message.sequence() >= next.sequence());
+        let behind: u64 = self.chunks.range(at + 1..).map(|chunk| u64::from(chunk.live)).sum();
+        here.count() as u64 + behind
+    }
+
     /// All live messages, handed out or not, oldest first.
     pub(super) fn live_messages(&self) -> impl Iterator<Item = MessageRef> {
         self.chunks.iter().flat_map(Chunk::live_messages)

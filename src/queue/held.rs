@@ -43,6 +43,13 @@ impl Held {
         self.run_of(sequence).map_or(0, |(_, end)| end - sequence)
     }
 
+    /// How many there are from this sequence on.
+    pub(super) fn count_from(&self, sequence: u64) -> u64 {
+        let behind: u64 = self.runs.range(sequence..).map(|(first, end)| end - first).sum();
+        let within = self.runs.range(..sequence).next_back();
+        behind + within.map_or(0, |(_, end)| end.saturating_sub(sequence))
+    }
+
     /// The first one at or behind this sequence, at which none is held.
     pub(super) fn next_after(&self, sequence: u64) -> Option<u64> {
         self.runs.range(sequence..).next().map(|(first, _)| *first)
@@ -119,6 +126,9 @@ mod tests {
                 let sequences: Vec<u64> = (0..20).filter(|sequence| held.contains(*sequence)).collect();
                 assert_eq!(sequences, Vec::from_iter(set.iter().copied()));
                 assert_eq!((held.count(), held.bytes()), (set.len() as u64, 10 * set.len() as u64));
+                for from in 0..21 {
+                    assert_eq!(held.count_from(from), set.range(from..).count() as u64);
+                }
                 let ends: Vec<u64> = held.runs.values().copied().collect();
                 let starts: Vec<u64> = held.runs.keys().skip(1).copied().collect();
                 assert!(ends.iter().zip(starts).all(|(end, start)| *end < start), "no two that touch");

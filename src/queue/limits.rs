@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::consumer::Consumer;
 use super::departure::Departure;
 use super::queue::{Effect, Effects, Queue};
+use super::room::Full;
 use super::sequence_runs::SequenceRuns;
 use crate::model::{BodySequence, Overflow};
 
@@ -26,28 +27,59 @@ impl Limits {
     pub fn refuse_what_comes(&self) -> bool {
         self.overflow != Overflow::DropHead && (self.messages.is_some() || self.bytes.is_some())
     }
+
+    /// How much is too much of so many messages that wait, and so many bytes of them.
+    pub(super) fn excess(&self, messages: u64, bytes: u64) -> Excess {
+        let beyond = |there: u64, most: Option<u64>| most.map_or(0, |most| there.saturating_sub(most));
+        Excess { messages: beyond(messages, self.messages), bytes: beyond(bytes, self.bytes) }
+    }
+}
+
+/// What waits beyond the bounds, as the first of it leave one by one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Excess {
+    messages: u64,
+    bytes: u64,
+}
+
+impl Excess {
+    /// Whether there is any.
+    pub(super) fn is_some(self) -> bool {
+        self.messages > 0 || self.bytes > 0
+    }
+
+    /// One message of so many bytes leaves.
+    pub(super) fn less(&mut self, size_bytes: u64) {
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(size_bytes);
+    }
+
+    /// The bound beyond which it is.
+    pub(super) fn by(self, limits: Limits) -> Option<Full> {
+        let messages = limits.messages.filter(|_| self.messages > 0).map(Full::Messages);
+        messages.or(limits.bytes.filter(|_| self.bytes > 0).map(Full::Bytes))
+    }
 }
 
 impl Queue {
     /// Asks to drop what waits beyond the bounds on number and bytes, unless what comes is refused then. The size of messages of 16 KiB
     /// and more is known to 16 KiB.
     pub fn drop_excess(&mut self, effects: &mut Effects) {
-        let Limits { messages, bytes, .. } = self.options.limits;
-        if self.options.limits.refuse_what_comes() {
+        let limits = self.options.limits;
+        if limits.refuse_what_comes() {
             return;
         }
-        let mut count = messages.map_or(0, |most| self.ready().saturating_sub(most));
-        let mut size = bytes.map_or(0, |most| self.waiting_bytes().saturating_sub(most));
-        if count == 0 && size == 0 {
+        let waiting_bytes = limits.bytes.map_or(0, |_| self.waiting_bytes());
+        let mut excess = limits.excess(self.ready(), waiting_bytes);
+        if !excess.is_some() {
             return;
         }
         let mut runs = SequenceRuns::default();
         for message in self.lines.in_turn() {
-            if count == 0 && size == 0 {
+            if !excess.is_some() {
                 break;
             }
-            count = count.saturating_sub(1);
-            size = size.saturating_sub(message.size_bytes());
+            excess.less(message.size_bytes());
             runs.push(BodySequence(message.sequence()));
         }
         self.leave(Departure::MaxLength, runs, effects);

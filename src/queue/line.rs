@@ -169,6 +169,13 @@ impl Line {
         }
     }
 
+    /// How many wait.
+    pub(super) fn waiting(&mut self) -> u64 {
+        let waiting_from = self.waiting_from();
+        let held = self.held.count_from(waiting_from);
+        self.backlog.waiting_count() - held + self.returned.len() as u64
+    }
+
     /// What waits, whether it was handed out before or not.
     pub(super) fn oldest_first(&mut self) -> impl Iterator<Item = MessageRef> {
         let mut returned = self.returned.values().copied().peekable();

@@ -159,6 +159,13 @@ impl Lines {
         self.iter_mut().flat_map(Line::oldest_first)
     }
 
+    /// How many wait that go out before a message of this priority that comes now.
+    pub(super) fn waiting_before_priority(&mut self, priority: u8) -> u64 {
+        let higher = self.higher.iter_mut().filter(|(other, _)| *other >= priority);
+        let higher: u64 = higher.map(|(_, line)| line.waiting()).sum();
+        higher + if priority == 0 { self.plain.waiting() } else { 0 }
+    }
+
     /// The oldest message that waits.
     pub(super) fn oldest_waiting(&mut self) -> Option<u64> {
         self.iter_mut().filter_map(|line| line.oldest_first().next()).map(MessageRef::sequence).min()

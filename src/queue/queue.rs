@@ -261,9 +261,14 @@ impl Queue {
         first: BodySequence,
         sizes_bytes: impl Iterator<Item = u32>,
     ) {
-        let highest = self.options.max_priority.filter(|_| !planted(Bug::PriorityIgnored));
-        let priority = priority.min(highest.unwrap_or(0));
+        let priority = self.known_priority(priority);
         self.published += self.lines.extend(priority, first, sizes_bytes);
+    }
+
+    /// The priority that a message of this one has here.
+    pub(super) fn known_priority(&self, priority: u8) -> u8 {
+        let highest = self.options.max_priority.filter(|_| !planted(Bug::PriorityIgnored));
+        priority.min(highest.unwrap_or(0))
     }
 
     /// Sequence of the newest message it ever took; 0 before the first.

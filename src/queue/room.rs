@@ -62,19 +62,17 @@ impl Queue {
         let (waiting, waiting_bytes) = match ready.saturating_sub(takers) {
             0 => (0, 0),
             waiting if limits.bytes.is_none() => (waiting, 0),
-            waiting => {
-                let with_consumers: u64 = self.consumers.iter().map(Consumer::unsettled_bytes).sum();
-                let about_to_go: u64 =
-                    self.lines.in_turn().take(takers as usize).map(|message| message.size_bytes()).sum();
-                (
-                    waiting,
-                    self.lines
-                        .live_bytes()
-                        .saturating_sub(with_consumers + about_to_go + self.lines.held_bytes()),
-                )
-            }
+            waiting => (waiting, self.waiting_bytes_behind(takers)),
         };
         Some(Room { limits, waiting, waiting_bytes, takers: takers.saturating_sub(ready) })
+    }
+
+    /// Bytes of what waits behind the first so many.
+    pub(super) fn waiting_bytes_behind(&mut self, takers: u64) -> u64 {
+        let with_consumers: u64 = self.consumers.iter().map(Consumer::unsettled_bytes).sum();
+        let about_to_go: u64 =
+            self.lines.in_turn().take(takers as usize).map(|message| message.size_bytes()).sum();
+        self.lines.live_bytes().saturating_sub(with_consumers + about_to_go + self.lines.held_bytes())
     }
 
     /// Messages came for which there was no room.
@@ -83,7 +81,7 @@ impl Queue {
     }
 
     /// How many messages consumers take as soon as there are any.
-    fn room_of_consumers(&self) -> u64 {
+    pub(super) fn room_of_consumers(&self) -> u64 {
         match self.options.single_active {
             false => self.consumers.iter().map(Consumer::room).fold(0, u64::saturating_add),
             true => self.served().map_or(0, |index| self.consumers[index].room()),

@@ -14,8 +14,8 @@ use crate::journey::{Party, Taker, Tracked};
 use crate::message::{Delay, Expiration, MessageRun};
 use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, ShardId, Timestamp};
 use crate::queue::{
-    ConsumerKey, ConsumerLimits, ConsumerState, Departure, Outcome, QueueCounts, QueueOptions, SequenceRuns,
-    TagRange, Tags,
+    ConsumerKey, ConsumerLimits, ConsumerState, Departure, Outcome, Outlook, QueueCounts, QueueOptions,
+    SequenceRuns, TagRange, Tags,
 };
 use crate::storage::KnownLog;
 
@@ -240,6 +240,15 @@ pub enum Command {
         /// The answer.
         reply: oneshot::Sender<Vec<QueueState>>,
     },
+    /// Tell what queues would do with a message that came now, and change nothing by it; those that are not there are left out.
+    Foresee {
+        /// Which queues.
+        queues: Vec<QueueId>,
+        /// The message.
+        message: WouldBe,
+        /// The answer; a refusal if the shard takes no message.
+        reply: oneshot::Sender<Result<Vec<Foreseen>, Box<Refusal>>>,
+    },
     /// Put what happened to tracked messages where it is kept; answers when all is there that happened before.
     TellJourneys {
         /// The answer.
@@ -254,6 +263,32 @@ pub enum Command {
         /// The answer.
         reply: oneshot::Sender<Result<Option<KnownLog>, CloseFailure>>,
     },
+}
+
+/// A message that was not published, of which somebody asks what would become of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WouldBe {
+    /// Bytes of it, as it is encoded.
+    pub size_bytes: u32,
+    /// Its priority.
+    pub priority: u8,
+    /// Milliseconds after which it expires by itself.
+    pub expiration_ms: Option<u64>,
+    /// Until when it waits.
+    pub delay: Delay,
+}
+
+/// What a queue would do with a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreseen {
+    /// Which queue.
+    pub queue: QueueId,
+    /// What it would do.
+    pub outlook: Outlook,
+    /// Until when the message would be held back.
+    pub held_until: Option<Timestamp>,
+    /// Why it hands out nothing, if a message of it could not be read back.
+    pub fault: Option<Arc<str>>,
 }
 
 /// Which ready messages somebody wants to see.

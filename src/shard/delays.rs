@@ -148,6 +148,13 @@ impl Delays {
     }
 }
 
+/// Until when a message that comes now is held back; `None`: it is not.
+pub(super) fn due_at(delay: &Delay, now: Timestamp) -> Option<Timestamp> {
+    let after = delay.after_millis.map(|after| now.0.saturating_add(after));
+    let at = Timestamp(after.or(delay.at_millis).unwrap_or(0));
+    (at > now).then_some(at)
+}
+
 impl Shard {
     /// Messages that were just taken in, the first of them under this sequence, and of which some are for later: that is recorded.
     /// Returns those, in order, by their numbers in the run.
@@ -158,11 +165,7 @@ impl Shard {
         delays: &[Delay],
     ) -> Vec<(u32, Timestamp)> {
         let now = self.now;
-        let until = |delay: &Delay| {
-            let after = delay.after_millis.map(|after| now.0.saturating_add(after));
-            let at = Timestamp(after.or(delay.at_millis).unwrap_or(0));
-            (at > now).then_some((delay.index, at))
-        };
+        let until = |delay: &Delay| due_at(delay, now).map(|at| (delay.index, at));
         let later: Vec<(u32, Timestamp)> = delays.iter().filter_map(until).collect();
         let mut start = first;
         for Segment { first, end, queues } in segments {

@@ -90,6 +90,7 @@ impl Shard {
         }
         self.apply_command(queue, command);
         self.observe_command(queue, command);
+        self.note_departure(queue, command);
         if matches!(command, QueueCommand::DeadLetter(..)) {
             self.tell_of_dead_letters(queue);
         }

@@ -22,11 +22,13 @@ mod compaction;
 mod consumers;
 mod dead_lettering;
 mod delays;
+mod departing;
 mod disk_gauge;
 mod dispatch;
 mod expirations;
 mod fault;
 mod flow;
+mod foreseeing;
 mod halt;
 mod housekeeping;
 mod job;
@@ -67,11 +69,12 @@ pub use crate::queue::{
 };
 pub use close_failure::CloseFailure;
 pub use command::{
-    Came, Command, DeleteRefusal, Delivery, Event, Look, Looked, LookedAt, Notice, Oldest, Origin, Outlet,
-    Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement, StoreBatch, TakenOut,
-    Which,
+    Came, Command, DeleteRefusal, Delivery, Event, Foreseen, Look, Looked, LookedAt, Notice, Oldest, Origin,
+    Outlet, Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement, StoreBatch,
+    TakenOut, Which, WouldBe,
 };
 pub use dead_lettering::{DeadLetterNotices, DeadLetters};
+pub use departing::{Departed, DepartedByQueue, DepartureBoard, DepartureNotices};
 pub use disk_gauge::DiskGauge;
 pub use job::{Done, Job, LogAccess};
 pub use logged::{LoggedMessages, LoggedOperation, logged_operations};

@@ -62,6 +62,7 @@ fn answer(command: Command, notices: &Mailbox<Notice>, refusal: &Refusal) {
         Command::TakeOut { reply, .. } => drop(reply.send(Err(refusal))),
         Command::Store(store) => drop(store.reply.send(Err(refusal))),
         Command::Inspect { reply, .. } => drop(reply.send(Vec::new())),
+        Command::Foresee { reply, .. } => drop(reply.send(Err(refusal))),
         Command::TellJourneys { reply } => drop(reply.send(())),
         // Nobody is attached, and no log moves.
         Command::Settle { reply: None, .. }

@@ -86,7 +86,8 @@ impl Shard {
         if conditions.if_unused && counts.consumers > 0 {
             return Err(DeleteRefusal::InUse);
         }
-        if conditions.if_empty && counts.ready > 0 {
+        // What is for later is in it, too.
+        if conditions.if_empty && counts.ready + counts.held_back > 0 {
             return Err(DeleteRefusal::NotEmpty);
         }
         slot.attached.sealed = true;

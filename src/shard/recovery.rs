@@ -192,7 +192,8 @@ impl Shard {
         let orphans: Vec<QueueId> =
             self.queues.keys().filter(|id| !known.contains_key(id)).copied().collect();
         for queue in orphans {
-            let messages = self.queues.get(&queue).map_or(0, |slot| slot.queue.counts().ready);
+            let counts = self.queues.get(&queue).map(|slot| slot.queue.counts()).unwrap_or_default();
+            let messages = counts.ready + counts.held_back;
             if messages > 0 && queue > last_numbered {
                 let why = NeverMade { queue, messages, last_numbered }.into();
                 return Err(OpenFailure::Replay { index: self.commits.durable(), why });

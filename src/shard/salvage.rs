@@ -87,7 +87,7 @@ impl Shard {
                 let counts = slot.queue.counts();
                 Held {
                     queue: *queue,
-                    messages: counts.ready + counts.unsettled + counts.dead_letters,
+                    messages: counts.ready + counts.held_back + counts.unsettled + counts.dead_letters,
                     bytes: counts.bytes + counts.dead_letters_bytes,
                 }
             })

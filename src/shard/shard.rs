@@ -11,6 +11,7 @@ use super::command::{Command, Event, Notice, Origin, PublishBatch, Segment};
 use super::commit_queue::{BATCH_BYTES_MAX, CommitQueue, Waiting};
 use super::dead_lettering::DeadLetterNotices;
 use super::delays::Delays;
+use super::departing::DepartureNotices;
 use super::disk_gauge::DiskGauge;
 use super::expirations::Expirations;
 use super::flow::Flow;
@@ -107,6 +108,8 @@ pub struct Shard {
     pub(super) notices: Arc<Mailbox<Notice>>,
     /// Where it tells which queues have dead letters.
     pub(super) dead_letter_notices: Option<DeadLetterNotices>,
+    /// Who is told what left queues.
+    pub(super) departure_notices: Option<DepartureNotices>,
 }
 
 impl Shard {
@@ -142,6 +145,7 @@ impl Shard {
             housekeeping: Housekeeping::default(),
             notices,
             dead_letter_notices: None,
+            departure_notices: None,
         }
     }
 
@@ -328,6 +332,10 @@ impl Shard {
             }
             Command::Inspect { queues, reply } => {
                 let _ = reply.send(queues.iter().filter_map(|queue| self.inspect(*queue)).collect());
+            }
+            Command::Foresee { queues, message, reply } => {
+                // Who asked may be gone.
+                let _ = reply.send(self.foresee(&queues, &message));
             }
             Command::TellJourneys { reply } => {
                 self.hand_on_journeys();

@@ -30,14 +30,13 @@ impl Run {
         }
         self.look()?;
         for queue in self.books.for_all() {
+            self.await_due(queue)?;
             self.fade();
             if self.books.queues[queue].stage != Stage::There {
                 continue;
             }
-            if self.await_due(queue)? {
-                self.empty(queue)?;
-                self.look_into(queue)?;
-            }
+            self.empty(queue)?;
+            self.look_into(queue)?;
         }
         self.make_peace()?;
         self.check_empty()?;

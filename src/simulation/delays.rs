@@ -2,13 +2,14 @@
 
 use super::books::{Books, Finding, MessageId, QueueNumber};
 use super::run::Run;
-use crate::broker::QueueListing;
 use crate::message::Delay;
 
 /// The longest delay, in milliseconds.
 const DELAY_MAX_MS: u64 = 3_000;
 /// Rounds after which what is held back is taken never to be due.
 const ROUNDS_MAX: usize = 5_000;
+/// From one of them to the next.
+const ROUND_MS: u64 = 1_000;
 
 /// For how many milliseconds a message is delayed, which follows from its number; `None`: it is for now.
 pub(super) fn delay_of(id: MessageId) -> Option<u64> {
@@ -22,18 +23,26 @@ pub(super) fn delays_of(ids: &[MessageId]) -> Vec<Delay> {
 }
 
 impl Run {
-    /// Waits until a queue holds nothing back. `false`: it went meanwhile.
-    pub(super) fn await_due(&mut self, queue: QueueNumber) -> Result<bool, Finding> {
+    /// Waits until a queue holds nothing back, or went.
+    pub(super) fn await_due(&mut self, queue: QueueNumber) -> Result<(), Finding> {
+        let mut last = None;
         for _ in 0..ROUNDS_MAX {
-            let is_due = |listing: &QueueListing| listing.counts.held_back == 0;
-            match self.listing(queue)?.as_ref().map(is_due) {
-                Some(true) => return Ok(true),
-                Some(false) => self.world.round(&mut self.random),
-                None => return Ok(false),
+            match self.listing(queue)? {
+                Some(listing) if listing.counts.held_back > 0 => {
+                    last = Some((listing.counts, listing.fault));
+                    // Its clock may have gone back since it was told until when.
+                    self.world.workers.advance(ROUND_MS);
+                    self.world.round(&mut self.random);
+                }
+                Some(_) | None => return Ok(()),
             }
             self.listen()?;
         }
-        Err(format!("queue '{}' holds messages back for ever", self.books.queues[queue].name))
+        let name = self.books.queues[queue].name;
+        Err(format!(
+            "queue '{name}' holds messages back for ever: {last:?} at {}",
+            self.world.workers.now().0
+        ))
     }
 }
 

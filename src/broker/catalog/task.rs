@@ -18,6 +18,7 @@ use super::entry::Entry;
 use super::record::{Record, Records};
 use super::request::{Answer, Request};
 use crate::broker::broker::Shared;
+use crate::broker::events::wants_events;
 use crate::broker::vhost::{QueueDefinition, Vhost};
 use crate::model::{
     BodySequence, Bug, QueueId, QueueName, Refusal, ReplyCode, ShardId, Timestamp, VhostName, planted,
@@ -394,6 +395,10 @@ impl CatalogTask {
                     }
                 }
             }
+        }
+        if !changed.routed.is_empty() {
+            let is_wanted = vhosts.values().any(|vhost| wants_events(&vhost.routing()));
+            self.shared.gauges.departures.want(is_wanted);
         }
         for (name, queue) in &changed.removed {
             if let Some(vhost) = vhosts.get(name) {

@@ -14,9 +14,9 @@ pub(in crate::broker) const DEAD_LETTER_ARGUMENTS: [&str; 2] =
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::broker) struct DeadLetterAddress {
     /// The exchange, which need not be there.
-    pub(super) exchange: ExchangeName,
+    pub(in crate::broker) exchange: ExchangeName,
     /// Their routing key; `None`: their own.
-    pub(super) routing_key: Option<RoutingKey>,
+    pub(in crate::broker) routing_key: Option<RoutingKey>,
 }
 
 impl DeadLetterAddress {

@@ -9,5 +9,5 @@ mod address;
 mod carrier;
 mod letter;
 
-pub(super) use address::{DEAD_LETTER_ARGUMENTS, address_of};
+pub(super) use address::{DEAD_LETTER_ARGUMENTS, DeadLetterAddress, address_of};
 pub(super) use carrier::carry_dead_letters;

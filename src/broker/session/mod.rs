@@ -30,4 +30,5 @@ pub use settling::SettleRequest;
 pub(super) use sizes::SizesMax;
 pub use target::{Address, Publication};
 pub(super) use target::{Fate, Router, Target};
+pub(super) use times::{check_delay, check_expiration};
 pub use word::{Fetched, FrontEnd, Returned, Word};

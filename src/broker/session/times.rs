@@ -19,20 +19,29 @@ pub(super) fn check_times(publication: &impl Publication, index: usize) -> Resul
     if let Some(expiration) =
         expiration.ok().and_then(|at| expirations.get(at)).filter(|it| expires_too_late(it))
     {
-        let after_millis = expiration.after_millis;
-        return Err(refused(format!("invalid expiration: {after_millis} ms are more than ten years"))
-            .field("expiration_ms", format!("0 to {MILLIS_MAX}"), after_millis.to_string())
-            .hint("a message without an expiration stays until it is consumed"));
+        return check_expiration(expiration);
     }
     let delay = delays.binary_search_by_key(&index, |delay| delay.index as usize);
     delay.ok().and_then(|at| delays.get(at)).map_or(Ok(()), check_delay)
+}
+
+/// Whether a message may expire then.
+pub(in crate::broker) fn check_expiration(expiration: &Expiration) -> Result<(), Refusal> {
+    if !expires_too_late(expiration) {
+        return Ok(());
+    }
+    let after_millis = expiration.after_millis;
+    Err(refused(format!("invalid expiration: {after_millis} ms are more than ten years"))
+        .field("expiration_ms", format!("0 to {MILLIS_MAX}"), after_millis.to_string())
+        .hint("a message without an expiration stays until it is consumed"))
 }
 
 fn expires_too_late(expiration: &Expiration) -> bool {
     expiration.after_millis > MILLIS_MAX
 }
 
-fn check_delay(delay: &Delay) -> Result<(), Refusal> {
+/// Whether a message may be delayed until then.
+pub(in crate::broker) fn check_delay(delay: &Delay) -> Result<(), Refusal> {
     match *delay {
         Delay { after_millis: Some(after), at_millis: Some(at), .. } => {
             let text = "invalid delay: it is told twice, as a time to wait and as a time to deliver at";

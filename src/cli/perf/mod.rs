@@ -85,6 +85,9 @@ pub(super) struct Arguments {
     /// N further bindings of a topic exchange with all kinds of patterns, none of which matches
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = number::whole::<usize>(0, 1_000_000))]
     topic_bindings: usize,
+    /// Messages of the first producer have priority 0, those of the next 1, and so on: N priorities, in turn
+    #[arg(long, value_name = "N", value_parser = number::whole::<u16>(2, 256), conflicts_with = "exchange")]
+    priorities: Option<u16>,
     /// Leave queues and exchange, with what is in them, when it ends
     #[arg(long)]
     keep: bool,

@@ -79,6 +79,8 @@ pub(super) struct Plan {
     /// Patterns of keys that the exchange takes; none: all keys.
     pub(super) allowed: Vec<String>,
     pub(super) topic_bindings: usize,
+    /// How many priorities messages have, a producer each in turn.
+    pub(super) priorities: Option<u16>,
     pub(super) keeps: bool,
     pub(super) queue_name: Option<String>,
     /// Of producers, and as many of consumers, at most.
@@ -126,6 +128,7 @@ impl Plan {
             exchange,
             allowed: typed.allow.clone(),
             topic_bindings: typed.topic_bindings,
+            priorities: typed.priorities,
             keeps: typed.keep,
             queue_name: typed.queue.clone(),
             connections: typed.connections,

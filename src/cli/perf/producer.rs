@@ -13,7 +13,7 @@ use super::scoreboard::Scoreboard;
 use super::stamp::{Clock, STAMP_BYTES, Stamp, StreamId};
 use super::topology::{Route, Topology};
 use crate::cli::failure::Failure;
-use crate::client::{Channel, MessageBatch, Publisher};
+use crate::client::{Channel, MessageBatch, PreparedProperties, Properties, Publisher};
 use crate::model::Durability;
 
 /// Bytes that confirm windows may take at least, whatever the size of messages.
@@ -254,6 +254,8 @@ impl Pace {
 #[derive(Debug)]
 struct Letters {
     streams: Vec<(StreamId, Route)>,
+    /// In place of those of a route.
+    properties: Option<PreparedProperties>,
     /// Reused; only the stamp changes.
     body: Vec<u8>,
     /// Messages written.
@@ -267,7 +269,12 @@ impl Letters {
             Ok((StreamId { run, number }, topology.route(queue)?))
         });
         let body = vec![b'.'; plan.size_bytes];
-        Ok(Self { streams: streams.collect::<Result<_, Failure>>()?, body, written: 0 })
+        let prior = plan.priorities.map(|priorities| {
+            let priority = (producer % usize::from(priorities)) as u8;
+            PreparedProperties::new(&Properties { priority, ..Properties::default() })
+        });
+        let streams = streams.collect::<Result<_, Failure>>()?;
+        Ok(Self { streams, properties: prior.transpose()?, body, written: 0 })
     }
 
     /// The routing key that goes with the publisher, so that messages need none; "" if it changes from one to the next.
@@ -289,7 +296,8 @@ impl Letters {
         let place = self.body.first_chunk_mut::<STAMP_BYTES>().expect("the plan has room for the stamp");
         Stamp::new(*stream, sequence, at_ns).write(place);
         let own_key = (streams > 1).then_some(route.routing_key.as_str());
-        batch.push_prepared(own_key, &route.properties, &self.body)?;
+        let properties = self.properties.as_ref().unwrap_or(&route.properties);
+        batch.push_prepared(own_key, properties, &self.body)?;
         self.written += 1;
         Ok(())
     }

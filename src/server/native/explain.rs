@@ -4,8 +4,12 @@ use prost::Message as _;
 
 use super::lists::binding_entry;
 use super::requests::arguments;
-use crate::broker::{Broker, ExplainedBinding, ExplainedExchange, Explanation, Identity, Payload, ReachedBy};
-use crate::model::Refusal;
+use crate::broker::{
+    Broker, Enquiry, ExplainedBinding, ExplainedExchange, Explanation, Identity, OutlookKind, Payload,
+    QueueOutlook, ReachedBy,
+};
+use crate::message::item_len;
+use crate::model::{Entity, Refusal, ReplyCode};
 use crate::wire::pb;
 
 /// An answer is not longer, in bytes.
@@ -13,13 +17,17 @@ const EXPLANATION_BYTES: usize = 8 * 1024 * 1024;
 /// What surrounds an entry in an answer at most, in bytes: field numbers and lengths.
 const ENTRY_BYTES_AROUND: usize = 16;
 
-/// Explains a route, in `bytes_max` at most.
-pub(super) fn explain(
+/// What is kept of the room in an answer for what queues would do, as a part of it.
+const OUTLOOKS_PART: usize = 4;
+
+/// Explains a route and what is at its end, in `bytes_max` at most.
+pub(super) async fn explain(
     broker: &Broker,
     who: &Identity,
     request: pb::Explain,
     bytes_max: usize,
 ) -> Result<pb::Explanation, Refusal> {
+    let enquiry = enquiry(&request)?;
     let headers = match request.headers {
         Some(headers) => Some(arguments(Some(headers))?),
         None => None,
@@ -28,7 +36,59 @@ pub(super) fn explain(
     let payload = request.body.as_deref().map(|body| Payload { body, content_encoding });
     let explanation =
         broker.explain(who, &request.exchange, &request.routing_key, headers.as_ref(), payload)?;
-    Ok(explained(explanation, bytes_max.min(EXPLANATION_BYTES)))
+    let bytes_max = bytes_max.min(EXPLANATION_BYTES);
+    let outlooks = broker.outlook(who, &explanation.queues, &enquiry).await?;
+    let mut room = Room(bytes_max / OUTLOOKS_PART);
+    let outlooks = outlooks.iter().map(outlook_entry).take_while(|entry| room.takes(entry.encoded_len()));
+    let outlooks: Vec<pb::QueueOutlook> = outlooks.collect();
+    let answer = explained(explanation, bytes_max - bytes_max / OUTLOOKS_PART);
+    Ok(pb::Explanation { outlooks, ..answer })
+}
+
+/// The message as it would come, if it was published with a key that its target has.
+fn enquiry(request: &pb::Explain) -> Result<Enquiry, Refusal> {
+    let pb::Explain { expiration_ms, delay_ms, deliver_at_ms, .. } = *request;
+    let priority = u8::try_from(request.priority).map_err(|_| {
+        Refusal::new(ReplyCode::PreconditionFailed, "a message has no such priority")
+            .about(Entity::Message, "")
+            .field("priority", "0 to 255", request.priority.to_string())
+    })?;
+    let properties = pb::Properties {
+        content_encoding: request.content_encoding.clone(),
+        headers: request.headers.clone(),
+        priority: request.priority,
+        expiration_ms,
+        delay_ms,
+        deliver_at_ms,
+        ..pb::Properties::default()
+    };
+    let body = request.body.as_deref();
+    let bytes = item_len(&properties.encode_to_vec(), body.unwrap_or_default(), None, false);
+    // It came in a frame, which is shorter than that.
+    let size_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    let body_is_known = body.is_some();
+    Ok(Enquiry { size_bytes, body_is_known, priority, expiration_ms, delay_ms, deliver_at_ms })
+}
+
+fn outlook_entry(outlook: &QueueOutlook) -> pb::QueueOutlook {
+    let kind = match outlook.kind() {
+        OutlookKind::Taken => pb::OutlookKind::Taken,
+        OutlookKind::Waits => pb::OutlookKind::Waits,
+        OutlookKind::HeldBack => pb::OutlookKind::HeldBack,
+        OutlookKind::Refused => pb::OutlookKind::Refused,
+        OutlookKind::Dropped => pb::OutlookKind::Dropped,
+        OutlookKind::Expires => pb::OutlookKind::Expires,
+    };
+    let (exchange, routing_key) = outlook.dead_letters().unzip();
+    pb::QueueOutlook {
+        queue: outlook.queue().to_string(),
+        kind: kind.into(),
+        reason: outlook.to_string(),
+        held_until_ms: outlook.held_until().map(|at| at.0),
+        drops: outlook.drops(),
+        dead_letter_exchange: exchange.map(str::to_owned),
+        dead_letter_routing_key: routing_key.flatten().map(str::to_owned),
+    }
 }
 
 /// The queues are the answer, and so come first; then all exchanges on the way, and what room is left is for bindings.

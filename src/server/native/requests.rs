@@ -64,7 +64,9 @@ pub(super) async fn carry_out(
         Body::RemoveMoved(request) => remove_moved(broker, who, request).await.map(Body::Removed),
         Body::CancelDelayed(request) => cancel_delayed(broker, who, request).await.map(Body::Removed),
         Body::List(request) => list(broker, who, request, answer_bytes_max).await.map(Body::Listing),
-        Body::Explain(request) => explain(broker, who, request, answer_bytes_max).map(Body::Explanation),
+        Body::Explain(request) => {
+            explain(broker, who, request, answer_bytes_max).await.map(Body::Explanation)
+        }
         Body::KeepJourneys(request) => journeys::keep(broker, who, request).await.map(|()| DONE),
         Body::KeepNoJourneys(request) => journeys::keep_none(broker, who, request).await.map(|()| DONE),
         Body::TellJourneys(request) => {

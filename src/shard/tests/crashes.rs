@@ -295,7 +295,9 @@ impl World {
                 assert!(message.confirmed, "nothing is under way, and a publish was not answered");
                 message.count_durable = message.count.0;
             }
-            let ready = messages.values().any(|message| message.held.is_none());
+            // Without power what is not in memory is not read back.
+            let ready =
+                !self.disk.is_powered_off() && messages.values().any(|message| message.held.is_none());
             for ((_, handle), limits) in self.consumers.iter().filter(|((other, _), _)| *other == queue) {
                 let holds = |message: &&Message| message.held.is_some_and(|(holder, _)| holder == *handle);
                 let held = messages.values().filter(holds).count();

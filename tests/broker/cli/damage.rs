@@ -52,6 +52,9 @@ fn the_other_shards_run_while_one_is_damaged() {
     broker.run(&["delete", "queue", "rotten", "--if-empty"]).fails(1, &out_of_service);
     broker.run_with_input(&["publish", "--key", "rotten", "--lines"], b"no\n").fails(1, &out_of_service);
 
+    let explained = broker.run(&["explain", "--key", "rotten"]).ok();
+    assert!(explained.contains("'rotten' does not take it: shard 1 is out of service"), "{explained}");
+
     let queues = broker.run(&["list", "queues", "--json"]).json();
     let fault = |name: &str| {
         let queue = queues.as_array().unwrap().iter().find(|queue| queue["name"] == name);

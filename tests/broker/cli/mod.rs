@@ -10,6 +10,7 @@ mod damage;
 mod demo;
 mod demo_panes;
 mod draw;
+mod events;
 mod explain;
 #[cfg(target_os = "linux")]
 mod full_disk;

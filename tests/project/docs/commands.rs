@@ -105,6 +105,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/DRAW.md", "$ leveret draw", By("fn a_broker_is_drawn_with_who_publishes_and_who_is_dark()")),
     ("docs/DRAW.md", "leveret draw --svg", By("fn a_picture_goes_into_files_or_to_standard_output()")),
     ("docs/DRAW.md", "leveret draw --live", By("fn messages_move_in_a_terminal_of_any_size_until_q()")),
+    ("docs/EVENTS.md", "$ leveret declare exchange leveret.events", Typed(&[])),
     ("docs/EXCHANGES.md", "$ leveret declare exchange packing", Typed(&[])),
     ("docs/EXCHANGES.md", "$ leveret declare exchange baskets", Typed(&[])),
     ("docs/EXCHANGES.md", "$ leveret declare exchange parts", Typed(&[])),
@@ -116,6 +117,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/LIMITS.md", "$ leveret declare queue news", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue tasks", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue visitor-17", Typed(&[])),
+    ("docs/LIMITS.md", "$ seq 1 2 | leveret publish --key jobs", Typed(&[])),
     (
         "docs/OPERATIONS.md",
         "cargo install --locked --path .",
