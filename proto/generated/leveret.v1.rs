@@ -386,6 +386,241 @@ impl Sharing {
         }
     }
 }
+/// Client's first frame, on channel 0 with a request id. Until it is answered a frame may be 8 KiB at most, and it
+/// must arrive within 10 seconds.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Connect {
+    /// The protocol version the client speaks: 1.
+    #[prost(uint32, tag = "1")]
+    pub protocol_version: u32,
+    /// Who the client is, for people who look at lists of connections: product, version, platform. At most 32 entries.
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub client: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    /// Capabilities the client understands, by name. Unknown names are ignored.
+    #[prost(string, repeated, tag = "3")]
+    pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How the client proves who it is: "PLAIN".
+    #[prost(string, tag = "4")]
+    pub mechanism: ::prost::alloc::string::String,
+    /// For PLAIN: NUL, user name, NUL, password (RFC 4616).
+    #[prost(bytes = "bytes", tag = "5")]
+    pub response: ::prost::bytes::Bytes,
+    /// Virtual host to work in. Default "/".
+    #[prost(string, tag = "6")]
+    pub vhost: ::prost::alloc::string::String,
+    /// Seconds between signs of life that the client wants; 0: the server's wish. If both ends state one the smaller wins.
+    #[prost(uint32, tag = "7")]
+    pub heartbeat_seconds: u32,
+    /// Largest frame, in bytes after the length prefix, that the client takes; 0: whatever the server offers.
+    #[prost(uint32, tag = "8")]
+    pub frame_max: u32,
+    /// Highest channel number the client will use; 0: whatever the server offers.
+    #[prost(uint32, tag = "9")]
+    pub channel_max: u32,
+    /// A name for this connection, for people. At most 255 bytes.
+    #[prost(string, tag = "10")]
+    pub connection_name: ::prost::alloc::string::String,
+    /// Who the client is: 16 bytes that it has drawn at random for its life, or none. If the server has the capability
+    /// "client_id" it ends an earlier connection with the same number and user, and answers when that one is cleaned up.
+    #[prost(bytes = "bytes", tag = "11")]
+    pub client_id: ::prost::bytes::Bytes,
+}
+/// The answer to Connect. From here on the limits below hold for both sides.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Connected {
+    /// The version both will speak.
+    #[prost(uint32, tag = "1")]
+    pub protocol_version: u32,
+    /// Who the server is: product, version.
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub server: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    /// Capabilities the server has, by name.
+    #[prost(string, repeated, tag = "3")]
+    pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Each side sends something at least this often, in seconds, and may close after two silent intervals. 0: no heartbeat.
+    #[prost(uint32, tag = "4")]
+    pub heartbeat_seconds: u32,
+    /// Largest frame, in bytes after the length prefix.
+    #[prost(uint32, tag = "5")]
+    pub frame_max: u32,
+    /// Highest channel number; channels are 1 to this.
+    #[prost(uint32, tag = "6")]
+    pub channel_max: u32,
+    /// Largest message body, in bytes.
+    #[prost(uint64, tag = "7")]
+    pub message_size_max: u64,
+    /// What a confirm of a message in a durable queue means on this server.
+    #[prost(enumeration = "DurabilityLevel", tag = "8")]
+    pub durability: i32,
+    /// Number of this connection in the server's lists.
+    #[prost(uint64, tag = "9")]
+    pub connection_id: u64,
+}
+/// Last frame of a connection, from either side. The other side answers with Close of its own, unless it sent one
+/// already, and then closes the socket.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Close {
+    /// Why; absent when all is well.
+    #[prost(message, optional, tag = "1")]
+    pub error: ::core::option::Option<Error>,
+}
+/// A sign of life. Never answered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Heartbeat {
+}
+/// Sent to a client with the capability "blocked", on channel 0, when it has published and the server does not take it
+/// for now. What was published waits and is taken later; a client that publishes nothing more until Unblocked goes on with
+/// everything else.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Blocked {
+    #[prost(enumeration = "Shortage", tag = "1")]
+    pub shortage: i32,
+    /// Why, in a sentence for people.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// What the connection has published was taken; it may go on. Channel 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unblocked {
+}
+/// Opens the frame's channel. Answered by Done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenChannel {
+}
+/// Closes the frame's channel: its consumers end, what they had not settled goes back to its queues. Answered by Done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CloseChannel {
+}
+/// The request was carried out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Done {
+}
+/// An answer that says no, or, with request 0, word of something that went wrong on the channel by itself. The
+/// channel stays open.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Error {
+    /// Reply code with RabbitMQ's numbers, for instance 404.
+    #[prost(uint32, tag = "1")]
+    pub code: u32,
+    /// The code's name, for instance "NOT_FOUND".
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// What happened, in a sentence for people.
+    #[prost(string, tag = "3")]
+    pub text: ::prost::alloc::string::String,
+    /// Kind of thing it is about: "connection", "channel", "frame", "exchange", "queue", "binding", "publisher",
+    /// "consumer", "message", "user", "vhost", "subscription"; or empty.
+    #[prost(string, tag = "4")]
+    pub entity_kind: ::prost::alloc::string::String,
+    /// Its name.
+    #[prost(string, tag = "5")]
+    pub entity: ::prost::alloc::string::String,
+    /// Which field or argument of the request was at fault.
+    #[prost(string, tag = "6")]
+    pub field: ::prost::alloc::string::String,
+    /// What would have been right.
+    #[prost(string, tag = "7")]
+    pub expected: ::prost::alloc::string::String,
+    /// What was there.
+    #[prost(string, tag = "8")]
+    pub got: ::prost::alloc::string::String,
+    /// Whether the same request may succeed later, unchanged.
+    #[prost(bool, tag = "9")]
+    pub retryable: bool,
+    /// What to do, in a sentence for people.
+    #[prost(string, tag = "10")]
+    pub hint: ::prost::alloc::string::String,
+    /// Every field or argument in which what was asked for differs from what is there, or that cannot be so; `field` is the first of them.
+    #[prost(message, repeated, tag = "11")]
+    pub differences: ::prost::alloc::vec::Vec<Difference>,
+}
+/// A field or argument of something that is there, and of what was asked for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Difference {
+    #[prost(string, tag = "1")]
+    pub field: ::prost::alloc::string::String,
+    /// What it is; "none": there is no such argument.
+    #[prost(string, tag = "2")]
+    pub declared: ::prost::alloc::string::String,
+    /// What it was to be; likewise.
+    #[prost(string, tag = "3")]
+    pub asked: ::prost::alloc::string::String,
+    /// Why it cannot be that, in a sentence for people; "": it can be altered, and is not changed by a declaration.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// How safe a message is at the moment of its confirm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DurabilityLevel {
+    Unspecified = 0,
+    /// Held in the broker's memory: gone when the broker stops.
+    Memory = 1,
+    /// Handed to the operating system: survives a crash of the broker, not of the machine.
+    Written = 2,
+    /// The disk reported it as stored (fdatasync): survives a crash of the machine.
+    Synced = 3,
+    /// Synced on a majority of replicas.
+    Quorum = 4,
+}
+impl DurabilityLevel {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DURABILITY_LEVEL_UNSPECIFIED",
+            Self::Memory => "DURABILITY_LEVEL_MEMORY",
+            Self::Written => "DURABILITY_LEVEL_WRITTEN",
+            Self::Synced => "DURABILITY_LEVEL_SYNCED",
+            Self::Quorum => "DURABILITY_LEVEL_QUORUM",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DURABILITY_LEVEL_UNSPECIFIED" => Some(Self::Unspecified),
+            "DURABILITY_LEVEL_MEMORY" => Some(Self::Memory),
+            "DURABILITY_LEVEL_WRITTEN" => Some(Self::Written),
+            "DURABILITY_LEVEL_SYNCED" => Some(Self::Synced),
+            "DURABILITY_LEVEL_QUORUM" => Some(Self::Quorum),
+            _ => None,
+        }
+    }
+}
+/// What a server runs short of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Shortage {
+    Unspecified = 0,
+    /// Memory for messages of queues that are nowhere else. No message is taken.
+    Memory = 1,
+    /// Room on its disk. No message that reaches a durable queue is taken.
+    Disk = 2,
+}
+impl Shortage {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SHORTAGE_UNSPECIFIED",
+            Self::Memory => "SHORTAGE_MEMORY",
+            Self::Disk => "SHORTAGE_DISK",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SHORTAGE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SHORTAGE_MEMORY" => Some(Self::Memory),
+            "SHORTAGE_DISK" => Some(Self::Disk),
+            _ => None,
+        }
+    }
+}
 /// Makes an exchange, or checks that the one there is equal (error 406 if not). Answered by Done.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DeclareExchange {
@@ -544,6 +779,40 @@ pub struct QueueDeclared {
     #[prost(uint32, tag = "3")]
     pub consumer_count: u32,
 }
+/// Changes arguments of a queue that is there, in one step; its messages, bindings and consumers stay. What waits is looked at anew: a shorter
+/// time or length drops at once what is beyond. Answered by QueueAltered, or by error 406 with all that cannot be so in `differences`, and
+/// nothing is changed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AlterQueue {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Arguments as they are to be, of those that can be altered. Those that are not named here stay.
+    #[prost(message, optional, tag = "2")]
+    pub arguments: ::core::option::Option<FieldTable>,
+    /// Names of arguments that it is not to have any more.
+    #[prost(string, repeated, tag = "3")]
+    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Change nothing, and tell what would change.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+    /// None of these can be altered: 406 if one of them is there and is not what the queue is.
+    #[prost(bool, optional, tag = "5")]
+    pub durable: ::core::option::Option<bool>,
+    #[prost(bool, optional, tag = "6")]
+    pub exclusive: ::core::option::Option<bool>,
+    #[prost(bool, optional, tag = "7")]
+    pub auto_delete: ::core::option::Option<bool>,
+}
+/// The arguments of a queue are as they were asked for, unless that was a dry run.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct QueueAltered {
+    /// False: it was a dry run, and nothing is changed.
+    #[prost(bool, tag = "1")]
+    pub altered: bool,
+    /// What is other than it was, or would be, by name; none: it was so already.
+    #[prost(message, repeated, tag = "2")]
+    pub changes: ::prost::alloc::vec::Vec<Difference>,
+}
 /// Answered by MessageCount; 0 if there was no such queue.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteQueue {
@@ -643,6 +912,8 @@ pub struct Listing {
     pub permissions: ::prost::alloc::vec::Vec<Permissions>,
     #[prost(message, repeated, tag = "11")]
     pub topic_permissions: ::prost::alloc::vec::Vec<TopicPermissions>,
+    #[prost(message, repeated, tag = "12")]
+    pub policies: ::prost::alloc::vec::Vec<Policy>,
     /// "": this was the last page.
     #[prost(string, tag = "15")]
     pub next_page_token: ::prost::alloc::string::String,
@@ -680,6 +951,14 @@ pub struct ExchangeEntry {
     /// Messages refused since then of which "x-quarantine-queue" has no copy, since there was no such queue.
     #[prost(uint64, tag = "12")]
     pub unkept_total: u64,
+    /// Names of the policy and of the operators' policy that hold for it; "": none does.
+    #[prost(string, tag = "13")]
+    pub policy: ::prost::alloc::string::String,
+    #[prost(string, tag = "14")]
+    pub operator_policy: ::prost::alloc::string::String,
+    /// Where messages go that no binding matches, by its declaration or by the policy; "": nowhere.
+    #[prost(string, tag = "15")]
+    pub alternate_exchange: ::prost::alloc::string::String,
 }
 /// A schema of an exchange.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -780,6 +1059,14 @@ pub struct QueueEntry {
     /// counted nor delivered until the log is repaired and the broker restarted.
     #[prost(string, tag = "15")]
     pub fault: ::prost::alloc::string::String,
+    /// Names of the policy and of the operators' policy that hold for it; "": none does.
+    #[prost(string, tag = "33")]
+    pub policy: ::prost::alloc::string::String,
+    #[prost(string, tag = "34")]
+    pub operator_policy: ::prost::alloc::string::String,
+    /// Its arguments as they hold, those of the policies with them; absent: no policy holds for it.
+    #[prost(message, optional, tag = "35")]
+    pub effective: ::core::option::Option<FieldTable>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConnectionEntry {
@@ -964,6 +1251,43 @@ pub struct TopicPermissions {
     #[prost(string, tag = "5")]
     pub read: ::prost::alloc::string::String,
 }
+/// What is to hold for queues and exchanges whose names match, beside what they were declared with. One policy at most holds for each, that
+/// of the highest priority (of several the first by name), and one of operators.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Policy {
+    /// 1 to 255 bytes; unique among those of its kind in its vhost.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Of operators: it bounds what declarations and other policies say.
+    #[prost(bool, tag = "2")]
+    pub operator: bool,
+    /// A regular expression of 1,024 bytes at most that is looked for anywhere in a name.
+    #[prost(string, tag = "3")]
+    pub pattern: ::prost::alloc::string::String,
+    /// "queues", "exchanges" or "all".
+    #[prost(string, tag = "4")]
+    pub applies_to: ::prost::alloc::string::String,
+    #[prost(int32, tag = "5")]
+    pub priority: i32,
+    /// Arguments without the "x-" of their names, such as "max-length"; docs/POLICIES.md has them.
+    #[prost(message, optional, tag = "6")]
+    pub definition: ::core::option::Option<FieldTable>,
+}
+/// Puts a policy in the connection's vhost, in the place of the one of its name. It holds at once for what is there. Administrators only.
+/// Answered by Done.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PutPolicy {
+    #[prost(message, optional, tag = "1")]
+    pub policy: ::core::option::Option<Policy>,
+}
+/// Administrators only. Answered by Done, also if there is none.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeletePolicy {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub operator: bool,
+}
 /// Says what a user may do in a vhost, which it may open from then on. It counts at once, also for connections that are there.
 /// Administrators only. Answered by Done.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1147,6 +1471,8 @@ pub enum ListKind {
     /// Of all users and vhosts for administrators, the own ones otherwise; by user, then by vhost.
     Permissions = 10,
     TopicPermissions = 11,
+    /// Of the connection's vhost: by name, and then those of operators.
+    Policies = 12,
 }
 impl ListKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1167,6 +1493,7 @@ impl ListKind {
             Self::JourneyRules => "LIST_KIND_JOURNEY_RULES",
             Self::Permissions => "LIST_KIND_PERMISSIONS",
             Self::TopicPermissions => "LIST_KIND_TOPIC_PERMISSIONS",
+            Self::Policies => "LIST_KIND_POLICIES",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1184,6 +1511,7 @@ impl ListKind {
             "LIST_KIND_JOURNEY_RULES" => Some(Self::JourneyRules),
             "LIST_KIND_PERMISSIONS" => Some(Self::Permissions),
             "LIST_KIND_TOPIC_PERMISSIONS" => Some(Self::TopicPermissions),
+            "LIST_KIND_POLICIES" => Some(Self::Policies),
             _ => None,
         }
     }
@@ -1231,223 +1559,6 @@ impl OutlookKind {
             "OUTLOOK_KIND_REFUSED" => Some(Self::Refused),
             "OUTLOOK_KIND_DROPPED" => Some(Self::Dropped),
             "OUTLOOK_KIND_EXPIRES" => Some(Self::Expires),
-            _ => None,
-        }
-    }
-}
-/// Client's first frame, on channel 0 with a request id. Until it is answered a frame may be 8 KiB at most, and it
-/// must arrive within 10 seconds.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Connect {
-    /// The protocol version the client speaks: 1.
-    #[prost(uint32, tag = "1")]
-    pub protocol_version: u32,
-    /// Who the client is, for people who look at lists of connections: product, version, platform. At most 32 entries.
-    #[prost(btree_map = "string, string", tag = "2")]
-    pub client: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
-    /// Capabilities the client understands, by name. Unknown names are ignored.
-    #[prost(string, repeated, tag = "3")]
-    pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// How the client proves who it is: "PLAIN".
-    #[prost(string, tag = "4")]
-    pub mechanism: ::prost::alloc::string::String,
-    /// For PLAIN: NUL, user name, NUL, password (RFC 4616).
-    #[prost(bytes = "bytes", tag = "5")]
-    pub response: ::prost::bytes::Bytes,
-    /// Virtual host to work in. Default "/".
-    #[prost(string, tag = "6")]
-    pub vhost: ::prost::alloc::string::String,
-    /// Seconds between signs of life that the client wants; 0: the server's wish. If both ends state one the smaller wins.
-    #[prost(uint32, tag = "7")]
-    pub heartbeat_seconds: u32,
-    /// Largest frame, in bytes after the length prefix, that the client takes; 0: whatever the server offers.
-    #[prost(uint32, tag = "8")]
-    pub frame_max: u32,
-    /// Highest channel number the client will use; 0: whatever the server offers.
-    #[prost(uint32, tag = "9")]
-    pub channel_max: u32,
-    /// A name for this connection, for people. At most 255 bytes.
-    #[prost(string, tag = "10")]
-    pub connection_name: ::prost::alloc::string::String,
-    /// Who the client is: 16 bytes that it has drawn at random for its life, or none. If the server has the capability
-    /// "client_id" it ends an earlier connection with the same number and user, and answers when that one is cleaned up.
-    #[prost(bytes = "bytes", tag = "11")]
-    pub client_id: ::prost::bytes::Bytes,
-}
-/// The answer to Connect. From here on the limits below hold for both sides.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Connected {
-    /// The version both will speak.
-    #[prost(uint32, tag = "1")]
-    pub protocol_version: u32,
-    /// Who the server is: product, version.
-    #[prost(btree_map = "string, string", tag = "2")]
-    pub server: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
-    /// Capabilities the server has, by name.
-    #[prost(string, repeated, tag = "3")]
-    pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Each side sends something at least this often, in seconds, and may close after two silent intervals. 0: no heartbeat.
-    #[prost(uint32, tag = "4")]
-    pub heartbeat_seconds: u32,
-    /// Largest frame, in bytes after the length prefix.
-    #[prost(uint32, tag = "5")]
-    pub frame_max: u32,
-    /// Highest channel number; channels are 1 to this.
-    #[prost(uint32, tag = "6")]
-    pub channel_max: u32,
-    /// Largest message body, in bytes.
-    #[prost(uint64, tag = "7")]
-    pub message_size_max: u64,
-    /// What a confirm of a message in a durable queue means on this server.
-    #[prost(enumeration = "DurabilityLevel", tag = "8")]
-    pub durability: i32,
-    /// Number of this connection in the server's lists.
-    #[prost(uint64, tag = "9")]
-    pub connection_id: u64,
-}
-/// Last frame of a connection, from either side. The other side answers with Close of its own, unless it sent one
-/// already, and then closes the socket.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Close {
-    /// Why; absent when all is well.
-    #[prost(message, optional, tag = "1")]
-    pub error: ::core::option::Option<Error>,
-}
-/// A sign of life. Never answered.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Heartbeat {
-}
-/// Sent to a client with the capability "blocked", on channel 0, when it has published and the server does not take it
-/// for now. What was published waits and is taken later; a client that publishes nothing more until Unblocked goes on with
-/// everything else.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Blocked {
-    #[prost(enumeration = "Shortage", tag = "1")]
-    pub shortage: i32,
-    /// Why, in a sentence for people.
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
-}
-/// What the connection has published was taken; it may go on. Channel 0.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Unblocked {
-}
-/// Opens the frame's channel. Answered by Done.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct OpenChannel {
-}
-/// Closes the frame's channel: its consumers end, what they had not settled goes back to its queues. Answered by Done.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CloseChannel {
-}
-/// The request was carried out.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Done {
-}
-/// An answer that says no, or, with request 0, word of something that went wrong on the channel by itself. The
-/// channel stays open.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Error {
-    /// Reply code with RabbitMQ's numbers, for instance 404.
-    #[prost(uint32, tag = "1")]
-    pub code: u32,
-    /// The code's name, for instance "NOT_FOUND".
-    #[prost(string, tag = "2")]
-    pub name: ::prost::alloc::string::String,
-    /// What happened, in a sentence for people.
-    #[prost(string, tag = "3")]
-    pub text: ::prost::alloc::string::String,
-    /// Kind of thing it is about: "connection", "channel", "frame", "exchange", "queue", "binding", "publisher",
-    /// "consumer", "message", "user", "vhost", "subscription"; or empty.
-    #[prost(string, tag = "4")]
-    pub entity_kind: ::prost::alloc::string::String,
-    /// Its name.
-    #[prost(string, tag = "5")]
-    pub entity: ::prost::alloc::string::String,
-    /// Which field or argument of the request was at fault.
-    #[prost(string, tag = "6")]
-    pub field: ::prost::alloc::string::String,
-    /// What would have been right.
-    #[prost(string, tag = "7")]
-    pub expected: ::prost::alloc::string::String,
-    /// What was there.
-    #[prost(string, tag = "8")]
-    pub got: ::prost::alloc::string::String,
-    /// Whether the same request may succeed later, unchanged.
-    #[prost(bool, tag = "9")]
-    pub retryable: bool,
-    /// What to do, in a sentence for people.
-    #[prost(string, tag = "10")]
-    pub hint: ::prost::alloc::string::String,
-}
-/// How safe a message is at the moment of its confirm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum DurabilityLevel {
-    Unspecified = 0,
-    /// Held in the broker's memory: gone when the broker stops.
-    Memory = 1,
-    /// Handed to the operating system: survives a crash of the broker, not of the machine.
-    Written = 2,
-    /// The disk reported it as stored (fdatasync): survives a crash of the machine.
-    Synced = 3,
-    /// Synced on a majority of replicas.
-    Quorum = 4,
-}
-impl DurabilityLevel {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "DURABILITY_LEVEL_UNSPECIFIED",
-            Self::Memory => "DURABILITY_LEVEL_MEMORY",
-            Self::Written => "DURABILITY_LEVEL_WRITTEN",
-            Self::Synced => "DURABILITY_LEVEL_SYNCED",
-            Self::Quorum => "DURABILITY_LEVEL_QUORUM",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "DURABILITY_LEVEL_UNSPECIFIED" => Some(Self::Unspecified),
-            "DURABILITY_LEVEL_MEMORY" => Some(Self::Memory),
-            "DURABILITY_LEVEL_WRITTEN" => Some(Self::Written),
-            "DURABILITY_LEVEL_SYNCED" => Some(Self::Synced),
-            "DURABILITY_LEVEL_QUORUM" => Some(Self::Quorum),
-            _ => None,
-        }
-    }
-}
-/// What a server runs short of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum Shortage {
-    Unspecified = 0,
-    /// Memory for messages of queues that are nowhere else. No message is taken.
-    Memory = 1,
-    /// Room on its disk. No message that reaches a durable queue is taken.
-    Disk = 2,
-}
-impl Shortage {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "SHORTAGE_UNSPECIFIED",
-            Self::Memory => "SHORTAGE_MEMORY",
-            Self::Disk => "SHORTAGE_DISK",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "SHORTAGE_UNSPECIFIED" => Some(Self::Unspecified),
-            "SHORTAGE_MEMORY" => Some(Self::Memory),
-            "SHORTAGE_DISK" => Some(Self::Disk),
             _ => None,
         }
     }
@@ -1500,7 +1611,7 @@ pub struct CancelConsumer {
     pub consumer: u32,
 }
 /// The server ended a consumer, for instance because its queue was deleted.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConsumerCancelled {
     #[prost(uint32, tag = "1")]
     pub consumer: u32,
@@ -1929,7 +2040,7 @@ pub struct JourneyTaker {
     pub tag: ::prost::alloc::string::String,
 }
 /// What became of a message in a queue.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Receipt {
     #[prost(string, tag = "1")]
     pub queue: ::prost::alloc::string::String,
@@ -1960,7 +2071,7 @@ pub struct Receipt {
     #[prost(uint64, tag = "11")]
     pub dark_since_ms: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JourneyEvent {
     #[prost(enumeration = "JourneyEventKind", tag = "1")]
     pub kind: i32,
@@ -2232,7 +2343,7 @@ pub struct Confirm {
     pub ranges: ::prost::alloc::vec::Vec<ConfirmRange>,
 }
 /// A run of messages with the same fate.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConfirmRange {
     /// First and last sequence, both included.
     #[prost(uint64, tag = "1")]
@@ -2280,7 +2391,7 @@ pub struct Frame {
     /// Echoed in the answer. 0: no answer wanted.
     #[prost(uint64, tag = "2")]
     pub request: u64,
-    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72")]
+    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74")]
     pub body: ::core::option::Option<frame::Body>,
 }
 /// Nested message and enum types in `Frame`.
@@ -2365,6 +2476,10 @@ pub mod frame {
         AlterExchange(super::AlterExchange),
         #[prost(message, tag = "45")]
         ExchangeAltered(super::ExchangeAltered),
+        #[prost(message, tag = "46")]
+        AlterQueue(super::AlterQueue),
+        #[prost(message, tag = "47")]
+        QueueAltered(super::QueueAltered),
         /// Looking and administration.
         #[prost(message, tag = "48")]
         List(super::List),
@@ -2421,5 +2536,10 @@ pub mod frame {
         Removed(super::Removed),
         #[prost(message, tag = "72")]
         CancelDelayed(super::CancelDelayed),
+        /// Policies.
+        #[prost(message, tag = "73")]
+        PutPolicy(super::PutPolicy),
+        #[prost(message, tag = "74")]
+        DeletePolicy(super::DeletePolicy),
     }
 }

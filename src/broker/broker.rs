@@ -9,8 +9,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::altering::LOOKERS_MAX;
 use super::catalog::{
-    Answer, CatalogCommand, DeclaredQueue, FIRST_VOLATILE_SHARD, QueueDeclaration, Request, Stopped,
-    check_owner, no_such_vhost,
+    AlteredQueue, Answer, CatalogCommand, DeclaredQueue, FIRST_VOLATILE_SHARD, QueueAlteration,
+    QueueDeclaration, Request, Stopped, altered_queue, check_owner, no_such_vhost,
 };
 use super::close_failure::CloseFailure;
 use super::hand_over::Places;
@@ -24,8 +24,8 @@ use super::vhost::{QueueDefinition, Vhost};
 use crate::auth::{LoginCache, Permission, User};
 use crate::journey::Journeys;
 use crate::model::{
-    BCC, ConnectionId, Durability, Entity, FieldTable, Refusal, ReplyCode, ShardId, UserName, VhostName,
-    further_keys,
+    BCC, ConnectionId, Difference, Durability, Entity, FieldTable, Refusal, ReplyCode, ShardId, UserName,
+    VhostName, further_keys,
 };
 use crate::routing::{
     Binding, ExchangeDefinition, ExplainedBody, ExplainedMessage, Explanation, Payload, RouteError,
@@ -364,6 +364,29 @@ impl Broker {
             None => QueueCounts::default(),
         };
         Ok(declared(&queue, &counts))
+    }
+
+    /// Changes arguments of a queue that is there; its messages, bindings and consumers stay. Tells what is other than it was. With
+    /// `is_dry_run` nothing is changed.
+    ///
+    /// # Errors
+    /// 404 for a queue that does not exist, 403 for one that this user may not configure, 406 for what cannot be altered or makes no
+    /// sense. Nothing was changed then.
+    pub async fn alter_queue(
+        &self,
+        who: &Identity,
+        alteration: QueueAlteration,
+        is_dry_run: bool,
+    ) -> Result<Vec<Difference>, Refusal> {
+        let access = self.access(who)?;
+        access.check(Permission::Configure, Entity::Queue, &alteration.name)?;
+        let current = self.queue(who, &alteration.name)?;
+        let AlteredQueue { changes, .. } = altered_queue(&current, &alteration, &access, &who.vhost.name)?;
+        if !is_dry_run {
+            let (vhost, connection) = (who.vhost_name(), who.connection);
+            self.done(Request::AlterQueue { vhost, access, connection, alteration }).await?;
+        }
+        Ok(changes)
     }
 
     /// Deletes a queue with its messages; answers with the number of ready ones, 0 if there is no such queue.

@@ -123,7 +123,7 @@ fn quiet_queues(vhost: &Vhost) -> BTreeSet<QueueId> {
         let new: BTreeSet<QueueId> = next.into_iter().filter(|queue| quiet.insert(*queue)).collect();
         next = Vec::new();
         for queue in vhost.queues_of_ids(&new).values() {
-            if let Some(address) = address_of(&queue.arguments).ok().flatten() {
+            if let Some(address) = address_of(queue.effective()).ok().flatten() {
                 let of_address = address.routing_key.map(|key| vec![key]);
                 next.extend(reached(vhost, address.exchange, of_address.as_ref().unwrap_or(&keys)));
             }

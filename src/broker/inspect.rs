@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::broker::{Broker, ConnectionDescription, KnownConsumer};
 use super::login::Identity;
+use super::policy::ExchangePolicy;
 use super::vhost::QueueDefinition;
 use crate::auth::{User, VhostLimits, may_open};
 use crate::model::{ConnectionId, QueueId, QueueName, Refusal, ReplyCode, ShardId, VhostName};
@@ -43,6 +44,8 @@ pub struct ExchangeListing {
     pub unkept: u64,
     /// Messages that were published to it and taken, since it was declared or the broker was started.
     pub published: u64,
+    /// The policies that hold for it, and where messages go that no binding matches, whoever says it.
+    pub policy: ExchangePolicy,
 }
 
 /// A queue with its numbers.
@@ -99,7 +102,7 @@ impl Broker {
         token: &str,
         size: usize,
     ) -> Page<ExchangeListing> {
-        let table = who.vhost.routing();
+        let (table, policies) = (who.vhost.routing(), who.vhost.policies());
         let entry = |entry: &crate::routing::ExchangeEntry| ExchangeListing {
             definition: Arc::clone(entry.definition()),
             bindings: entry.bindings_count(),
@@ -113,6 +116,10 @@ impl Broker {
                 .collect(),
             unkept: entry.quarantine().map_or(0, |quarantine| quarantine.homeless()),
             published: entry.published().load(Ordering::Relaxed),
+            policy: ExchangePolicy {
+                alternate: entry.alternate_exchange().cloned(),
+                ..policies.of_exchange(&entry.definition().name)
+            },
         };
         if !name.is_empty() {
             return Page { entries: table.exchange(name).map(entry).into_iter().collect(), next: None };

@@ -24,6 +24,8 @@ mod open;
 mod options;
 mod outlook;
 mod platform;
+mod policies;
+mod policy;
 mod presence;
 mod published;
 mod retention;
@@ -58,8 +60,8 @@ pub use altering::{AlterMode, Altered, WaitingMisfit};
 pub use broker::{Broker, ConnectionDescription, ConnectionMeter};
 pub use browse::{BrowseRequest, BrowsedPage, routing_key_of};
 pub use catalog::{
-    Alteration, DeclaredQueue, LoggedChange, PermissionChange, QueueDeclaration, SubscriptionDeclaration,
-    UserChange,
+    Alteration, DeclaredQueue, LoggedChange, PermissionChange, QueueAlteration, QueueDeclaration,
+    SubscriptionDeclaration, UserChange,
 };
 pub use close_failure::CloseFailure;
 pub use hand_over::Place;
@@ -70,6 +72,7 @@ pub use open::{OpenFailure, open, open_on};
 pub use options::BrokerOptions;
 pub use outlook::{Enquiry, OutlookKind, QueueOutlook};
 pub use platform::{NoRandomness, OpenLog, OpenedLog, Platform, Randomness};
+pub use policy::{AppliesTo, ExchangePolicy, Governed, Policy, PolicyKind};
 pub use published::Published;
 pub use retention::retention_arguments;
 pub use session::{

@@ -169,13 +169,13 @@ impl QueueOutlook {
         foreseen: Result<Foreseen, Box<Refusal>>,
         body_is_known: bool,
     ) -> Self {
-        let limits = limits_of(&definition.arguments).unwrap_or_default();
+        let limits = limits_of(definition.effective()).unwrap_or_default();
         let leaves = foreseen.as_ref().is_ok_and(|Foreseen { outlook, .. }| match outlook.fate {
             Fate::Refused(_) => limits.overflow == Overflow::RejectPublishDlx,
             Fate::Dropped(_) | Fate::Expires => true,
             Fate::HeldBack | Fate::Taken | Fate::Waits(_) => outlook.drops.is_some(),
         });
-        let address = address_of(&definition.arguments).ok().flatten().filter(|_| leaves);
+        let address = address_of(definition.effective()).ok().flatten().filter(|_| leaves);
         let body_is_guessed = limits.bytes.is_some() && !body_is_known;
         Self { name: definition.name.clone(), foreseen, address, body_is_guessed }
     }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use super::activity::single_active_of;
 use super::dead_letters::address_of;
 use super::limits::{delivery_limit_of, expiry_of, lease_of, limits_of, max_priority_of, retry_of};
+use super::policy::{Governed, Policies};
 use super::retention::retention_of;
 use super::subscription::Subscription;
 use crate::auth::VhostLimits;
@@ -38,16 +39,24 @@ pub struct QueueDefinition {
     pub shard: ShardId,
     /// Whose it is, if it is a subscription's.
     pub subscription: Option<SubscriptionName>,
+    /// What policies make of it; `None`: none holds for it. The catalog says it anew whenever it changes, and it is not recorded.
+    pub governed: Option<Arc<Governed>>,
 }
 
 impl QueueDefinition {
+    /// Its arguments as they hold: with those of the policies.
+    pub fn effective(&self) -> &FieldTable {
+        self.governed.as_ref().map_or(&self.arguments, |governed| &governed.arguments)
+    }
+
     /// What its shard makes of it.
     pub(super) fn options(&self) -> QueueOptions {
+        let arguments = self.effective();
         // What is no bound was refused when it was declared; of a version that took it as an application's own it binds nothing.
-        let retention = retention_of(&self.arguments).ok().flatten();
-        let limits = limits_of(&self.arguments).unwrap_or_default();
-        let dead_letters = address_of(&self.arguments).is_ok_and(|address| address.is_some());
-        let single_active = single_active_of(&self.arguments).unwrap_or_default();
+        let retention = retention_of(arguments).ok().flatten();
+        let limits = limits_of(arguments).unwrap_or_default();
+        let dead_letters = address_of(arguments).is_ok_and(|address| address.is_some());
+        let single_active = single_active_of(arguments).unwrap_or_default();
         QueueOptions {
             logged: self.durable,
             auto_delete: self.auto_delete,
@@ -55,16 +64,16 @@ impl QueueDefinition {
             limits,
             dead_letters,
             single_active,
-            delivery_limit: delivery_limit_of(&self.arguments).unwrap_or_default(),
-            max_priority: max_priority_of(&self.arguments).unwrap_or_default(),
-            lease_millis: lease_of(&self.arguments).unwrap_or_default(),
-            retry: retry_of(&self.arguments).unwrap_or_default(),
+            delivery_limit: delivery_limit_of(arguments).unwrap_or_default(),
+            max_priority: max_priority_of(arguments).unwrap_or_default(),
+            lease_millis: lease_of(arguments).unwrap_or_default(),
+            retry: retry_of(arguments).unwrap_or_default(),
         }
     }
 
     /// Milliseconds without a consumer after which it goes; `None`: it stays. A subscription says this of its own.
     pub(super) fn expires_after_ms(&self) -> Option<u64> {
-        expiry_of(&self.arguments).ok().flatten()
+        expiry_of(self.effective()).ok().flatten()
     }
 
     /// Whether it is kept who comes for it.
@@ -88,6 +97,7 @@ pub struct Vhost {
     keeps_journeys: AtomicBool,
     journey_rules: ArcSwap<Rules>,
     limits: Mutex<VhostLimits>,
+    policies: Mutex<Arc<Policies>>,
     /// Why its queues take nothing more, if they do not.
     full: Mutex<Option<Box<Refusal>>>,
 }
@@ -104,6 +114,7 @@ impl Vhost {
             keeps_journeys: AtomicBool::new(false),
             journey_rules: ArcSwap::default(),
             limits: Mutex::default(),
+            policies: Mutex::default(),
             full: Mutex::default(),
         }
     }
@@ -199,6 +210,15 @@ impl Vhost {
 
     pub(super) fn put_limits(&self, limits: VhostLimits) {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    /// Its policies, and those of operators.
+    pub(super) fn policies(&self) -> Arc<Policies> {
+        Arc::clone(&self.policies.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn put_policies(&self, policies: Arc<Policies>) {
+        *self.policies.lock().unwrap_or_else(PoisonError::into_inner) = policies;
     }
 
     /// Why its queues take nothing more, if they do not.

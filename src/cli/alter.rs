@@ -1,8 +1,9 @@
-//! `leveret alter`: replace what an exchange takes.
+//! `leveret alter`: replace what an exchange takes, or change arguments of a queue.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::alter_queue;
 use super::failure::Failure;
 use super::output;
 use super::schema::{self, SchemaFile};
@@ -24,6 +25,8 @@ pub(super) struct Arguments {
 enum What {
     /// Replace the list of keys, the schemas or the quarantine queue of an exchange; what is not named stays
     Exchange(ExchangeArguments),
+    /// Change arguments of a queue; what is not named stays, as do messages, bindings and consumers
+    Queue(Box<alter_queue::Arguments>),
 }
 
 #[derive(Debug, Args)]
@@ -60,7 +63,13 @@ struct ExchangeArguments {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let What::Exchange(typed) = arguments.what;
+    match arguments.what {
+        What::Exchange(typed) => alter_exchange(&arguments.target, &typed),
+        What::Queue(typed) => alter_queue::run(&arguments.target, &typed),
+    }
+}
+
+fn alter_exchange(target: &Target, typed: &ExchangeArguments) -> Result<(), Failure> {
     let nothing = Alteration::new();
     let mut alteration = nothing.clone();
     for pattern in &typed.allowed {
@@ -92,8 +101,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     if typed.dry_run {
         alteration = alteration.dry_run();
     }
-    let altered =
-        once(&arguments.target, async |channel| Ok(channel.alter_exchange(&typed.name, alteration).await?))?;
+    let altered = once(target, async |channel| Ok(channel.alter_exchange(&typed.name, alteration).await?))?;
     match typed.json {
         true => output::json_line(&to_json(&altered)),
         false => output::text(&told(&typed.name, !typed.schemas.is_empty(), &altered)),

@@ -8,7 +8,7 @@ use super::if_exists::IfExists;
 use super::output;
 use super::session::{Target, once};
 use super::set::InVhost;
-use crate::client::{DeleteExchange, DeleteQueue, Entity, RequestError};
+use crate::client::{DeleteExchange, DeletePolicy, DeleteQueue, Entity, RequestError};
 use crate::model::ReplyCode;
 
 /// What was typed after `delete`.
@@ -56,6 +56,16 @@ enum What {
         user: String,
         #[command(flatten)]
         vhost: InVhost,
+        #[command(flatten)]
+        if_exists: IfExists,
+    },
+    /// Delete a policy: what held by it holds no more
+    Policy {
+        /// Its name
+        name: String,
+        /// It is one of operators
+        #[arg(long)]
+        operator: bool,
         #[command(flatten)]
         if_exists: IfExists,
     },
@@ -126,6 +136,17 @@ pub(super) fn delete(arguments: DeleteArguments) -> Result<(), Failure> {
                 Ok(channel.delete_permissions(&user, &vhost).await?)
             })?;
             output::line(&format!("there are no {what} any more"))
+        }
+        What::Policy { name, operator, if_exists } => {
+            let what =
+                if operator { format!("operator policy '{name}'") } else { format!("policy '{name}'") };
+            once(&arguments.target, async |channel| {
+                let policies = channel.list_policies().await?;
+                let is_there = policies.iter().any(|one| one.name == name && one.operator == operator);
+                if_exists.check(is_there, &what, "list policies")?;
+                Ok(channel.delete_policy(&name, DeletePolicy { operator }).await?)
+            })?;
+            output::line(&format!("there is no {what} any more"))
         }
         What::TopicPermissions { user, exchange, vhost, if_exists } => {
             let vhost = vhost.named(&arguments.target)?;

@@ -8,7 +8,7 @@ use super::terminal::printable;
 use crate::client::{
     CloseReason, ConfirmError, ConnectError, ConsumeError, PublishError, RequestError, SettleError,
 };
-use crate::model::{Entity, Refusal, ReplyCode, in_words};
+use crate::model::{Difference, Entity, Refusal, ReplyCode, in_words};
 
 /// A command that did not do all it was asked.
 #[derive(Debug)]
@@ -123,8 +123,17 @@ impl From<&Refusal> for Failure {
         {
             failure = failure.for_lack_of(*entity, name);
         }
-        if let Some(detail) = field_at_fault(refusal) {
-            failure = failure.detail(detail);
+        match &refusal.differences[..] {
+            [] => {
+                if let Some(detail) = field_at_fault(refusal) {
+                    failure = failure.detail(detail);
+                }
+            }
+            differences => {
+                for Difference { field, declared, asked, .. } in differences {
+                    failure = failure.detail(format!("{field}: expected {declared}, got {asked}"));
+                }
+            }
         }
         if refusal.hint.is_empty() && refusal.retryable {
             failure.hint("the same may work later")

@@ -12,8 +12,8 @@ use super::session::{Target, once};
 use super::table::Table;
 use super::terminal::Terminal;
 use crate::client::{
-    Binding, Channel, ConnectionEntry, ConsumerEntry, Destination, ExchangeEntry, Permissions, Published,
-    QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits, VhostEntry, VhostLimits,
+    Binding, Channel, ConnectionEntry, ConsumerEntry, Destination, ExchangeEntry, Permissions, Policy,
+    Published, QueueEntry, SchemaEntry, TopicPermissions, UserEntry, UserLimits, VhostEntry, VhostLimits,
 };
 use crate::model::{FieldTable, FieldValue, QUARANTINE_QUEUE, SCHEMAS, schema_fields};
 
@@ -49,6 +49,8 @@ enum What {
     Permissions,
     /// Which routing keys users may use with topic exchanges, where that is not every one: likewise
     TopicPermissions,
+    /// What holds for queues and exchanges by their names
+    Policies,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -80,6 +82,7 @@ async fn listing(channel: &Channel, what: What) -> Result<Listing, Failure> {
         What::Users => users(&channel.list_users().await?),
         What::Vhosts => vhosts(&channel.list_vhosts().await?),
         What::Permissions => permissions(&channel.list_permissions().await?),
+        What::Policies => policies(&channel.list_policies().await?),
         What::TopicPermissions => topic_permissions(&channel.list_topic_permissions().await?),
     })
 }
@@ -122,6 +125,9 @@ fn exchanges(entries: &[ExchangeEntry]) -> Listing {
             "unfit_total": entry.unfit_total,
             "schemas": entry.schemas.iter().map(schema_to_json).collect::<Vec<_>>(),
             "unkept_total": entry.unkept_total,
+            "policy": entry.policy,
+            "operator_policy": entry.operator_policy,
+            "alternate_exchange": entry.alternate_exchange,
         })
     };
     let notes = entries.iter().flat_map(|entry| [of_unfit(entry), of_unkept(entry)]).flatten().collect();
@@ -227,6 +233,9 @@ fn queues(entries: &[QueueEntry]) -> Listing {
             "messages_retained": entry.messages_retained,
             "retained_bytes": entry.retained_bytes,
             "fault": entry.fault,
+            "policy": entry.policy,
+            "operator_policy": entry.operator_policy,
+            "effective": field::table_to_json(&entry.effective),
         })
     };
     let faults: BTreeMap<u32, &str> =
@@ -418,6 +427,39 @@ fn permissions(entries: &[Permissions]) -> Listing {
             "configure": entry.configure,
             "write": entry.write,
             "read": entry.read,
+        })
+    };
+    Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
+}
+
+fn policies(entries: &[Policy]) -> Listing {
+    let mut table = Table::new()
+        .text("NAME")
+        .text("OF")
+        .text("PATTERN")
+        .text("APPLIES TO")
+        .number("PRIORITY")
+        .text("DEFINITION");
+    for entry in entries {
+        let Policy { name, operator, pattern, applies_to, priority, definition } = entry;
+        let of = if *operator { "operators" } else { "users" };
+        table.row([
+            name.clone(),
+            of.to_owned(),
+            pattern.clone(),
+            applies_to.clone(),
+            priority.to_string(),
+            field::notation(definition),
+        ]);
+    }
+    let json = |entry: &Policy| {
+        json!({
+            "name": entry.name,
+            "operator": entry.operator,
+            "pattern": entry.pattern,
+            "applies_to": entry.applies_to,
+            "priority": entry.priority,
+            "definition": field::table_to_json(&entry.definition),
         })
     };
     Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }

@@ -6,6 +6,7 @@
 //! reading at `Command`, then pick the file of a command: its arguments stand at the top, what it does below.
 
 mod alter;
+mod alter_queue;
 mod bind;
 mod browse;
 mod cancel;
@@ -96,11 +97,11 @@ enum Command {
     Bind(bind::Arguments),
     /// Take a binding away
     Unbind(bind::UnbindArguments),
-    /// Replace what an exchange takes: keys, schemas, quarantine
+    /// Replace what an exchange takes, or change arguments of a queue
     Alter(alter::Arguments),
-    /// Say what users may do, and how much they and virtual hosts may have
+    /// Say what users may do, how much they and virtual hosts may have, and what holds for queues and exchanges by name
     Set(set::Arguments),
-    /// Delete an exchange or a queue, or take permissions away
+    /// Delete an exchange, a queue or a policy, or take permissions away
     Delete(delete::DeleteArguments),
     /// Drop the ready messages of a queue
     Purge(delete::PurgeArguments),

@@ -1,11 +1,16 @@
-//! `leveret set`: what users may do, and how much they and virtual hosts may have.
+//! `leveret set`: what users may do, how much they and virtual hosts may have, and what holds for queues and exchanges by their names.
+
+use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use super::failure::Failure;
 use super::output;
 use super::session::{Target, once};
-use crate::client::{Permissions, TopicPermissions, UserLimitsChange, VhostLimitsChange};
+use crate::client::{
+    FieldTable, FieldValue, Permissions, Policy, TopicPermissions, UserLimitsChange, VhostLimitsChange,
+};
 
 /// What was typed after `set`.
 #[derive(Debug, Args)]
@@ -56,6 +61,28 @@ enum What {
         #[arg(long, value_name = "PATTERN")]
         read: String,
     },
+    /// Say what holds for queues and exchanges whose names match, beside what they were declared with
+    ///
+    /// The pattern is a regular expression that is looked for anywhere in a name. It replaces the policy of this name, and holds at once
+    /// for what is there. Of those that match a queue or exchange the one of the highest priority holds.
+    Policy {
+        /// Name of the policy
+        name: String,
+        /// The names it is for
+        pattern: String,
+        /// What is to hold, such as '{"max-length": 1000}'
+        #[arg(long, value_name = "JSON", value_parser = definition)]
+        definition: FieldTable,
+        /// Those of a higher priority go first
+        #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+        priority: i32,
+        /// What it is for
+        #[arg(long, value_name = "WHAT", default_value = "all", value_parser = ["queues", "classic_queues", "exchanges", "all"])]
+        apply_to: String,
+        /// It is one of operators: it bounds what declarations and other policies say
+        #[arg(long)]
+        operator: bool,
+    },
     /// Limit how much a user may have, of all its connections together
     ///
     /// What is not named stays as it is, and what is there beyond a limit stays, too.
@@ -87,6 +114,23 @@ enum What {
         #[arg(long, value_name = "LIMIT", value_parser = limit, group = "limit_of_vhost")]
         max_bytes: Option<Limit>,
     },
+}
+
+/// A definition as it is typed: a JSON object of whole numbers and texts.
+fn definition(typed: &str) -> Result<FieldTable, String> {
+    let object: BTreeMap<String, Value> =
+        serde_json::from_str(typed).map_err(|error| format!("expected a JSON object: {error}"))?;
+    let fields = object.into_iter().map(|(key, value)| {
+        let field = match &value {
+            Value::String(text) => FieldValue::Text(text.clone()),
+            Value::Number(number) => FieldValue::Integer(
+                number.as_i64().ok_or_else(|| format!("{key}: expected a whole number, got {number}"))?,
+            ),
+            other => return Err(format!("{key}: expected a whole number or a text, got {other}")),
+        };
+        Ok((key, field))
+    });
+    fields.collect::<Result<_, _>>().map(FieldTable)
 }
 
 /// A limit as it is typed.
@@ -149,6 +193,13 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             );
             let permissions = TopicPermissions { user, vhost, exchange, write, read };
             once(target, async |channel| Ok(channel.put_topic_permissions(permissions).await?))?;
+            output::line(&told)
+        }
+        What::Policy { name, pattern, definition, priority, apply_to: applies_to, operator } => {
+            let what = if operator { "operator policy" } else { "policy" };
+            let told = format!("{what} '{name}' holds for names that match '{pattern}' ({applies_to})");
+            let policy = Policy { name, operator, pattern, applies_to, priority, definition };
+            once(target, async |channel| Ok(channel.put_policy(policy).await?))?;
             output::line(&told)
         }
         What::UserLimits { user, max_connections, max_channels } => {

@@ -1,11 +1,19 @@
-//! What users may do, and how much users and vhosts may have.
+//! What users may do, how much users and vhosts may have, and policies.
 
-use super::admin::{Permissions, TopicPermissions, UserLimitsChange, VhostLimitsChange};
+use super::admin::{Permissions, Policy, TopicPermissions, UserLimitsChange, VhostLimitsChange};
 use super::channel::{Channel, done};
+use super::convert::table_to_wire;
 use super::error::RequestError;
 use super::request::OnBreak;
 use crate::wire::pb;
 use crate::wire::pb::frame::Body;
+
+/// Which policy of a name is to go: one of users, unless it says otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeletePolicy {
+    /// That of operators.
+    pub operator: bool,
+}
 
 impl Channel {
     /// What users may do in vhosts: of all users for administrators, of the own one otherwise.
@@ -72,6 +80,36 @@ impl Channel {
         let (user, vhost, exchange) = (user.to_owned(), vhost.to_owned(), exchange.to_owned());
         let delete = pb::DeleteTopicPermissions { user, vhost, exchange };
         self.ask(Body::DeleteTopicPermissions(delete), OnBreak::Repeat).await.and_then(done)
+    }
+
+    /// The policies of the connection's vhost, by name, and then those of operators.
+    ///
+    /// # Cancel safety
+    /// The answer is thrown away.
+    pub async fn list_policies(&self) -> Result<Vec<Policy>, RequestError> {
+        self.list("").await
+    }
+
+    /// Puts a policy in the connection's vhost, in the place of the one of its name. It holds at once for what is there. Administrators
+    /// only.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, though nobody hears of it.
+    pub async fn put_policy(&self, policy: Policy) -> Result<(), RequestError> {
+        let Policy { name, operator, pattern, applies_to, priority, definition } = policy;
+        let definition = table_to_wire(&definition);
+        let policy = Some(pb::Policy { name, operator, pattern, applies_to, priority, definition });
+        self.ask(Body::PutPolicy(pb::PutPolicy { policy }), OnBreak::Repeat).await.and_then(done)
+    }
+
+    /// Deletes a policy of the connection's vhost, or one of operators; also fine if there is none. Administrators only.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, though nobody hears of it.
+    pub async fn delete_policy(&self, name: &str, which: DeletePolicy) -> Result<(), RequestError> {
+        let DeletePolicy { operator } = which;
+        let delete = pb::DeletePolicy { name: name.to_owned(), operator };
+        self.ask(Body::DeletePolicy(delete), OnBreak::Repeat).await.and_then(done)
     }
 
     /// Limits what a user may have; what is there beyond it stays. Administrators only.

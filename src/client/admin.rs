@@ -33,6 +33,12 @@ pub struct ExchangeEntry {
     /// Messages that were published to it and taken, since the broker was started; those that other exchanges lead here
     /// are not counted.
     pub published_total: u64,
+    /// Name of the policy that holds for it.
+    pub policy: Option<String>,
+    /// Name of the operators' policy that does.
+    pub operator_policy: Option<String>,
+    /// Where messages go that no binding matches, by its declaration or by the policy.
+    pub alternate_exchange: Option<String>,
 }
 
 /// A schema of an exchange, as listed.
@@ -114,6 +120,12 @@ pub struct QueueEntry {
     pub retained_bytes: u64,
     /// Why its shard does not work, if it does not: then its messages cannot be had, and the numbers may be wrong.
     pub fault: Option<String>,
+    /// Name of the policy that holds for it.
+    pub policy: Option<String>,
+    /// Name of the operators' policy that does.
+    pub operator_policy: Option<String>,
+    /// Its arguments as they hold, those of the policies with them.
+    pub effective: FieldTable,
 }
 
 /// A client connection, as listed.
@@ -295,6 +307,25 @@ pub struct TopicPermissions {
     pub write: String,
     /// Keys to bind with.
     pub read: String,
+}
+
+/// What is to hold for queues and exchanges whose names match, beside what they were declared with.
+///
+/// One policy at most holds for each, that of the highest priority (of several the first by name), and one of operators.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// 1 to 255 bytes; unique among those of its kind in its vhost.
+    pub name: String,
+    /// Of operators: it bounds what declarations and other policies say.
+    pub operator: bool,
+    /// A regular expression of 1,024 bytes at most that is looked for anywhere in a name.
+    pub pattern: String,
+    /// "queues", "exchanges" or "all".
+    pub applies_to: String,
+    /// Of those that match the one of the highest priority holds.
+    pub priority: i32,
+    /// Arguments without the "x-" of their names, such as "max-length".
+    pub definition: FieldTable,
 }
 
 impl std::fmt::Debug for NewUser {

@@ -1,9 +1,9 @@
-//! What an exchange is to take from now on.
+//! What an exchange is to take, and what a queue is to be, from now on.
 
 use super::convert::table_to_wire;
 use super::schema::MessageSchema;
-use super::topology::{Exchange, ExchangeKind};
-use crate::model::{ALLOWED_KEYS, QUARANTINE_QUEUE, SCHEMAS};
+use super::topology::{Exchange, ExchangeKind, Queue};
+use crate::model::{ALLOWED_KEYS, Difference, FieldTable, FieldValue, QUARANTINE_QUEUE, SCHEMAS};
 use crate::wire::pb;
 
 /// A change of what an exchange takes, for [`Channel::alter_exchange`](super::Channel::alter_exchange). What it does not name stays as
@@ -47,6 +47,106 @@ pub struct WaitingMisfit {
     pub expected: String,
     /// What is there.
     pub got: String,
+}
+
+/// A change of arguments of a queue that is there, for [`Channel::alter_queue`](super::Channel::alter_queue). What it does not name stays
+/// as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueAlteration {
+    set: FieldTable,
+    remove: Vec<String>,
+    fixed: FixedAtDeclaration,
+    dry_run: bool,
+}
+
+/// What a queue is from its declaration on; `None`: nothing is said of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FixedAtDeclaration {
+    /// It survives a restart of the broker.
+    pub durable: Option<bool>,
+    /// It is for one connection alone.
+    pub exclusive: Option<bool>,
+    /// It goes when its last consumer goes.
+    pub auto_delete: Option<bool>,
+}
+
+/// What became of an alteration of a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueAltered {
+    /// The queue is as it was to be; false: it was a dry run.
+    pub altered: bool,
+    /// What is other than it was, or would be, by name; none: it was so already.
+    pub changes: Vec<Difference>,
+}
+
+impl Default for QueueAlteration {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl QueueAlteration {
+    /// One that changes nothing yet.
+    pub fn new() -> Self {
+        Self {
+            set: FieldTable::default(),
+            remove: Vec::new(),
+            fixed: FixedAtDeclaration::default(),
+            dry_run: false,
+        }
+    }
+
+    /// Its arguments are those of this queue, as far as it has any: `QueueAlteration::new().like(Queue::new("").max_length(1_000))`. The
+    /// name, and whether it is durable, exclusive or goes by itself, do not count.
+    pub fn like(mut self, queue: Queue) -> Self {
+        self.set.0.extend(queue.arguments.0);
+        self
+    }
+
+    /// It has this argument, of those that can be altered.
+    pub fn argument(mut self, name: impl Into<String>, value: impl Into<FieldValue>) -> Self {
+        self.set.0.insert(name.into(), value.into());
+        self
+    }
+
+    /// It has no argument of this name any more.
+    pub fn without(mut self, argument: impl Into<String>) -> Self {
+        self.remove.push(argument.into());
+        self
+    }
+
+    /// It is this already: refused if it is other, since that cannot be altered.
+    pub fn fixed(self, fixed: FixedAtDeclaration) -> Self {
+        Self { fixed, ..self }
+    }
+
+    /// Nothing is changed; what became of it says what would be.
+    pub fn dry_run(self) -> Self {
+        Self { dry_run: true, ..self }
+    }
+
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    pub(super) fn to_wire(&self, name: &str) -> pb::AlterQueue {
+        pb::AlterQueue {
+            name: name.to_owned(),
+            arguments: table_to_wire(&self.set),
+            remove: self.remove.clone(),
+            dry_run: self.dry_run,
+            durable: self.fixed.durable,
+            exclusive: self.fixed.exclusive,
+            auto_delete: self.fixed.auto_delete,
+        }
+    }
+}
+
+impl From<pb::QueueAltered> for QueueAltered {
+    fn from(altered: pb::QueueAltered) -> Self {
+        let pb::QueueAltered { altered, changes } = altered;
+        Self { altered, changes: changes.into_iter().map(Difference::from).collect() }
+    }
 }
 
 impl From<pb::ExchangeAltered> for Altered {

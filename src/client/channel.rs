@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, Explanation, NewUser, QueueEntry, UserEntry, VhostEntry,
 };
-use super::alteration::{Alteration, Altered};
+use super::alteration::{Alteration, Altered, QueueAlteration, QueueAltered};
 use super::connection::ConnectionHandle;
 use super::consumer::{ConsumerBuilder, Got, Settler};
 use super::convert::{
@@ -151,6 +151,29 @@ impl Channel {
         let on_break = if queue.name.is_empty() { OnBreak::Fail } else { OnBreak::Repeat };
         let effect = Effect::Record(Change::QueueDeclared(declare.clone()));
         queue_declared(self.request(Body::DeclareQueue(declare), on_break, effect).await?)
+    }
+
+    /// Changes arguments of a queue that is there, in one step; its messages, bindings and consumers stay. What waits is looked at anew:
+    /// a shorter time or length drops at once what is beyond. What cannot be altered is refused with 406, which names all of it in
+    /// [`Refusal::differences`](crate::model::Refusal::differences); nothing changes then.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, and remembered for a reconnect, though nobody hears of it.
+    pub async fn alter_queue(
+        &self,
+        name: &str,
+        alteration: QueueAlteration,
+    ) -> Result<QueueAltered, RequestError> {
+        check_names([&name.to_owned()])?;
+        let alter = alteration.to_wire(name);
+        let effect = match alteration.is_dry_run() {
+            true => Effect::None,
+            false => Effect::Record(Change::QueueAltered(alter.clone())),
+        };
+        match self.request(Body::AlterQueue(alter), OnBreak::Repeat, effect).await? {
+            Body::QueueAltered(altered) => Ok(altered.into()),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Checks that a queue exists, and counts.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation,
-    OutlookKind, Permissions, Published, QueueEntry, QueueOutlook, SchemaEntry, TopicPermissions, UserEntry,
-    UserLimits, VhostEntry, VhostLimits,
+    OutlookKind, Permissions, Policy, Published, QueueEntry, QueueOutlook, SchemaEntry, TopicPermissions,
+    UserEntry, UserLimits, VhostEntry, VhostLimits,
 };
 use super::connection::Shortage;
 use super::error::Returned;
@@ -16,7 +16,7 @@ use super::retention::Retention;
 use super::subscription::{Sharing, Subscriber, SubscriptionBinding, SubscriptionEntry};
 use super::topology::{Binding, Destination, Exchange, Queue, QueueDeclared};
 use crate::message::ItemFault;
-use crate::model::{FieldTable, Refusal, ReplyCode, Timestamp};
+use crate::model::{Difference, FieldTable, Refusal, ReplyCode, Timestamp};
 use crate::wire::pb;
 
 /// A refusal as the server told it. A reply code of a newer server stays readable in the text.
@@ -37,6 +37,7 @@ pub(super) fn refusal_from_wire(error: pb::Error) -> Refusal {
                 got: error.got,
                 retryable: error.retryable,
                 hint: error.hint,
+                differences: error.differences.into_iter().map(Difference::from).collect(),
             }
         }
     }
@@ -214,9 +215,20 @@ entry!(ExchangeEntry, Exchanges, exchanges, |from| Ok(Self {
     schemas: from.schemas.into_iter().map(schema_entry).collect(),
     unkept_total: from.unkept_total,
     published_total: from.published_total,
+    policy: named(from.policy),
+    operator_policy: named(from.operator_policy),
+    alternate_exchange: named(from.alternate_exchange),
 }));
 
+/// A name that is there.
+fn named(name: String) -> Option<String> {
+    Some(name).filter(|name| !name.is_empty())
+}
+
 entry!(QueueEntry, Queues, queues, |from| Ok(Self {
+    effective: table_from_wire(from.effective.or_else(|| from.arguments.clone()))?,
+    policy: named(from.policy),
+    operator_policy: named(from.operator_policy),
     name: from.name,
     kind: from.r#type,
     durable: from.durable,
@@ -327,6 +339,15 @@ entry!(TopicPermissions, TopicPermissions, topic_permissions, |from| Ok(Self {
     exchange: from.exchange,
     write: from.write,
     read: from.read,
+}));
+
+entry!(Policy, Policies, policies, |from| Ok(Self {
+    name: from.name,
+    operator: from.operator,
+    pattern: from.pattern,
+    applies_to: from.applies_to,
+    priority: from.priority,
+    definition: table_from_wire(from.definition)?,
 }));
 
 entry!(VhostEntry, Vhosts, vhosts, |from| Ok(Self {
@@ -497,6 +518,8 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         Unsubscribe(_) => "Unsubscribe",
         AlterExchange(_) => "AlterExchange",
         ExchangeAltered(_) => "ExchangeAltered",
+        AlterQueue(_) => "AlterQueue",
+        QueueAltered(_) => "QueueAltered",
         List(_) => "List",
         Listing(_) => "Listing",
         Explain(_) => "Explain",
@@ -520,6 +543,8 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         Browsed(_) => "Browsed",
         RemoveMoved(_) => "RemoveMoved",
         CancelDelayed(_) => "CancelDelayed",
+        PutPolicy(_) => "PutPolicy",
+        DeletePolicy(_) => "DeletePolicy",
         Removed(_) => "Removed",
         Journeys(_) => "Journeys",
     }

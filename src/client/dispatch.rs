@@ -13,7 +13,7 @@ use crate::wire::{Body, Deliver, WireFrame, pb};
 pub(super) enum Next {
     ReadOn,
     /// The server closed the connection, perhaps because of this.
-    Closed(Option<pb::Error>),
+    Closed(Option<Box<pb::Error>>),
 }
 
 impl Core {
@@ -43,7 +43,7 @@ impl Core {
                 self.state().blocked = None;
                 self.announce(Event::Unblocked);
             }
-            pb::frame::Body::Close(close) => return Ok(Next::Closed(close.error)),
+            pb::frame::Body::Close(close) => return Ok(Next::Closed(close.error.map(Box::new))),
             pb::frame::Body::Return(returned) => {
                 if let Some(publisher) = self.find_publisher(channel, returned.publisher)? {
                     publisher.note_return(returned)?;

@@ -39,15 +39,16 @@ mod topology;
 mod write_queue;
 
 pub use crate::model::{
-    DeliveryTag, Durability, Entity, FieldTable, FieldValue, NameTooLong, Overflow, Refusal, ReplyCode,
-    RetryOn, Timestamp,
+    DeliveryTag, Difference, Durability, Entity, FieldTable, FieldValue, NameTooLong, Overflow, Refusal,
+    ReplyCode, RetryOn, Timestamp,
 };
+pub use access::DeletePolicy;
 pub use admin::{
     ConnectionEntry, ConsumerEntry, ExchangeEntry, ExplainedBinding, ExplainedExchange, Explanation, NewUser,
-    OutlookKind, Permissions, Published, QueueEntry, QueueOutlook, SchemaEntry, TopicPermissions, UserEntry,
-    UserLimits, UserLimitsChange, VhostEntry, VhostLimits, VhostLimitsChange,
+    OutlookKind, Permissions, Policy, Published, QueueEntry, QueueOutlook, SchemaEntry, TopicPermissions,
+    UserEntry, UserLimits, UserLimitsChange, VhostEntry, VhostLimits, VhostLimitsChange,
 };
-pub use alteration::{Alteration, Altered, WaitingMisfit};
+pub use alteration::{Alteration, Altered, FixedAtDeclaration, QueueAlteration, QueueAltered, WaitingMisfit};
 pub use browse::{Browse, BrowsedMessage, BrowsedPage, Browser};
 pub use channel::{Channel, DeleteExchange, DeleteQueue, Get};
 pub use connection::{Blocked, Connection, Event, Events, ServerOffer, Shortage, Status};

@@ -13,6 +13,7 @@ pub(super) enum Change {
     ExchangeAltered(pb::AlterExchange),
     ExchangeDeleted(String),
     QueueDeclared(pb::DeclareQueue),
+    QueueAltered(pb::AlterQueue),
     QueueDeleted(String),
     Bound(pb::Binding),
     Unbound(pb::Binding),
@@ -53,6 +54,13 @@ impl Recorded {
                 if let pb::frame::Body::QueueDeclared(declared) = answer {
                     self.queues.insert(declared.name.clone(), queue);
                 }
+            }
+            // As above.
+            Change::QueueAltered(pb::AlterQueue { name, arguments, remove, .. }) => {
+                let Some(queue) = self.queues.get_mut(&name) else { return };
+                let fields = &mut queue.arguments.get_or_insert_default().fields;
+                fields.retain(|name, _| !remove.contains(name));
+                fields.extend(arguments.unwrap_or_default().fields);
             }
             Change::QueueDeleted(name) => self.forget_queue(&name),
             Change::Bound(binding) => {

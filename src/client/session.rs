@@ -285,7 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 Next::Closed(_) if self.goodbye.as_ref().is_some_and(|goodbye| goodbye.is_sent) => {
                     return Err(CloseReason::ByClient);
                 }
-                Next::Closed(error) => return Err(self.closed_by_server(error)),
+                Next::Closed(error) => return Err(self.closed_by_server(error.map(|error| *error))),
             }
         }
         Ok(())

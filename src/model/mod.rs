@@ -51,7 +51,7 @@ pub use overflow::Overflow;
 pub(crate) use planted::plant;
 #[cfg(feature = "broker")]
 pub(crate) use planted::{Bug, planted};
-pub use refusal::{Entity, Refusal, ReplyCode};
+pub use refusal::{Difference, Entity, Refusal, ReplyCode};
 pub use retry_on::RetryOn;
 pub use sharing::Sharing;
 pub use timestamp::{Clock, Timestamp};

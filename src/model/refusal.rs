@@ -134,6 +134,21 @@ pub struct Refusal {
     pub retryable: bool,
     /// What to do, in a sentence; may be "".
     pub hint: String,
+    /// Every field or argument in which what was asked for differs from what is there, or that cannot be so; `field` is the first.
+    pub differences: Vec<Difference>,
+}
+
+/// A field or argument of something that is there, and of what was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Its name.
+    pub field: String,
+    /// What it is; "none": there is no such argument.
+    pub declared: String,
+    /// What it was to be; likewise.
+    pub asked: String,
+    /// Why it cannot be that, in a sentence; "": it can be altered, and a declaration does not change it.
+    pub reason: String,
 }
 
 impl Refusal {
@@ -148,6 +163,7 @@ impl Refusal {
             got: String::new(),
             retryable: false,
             hint: String::new(),
+            differences: Vec::new(),
         }
     }
 
@@ -173,6 +189,15 @@ impl Refusal {
     /// Says what to do.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
+        self
+    }
+
+    /// Names all that differs; the first of it is the field at fault.
+    pub fn differing(mut self, differences: Vec<Difference>) -> Self {
+        if let Some(Difference { field, declared, asked, .. }) = differences.first() {
+            self = self.field(field, declared, asked);
+        }
+        self.differences = differences;
         self
     }
 

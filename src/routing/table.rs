@@ -47,6 +47,8 @@ pub struct RoutingTable {
 pub struct ExchangeEntry {
     definition: Arc<ExchangeDefinition>,
     alternate: Option<ExchangeName>,
+    /// Of a policy: where messages go that match no binding, unless the declaration says it.
+    alternate_of_policy: Option<ExchangeName>,
     allowed: Option<Arc<AllowedKeys>>,
     schemas: Option<Arc<Schemas>>,
     quarantine: Option<Arc<Quarantine>>,
@@ -60,6 +62,7 @@ impl ExchangeEntry {
     fn new(definition: ExchangeDefinition) -> Self {
         Self {
             alternate: definition.alternate_exchange(),
+            alternate_of_policy: None,
             // A list that makes no sense is refused by check_declare.
             allowed: AllowedKeys::of(&definition.arguments).ok().flatten().map(Arc::new),
             schemas: Schemas::of(&definition.arguments)
@@ -80,7 +83,7 @@ impl ExchangeEntry {
 
     /// Where a message goes that matches none of its bindings.
     pub fn alternate_exchange(&self) -> Option<&ExchangeName> {
-        self.alternate.as_ref()
+        self.alternate.as_ref().or(self.alternate_of_policy.as_ref())
     }
 
     /// The keys that clients may publish to it; `None`: all.
@@ -181,6 +184,19 @@ impl RoutingTable {
         let ExchangeEntry { alternate, allowed, schemas, quarantine, definition, .. } =
             ExchangeEntry::new(definition);
         *entry = ExchangeEntry { alternate, allowed, schemas, quarantine, definition, ..entry.clone() };
+        true
+    }
+
+    /// Says where messages go that match no binding of an exchange whose declaration does not say it. False, and nothing changed, if it
+    /// is so already, or if there is no such exchange.
+    pub fn set_alternate_of_policy(&mut self, exchange: &str, alternate: Option<&ExchangeName>) -> bool {
+        if self.exchange(exchange).is_none_or(|entry| entry.alternate_of_policy.as_ref() == alternate) {
+            return false;
+        }
+        let Some((_, entry)) = self.exchanges.find_mut(|stored| (**stored).cmp(exchange)) else {
+            return false;
+        };
+        Arc::make_mut(entry).alternate_of_policy = alternate.cloned();
         true
     }
 

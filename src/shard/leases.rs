@@ -140,6 +140,14 @@ impl Shard {
         }
     }
 
+    /// Leases of a queue are of another length: those of what somebody has begin now.
+    pub(super) fn lease_anew(&mut self, queue: QueueId) {
+        let Some(slot) = self.queues.get_mut(&queue) else { return };
+        slot.attached.has_leases = false;
+        self.leases.forget(queue);
+        self.note_leases(queue);
+    }
+
     /// To be called when all is done that was asked for: takes back what somebody has for longer than a lease.
     pub(super) fn end_leases(&mut self) {
         if self.commits.failure().is_some() {

@@ -29,6 +29,9 @@ impl Limiting {
             return self.forget(queue);
         }
         self.queues.insert(queue, limits);
+        if limits.ttl_millis.is_none() {
+            self.set_due(queue, None);
+        }
         match limits.refuse_what_comes() {
             true => self.refusing.insert(queue),
             false => self.refusing.remove(&queue),

@@ -17,10 +17,14 @@ impl Shard {
     pub(super) fn create(&mut self, queue: QueueId, options: QueueOptions) {
         let options = QueueOptions { logged: self.commits.is_logged(), ..options };
         if let Some(slot) = self.queues.get_mut(&queue) {
+            let is_other_lease = slot.queue.options().lease_millis != options.lease_millis;
             slot.queue.set_lease(options.lease_millis);
-            if slot.declared && slot.queue.options() == options {
-                return;
+            if is_other_lease {
+                self.lease_anew(queue);
             }
+        }
+        if self.queues.get(&queue).is_some_and(|slot| slot.declared && slot.queue.options() == options) {
+            return;
         }
         self.commits.batch.begin(self.now);
         self.commits.batch.declare(queue, options);

@@ -1,6 +1,6 @@
 //! Between generated types and the words of `model`.
 
-use crate::model::{Durability, Entity, Refusal, ReplyCode};
+use crate::model::{Difference, Durability, Entity, Refusal, ReplyCode};
 
 use super::pb;
 
@@ -21,7 +21,27 @@ impl From<&Refusal> for pb::Error {
             got: bounded(&refusal.got),
             retryable: refusal.retryable,
             hint: bounded(&refusal.hint),
+            differences: refusal.differences.iter().map(pb::Difference::from).collect(),
         }
+    }
+}
+
+impl From<&Difference> for pb::Difference {
+    fn from(difference: &Difference) -> Self {
+        let Difference { field, declared, asked, reason } = difference;
+        Self {
+            field: bounded(field),
+            declared: bounded(declared),
+            asked: bounded(asked),
+            reason: bounded(reason),
+        }
+    }
+}
+
+impl From<pb::Difference> for Difference {
+    fn from(difference: pb::Difference) -> Self {
+        let pb::Difference { field, declared, asked, reason } = difference;
+        Self { field, declared, asked, reason }
     }
 }
 
@@ -65,6 +85,7 @@ impl TryFrom<pb::Error> for Refusal {
             got: error.got,
             retryable: error.retryable,
             hint: error.hint,
+            differences: error.differences.into_iter().map(Difference::from).collect(),
         })
     }
 }

@@ -83,6 +83,8 @@ pub(super) fn kind(number: u32) -> Option<Kind> {
         43 => ("Unsubscribe", Client),
         44 => ("AlterExchange", Client),
         45 => ("ExchangeAltered", Server),
+        46 => ("AlterQueue", Client),
+        47 => ("QueueAltered", Server),
         48 => ("List", Client),
         49 => ("Listing", Server),
         50 => ("Explain", Client),
@@ -108,6 +110,8 @@ pub(super) fn kind(number: u32) -> Option<Kind> {
         70 => ("RemoveMoved", Client),
         71 => ("Removed", Server),
         72 => ("CancelDelayed", Client),
+        73 => ("PutPolicy", Client),
+        74 => ("DeletePolicy", Client),
         _ => return None,
     };
     Some(Kind { name, sender })

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::entry::Entry;
 use crate::auth::{User, VhostLimits};
+use crate::broker::policy::Policies;
 use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::{Subscription, SubscriptionBinding};
 use crate::broker::vhost::QueueDefinition;
@@ -54,6 +55,7 @@ pub(in crate::broker) struct VhostState {
     /// Of which messages journeys are kept.
     pub(in crate::broker) journeys: BTreeMap<Scope, Arc<Rule>>,
     pub(in crate::broker) limits: VhostLimits,
+    pub(in crate::broker) policies: Arc<Policies>,
 }
 
 /// What entries changed, for those who look at it.
@@ -69,6 +71,8 @@ pub(super) struct Changed {
     pub(super) journeys: BTreeSet<VhostName>,
     /// Vhosts whose limits changed.
     pub(super) limits: BTreeSet<VhostName>,
+    /// Vhosts whose policies changed.
+    pub(super) policies: BTreeSet<VhostName>,
     /// Users were made, changed or deleted.
     pub(super) users: bool,
     /// Those that were deleted, even if there are others of their names now.
@@ -105,11 +109,20 @@ impl Catalog {
                 state.limits = *limits;
                 changed.limits.insert(vhost.clone());
             }
+            Entry::PutPolicy(vhost, policy) => {
+                self.change_policies(vhost, changed, |policies| policies.put(Arc::clone(policy)));
+            }
+            Entry::DeletePolicy(vhost, kind, name) => {
+                self.change_policies(vhost, changed, |policies| policies.remove(*kind, name));
+            }
             Entry::PutQueue(vhost, queue) => self.put_queue(vhost, queue, changed),
             Entry::DeleteQueue { vhost, name, .. } => self.delete_queue(vhost, name, changed),
             Entry::PutExchange(vhost, definition) => {
                 let Some(table) = self.changed_table(vhost, changed) else { return };
                 table.insert_exchange(definition.clone());
+                if let Some(state) = self.vhosts.get_mut(vhost) {
+                    state.govern_exchange(&definition.name);
+                }
             }
             Entry::AlterExchange(vhost, definition) => {
                 let Some(table) = self.changed_table(vhost, changed) else { return };
@@ -183,6 +196,7 @@ impl Catalog {
         let Some(state) = self.vhosts.get_mut(vhost) else { return };
         let target = QueueTarget { id: queue.id, shard: queue.shard };
         state.table.insert_queue(queue.name.clone(), target);
+        let queue = &state.governed(queue);
         let former = state.queues.insert(queue.name.clone(), Arc::clone(queue));
         *self.load.entry(queue.shard).or_default() += 1;
         if let Some(former) = former {
@@ -190,6 +204,33 @@ impl Catalog {
         }
         changed.created.push((vhost.clone(), Arc::clone(queue)));
         changed.routed.insert(vhost.clone());
+    }
+
+    /// Policies change, and with them what holds for queues and exchanges that are there.
+    fn change_policies(
+        &mut self,
+        vhost: &VhostName,
+        changed: &mut Changed,
+        change: impl FnOnce(&mut Policies),
+    ) {
+        let Some(state) = self.vhosts.get_mut(vhost) else { return };
+        change(Arc::make_mut(&mut state.policies));
+        changed.policies.insert(vhost.clone());
+        let policies = Arc::clone(&state.policies);
+        for queue in state.queues.values_mut() {
+            let governed = policies.govern(&queue.name, &queue.arguments);
+            if governed != queue.governed {
+                Arc::make_mut(queue).governed = governed;
+                changed.created.push((vhost.clone(), Arc::clone(queue)));
+            }
+        }
+        let exchanges: Vec<ExchangeName> =
+            state.table.exchanges(None).map(|entry| entry.definition().name.clone()).collect();
+        for exchange in exchanges {
+            if state.govern_exchange(&exchange) {
+                changed.routed.insert(vhost.clone());
+            }
+        }
     }
 
     fn put_subscription(&mut self, vhost: &VhostName, put: &Arc<Subscription>, changed: &mut Changed) {
@@ -289,7 +330,23 @@ impl VhostState {
             subscriptions: BTreeMap::new(),
             journeys: BTreeMap::new(),
             limits: VhostLimits::default(),
+            policies: Arc::default(),
         }
+    }
+
+    /// A queue as policies make it.
+    fn governed(&self, queue: &Arc<QueueDefinition>) -> Arc<QueueDefinition> {
+        let governed = self.policies.govern(&queue.name, &queue.arguments);
+        if governed == queue.governed {
+            return Arc::clone(queue);
+        }
+        Arc::new(QueueDefinition { governed, ..QueueDefinition::clone(queue) })
+    }
+
+    /// Whether an exchange is other than it was by its policies.
+    fn govern_exchange(&mut self, exchange: &str) -> bool {
+        let alternate = self.policies.of_exchange(exchange).alternate;
+        self.table.set_alternate_of_policy(exchange, alternate.as_ref())
     }
 
     /// The same for those who publish.

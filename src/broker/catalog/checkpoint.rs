@@ -78,6 +78,8 @@ impl VhostState {
         if self.limits != VhostLimits::default() {
             entries.push(Entry::LimitVhost(vhost.clone(), self.limits));
         }
+        let policies = self.policies.iter().cloned();
+        entries.extend(policies.map(|policy| Entry::PutPolicy(vhost.clone(), policy)));
         let rules = self.journeys.values().cloned();
         entries.extend(rules.map(|rule| Entry::PutJourneyRule(vhost.clone(), rule)));
     }
@@ -174,6 +176,7 @@ mod tests {
         Password, Pattern, Permissions, SALT_BYTES, TopicPermissions, User, UserLimits, hash_password,
         topic_pattern,
     };
+    use crate::broker::policy::{AppliesTo, Policy, PolicyKind};
     use crate::broker::vhost::QueueDefinition;
     use crate::journey::{Filter, Rule, Scope};
     use crate::model::{
@@ -203,6 +206,7 @@ mod tests {
             arguments: FieldTable::default(),
             shard: ShardId(0),
             subscription: None,
+            governed: None,
         })
     }
 
@@ -283,6 +287,22 @@ mod tests {
         let limits = VhostLimits { max_connections: Some(3), max_queues: None, max_bytes: Some(1 << 40) };
         entries.push(Entry::LimitVhost(vhost.clone(), limits));
         let pattern = |text: &str| Pattern::new(text).unwrap();
+        for (kind, name, applies_to) in [
+            (PolicyKind::User, "short", AppliesTo::All),
+            (PolicyKind::User, "goes", AppliesTo::Exchanges),
+            (PolicyKind::Operator, "short", AppliesTo::Queues),
+        ] {
+            let policy = Policy {
+                kind,
+                name: name.into(),
+                pattern: pattern("^st"),
+                applies_to,
+                priority: -7,
+                definition: FieldTable::from([("max-length", 5i64.into())]),
+            };
+            entries.push(Entry::PutPolicy(vhost.clone(), Arc::new(policy)));
+        }
+        entries.push(Entry::DeletePolicy(vhost.clone(), PolicyKind::User, "goes".into()));
         let permissions =
             Permissions { configure: pattern(""), write: pattern("^orders$"), read: pattern(".*") };
         bob.permissions.insert(vhost.clone(), permissions);
@@ -330,6 +350,13 @@ mod tests {
         assert_eq!(state.used.iter().map(|name| &**name).collect::<Vec<_>>(), ["stays"]);
         assert_eq!(state.journeys, catalog.vhosts.values().next().unwrap().journeys);
         assert_eq!(state.journeys.len(), 2);
+        assert_eq!(state.policies, catalog.vhosts.values().next().unwrap().policies);
+        assert_eq!(state.policies.iter().count(), 2);
+        let governed = state.queues["stays"].governed.as_ref().unwrap();
+        assert_eq!(
+            (governed.policy.as_deref(), governed.operator.as_deref()),
+            (Some("short"), Some("short"))
+        );
         assert_eq!(restored.dark, BTreeMap::from([(QueueId(1), Timestamp(70))]));
         assert_eq!(restored.shard_logs, catalog.shard_logs);
         assert!(Catalog::default().restore(Bytes::from_static(b"\x0a\x02\xff")).is_err());

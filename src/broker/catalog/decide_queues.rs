@@ -91,6 +91,7 @@ impl Catalog {
             arguments: declaration.arguments.clone(),
             shard: self.place(durable, surroundings)?,
             subscription: None,
+            governed: None,
         };
         Ok((vec![Entry::PutQueue(vhost.clone(), Arc::new(definition))], name))
     }

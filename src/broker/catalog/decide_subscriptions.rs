@@ -134,6 +134,7 @@ impl Catalog {
             arguments: subscription.queue_arguments.clone(),
             shard: self.place(true, surroundings)?,
             subscription: Some(subscription.name.clone()),
+            governed: None,
         })
     }
 

@@ -6,10 +6,12 @@ use super::fault::RecordFault;
 use super::record::{
     self, Change, Record, StoredBinding, StoredExchange, StoredLog, StoredName, StoredPresence,
 };
+use super::stored_policy::StoredPolicy;
 use super::stored_rule::StoredRule;
 use super::stored_subscription::{StoredMemberName, StoredSubscription};
 use super::stored_user::{StoredUser, StoredVhostLimits};
 use crate::auth::{User, VhostLimits};
+use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::Subscription;
 use crate::broker::vhost::QueueDefinition;
@@ -30,6 +32,9 @@ pub(super) enum Entry {
     DeleteUser(UserName),
     /// How much the vhost may have from now on.
     LimitVhost(VhostName, VhostLimits),
+    /// What holds from now on for queues and exchanges that match it, in the place of what this policy said before.
+    PutPolicy(VhostName, Arc<Policy>),
+    DeletePolicy(VhostName, PolicyKind, Arc<str>),
     PutExchange(VhostName, ExchangeDefinition),
     /// What the exchange of this name is from now on; its bindings stay.
     AlterExchange(VhostName, ExchangeDefinition),
@@ -95,6 +100,10 @@ impl Entry {
             Self::PutUser(user) => Change::PutUser(StoredUser::new(user)),
             Self::DeleteUser(name) => Change::DeleteUser(StoredName::new("", name)),
             Self::LimitVhost(vhost, limits) => Change::LimitVhost(StoredVhostLimits::new(vhost, *limits)),
+            Self::PutPolicy(vhost, policy) => Change::PutPolicy(StoredPolicy::new(vhost, policy)),
+            Self::DeletePolicy(vhost, kind, name) => {
+                Change::DeletePolicy(StoredPolicy::of_name(vhost, *kind, name))
+            }
             Self::PutExchange(vhost, definition) if definition.durable => {
                 Change::PutExchange(StoredExchange::new(vhost, definition))
             }
@@ -161,6 +170,12 @@ impl Entry {
                 Self::PutUser(Arc::new(stored.user()?))
             }
             Change::LimitVhost(stored) => Self::LimitVhost(VhostName::new(&stored.vhost)?, stored.limits()),
+            Change::PutPolicy(stored) => {
+                Self::PutPolicy(VhostName::new(&stored.vhost)?, Arc::new(stored.policy()?))
+            }
+            Change::DeletePolicy(stored) => {
+                Self::DeletePolicy(VhostName::new(&stored.vhost)?, stored.kind(), Arc::from(stored.name))
+            }
             Change::DeleteUser(stored) => Self::DeleteUser(UserName::new(&stored.name)?),
             Change::PutExchange(stored) => {
                 Self::PutExchange(VhostName::new(&stored.vhost)?, stored.definition()?)
@@ -229,6 +244,8 @@ impl Entry {
     pub(super) fn needs_vhost(&self) -> Option<&VhostName> {
         match self {
             Self::LimitVhost(vhost, _)
+            | Self::PutPolicy(vhost, _)
+            | Self::DeletePolicy(vhost, _, _)
             | Self::PutExchange(vhost, _)
             | Self::AlterExchange(vhost, _)
             | Self::DeleteExchange { vhost, .. }

@@ -23,6 +23,13 @@ pub(super) enum RecordFault {
         user: String,
         fault: PatternRefused,
     },
+    /// Which names a policy is for cannot be read.
+    PolicyPattern {
+        policy: String,
+        fault: PatternRefused,
+    },
+    /// A policy can be for nothing of this kind.
+    PolicyAppliesTo(u32),
     ExchangeKind {
         exchange: String,
         kind: String,
@@ -47,6 +54,10 @@ impl fmt::Display for RecordFault {
             Self::Name(fault) => fault.fmt(f),
             Self::Password { user, fault } => write!(f, "the password of user '{user}': {fault}"),
             Self::Pattern { user, fault } => write!(f, "the permissions of user '{user}': {fault}"),
+            Self::PolicyPattern { policy, fault } => write!(f, "the pattern of policy '{policy}': {fault}"),
+            Self::PolicyAppliesTo(kind) => {
+                write!(f, "a policy is for something of kind {kind}, which this version does not know")
+            }
             Self::ExchangeKind { exchange, kind } => {
                 write!(f, "exchange '{exchange}' is of kind '{kind}', which this version does not know")
             }

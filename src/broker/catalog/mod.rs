@@ -7,7 +7,9 @@
 mod catalog;
 mod checkpoint;
 mod decide_access;
+mod decide_alter_queue;
 mod decide_journeys;
+mod decide_policies;
 mod decide_queues;
 mod decide_routes;
 mod decide_subscriptions;
@@ -19,6 +21,7 @@ mod queue_checks;
 mod record;
 mod request;
 mod salvage;
+mod stored_policy;
 mod stored_rule;
 mod stored_subscription;
 mod stored_user;
@@ -26,12 +29,14 @@ mod task;
 
 pub(super) use catalog::{Catalog, FIRST_VOLATILE_SHARD, VOLATILE_SHARDS, no_such_vhost};
 pub(super) use checkpoint::CatalogKeeper;
+pub(super) use decide_alter_queue::{AlteredQueue, altered_queue};
 pub(super) use decide_queues::Surroundings;
 pub(super) use deletion::Sealings;
 pub(super) use open::{CATALOG_DIRECTORY, Incomplete, NewBroker, open_log};
 pub(super) use queue_checks::check_owner;
 pub use request::{
-    Alteration, DeclaredQueue, PermissionChange, QueueDeclaration, SubscriptionDeclaration, UserChange,
+    Alteration, DeclaredQueue, PermissionChange, QueueAlteration, QueueDeclaration, SubscriptionDeclaration,
+    UserChange,
 };
 pub(super) use request::{Answer, Request};
 pub use salvage::LoggedChange;

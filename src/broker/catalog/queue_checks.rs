@@ -1,19 +1,23 @@
 //! What a declaration of a queue must keep to, and who may use a queue.
 
+use super::decide_alter_queue::{argument_differences, why_not};
 use super::request::QueueDeclaration;
 use crate::broker::activity::{NeitherWay, single_active_of};
-use crate::broker::dead_letters::{DEAD_LETTER_ARGUMENTS, address_of};
+use crate::broker::dead_letters::address_of;
 use crate::broker::limits::{
-    LIMIT_ARGUMENTS, NoLimit, delivery_limit_of, expiry_of, lease_of, limits_of, max_priority_of, retry_of,
+    NoLimit, delivery_limit_of, expiry_of, lease_of, limits_of, max_priority_of, retry_of,
 };
 use crate::broker::retention::{NoBound, RETENTION_ARGUMENTS, retention_of};
 use crate::broker::vhost::QueueDefinition;
 use crate::model::{
-    ARGUMENTS, ArgumentUse, ConnectionId, Entity, FieldTable, FieldValue, Refusal, ReplyCode,
+    ARGUMENTS, ArgumentUse, ConnectionId, Difference, Entity, FieldTable, FieldValue, Refusal, ReplyCode,
     SINGLE_ACTIVE_CONSUMER, VhostName,
 };
 
-const QUEUE_TYPE: &str = "x-queue-type";
+/// Argument of a queue: how it keeps what lies in it.
+pub(super) const QUEUE_TYPE: &str = "x-queue-type";
+/// What is said of an argument that is not there.
+pub(super) const NONE: &str = "none";
 
 /// An exclusive queue is seen by its connection alone (RabbitMQ: 405 RESOURCE_LOCKED).
 pub(in crate::broker) fn check_owner(
@@ -129,48 +133,62 @@ fn check_single_active(declaration: &QueueDeclaration, vhost: &VhostName) -> Res
         .field(SINGLE_ACTIVE_CONSUMER, "true or false", format!("{got:?}")))
 }
 
-/// Redeclaring must say what is there.
+/// Redeclaring must say what is there. What differs is told of all that does.
 pub(super) fn check_same_queue(
     current: &QueueDefinition,
     asked: &QueueDeclaration,
     vhost: &VhostName,
 ) -> Result<(), Refusal> {
-    let differs = |code: ReplyCode, field: &str, expected: String, got: String| {
-        let text = format!(
-            "inequivalent arg '{field}' for queue '{}' in vhost '{vhost}': received {got} but current is {expected}",
-            current.name
-        );
-        Err(Refusal::new(code, text)
-            .about(Entity::Queue, current.name.as_str())
-            .field(field, expected, got)
-            .hint("declare it as it is, or delete it first"))
-    };
     let exclusive = current.owner.is_some();
     // Declared durable, an exclusive queue is transient all the same.
     let durable = asked.durable && !asked.exclusive;
     // Whose a queue is comes first and has a code of its own, as in RabbitMQ.
-    for (code, field, is, wanted) in [
-        (ReplyCode::ResourceLocked, "exclusive", exclusive, asked.exclusive),
-        (ReplyCode::PreconditionFailed, "durable", current.durable, durable),
-        (ReplyCode::PreconditionFailed, "auto_delete", current.auto_delete, asked.auto_delete),
-    ] {
-        if is != wanted {
-            return differs(code, field, is.to_string(), wanted.to_string());
-        }
+    let of_its_own = [
+        ("exclusive", exclusive, asked.exclusive),
+        ("durable", current.durable, durable),
+        ("auto_delete", current.auto_delete, asked.auto_delete),
+    ];
+    let of_its_own = of_its_own.into_iter().filter(|(_, is, wanted)| is != wanted);
+    let mut differences: Vec<Difference> = of_its_own
+        .map(|(field, is, wanted)| Difference {
+            field: field.to_owned(),
+            declared: is.to_string(),
+            asked: wanted.to_string(),
+            reason: why_not(field).unwrap_or_default().to_owned(),
+        })
+        .collect();
+    differences.extend(argument_differences(&current.arguments, &asked.arguments));
+    let Some(Difference { field, declared, asked, .. }) = differences.first() else { return Ok(()) };
+    let code = match field == "exclusive" {
+        true => ReplyCode::ResourceLocked,
+        false => ReplyCode::PreconditionFailed,
+    };
+    let mut text = format!(
+        "inequivalent arg '{field}' for queue '{}' in vhost '{vhost}': received {asked} but current is {declared}",
+        current.name
+    );
+    let others = &differences[1..];
+    if !others.is_empty() {
+        let names: Vec<String> = others.iter().map(|one| format!("'{}'", one.field)).collect();
+        text.push_str(&format!("; also different: {}", names.join(", ")));
     }
-    let said = |arguments: &FieldTable, name: &str| match arguments.value(name) {
+    let hint = match differences.iter().all(|one| one.reason.is_empty()) {
+        true => "declare it as it is, or change it with `leveret alter queue`",
+        false => "declare it as it is, or delete it first",
+    };
+    Err(Refusal::new(code, text)
+        .about(Entity::Queue, current.name.as_str())
+        .differing(differences)
+        .hint(hint))
+}
+
+/// What an argument says, in words that are the same for the same.
+pub(super) fn described(arguments: &FieldTable, name: &str) -> String {
+    match arguments.value(name) {
         Some(FieldValue::Integer(bound)) => bound.to_string(),
         Some(FieldValue::Text(text)) => text.clone(),
         Some(FieldValue::Boolean(is_so)) => is_so.to_string(),
         Some(other) => format!("{other:?}"),
-        None => "none".to_owned(),
-    };
-    let further = DEAD_LETTER_ARGUMENTS.into_iter().chain([SINGLE_ACTIVE_CONSUMER]);
-    for name in RETENTION_ARGUMENTS.into_iter().chain(LIMIT_ARGUMENTS).chain(further) {
-        let (is, wanted) = (said(&current.arguments, name), said(&asked.arguments, name));
-        if is != wanted {
-            return differs(ReplyCode::PreconditionFailed, name, is, wanted);
-        }
+        None => NONE.to_owned(),
     }
-    Ok(())
 }

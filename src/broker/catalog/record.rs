@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use prost::{Message, Oneof};
 
 use super::fault::RecordFault;
+use super::stored_policy::StoredPolicy;
 use super::stored_rule::StoredRule;
 use super::stored_subscription::{StoredMemberName, StoredSubscription};
 use super::stored_user::{StoredUser, StoredVhostLimits};
@@ -26,7 +27,7 @@ pub(super) struct Records {
 pub(super) struct Record {
     #[prost(
         oneof = "Change",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24, 25"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26, 27"
     )]
     pub(super) change: Option<Change>,
 }
@@ -90,6 +91,10 @@ pub(super) enum Change {
     PutRestrictedUser(StoredUser),
     #[prost(message, tag = "25")]
     LimitVhost(StoredVhostLimits),
+    #[prost(message, tag = "26")]
+    PutPolicy(StoredPolicy),
+    #[prost(message, tag = "27")]
+    DeletePolicy(StoredPolicy),
 }
 
 /// What has changed about who is there.
@@ -293,6 +298,7 @@ impl StoredQueue {
             arguments: self.arguments.map(FieldTable::from).unwrap_or_default(),
             shard: ShardId(u16::try_from(self.shard).map_err(|_| RecordFault::Shard(self.shard))?),
             subscription: None,
+            governed: None,
         })
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::auth::{
     Access, Password, PasswordHash, Permissions, TopicPermissions, UserLimitsChange, VhostLimitsChange,
 };
+use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::{Sharing, SubscriptionBinding};
 use crate::broker::vhost::QueueDefinition;
@@ -55,6 +56,23 @@ pub struct Alteration {
     pub set: FieldTable,
     /// Names of arguments that it is to have no more.
     pub remove: Vec<String>,
+}
+
+/// What a queue that is there is to be from now on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct QueueAlteration {
+    /// The queue.
+    pub name: String,
+    /// Arguments as they are to be, of those that can be altered; the others stay.
+    pub set: FieldTable,
+    /// Names of arguments that it is to have no more.
+    pub remove: Vec<String>,
+    /// What it is to be in this; refused if it is not that already.
+    pub durable: Option<bool>,
+    /// Likewise.
+    pub exclusive: Option<bool>,
+    /// Likewise.
+    pub auto_delete: Option<bool>,
 }
 
 /// A subscription to be made or changed.
@@ -151,6 +169,12 @@ pub(in crate::broker) enum Request {
         connection: ConnectionId,
         declaration: QueueDeclaration,
     },
+    AlterQueue {
+        vhost: VhostName,
+        access: Access,
+        connection: ConnectionId,
+        alteration: QueueAlteration,
+    },
     DeleteQueue {
         vhost: VhostName,
         connection: ConnectionId,
@@ -171,6 +195,15 @@ pub(in crate::broker) enum Request {
         vhost: VhostName,
         name: String,
         member: String,
+    },
+    PutPolicy {
+        vhost: VhostName,
+        policy: Policy,
+    },
+    DeletePolicy {
+        vhost: VhostName,
+        kind: PolicyKind,
+        name: String,
     },
     PutJourneyRule {
         vhost: VhostName,

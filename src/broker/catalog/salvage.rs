@@ -10,6 +10,7 @@ use super::entry::Entry;
 use super::fault::RecordFault;
 use super::record::Records;
 use crate::auth::{Permissions, User, UserLimits, VhostLimits};
+use crate::broker::policy::PolicyKind;
 use crate::journey::Scope;
 use crate::model::{QueueId, ShardId};
 use crate::routing::{Binding, Destination};
@@ -103,6 +104,27 @@ fn told(entry: &Entry) -> LoggedChange {
         Entry::DeleteSubscription(vhost, name) => change("delete subscription", vhost, name, Vec::new()),
         Entry::DeleteMember { vhost, subscription, member } => {
             change("delete member", vhost, subscription, vec![("member", member.to_string())])
+        }
+        Entry::PutPolicy(vhost, policy) => {
+            let keys: Vec<&str> = policy.definition.iter().map(|(key, _)| key).collect();
+            let details = vec![
+                ("pattern", policy.pattern.as_str().to_owned()),
+                ("applies_to", policy.applies_to.as_str().to_owned()),
+                ("priority", policy.priority.to_string()),
+                ("definition", keys.join(", ")),
+            ];
+            let what = match policy.kind {
+                PolicyKind::User => "put policy",
+                PolicyKind::Operator => "put operator policy",
+            };
+            change(what, vhost, &policy.name, details)
+        }
+        Entry::DeletePolicy(vhost, kind, name) => {
+            let what = match kind {
+                PolicyKind::User => "delete policy",
+                PolicyKind::Operator => "delete operator policy",
+            };
+            change(what, vhost, name, Vec::new())
         }
         Entry::PutJourneyRule(vhost, rule) => {
             let mut details = vec![("per_million", rule.per_million.to_string())];

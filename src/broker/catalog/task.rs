@@ -244,6 +244,9 @@ impl CatalogTask {
                     catalog.decide_declare_queue(&self.surroundings, vhost, declarer, declaration)?;
                 return Ok((entries, Outcome::Queue(name)));
             }
+            Request::AlterQueue { vhost, access, connection, alteration } => {
+                catalog.decide_alter_queue(vhost, *connection, access, alteration)?
+            }
             Request::DeleteQueue { vhost, connection, name, .. } => {
                 let queue = catalog.queue_to_delete(vhost, *connection, name)?;
                 let entries =
@@ -260,6 +263,10 @@ impl CatalogTask {
             Request::Unsubscribe { vhost, name, member } => {
                 let (entries, queues) = catalog.decide_unsubscribe(vhost, name, member)?;
                 return Ok((entries, Outcome::Deleted(queues)));
+            }
+            Request::PutPolicy { vhost, policy } => catalog.decide_put_policy(vhost, policy)?,
+            Request::DeletePolicy { vhost, kind, name } => {
+                catalog.decide_delete_policy(vhost, *kind, name)?
             }
             Request::PutJourneyRule { vhost, rule } => catalog.decide_put_journey_rule(vhost, rule)?,
             Request::DeleteJourneyRule { vhost, scope } => {
@@ -339,12 +346,16 @@ impl CatalogTask {
     /// Before anybody can publish to them.
     fn create_on_shards(&self, changed: &Changed) {
         for (vhost, queue) in &changed.created {
+            let vhost = self.shared.vhosts().get(vhost).cloned();
+            let former = vhost.as_ref().and_then(|vhost| vhost.queue(&queue.name));
+            let is_new = former.is_none_or(|former| former.id != queue.id);
+            if let Some(vhost) = vhost.filter(|_| !is_new) {
+                // Where its dead letters go is known before the shard can have any.
+                vhost.insert_queue(Arc::clone(queue));
+            }
             if let Some(shard) = self.shared.shard(queue.shard) {
                 shard.send(Command::CreateQueue { queue: queue.id, options: queue.options() });
             }
-            let vhost = self.shared.vhosts().get(vhost).cloned();
-            let former = vhost.and_then(|vhost| vhost.queue(&queue.name));
-            let is_new = former.is_none_or(|former| former.id != queue.id);
             // Whoever asked for it may be gone before they hear of it.
             if is_new && queue.subscription.is_some() {
                 self.shared.presence.expect(queue.id);
@@ -410,6 +421,11 @@ impl CatalogTask {
         for name in &changed.journeys {
             if let (Some(shown), Some(state)) = (vhosts.get(name), self.applied.vhosts.get(name)) {
                 shown.put_journey_rules(state.journey_rules());
+            }
+        }
+        for name in &changed.policies {
+            if let (Some(shown), Some(state)) = (vhosts.get(name), self.applied.vhosts.get(name)) {
+                shown.put_policies(Arc::clone(&state.policies));
             }
         }
         for name in &changed.limits {

@@ -106,13 +106,8 @@ impl Carrier {
         let of_vhost = |vhost: Arc<Vhost>| Some((vhost.queue_of_id(letters.queue)?, vhost));
         let (queue, vhost) = vhosts.into_iter().find_map(of_vhost)?;
         // Arguments that say nothing were refused when the queue was declared.
-        let address = address_of(&queue.arguments).ok().flatten()?;
-        let target = Target::new(Address {
-            exchange: address.exchange.clone(),
-            routing_key: address.routing_key.clone().unwrap_or_default(),
-            mandatory: false,
-            transient: false,
-        });
+        let address = address_of(queue.effective()).ok().flatten()?;
+        let target = target_at(&address);
         Some(Self {
             shared: Weak::clone(shared),
             permits: Arc::clone(permits),
@@ -124,6 +119,21 @@ impl Carrier {
             router: Router::default(),
             published: Published::default(),
         })
+    }
+
+    /// The queue may have been altered: they go where it says now.
+    fn follow_alteration(&mut self) -> Result<(), Gone> {
+        let queue =
+            self.vhost.queue(&self.queue.name).filter(|queue| queue.id == self.queue.id).ok_or(Gone)?;
+        if Arc::ptr_eq(&queue, &self.queue) {
+            return Ok(());
+        }
+        let address = address_of(queue.effective()).ok().flatten().ok_or(Gone)?;
+        if address != self.address {
+            (self.target, self.address) = (target_at(&address), address);
+        }
+        self.queue = queue;
+        Ok(())
     }
 
     /// Until there are none.
@@ -163,6 +173,7 @@ impl Carrier {
     }
 
     async fn pass(&mut self) -> Result<Pass, Gone> {
+        self.follow_alteration()?;
         let (mut stuck, mut any_moved) = (None, false);
         for (why, reason) in REASONS {
             let mut from = Some(0);
@@ -325,6 +336,15 @@ impl Carrier {
         }
         circles
     }
+}
+
+fn target_at(address: &DeadLetterAddress) -> Target {
+    Target::new(Address {
+        exchange: address.exchange.clone(),
+        routing_key: address.routing_key.clone().unwrap_or_default(),
+        mandatory: false,
+        transient: false,
+    })
 }
 
 /// How many dead letters of a page stay, and why.

@@ -106,7 +106,7 @@ impl<F: FrontEnd> Session<F> {
         };
         let known = KnownConsumer { tag: Arc::clone(&tag), queue: Arc::clone(&queue) };
         self.broker.shared.consumers().insert(key, known);
-        let attending = queue.is_watched().then(|| self.broker.shared.presence.attend(queue.id));
+        let attending = Some(self.broker.shared.presence.attend(queue.id));
         let consumer = Consumer { queue: queue.id, shard: shard.clone(), stage: Stage::Starting, attending };
         self.consumers.insert(place, consumer);
         let taker = Arc::new(Taker { key, tag: Arc::clone(&tag), party: Arc::clone(&self.party) });

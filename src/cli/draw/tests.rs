@@ -37,6 +37,9 @@ fn exchange(name: &str, kind: &str, published_total: u64) -> ExchangeEntry {
         schemas: Vec::new(),
         unkept_total: 0,
         published_total,
+        policy: None,
+        operator_policy: None,
+        alternate_exchange: None,
     }
 }
 
@@ -74,6 +77,9 @@ fn queue(name: &str, ready: u64, published_total: u64, delivered_total: u64) -> 
         dead_lettered_total: 0,
         cycled_total: 0,
         fault: None,
+        policy: None,
+        operator_policy: None,
+        effective: FieldTable::default(),
     }
 }
 

@@ -64,6 +64,12 @@ async fn a_refusal_leaves_the_channel_open_and_keeps_all_it_said() {
         got: "false".to_owned(),
         retryable: false,
         hint: "declare it durable".to_owned(),
+        differences: vec![pb::Difference {
+            field: "durable".to_owned(),
+            declared: "true".to_owned(),
+            asked: "false".to_owned(),
+            reason: "it is in a log".to_owned(),
+        }],
     };
     let (declared, _) = tokio::join!(
         soon(channel.declare_queue(Queue::new("q").transient())),

@@ -98,11 +98,11 @@ impl Written {
                 queues: numbers(queues),
                 sequence: sequence.0,
             }),
-            What::NotTaken(not_taken) => StoredWhat::NotTaken(StoredNotTaken {
+            What::NotTaken(not_taken) => StoredWhat::NotTaken(Box::new(StoredNotTaken {
                 shard: not_taken.shard.0.into(),
                 queues: numbers(&not_taken.queues),
                 refusal: Some(pb::Error::from(&not_taken.refusal)),
-            }),
+            })),
             What::Delivered { queue, taker, redelivered, delivery_count } => {
                 StoredWhat::Delivered(StoredDelivered {
                     queue: queue.0,

@@ -192,8 +192,8 @@ pub(super) struct StoredEvent {
 pub(super) enum StoredWhat {
     #[prost(message, tag = "4")]
     Taken(StoredTaken),
-    #[prost(message, tag = "5")]
-    NotTaken(StoredNotTaken),
+    #[prost(message, boxed, tag = "5")]
+    NotTaken(Box<StoredNotTaken>),
     #[prost(message, tag = "6")]
     Delivered(StoredDelivered),
     /// It waits again, since a consumer gave it back.

@@ -1,5 +1,6 @@
 //! Pages of lists.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use prost::Message as _;
@@ -7,10 +8,11 @@ use prost::Message as _;
 use super::journeys::rule_entry;
 use super::limits;
 use super::permissions;
+use super::policies;
 use super::subscriptions::subscription_entry;
 use crate::broker::{
-    Binding, Broker, ConnectionDescription, ConsumerListing, Destination, ExchangeListing, Identity,
-    QueueListing, SubscriptionFilter,
+    Binding, Broker, ConnectionDescription, ConsumerListing, Destination, ExchangeListing, ExchangePolicy,
+    Identity, QueueListing, SubscriptionFilter,
 };
 use crate::model::{Entity, NAME_BYTES_MAX, Refusal, ReplyCode};
 use crate::wire::pb;
@@ -160,6 +162,11 @@ async fn part(
             part.topic_permissions = page.entries.into_iter().map(permissions::topic_entry).collect();
             page.next
         }
+        pb::ListKind::Policies => {
+            let page = broker.list_policies(who, token, size)?;
+            part.policies = page.entries.iter().map(|policy| policies::entry(policy)).collect();
+            page.next
+        }
         pb::ListKind::Unspecified => {
             return Err(Refusal::new(ReplyCode::SyntaxError, "there is no such list")
                 .about(Entity::Frame, "List")
@@ -202,6 +209,7 @@ fn count(part: &pb::Listing) -> usize {
         journey_rules,
         permissions,
         topic_permissions,
+        policies,
         ..
     } = part;
     exchanges.len()
@@ -215,6 +223,7 @@ fn count(part: &pb::Listing) -> usize {
         + journey_rules.len()
         + permissions.len()
         + topic_permissions.len()
+        + policies.len()
 }
 
 fn append(page: &mut pb::Listing, part: pb::Listing) {
@@ -229,12 +238,22 @@ fn append(page: &mut pb::Listing, part: pb::Listing) {
     page.journey_rules.extend(part.journey_rules);
     page.permissions.extend(part.permissions);
     page.topic_permissions.extend(part.topic_permissions);
+    page.policies.extend(part.policies);
     page.next_page_token = part.next_page_token;
 }
 
 fn exchange_entry(listing: &ExchangeListing) -> pb::ExchangeEntry {
-    let ExchangeListing { definition: exchange, bindings, refused, unfit, schemas, unkept, published } =
-        listing;
+    let ExchangeListing {
+        definition: exchange,
+        bindings,
+        refused,
+        unfit,
+        schemas,
+        unkept,
+        published,
+        policy,
+    } = listing;
+    let ExchangePolicy { policy, operator, alternate } = policy;
     let schemas = schemas.iter().map(|(pattern, kind, unfit)| pb::SchemaEntry {
         pattern: pattern.clone(),
         kind: kind.to_string(),
@@ -253,11 +272,15 @@ fn exchange_entry(listing: &ExchangeListing) -> pb::ExchangeEntry {
         published_total: *published,
         schemas: schemas.collect(),
         unkept_total: *unkept,
+        policy: named(policy),
+        operator_policy: named(operator),
+        alternate_exchange: alternate.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
 fn queue_entry(queue: &QueueListing) -> pb::QueueEntry {
     let QueueListing { definition, counts, oldest, fault } = queue;
+    let governed = definition.governed.as_deref();
     pb::QueueEntry {
         name: definition.name.to_string(),
         r#type: "classic".to_owned(),
@@ -291,7 +314,14 @@ fn queue_entry(queue: &QueueListing) -> pb::QueueEntry {
         messages_retained: counts.retained,
         retained_bytes: counts.retained_bytes,
         fault: fault.as_deref().unwrap_or_default().to_owned(),
+        policy: governed.map(|governed| named(&governed.policy)).unwrap_or_default(),
+        operator_policy: governed.map(|governed| named(&governed.operator)).unwrap_or_default(),
+        effective: governed.map(|governed| (&governed.arguments).into()),
     }
+}
+
+fn named(policy: &Option<Arc<str>>) -> String {
+    policy.as_deref().unwrap_or_default().to_owned()
 }
 
 /// A binding as the wire has it.

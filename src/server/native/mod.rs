@@ -10,6 +10,7 @@ mod journeys;
 mod limits;
 mod lists;
 mod permissions;
+mod policies;
 mod publication;
 mod requests;
 mod returns;

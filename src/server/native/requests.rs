@@ -6,10 +6,11 @@ use super::journeys;
 use super::limits;
 use super::lists::list;
 use super::permissions;
+use super::policies;
 use super::subscriptions::subscribe;
 use crate::broker::{
     AlterMode, Alteration, Altered, Binding, Broker, Destination, ExchangeDefinition, ExchangeKind, Identity,
-    Password, QueueDeclaration, SealConditions, UserChange,
+    Password, QueueAlteration, QueueDeclaration, SealConditions, UserChange,
 };
 use crate::model::{
     Entity, ExchangeName, FieldTable, NameTooLong, QueueName, Refusal, ReplyCode, RoutingKey, UserName,
@@ -44,6 +45,7 @@ pub(super) async fn carry_out(
             Ok(DONE)
         }
         Body::DeclareQueue(declare) => declare_queue(broker, who, declare).await,
+        Body::AlterQueue(alter) => alter_queue(broker, who, alter).await.map(Body::QueueAltered),
         Body::DeleteQueue(delete) => {
             let conditions = SealConditions { if_unused: delete.if_unused, if_empty: delete.if_empty };
             let count = broker.delete_queue(who, delete.name, conditions).await?;
@@ -79,6 +81,8 @@ pub(super) async fn carry_out(
         Body::DeleteTopicPermissions(delete) => {
             permissions::delete_topic(broker, who, delete).await.map(|()| DONE)
         }
+        Body::PutPolicy(put) => policies::put(broker, who, put).await.map(|()| DONE),
+        Body::DeletePolicy(delete) => policies::delete(broker, who, delete).await.map(|()| DONE),
         Body::DeleteUser(delete) => {
             broker.delete_user(who, named("name", UserName::new, &delete.name)?).await?;
             Ok(DONE)
@@ -150,6 +154,17 @@ async fn alter_exchange(
         first: first.collect(),
         not_all: not_all.unwrap_or_default(),
     })
+}
+
+async fn alter_queue(
+    broker: &Broker,
+    who: &Identity,
+    alter: pb::AlterQueue,
+) -> Result<pb::QueueAltered, Refusal> {
+    let pb::AlterQueue { name, arguments: set, remove, dry_run, durable, exclusive, auto_delete } = alter;
+    let alteration = QueueAlteration { name, set: arguments(set)?, remove, durable, exclusive, auto_delete };
+    let changes = broker.alter_queue(who, alteration, dry_run).await?;
+    Ok(pb::QueueAltered { altered: !dry_run, changes: changes.iter().map(pb::Difference::from).collect() })
 }
 
 async fn declare_queue(broker: &Broker, who: &Identity, declare: pb::DeclareQueue) -> Result<Body, Refusal> {

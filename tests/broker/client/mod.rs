@@ -3,6 +3,7 @@
 mod access_limits;
 mod allowed_keys;
 mod altering;
+mod altering_queues;
 mod blocked;
 mod browsing;
 mod consuming;
@@ -22,6 +23,7 @@ mod limits;
 mod message_priorities;
 mod moving;
 mod permissions;
+mod policies;
 mod priorities;
 mod publishing;
 mod receipts;

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use leveret::client::{
     Binding, Channel, ConfirmError, ConnectError, ConnectOptions, Connection, ConsumeError, Consumer,
-    DeleteExchange, DeleteQueue, Delivery, Destination, Exchange, FieldTable, FieldValue, Get, Message,
-    NewUser, Permissions, Properties, PublishError, Queue, ReplyCode, RequestError, SettleError,
-    TopicPermissions, UserLimitsChange, VhostLimitsChange,
+    DeleteExchange, DeletePolicy, DeleteQueue, Delivery, Destination, Exchange, FieldTable, FieldValue, Get,
+    Message, NewUser, Permissions, Policy, Properties, PublishError, Queue, ReplyCode, RequestError,
+    SettleError, TopicPermissions, UserLimitsChange, VhostLimitsChange,
 };
 use tokio::time::timeout;
 use toml::{Table, Value};
 
 use super::play::{
-    Action, Allow, AllowTopic, Closed, Consume, Fate, Fault, LimitUser, LimitVhost, Outcome, Peer, Publish,
-    Received, Seen, Settle, Side, Step, user_of,
+    self, Action, Allow, AllowTopic, Closed, Consume, Fate, Fault, LimitUser, LimitVhost, Outcome, Peer,
+    Publish, Received, Seen, Settle, Side, Step, user_of,
 };
 use crate::support::Broker;
 
@@ -217,6 +217,18 @@ impl Clients {
                     other => return Err(broken(format!("there is no limit '{other}' of a vhost"))),
                 };
                 done(channel.limit_vhost(self.options.vhost(), change).await)
+            }
+            Action::Policy(policy) => {
+                let play::Policy { name, operator, pattern, priority, apply_to, definition } = policy.clone();
+                let (applies_to, definition) = (apply_to, fields(&definition));
+                done(
+                    channel
+                        .put_policy(Policy { name, operator, pattern, applies_to, priority, definition })
+                        .await,
+                )
+            }
+            Action::DeletePolicy(play::DeletePolicy { name, operator }) => {
+                done(channel.delete_policy(name, DeletePolicy { operator: *operator }).await)
             }
             Action::Empty(queue) => loop {
                 if channel.check_queue(queue).await?.messages == 0 {

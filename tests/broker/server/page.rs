@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::support::{Client, MESSAGE_BYTES_MAX, Served, Settings, item, publish_frame, settle, target};
 
 /// The client's frames in an order that makes sense: what is used is declared before.
-const SENT: [&str; 38] = [
+const SENT: [&str; 41] = [
     "connect",
     "heartbeat",
     "open_channel",
@@ -45,6 +45,9 @@ const SENT: [&str; 38] = [
     "cancel_delayed",
     "alter_exchange",
     "alter_exchange_checked",
+    "alter_queue",
+    "put_policy",
+    "delete_policy",
     "put_permissions",
     "put_topic_permissions",
     "put_user_limits",

@@ -43,6 +43,8 @@ pub(crate) enum Action {
     AllowTopic(AllowTopic),
     LimitUser(LimitUser),
     LimitVhost(LimitVhost),
+    Policy(Policy),
+    DeletePolicy(DeletePolicy),
 }
 
 macro_rules! parameters {
@@ -209,6 +211,29 @@ parameters!(
     }
 );
 
+parameters!(
+    /// What holds for queues and exchanges of the vhost whose names match, until the scenario ends.
+    Policy {
+        #[serde(rename = "policy")]
+        name: String,
+        #[serde(default)]
+        operator: bool,
+        pattern: String,
+        #[serde(default)]
+        priority: i32,
+        /// "queues", "exchanges" or "all".
+        apply_to: String,
+        definition: Table,
+    }
+);
+
+parameters!(DeletePolicy {
+    #[serde(rename = "delete_policy")]
+    name: String,
+    #[serde(default)]
+    operator: bool,
+});
+
 /// What becomes of a delivery, which is known by its body.
 #[derive(Debug, Clone)]
 pub(crate) struct Settle {
@@ -256,6 +281,8 @@ impl Action {
             "allow_topic" => Self::AllowTopic(whole(table)?),
             "limit_user" => Self::LimitUser(whole(table)?),
             "limit_vhost" => Self::LimitVhost(whole(table)?),
+            "policy" => Self::Policy(whole(table)?),
+            "delete_policy" => Self::DeletePolicy(whole(table)?),
             "bind" | "unbind" | "bind_exchange" | "unbind_exchange" => {
                 let destination = table.remove(verb).unwrap_or(Value::Boolean(false));
                 let field = if verb.ends_with("exchange") { "exchange" } else { "queue" };
@@ -301,7 +328,7 @@ impl Action {
     }
 }
 
-const VERBS: [&str; 29] = [
+const VERBS: [&str; 31] = [
     "declare_exchange",
     "check_exchange",
     "delete_exchange",
@@ -331,6 +358,8 @@ const VERBS: [&str; 29] = [
     "allow_topic",
     "limit_user",
     "limit_vhost",
+    "policy",
+    "delete_policy",
 ];
 
 #[derive(Deserialize)]

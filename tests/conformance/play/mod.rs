@@ -13,7 +13,7 @@ mod stored;
 
 pub(crate) use action::{
     Action, Allow, AllowTopic, Bind, Cancel, Consume, DeclareExchange, DeclareQueue, DeleteExchange,
-    DeleteQueue, Get, LimitUser, LimitVhost, Outcome, Publish, Settle,
+    DeletePolicy, DeleteQueue, Get, LimitUser, LimitVhost, Outcome, Policy, Publish, Settle,
 };
 pub(crate) use run::{Peer, Step, play, user_of};
 pub(crate) use scenario::{Scenario, Side, all};

@@ -19,8 +19,8 @@ use lapin::{Channel, Confirmation, Connection, ConnectionProperties, Consumer, E
 use tokio::time::timeout;
 
 use crate::play::{
-    Action, AllowTopic, Bind, Closed, Consume, DeclareExchange, DeclareQueue, Fate, Fault, LimitUser,
-    LimitVhost, Outcome, Peer, Publish, Received, Seen, Settle, Side, Step, user_of,
+    Action, AllowTopic, Bind, Closed, Consume, DeclareExchange, DeclareQueue, DeletePolicy, Fate, Fault,
+    LimitUser, LimitVhost, Outcome, Peer, Publish, Received, Seen, Settle, Side, Step, user_of,
 };
 use management::Management;
 use values::{fields, properties, received};
@@ -42,6 +42,7 @@ pub(crate) struct Clients {
     users: BTreeSet<String>,
     /// Limits of the vhost that the scenario set.
     limits: BTreeSet<String>,
+    policies: BTreeSet<(String, bool)>,
 }
 
 struct Consuming {
@@ -103,6 +104,7 @@ impl Clients {
             management: Management::of(url),
             users: BTreeSet::new(),
             limits: BTreeSet::new(),
+            policies: BTreeSet::new(),
         }
     }
 
@@ -116,6 +118,9 @@ impl Clients {
         }
         for limit in &self.limits {
             self.management.unlimit_vhost(limit).await?;
+        }
+        for (policy, operator) in &self.policies {
+            self.management.delete_policy(policy, *operator).await?;
         }
         let (exchanges, queues) = (self.exchanges.clone(), self.queues.clone());
         let began = Instant::now();
@@ -275,6 +280,14 @@ impl Clients {
                 self.limits.insert(limit.clone());
                 let limited = self.management.limit_vhost(limit, *to);
                 limited.await.map(|()| Seen::Done).map_err(broken)
+            }
+            Action::Policy(policy) => {
+                self.policies.insert((policy.name.clone(), policy.operator));
+                self.management.put_policy(policy).await.map(|()| Seen::Done).map_err(broken)
+            }
+            Action::DeletePolicy(DeletePolicy { name, operator }) => {
+                self.policies.remove(&(name.clone(), *operator));
+                self.management.delete_policy(name, *operator).await.map(|()| Seen::Done).map_err(broken)
             }
             Action::Empty(queue) => loop {
                 let channel = self.channel(client).await?;

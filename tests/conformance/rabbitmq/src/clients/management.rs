@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::play::Policy;
+
 /// How far its port is above that of AMQP, as `.ci/rabbitmq` starts it.
 const PORTS_ABOVE: u16 = 3000;
 
@@ -75,6 +77,22 @@ impl Management {
         self.ask("DELETE", &format!("vhost-limits/%2F/{limit}"), Value::Null).await
     }
 
+    pub(super) async fn put_policy(&self, policy: &Policy) -> Result<(), String> {
+        let definition: Value =
+            serde_json::to_value(&policy.definition).map_err(|error| error.to_string())?;
+        let body = json!({
+            "pattern": policy.pattern,
+            "definition": definition,
+            "priority": policy.priority,
+            "apply-to": policy.apply_to,
+        });
+        self.ask("PUT", &policy_path(&policy.name, policy.operator), body).await
+    }
+
+    pub(super) async fn delete_policy(&self, name: &str, operator: bool) -> Result<(), String> {
+        self.ask("DELETE", &policy_path(name, operator), Value::Null).await
+    }
+
     /// One request over a connection of its own; anything but success is an error.
     async fn ask(&self, method: &str, path: &str, body: Value) -> Result<(), String> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -98,4 +116,9 @@ impl Management {
             _ => Err(format!("{method} {path}: {answer}")),
         }
     }
+}
+
+fn policy_path(name: &str, operator: bool) -> String {
+    let kind = if operator { "operator-policies" } else { "policies" };
+    format!("{kind}/%2F/{name}")
 }
