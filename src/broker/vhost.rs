@@ -16,7 +16,7 @@ use crate::journey::Rules;
 use crate::model::{
     ConnectionId, FieldTable, QueueId, QueueName, Refusal, ShardId, SubscriptionName, VhostName,
 };
-use crate::routing::RoutingTable;
+use crate::routing::{Quarantine, RoutingTable};
 use crate::shard::QueueOptions;
 
 /// A queue as it was declared.
@@ -88,6 +88,7 @@ pub struct Vhost {
     keeps_journeys: AtomicBool,
     journey_rules: ArcSwap<Rules>,
     limits: Mutex<VhostLimits>,
+    quarantine: Mutex<Option<Arc<Quarantine>>>,
     /// Why its queues take nothing more, if they do not.
     full: Mutex<Option<Box<Refusal>>>,
 }
@@ -104,6 +105,7 @@ impl Vhost {
             keeps_journeys: AtomicBool::new(false),
             journey_rules: ArcSwap::default(),
             limits: Mutex::default(),
+            quarantine: Mutex::default(),
             full: Mutex::default(),
         }
     }
@@ -199,6 +201,18 @@ impl Vhost {
 
     pub(super) fn put_limits(&self, limits: VhostLimits) {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    /// What keeps what exchanges refuse that name no queue of their own.
+    pub(super) fn quarantine(&self) -> Option<Arc<Quarantine>> {
+        self.quarantine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn put_quarantine(&self, queue: Option<&QueueName>) {
+        let mut shown = self.quarantine.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.as_ref().map(|quarantine| quarantine.queue()) != queue {
+            *shown = queue.map(|queue| Arc::new(Quarantine::new(queue.clone())));
+        }
     }
 
     /// Why its queues take nothing more, if they do not.

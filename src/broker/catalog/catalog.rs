@@ -54,6 +54,8 @@ pub(in crate::broker) struct VhostState {
     /// Of which messages journeys are kept.
     pub(in crate::broker) journeys: BTreeMap<Scope, Arc<Rule>>,
     pub(in crate::broker) limits: VhostLimits,
+    /// What keeps what exchanges refuse that name no queue of their own.
+    pub(in crate::broker) quarantine: Option<QueueName>,
 }
 
 /// What entries changed, for those who look at it.
@@ -67,7 +69,7 @@ pub(super) struct Changed {
     pub(super) subscriptions: BTreeSet<(VhostName, SubscriptionName)>,
     /// Vhosts whose rules for journeys changed.
     pub(super) journeys: BTreeSet<VhostName>,
-    /// Vhosts whose limits changed.
+    /// Vhosts whose limits or quarantine queues changed.
     pub(super) limits: BTreeSet<VhostName>,
     /// Users were made, changed or deleted.
     pub(super) users: bool,
@@ -99,6 +101,11 @@ impl Catalog {
                 self.users.remove(name);
                 changed.users = true;
                 changed.deleted_users.insert(name.clone());
+            }
+            Entry::QuarantineOf(vhost, queue) => {
+                let Some(state) = self.vhosts.get_mut(vhost) else { return };
+                state.quarantine = queue.clone();
+                changed.limits.insert(vhost.clone());
             }
             Entry::LimitVhost(vhost, limits) => {
                 let Some(state) = self.vhosts.get_mut(vhost) else { return };
@@ -289,6 +296,7 @@ impl VhostState {
             subscriptions: BTreeMap::new(),
             journeys: BTreeMap::new(),
             limits: VhostLimits::default(),
+            quarantine: None,
         }
     }
 

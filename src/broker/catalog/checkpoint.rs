@@ -78,6 +78,9 @@ impl VhostState {
         if self.limits != VhostLimits::default() {
             entries.push(Entry::LimitVhost(vhost.clone(), self.limits));
         }
+        if self.quarantine.is_some() {
+            entries.push(Entry::QuarantineOf(vhost.clone(), self.quarantine.clone()));
+        }
         let rules = self.journeys.values().cloned();
         entries.extend(rules.map(|rule| Entry::PutJourneyRule(vhost.clone(), rule)));
     }
@@ -282,6 +285,7 @@ mod tests {
         entries.push(Entry::PutUser(Arc::new(cy)));
         let limits = VhostLimits { max_connections: Some(3), max_queues: None, max_bytes: Some(1 << 40) };
         entries.push(Entry::LimitVhost(vhost.clone(), limits));
+        entries.push(Entry::QuarantineOf(vhost.clone(), Some(QueueName::new("odd").unwrap())));
         let pattern = |text: &str| Pattern::new(text).unwrap();
         let permissions =
             Permissions { configure: pattern(""), write: pattern("^orders$"), read: pattern(".*") };

@@ -30,6 +30,8 @@ pub(super) enum Entry {
     DeleteUser(UserName),
     /// How much the vhost may have from now on.
     LimitVhost(VhostName, VhostLimits),
+    /// Which queue keeps what exchanges refuse that name none of their own; `None`: none does.
+    QuarantineOf(VhostName, Option<QueueName>),
     PutExchange(VhostName, ExchangeDefinition),
     /// What the exchange of this name is from now on; its bindings stay.
     AlterExchange(VhostName, ExchangeDefinition),
@@ -94,6 +96,9 @@ impl Entry {
             Self::PutUser(user) if user.is_restricted() => Change::PutRestrictedUser(StoredUser::new(user)),
             Self::PutUser(user) => Change::PutUser(StoredUser::new(user)),
             Self::DeleteUser(name) => Change::DeleteUser(StoredName::new("", name)),
+            Self::QuarantineOf(vhost, queue) => {
+                Change::QuarantineOf(StoredName::new(vhost, queue.as_deref().unwrap_or_default()))
+            }
             Self::LimitVhost(vhost, limits) => Change::LimitVhost(StoredVhostLimits::new(vhost, *limits)),
             Self::PutExchange(vhost, definition) if definition.durable => {
                 Change::PutExchange(StoredExchange::new(vhost, definition))
@@ -159,6 +164,10 @@ impl Entry {
             Change::DeleteVhost(stored) => Self::DeleteVhost(VhostName::new(&stored.name)?),
             Change::PutUser(stored) | Change::PutRestrictedUser(stored) => {
                 Self::PutUser(Arc::new(stored.user()?))
+            }
+            Change::QuarantineOf(stored) => {
+                let queue = Some(&*stored.name).filter(|name| !name.is_empty());
+                Self::QuarantineOf(VhostName::new(&stored.vhost)?, queue.map(QueueName::new).transpose()?)
             }
             Change::LimitVhost(stored) => Self::LimitVhost(VhostName::new(&stored.vhost)?, stored.limits()),
             Change::DeleteUser(stored) => Self::DeleteUser(UserName::new(&stored.name)?),
@@ -229,6 +238,7 @@ impl Entry {
     pub(super) fn needs_vhost(&self) -> Option<&VhostName> {
         match self {
             Self::LimitVhost(vhost, _)
+            | Self::QuarantineOf(vhost, _)
             | Self::PutExchange(vhost, _)
             | Self::AlterExchange(vhost, _)
             | Self::DeleteExchange { vhost, .. }

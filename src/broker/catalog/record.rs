@@ -26,7 +26,7 @@ pub(super) struct Records {
 pub(super) struct Record {
     #[prost(
         oneof = "Change",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24, 25"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26"
     )]
     pub(super) change: Option<Change>,
 }
@@ -90,6 +90,9 @@ pub(super) enum Change {
     PutRestrictedUser(StoredUser),
     #[prost(message, tag = "25")]
     LimitVhost(StoredVhostLimits),
+    /// The queue's name is "" if there is none any more.
+    #[prost(message, tag = "26")]
+    QuarantineOf(StoredName),
 }
 
 /// What has changed about who is there.
