@@ -1164,6 +1164,12 @@ pub struct VhostEntry {
     /// Without the name; what is absent has no limit.
     #[prost(message, optional, tag = "4")]
     pub limits: ::core::option::Option<VhostLimits>,
+    /// The queue that keeps what its exchanges refuse and that name none of their own; "": none.
+    #[prost(string, tag = "5")]
+    pub quarantine_queue: ::prost::alloc::string::String,
+    /// Messages refused, since that was said or the broker was started, of which there is no copy, since there is no such queue.
+    #[prost(uint64, tag = "6")]
+    pub unkept_total: u64,
 }
 /// How much a user may have at most, of all its connections together.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1334,6 +1340,10 @@ pub struct DeleteUser {
 pub struct PutVhost {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    /// The queue that keeps what exchanges of it refuse by their lists and schemas and that name none of their own. Absent: as it is;
+    /// "": none.
+    #[prost(string, optional, tag = "2")]
+    pub quarantine_queue: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// Deletes a vhost with all that is in it. Administrators only. Answered by Done.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

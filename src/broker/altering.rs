@@ -149,7 +149,8 @@ impl Broker {
         });
         let Reached { queues, not_all } = reached(&who.vhost.routing(), &definition.name);
         // What they keep was refused, and nobody says that it fits.
-        let quarantines = [current.quarantine_queue(), definition.quarantine_queue()];
+        let of_vhost = who.vhost.quarantine().map(|quarantine| quarantine.queue().clone());
+        let quarantines = [current.quarantine_queue(), definition.quarantine_queue(), of_vhost];
         let queues = queues.iter().filter(|queue| !quarantines.iter().flatten().any(|one| one == *queue));
         let mut looks: VecDeque<Place> = queues
             .filter_map(|name| who.vhost.queue(name))

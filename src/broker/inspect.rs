@@ -91,6 +91,10 @@ pub struct VhostListing {
     pub exchanges: usize,
     /// How much it may have.
     pub limits: VhostLimits,
+    /// The queue that keeps what its exchanges refuse and that name none of their own.
+    pub quarantine_queue: Option<QueueName>,
+    /// Messages refused, since that was said or the broker was started, of which it, which does not exist, has no copy.
+    pub unkept: u64,
 }
 
 impl Broker {
@@ -271,11 +275,16 @@ impl Broker {
             .filter(|vhost| if name.is_empty() { *vhost.name > *token } else { *vhost.name == *name })
             .filter(|vhost| may_open(&vhost.name))
             .take(size + 1)
-            .map(|vhost| VhostListing {
-                name: vhost.name.clone(),
-                queues: vhost.queues_count(),
-                exchanges: vhost.routing().exchanges_count(),
-                limits: vhost.limits(),
+            .map(|vhost| {
+                let quarantine = vhost.quarantine();
+                VhostListing {
+                    name: vhost.name.clone(),
+                    queues: vhost.queues_count(),
+                    exchanges: vhost.routing().exchanges_count(),
+                    limits: vhost.limits(),
+                    quarantine_queue: quarantine.as_ref().map(|quarantine| quarantine.queue().clone()),
+                    unkept: quarantine.map_or(0, |quarantine| quarantine.homeless()),
+                }
             })
             .collect();
         page(entries, size, |listing: &VhostListing| listing.name.to_string())

@@ -391,6 +391,7 @@ fn publish_catalog(shared: &Shared, catalog: &Catalog) {
         vhost.put_journey_rules(state.journey_rules());
         vhost.put_limits(state.limits);
         vhost.put_policies(Arc::clone(&state.policies));
+        vhost.put_quarantine(state.quarantine.as_ref());
         vhosts.insert(name.clone(), Arc::new(vhost));
     }
     shared.gauges.departures.want(vhosts.values().any(|vhost| wants_events(&vhost.routing())));

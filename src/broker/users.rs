@@ -12,7 +12,7 @@ use crate::auth::{
     Password, Permission, Permissions, SALT_BYTES, TopicPermissions, User, UserLimitsChange,
     VhostLimitsChange, hash_password, may_open,
 };
-use crate::model::{ConnectionId, Entity, ExchangeName, Refusal, ReplyCode, UserName, VhostName};
+use crate::model::{ConnectionId, Entity, ExchangeName, QueueName, Refusal, ReplyCode, UserName, VhostName};
 use crate::shard::{Command, run_blocking};
 
 /// What a user may do in a vhost, for lists.
@@ -79,7 +79,19 @@ impl Broker {
     /// Makes a vhost. Administrators only.
     pub async fn put_vhost(&self, who: &Identity, name: VhostName) -> Result<(), Refusal> {
         self.check_administrator(who)?;
-        self.done(Request::PutVhost { name }).await
+        self.done(Request::PutVhost { name, quarantine: None }).await
+    }
+
+    /// Makes a vhost, if it is not there, and says which queue keeps what exchanges of it refuse by their lists and schemas and that
+    /// name none of their own; `None`: none does. Administrators only.
+    pub async fn put_vhost_quarantine(
+        &self,
+        who: &Identity,
+        name: VhostName,
+        queue: Option<QueueName>,
+    ) -> Result<(), Refusal> {
+        self.check_administrator(who)?;
+        self.done(Request::PutVhost { name, quarantine: Some(queue) }).await
     }
 
     /// Deletes a vhost with all that is in it, and closes its connections. Administrators only.

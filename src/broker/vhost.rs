@@ -17,7 +17,7 @@ use crate::journey::Rules;
 use crate::model::{
     ConnectionId, FieldTable, QueueId, QueueName, Refusal, ShardId, SubscriptionName, VhostName,
 };
-use crate::routing::RoutingTable;
+use crate::routing::{Quarantine, RoutingTable};
 use crate::shard::QueueOptions;
 
 /// A queue as it was declared.
@@ -98,6 +98,7 @@ pub struct Vhost {
     journey_rules: ArcSwap<Rules>,
     limits: Mutex<VhostLimits>,
     policies: Mutex<Arc<Policies>>,
+    quarantine: Mutex<Option<Arc<Quarantine>>>,
     /// Why its queues take nothing more, if they do not.
     full: Mutex<Option<Box<Refusal>>>,
 }
@@ -115,6 +116,7 @@ impl Vhost {
             journey_rules: ArcSwap::default(),
             limits: Mutex::default(),
             policies: Mutex::default(),
+            quarantine: Mutex::default(),
             full: Mutex::default(),
         }
     }
@@ -219,6 +221,18 @@ impl Vhost {
 
     pub(super) fn put_policies(&self, policies: Arc<Policies>) {
         *self.policies.lock().unwrap_or_else(PoisonError::into_inner) = policies;
+    }
+
+    /// What keeps what exchanges refuse that name no queue of their own.
+    pub(super) fn quarantine(&self) -> Option<Arc<Quarantine>> {
+        self.quarantine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn put_quarantine(&self, queue: Option<&QueueName>) {
+        let mut shown = self.quarantine.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.as_ref().map(|quarantine| quarantine.queue()) != queue {
+            *shown = queue.map(|queue| Arc::new(Quarantine::new(queue.clone())));
+        }
     }
 
     /// Why its queues take nothing more, if they do not.

@@ -403,9 +403,22 @@ fn vhosts(entries: &[VhostEntry]) -> Listing {
             "max_connections": entry.limits.max_connections,
             "max_queues": entry.limits.max_queues,
             "max_bytes": entry.limits.max_bytes,
+            "quarantine_queue": entry.quarantine_queue,
+            "unkept_total": entry.unkept_total,
         })
     };
-    Listing { table, json: entries.iter().map(json).collect(), notes: Vec::new() }
+    let notes = entries.iter().filter_map(quarantine_of_vhost).collect();
+    Listing { table, json: entries.iter().map(json).collect(), notes }
+}
+
+fn quarantine_of_vhost(entry: &VhostEntry) -> Option<String> {
+    let (name, queue) = (&entry.name, entry.quarantine_queue.as_deref()?);
+    Some(match entry.unkept_total {
+        0 => format!("vhost '{name}': what its exchanges refuse is kept in queue '{queue}'"),
+        unkept => format!(
+            "vhost '{name}': refused messages of which there is no copy, since there was no quarantine queue '{queue}': {unkept}"
+        ),
+    })
 }
 
 /// Those there are.

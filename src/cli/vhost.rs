@@ -25,6 +25,12 @@ enum What {
     Put {
         /// Its name
         name: String,
+        /// Queue that gets a copy of what exchanges in it refuse by their lists and schemas and that name none of their own
+        #[arg(long, value_name = "QUEUE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        quarantine_queue: Option<String>,
+        /// There is no such queue any more
+        #[arg(long, conflicts_with = "quarantine_queue")]
+        no_quarantine_queue: bool,
     },
     /// Delete a virtual host with all that is in it
     ///
@@ -42,8 +48,16 @@ enum What {
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.what {
-        What::Put { name } => {
-            once(&arguments.target, async |channel| Ok(channel.put_vhost(&name).await?))?;
+        What::Put { name, quarantine_queue, no_quarantine_queue } => {
+            let says = quarantine_queue.is_some() || no_quarantine_queue;
+            let queue = quarantine_queue.as_deref();
+            once(&arguments.target, async |channel| {
+                let put = match says {
+                    true => channel.put_vhost_quarantine(&name, queue).await,
+                    false => channel.put_vhost(&name).await,
+                };
+                Ok(put?)
+            })?;
             output::line(&format!("vhost '{name}' is there"))
         }
         What::Delete { name, yes, if_exists } => {

@@ -219,6 +219,10 @@ pub struct VhostEntry {
     pub exchanges: u64,
     /// How much it may have.
     pub limits: VhostLimits,
+    /// The queue that keeps what its exchanges refuse and that name none of their own.
+    pub quarantine_queue: Option<String>,
+    /// Messages refused, since that was said or the broker was started, of which there is no copy, since there is no such queue.
+    pub unkept_total: u64,
 }
 
 /// How much a user may have at most, of all its connections together; `None`: there is no limit of this user.

@@ -420,7 +420,18 @@ impl Channel {
     /// # Cancel safety
     /// Once it was polled it is carried out, though nobody hears of it.
     pub async fn put_vhost(&self, name: &str) -> Result<(), RequestError> {
-        let put = pb::PutVhost { name: name.to_owned() };
+        let put = pb::PutVhost { name: name.to_owned(), quarantine_queue: None };
+        self.ask(Body::PutVhost(put), OnBreak::Repeat).await.and_then(done)
+    }
+
+    /// Makes a vhost, if it is not there, and says which queue keeps what exchanges of it refuse by their lists and schemas and that
+    /// name none of their own; `None`: none does. Administrators only.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, though nobody hears of it.
+    pub async fn put_vhost_quarantine(&self, name: &str, queue: Option<&str>) -> Result<(), RequestError> {
+        let quarantine_queue = Some(queue.unwrap_or_default().to_owned());
+        let put = pb::PutVhost { name: name.to_owned(), quarantine_queue };
         self.ask(Body::PutVhost(put), OnBreak::Repeat).await.and_then(done)
     }
 

@@ -355,6 +355,8 @@ entry!(VhostEntry, Vhosts, vhosts, |from| Ok(Self {
     queues: from.queues,
     exchanges: from.exchanges,
     limits: vhost_limits(from.limits.unwrap_or_default()),
+    quarantine_queue: Some(from.quarantine_queue).filter(|queue| !queue.is_empty()),
+    unkept_total: from.unkept_total,
 }));
 
 entry!(JourneyRule, JourneyRules, journey_rules, |from| {

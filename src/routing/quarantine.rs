@@ -14,7 +14,8 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    pub(super) fn new(queue: QueueName) -> Self {
+    /// One of which nothing is counted yet.
+    pub fn new(queue: QueueName) -> Self {
         Self { queue, homeless: AtomicU64::new(0), told: AtomicBool::new(false) }
     }
 

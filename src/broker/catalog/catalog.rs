@@ -56,6 +56,8 @@ pub(in crate::broker) struct VhostState {
     pub(in crate::broker) journeys: BTreeMap<Scope, Arc<Rule>>,
     pub(in crate::broker) limits: VhostLimits,
     pub(in crate::broker) policies: Arc<Policies>,
+    /// What keeps what exchanges refuse that name no queue of their own.
+    pub(in crate::broker) quarantine: Option<QueueName>,
 }
 
 /// What entries changed, for those who look at it.
@@ -69,7 +71,7 @@ pub(super) struct Changed {
     pub(super) subscriptions: BTreeSet<(VhostName, SubscriptionName)>,
     /// Vhosts whose rules for journeys changed.
     pub(super) journeys: BTreeSet<VhostName>,
-    /// Vhosts whose limits changed.
+    /// Vhosts whose limits or quarantine queues changed.
     pub(super) limits: BTreeSet<VhostName>,
     /// Vhosts whose policies changed.
     pub(super) policies: BTreeSet<VhostName>,
@@ -103,6 +105,11 @@ impl Catalog {
                 self.users.remove(name);
                 changed.users = true;
                 changed.deleted_users.insert(name.clone());
+            }
+            Entry::QuarantineOf(vhost, queue) => {
+                let Some(state) = self.vhosts.get_mut(vhost) else { return };
+                state.quarantine = queue.clone();
+                changed.limits.insert(vhost.clone());
             }
             Entry::LimitVhost(vhost, limits) => {
                 let Some(state) = self.vhosts.get_mut(vhost) else { return };
@@ -331,6 +338,7 @@ impl VhostState {
             journeys: BTreeMap::new(),
             limits: VhostLimits::default(),
             policies: Arc::default(),
+            quarantine: None,
         }
     }
 

@@ -80,6 +80,9 @@ impl VhostState {
         }
         let policies = self.policies.iter().cloned();
         entries.extend(policies.map(|policy| Entry::PutPolicy(vhost.clone(), policy)));
+        if self.quarantine.is_some() {
+            entries.push(Entry::QuarantineOf(vhost.clone(), self.quarantine.clone()));
+        }
         let rules = self.journeys.values().cloned();
         entries.extend(rules.map(|rule| Entry::PutJourneyRule(vhost.clone(), rule)));
     }
@@ -286,6 +289,7 @@ mod tests {
         entries.push(Entry::PutUser(Arc::new(cy)));
         let limits = VhostLimits { max_connections: Some(3), max_queues: None, max_bytes: Some(1 << 40) };
         entries.push(Entry::LimitVhost(vhost.clone(), limits));
+        entries.push(Entry::QuarantineOf(vhost.clone(), Some(QueueName::new("odd").unwrap())));
         let pattern = |text: &str| Pattern::new(text).unwrap();
         for (kind, name, applies_to) in [
             (PolicyKind::User, "short", AppliesTo::All),

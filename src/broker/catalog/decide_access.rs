@@ -7,7 +7,7 @@ use super::catalog::{Catalog, no_such_vhost};
 use super::entry::Entry;
 use super::request::PermissionChange;
 use crate::auth::{PasswordHash, TOPIC_PERMISSIONS_MAX, User, UserLimitsChange, VhostLimitsChange};
-use crate::model::{Entity, Refusal, ReplyCode, UserName, VhostName};
+use crate::model::{Entity, QueueName, Refusal, ReplyCode, UserName, VhostName};
 
 impl Catalog {
     pub(super) fn decide_put_user(
@@ -142,12 +142,23 @@ impl Catalog {
             .hint("make another administrator first"))
     }
 
-    pub(super) fn decide_put_vhost(&self, name: &VhostName) -> Result<Vec<Entry>, Refusal> {
+    /// Its quarantine queue, or that it has none, if that is to be said.
+    pub(super) fn decide_put_vhost(
+        &self,
+        name: &VhostName,
+        quarantine: Option<&Option<QueueName>>,
+    ) -> Result<Vec<Entry>, Refusal> {
         check_named(Entity::Vhost, name)?;
-        Ok(match self.vhosts.contains_key(name) {
-            true => Vec::new(),
-            false => vec![Entry::PutVhost(name.clone())],
-        })
+        let there = self.vhosts.get(name);
+        let mut entries = Vec::new();
+        if there.is_none() {
+            entries.push(Entry::PutVhost(name.clone()));
+        }
+        let current = there.and_then(|vhost| vhost.quarantine.as_ref());
+        if let Some(queue) = quarantine.filter(|queue| queue.as_ref() != current) {
+            entries.push(Entry::QuarantineOf(name.clone(), queue.clone()));
+        }
+        Ok(entries)
     }
 
     pub(super) fn decide_delete_vhost(&self, name: &VhostName) -> Result<Vec<Entry>, Refusal> {

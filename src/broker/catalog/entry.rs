@@ -35,6 +35,8 @@ pub(super) enum Entry {
     /// What holds from now on for queues and exchanges that match it, in the place of what this policy said before.
     PutPolicy(VhostName, Arc<Policy>),
     DeletePolicy(VhostName, PolicyKind, Arc<str>),
+    /// Which queue keeps what exchanges refuse that name none of their own; `None`: none does.
+    QuarantineOf(VhostName, Option<QueueName>),
     PutExchange(VhostName, ExchangeDefinition),
     /// What the exchange of this name is from now on; its bindings stay.
     AlterExchange(VhostName, ExchangeDefinition),
@@ -99,6 +101,9 @@ impl Entry {
             Self::PutUser(user) if user.is_restricted() => Change::PutRestrictedUser(StoredUser::new(user)),
             Self::PutUser(user) => Change::PutUser(StoredUser::new(user)),
             Self::DeleteUser(name) => Change::DeleteUser(StoredName::new("", name)),
+            Self::QuarantineOf(vhost, queue) => {
+                Change::QuarantineOf(StoredName::new(vhost, queue.as_deref().unwrap_or_default()))
+            }
             Self::LimitVhost(vhost, limits) => Change::LimitVhost(StoredVhostLimits::new(vhost, *limits)),
             Self::PutPolicy(vhost, policy) => Change::PutPolicy(StoredPolicy::new(vhost, policy)),
             Self::DeletePolicy(vhost, kind, name) => {
@@ -168,6 +173,10 @@ impl Entry {
             Change::DeleteVhost(stored) => Self::DeleteVhost(VhostName::new(&stored.name)?),
             Change::PutUser(stored) | Change::PutRestrictedUser(stored) => {
                 Self::PutUser(Arc::new(stored.user()?))
+            }
+            Change::QuarantineOf(stored) => {
+                let queue = Some(&*stored.name).filter(|name| !name.is_empty());
+                Self::QuarantineOf(VhostName::new(&stored.vhost)?, queue.map(QueueName::new).transpose()?)
             }
             Change::LimitVhost(stored) => Self::LimitVhost(VhostName::new(&stored.vhost)?, stored.limits()),
             Change::PutPolicy(stored) => {
@@ -246,6 +255,7 @@ impl Entry {
             Self::LimitVhost(vhost, _)
             | Self::PutPolicy(vhost, _)
             | Self::DeletePolicy(vhost, _, _)
+            | Self::QuarantineOf(vhost, _)
             | Self::PutExchange(vhost, _)
             | Self::AlterExchange(vhost, _)
             | Self::DeleteExchange { vhost, .. }

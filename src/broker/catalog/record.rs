@@ -27,7 +27,7 @@ pub(super) struct Records {
 pub(super) struct Record {
     #[prost(
         oneof = "Change",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26, 27"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26, 27, 28"
     )]
     pub(super) change: Option<Change>,
 }
@@ -95,6 +95,9 @@ pub(super) enum Change {
     PutPolicy(StoredPolicy),
     #[prost(message, tag = "27")]
     DeletePolicy(StoredPolicy),
+    /// The queue's name is "" if there is none any more.
+    #[prost(message, tag = "28")]
+    QuarantineOf(StoredName),
 }
 
 /// What has changed about who is there.

@@ -246,6 +246,8 @@ pub(in crate::broker) enum Request {
     },
     PutVhost {
         name: VhostName,
+        /// Its quarantine queue, or that it has none; `None`: as it is.
+        quarantine: Option<Option<QueueName>>,
     },
     DeleteVhost {
         name: VhostName,

@@ -66,6 +66,12 @@ fn told(entry: &Entry) -> LoggedChange {
             ];
             change("limit vhost", "", vhost, limits.into_iter().map(of_limit).collect())
         }
+        Entry::QuarantineOf(vhost, queue) => change(
+            "name quarantine queue",
+            "",
+            vhost,
+            vec![("queue", queue.as_deref().unwrap_or("none").to_owned())],
+        ),
         Entry::DeleteUser(name) => change("delete user", "", name, Vec::new()),
         Entry::PutExchange(vhost, definition) => {
             let details = vec![

@@ -284,7 +284,7 @@ impl CatalogTask {
             Request::LimitVhost { name, change } => catalog.decide_limit_vhost(name, *change)?,
             Request::ChangePermissions { user, change } => catalog.decide_change_permissions(user, change)?,
             Request::DeleteUser { name } => catalog.decide_delete_user(name)?,
-            Request::PutVhost { name } => catalog.decide_put_vhost(name)?,
+            Request::PutVhost { name, quarantine } => catalog.decide_put_vhost(name, quarantine.as_ref())?,
             Request::DeleteVhost { name } => catalog.decide_delete_vhost(name)?,
         };
         Ok((entries, Outcome::Done))
@@ -431,6 +431,7 @@ impl CatalogTask {
         for name in &changed.limits {
             if let (Some(shown), Some(state)) = (vhosts.get(name), self.applied.vhosts.get(name)) {
                 shown.put_limits(state.limits);
+                shown.put_quarantine(state.quarantine.as_ref());
             }
         }
         drop(vhosts);

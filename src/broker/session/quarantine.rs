@@ -113,7 +113,8 @@ pub(super) fn quarantine(
 
 fn find(vhost: &Vhost, exchange: &str) -> Option<(Arc<Quarantine>, Option<QueueTarget>)> {
     let table = vhost.routing();
-    let quarantine = Arc::clone(table.exchange(exchange)?.quarantine()?);
+    let own = table.exchange(exchange)?.quarantine().map(Arc::clone);
+    let quarantine = own.or_else(|| vhost.quarantine())?;
     let target = table.queue(quarantine.queue());
     Some((quarantine, target))
 }

@@ -138,6 +138,8 @@ async fn part(
                 queues: listing.queues as u64,
                 exchanges: listing.exchanges as u64,
                 limits: Some(limits::of_vhost(listing.limits)),
+                quarantine_queue: listing.quarantine_queue.map(|queue| queue.to_string()).unwrap_or_default(),
+                unkept_total: listing.unkept,
             });
             part.vhosts = vhosts.collect();
             page.next

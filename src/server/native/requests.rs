@@ -88,7 +88,15 @@ pub(super) async fn carry_out(
             Ok(DONE)
         }
         Body::PutVhost(put) => {
-            broker.put_vhost(who, named("name", VhostName::new, &put.name)?).await?;
+            let name = named("name", VhostName::new, &put.name)?;
+            match put.quarantine_queue.as_deref() {
+                None => broker.put_vhost(who, name).await?,
+                Some("") => broker.put_vhost_quarantine(who, name, None).await?,
+                Some(queue) => {
+                    let queue = named("quarantine_queue", QueueName::new, queue)?;
+                    broker.put_vhost_quarantine(who, name, Some(queue)).await?;
+                }
+            }
             Ok(DONE)
         }
         Body::DeleteVhost(delete) => {

@@ -35,3 +35,4 @@ mod topology;
 mod transfer;
 #[cfg(target_os = "linux")]
 mod unread_log;
+mod vhost_quarantine;

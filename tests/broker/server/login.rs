@@ -134,7 +134,7 @@ fn lists_show_what_the_user_may_see_now() {
         let (name, password, vhosts) = ("ada".to_owned(), "s3cret".to_owned(), vec!["/".to_owned()]);
         Cold::PutUser(pb::PutUser { name, password, administrator, vhosts })
     };
-    guest.done(1, Cold::PutVhost(pb::PutVhost { name: "shop".to_owned() }));
+    guest.done(1, Cold::PutVhost(pb::PutVhost { name: "shop".to_owned(), ..Default::default() }));
     guest.done(1, ada(true));
     let mut client = served.connect();
     client.ask(0, Cold::Connect(pb::Connect { response: b"\0ada\0s3cret".to_vec().into(), ..connect() }));

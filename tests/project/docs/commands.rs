@@ -193,6 +193,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/VALID_EVENTS.md", "$ cat order.schema.json", Typed(&[])),
     ("docs/VALID_EVENTS.md", "$ leveret explain --exchange orders", Typed(&[])),
     ("docs/VALID_EVENTS.md", "$ leveret get odd-orders", Typed(&[])),
+    ("docs/VALID_EVENTS.md", "$ leveret declare queue refused", Typed(&[])),
     ("docs/VALID_EVENTS.md", "$ leveret alter exchange events", Typed(&[])),
     ("docs/VALID_EVENTS.md", "$ leveret declare exchange bills", Typed(&[])),
     (
