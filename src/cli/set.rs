@@ -74,7 +74,7 @@ enum What {
         #[arg(long, value_name = "JSON", value_parser = definition)]
         definition: FieldTable,
         /// Those of a higher priority go first
-        #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+        #[arg(long, value_name = "N", default_value_t = 0, value_parser = priority)]
         priority: i32,
         /// What it is for
         #[arg(long, value_name = "WHAT", default_value = "all", value_parser = ["queues", "classic_queues", "exchanges", "all"])]
@@ -131,6 +131,10 @@ fn definition(typed: &str) -> Result<FieldTable, String> {
         Ok((key, field))
     });
     fields.collect::<Result<_, _>>().map(FieldTable)
+}
+
+fn priority(typed: &str) -> Result<i32, String> {
+    typed.parse().map_err(|_| format!("expected a whole number, {} to {}", i32::MIN, i32::MAX))
 }
 
 /// A limit as it is typed.
