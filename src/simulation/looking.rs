@@ -304,10 +304,11 @@ impl Run {
         self.counters.forgotten_for_age += forgotten.too_old;
         self.counters.looks_at_full_queues += u64::from(after.counts.departures.max_length > 0);
         self.counters.looks_at_expired += u64::from(after.counts.departures.expired > 0);
-        if rest.delayed.is_empty() {
-            // Otherwise some may come, and others have no room then.
-            self.read_by_time(queue, Which::Ready, &rest.ready)?;
+        if !rest.delayed.is_empty() {
+            // Some may come while it is read again, and others have no room then.
+            return Ok(());
         }
+        self.read_by_time(queue, Which::Ready, &rest.ready)?;
         self.read_by_time(queue, Which::Retained, &rest.retained)?;
         self.read_newest(queue, &rest.retained)
     }
