@@ -212,6 +212,7 @@ impl Shard {
                 continue;
             }
             moments.iter().for_each(|moment| self.expirations.be_fresh_at(id, *moment));
+            self.expire_overdue(id, &moments);
             self.mark_dirty(id);
         }
     }

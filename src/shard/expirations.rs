@@ -5,7 +5,8 @@
 //!
 //! ```text
 //!   came ──▶ waits for its time ──▶ due ─────────▶ gone, if it waits
-//!     │ expires at once                └─────────▶ late: a consumer has it ──▶ gone, if it comes back
+//!     │ expires at once                ├─────────▶ late: a consumer has it ──▶ gone, if it comes back
+//!     │                                └─────────▶ late: it is held back ────▶ gone, once it is not
 //!     └─────▶ fresh until the end of the turn ───▶ the same
 //! ```
 
@@ -36,7 +37,7 @@ struct OfQueue {
     times: BTreeMap<u64, Timestamp>,
     /// Those that expire at once, until the end of the turn in which consumers may have had them.
     fresh: BTreeSet<u64>,
-    /// Those whose time came while consumers had them.
+    /// Those whose time came while consumers had them or they were held back.
     late: BTreeSet<u64>,
 }
 
@@ -207,6 +208,18 @@ impl Shard {
         let Some((slot, late)) = self.queues.get_mut(&id).zip(self.expirations.late(id)) else { return };
         slot.queue.expire_returned(late, &mut self.effects);
         self.run_effects(id);
+    }
+
+    /// Messages were held back until now: those go whose time came meanwhile.
+    pub(super) fn expire_overdue(&mut self, id: QueueId, released: &[Moment]) {
+        let Some(late) = self.expirations.late(id) else { return };
+        let mut overdue: Vec<u64> = released
+            .iter()
+            .map(|moment| moment.sequence)
+            .filter(|sequence| late.contains(sequence))
+            .collect();
+        overdue.sort_unstable();
+        self.expire_these(id, &overdue);
     }
 
     /// Consumers had what they take: those go that expire at once.

@@ -137,6 +137,32 @@ fn what_expires_does_so_after_its_delay() {
     assert_eq!((counts(&mut driver, Q), driver.expirations().len()), ((0, 0, 1), 1));
 }
 
+/// Not only before it goes to somebody: nobody may come.
+#[test]
+fn what_expires_while_it_is_held_back_is_gone_when_it_would_be_due() {
+    for restarts in [false, true] {
+        let disk = MemoryDisk::new();
+        let mut driver = open(&disk);
+        driver.publish_expiring(&[(1, 1_000), (2, 9_000)], &[Q]);
+        driver.consume(Q, 1, UNLIMITED);
+        driver.settle_down();
+        driver.settle(Q, 1, TagRange { first: 1, last: 2 }, Outcome::Deferred(5_000), None);
+        driver.command(Command::Cancel { queue: Q, key: key(1) });
+        driver.settle_down();
+        if restarts {
+            drop(driver);
+            disk.kill_process();
+            driver = open(&disk);
+        }
+        driver.wake_after(4_000);
+        assert_eq!(counts(&mut driver, Q), (0, 2, 0), "restarts: {restarts}");
+        driver.wake_after(1_500);
+        assert_eq!((driver.ready(Q), driver.expirations().len()), (vec![2], 1), "restarts: {restarts}");
+        driver.wake_after(4_000);
+        assert_eq!(counts(&mut driver, Q), (0, 0, 0), "restarts: {restarts}");
+    }
+}
+
 #[test]
 fn what_is_given_back_for_later_goes_out_again_later() {
     let disk = MemoryDisk::new();
