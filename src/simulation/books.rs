@@ -35,6 +35,8 @@ pub(super) struct Books {
     /// What the clock says, and the most that it ever said.
     pub(super) now_ms: u64,
     pub(super) latest_ms: u64,
+    /// It may not take anything for a while.
+    pub(super) disk_is_late: bool,
 }
 
 /// A binding of a queue to one of the exchanges.
@@ -362,7 +364,7 @@ impl Books {
             ));
         }
         place.was_heard = true;
-        self.check_not_expired(queue, id)
+        self.check_sent_in_time(queue, id)
     }
 
     /// The place of a message that came from a queue: it was routed there.

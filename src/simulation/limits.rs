@@ -146,11 +146,19 @@ impl Books {
         }
     }
 
-    /// A message that waits, or is delivered, has not been too old for long.
+    /// A message that waits has not been too old for long.
     pub(super) fn check_not_expired(&self, queue: QueueNumber, id: MessageId) -> Result<(), Finding> {
-        let (Some(ttl), Some(came_ms)) = (self.ttl_ms(id, queue), self.came_ms(id, queue)) else {
-            return Ok(());
-        };
+        self.check_age(queue, id, self.ttl_ms(id, queue))
+    }
+
+    /// The same for one that is delivered. It was handed out before, and had to wait for a mark on the disk, which may take any time.
+    pub(super) fn check_sent_in_time(&self, queue: QueueNumber, id: MessageId) -> Result<(), Finding> {
+        let ttl = if self.disk_is_late { self.queues[queue].limits.ttl_ms } else { self.ttl_ms(id, queue) };
+        self.check_age(queue, id, ttl)
+    }
+
+    fn check_age(&self, queue: QueueNumber, id: MessageId, ttl_ms: Option<u64>) -> Result<(), Finding> {
+        let (Some(ttl), Some(came_ms)) = (ttl_ms, self.came_ms(id, queue)) else { return Ok(()) };
         let age_ms = self.now_ms.saturating_sub(came_ms);
         match age_ms > ttl + LATE_MS + age_ms / AGE_PART {
             true => Err(format!(
