@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::address::{DeadLetterAddress, address_of};
 use super::letter::{Letters, REASONS};
 use crate::broker::broker::Shared;
+use crate::broker::histories;
 use crate::broker::published::Published;
 use crate::broker::session::{Address, Fate, Publication, Router, SizesMax, Target};
 use crate::broker::vhost::{QueueDefinition, Vhost};
@@ -225,7 +226,9 @@ impl Carrier {
         let now = (shared.platform.clock)();
         let (letters, fault) = Letters::write(&self.queue.name, reason, now, &self.address, dead);
         let mut left = Left { messages: dead.len() - letters.written.len(), why: fault.map(|f| f.refusal()) };
-        let fates = self.target.fates(&self.vhost, &letters, SizesMax::NONE, &mut self.router);
+        let Self { target, router, vhost, .. } = self;
+        let fates = target.fates(vhost, &letters, SizesMax::NONE, router);
+        let (held, fates) = histories::hold(vhost, target, &letters, fates, (SizesMax::NONE, router));
         if let Some(refusal) = no_room(&shared, &fates) {
             return Ok(Left { messages: dead.len(), why: Some(refusal) });
         }
@@ -242,6 +245,11 @@ impl Carrier {
             first += count;
         }
         self.target.count(&self.vhost, &self.published, &fates);
+        if let Some(held) = held {
+            // What reaches no queue is tried again, and kept when it does.
+            let goes = |fate: &Fate| matches!(fate, Fate::Routed(route) if route.queues > 0);
+            held.keep(&shared.gauges.histories, &self.target.origin, &letters, &fates, goes);
+        }
         let mut answers = Vec::new();
         for (shard, segments) in plan.shards {
             let Some(handle) = shared.shard(shard) else { continue };

@@ -4,10 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Context;
 
+use super::super::histories;
 use super::super::shortage::Shortage;
 use super::confirmation::{Confirmation, ConfirmedRun, Part, Pending};
 use super::excess::{Names, RefusedRuns};
 use super::quarantine::{self, Quarantined};
+use super::replies::{hand_to_requesters, refuse_unaddressed};
 use super::returning::Returning;
 use super::session::Session;
 use super::sizes::SizesMax;
@@ -176,6 +178,7 @@ impl<F: FrontEnd> Session<F> {
     }
 
     fn publish_now(&mut self, mut parcel: Parcel<F::Messages>) {
+        let unaddressed = self.give_addresses(&mut parcel.publish);
         let publish = &mut parcel.publish;
         let sizes_max = SizesMax::of_publisher(self.broker.message_bytes_max());
         let Publishing { router, publishers, given, .. } = &mut self.publishing;
@@ -189,7 +192,10 @@ impl<F: FrontEnd> Session<F> {
             publish.address.get_or_insert_with(|| target.address());
             return self.park(parcel, Shortage::Memory);
         }
-        let fates = target.fates(&self.who.vhost, &publish.messages, sizes_max, router);
+        let mut fates = target.fates(&self.who.vhost, &publish.messages, sizes_max, router);
+        if !unaddressed.is_empty() {
+            fates = refuse_unaddressed(fates, &unaddressed);
+        }
         if gauges.disk.is_short()
             && (fates.iter().any(|(_, fate)| fate.reaches_disk())
                 || quarantine::reaches_disk(&self.who.vhost, &target.origin.exchange, &fates))
@@ -197,8 +203,14 @@ impl<F: FrontEnd> Session<F> {
             publish.address.get_or_insert_with(|| target.address());
             return self.park(parcel, Shortage::Disk);
         }
-        target.count(&self.who.vhost, &self.description.meter.published, &fates);
+        let vhost = &self.who.vhost;
+        let (held, mut fates) = histories::hold(vhost, target, &publish.messages, fates, (sizes_max, router));
         hide_blind_keys(&mut publish.messages, &fates);
+        hand_to_requesters(vhost, &target.origin, &publish.messages, &mut fates);
+        target.count(vhost, &self.description.meter.published, &fates);
+        if let Some(held) = held {
+            held.keep(&gauges.histories, &target.origin, &publish.messages, &fates, |_| true);
+        }
         let (origin, mandatory, transient) = (Arc::clone(&target.origin), target.mandatory, target.transient);
         self.hand_out(parcel, fates, origin, Manner { mandatory, transient });
     }
@@ -224,7 +236,7 @@ impl<F: FrontEnd> Session<F> {
         for (count, fate) in &fates {
             match fate {
                 Fate::Routed(route) => {
-                    if route.queues == 0 && manner.mandatory {
+                    if route.reached() == 0 && manner.mandatory {
                         returned.push(first..first + count);
                     }
                     route.add_segments(first, first + count, &mut shards);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::catalog::FIRST_VOLATILE_SHARD;
 use super::super::published::Published;
+use super::super::requesters::Requester;
 use super::super::vhost::Vhost;
 use super::sizes::{SizesMax, check_size};
 use super::times::{are_out_of_range, check_times};
@@ -14,9 +15,10 @@ use super::writing::{MayWrite, Writer};
 use crate::message::{
     Delay, Expiration, MessageRun, body_and_encoding_of, headers_of, message_id_of, properties_of,
 };
-use crate::model::{BCC, ExchangeName, FieldTable, QueueId, Refusal, RoutingKey, ShardId, further_keys};
+use crate::model::{BCC, ExchangeName, FieldTable, QueueId, Refusal, RoutingKey, ShardId, further_keys, is_reply_address};
 use crate::routing::{
-    HashedProperties, KeyNotAllowed, Keys, MessageHeaders, Payload, RouteError, Routed, SchemaRule, Unfit,
+    HashedProperties, History, KeyNotAllowed, Keys, MessageHeaders, Payload, QueueTarget, RouteError,
+    Routed, SchemaRule, Unfit,
 };
 use crate::shard::{Origin, Segment};
 
@@ -49,6 +51,16 @@ pub trait Publication {
         &[]
     }
 
+    /// Those of the messages that want replies to the channel that they are published on, in order.
+    fn asking_for_replies(&self) -> &[u32] {
+        &[]
+    }
+
+    /// Says where replies to some of the messages [`asking_for_replies`](Self::asking_for_replies) come, in order.
+    fn set_reply_to(&mut self, address: &str, of: &[u32]) {
+        let _ = (address, of);
+    }
+
     /// Takes a header out of some of the messages [`with_further_keys`](Self::with_further_keys), in order.
     fn remove_header(&mut self, name: &str, of: &[u32]) {
         let _ = (name, of);
@@ -72,14 +84,7 @@ pub trait Publication {
     /// # Errors
     /// The properties cannot be read.
     fn hashed_properties(&self, index: usize) -> Result<HashedProperties, Box<Refusal>> {
-        let properties = properties_of(self.run().item(index));
-        let properties = properties.map_err(|fault| Box::new(fault.refusal()))?;
-        let given = |text: String| (!text.is_empty()).then_some(text);
-        Ok(HashedProperties {
-            message_id: given(properties.message_id),
-            correlation_id: given(properties.correlation_id),
-            timestamp_ms: properties.timestamp_ms,
-        })
+        hashed_properties_of(self.run().item(index))
     }
 
     /// Size of a message's body in bytes.
@@ -87,6 +92,20 @@ pub trait Publication {
         // An item was checked when it came.
         body_and_encoding_of(self.run().item(index)).map_or(0, |(body, _)| body.len())
     }
+}
+
+/// Those of an encoded message's properties that exchanges look at.
+///
+/// # Errors
+/// The properties cannot be read.
+pub(in crate::broker) fn hashed_properties_of(item: &[u8]) -> Result<HashedProperties, Box<Refusal>> {
+    let properties = properties_of(item).map_err(|fault| Box::new(fault.refusal()))?;
+    let given = |text: String| (!text.is_empty()).then_some(text);
+    Ok(HashedProperties {
+        message_id: given(properties.message_id),
+        correlation_id: given(properties.correlation_id),
+        timestamp_ms: properties.timestamp_ms,
+    })
 }
 
 /// Where messages are published to, and how.
@@ -129,6 +148,10 @@ pub(in crate::broker) struct Route {
     schemas: Vec<Arc<SchemaRule>>,
     /// Further keys of the one message that takes it.
     further_keys: Vec<String>,
+    /// Of exchanges that keep the messages that take it.
+    pub(in crate::broker) histories: Vec<Arc<History>>,
+    /// Who waits for the message as a reply.
+    pub(super) requesters: Vec<Arc<Requester>>,
     /// It is that of all messages with the same exchange and key.
     is_keyed: bool,
     /// What chance said when it was found.
@@ -233,6 +256,14 @@ impl Fate {
         }
     }
 
+    /// Where messages with it are kept for what is bound later.
+    pub(in crate::broker) fn histories(&self) -> &[Arc<History>] {
+        match self {
+            Self::Routed(route) => &route.histories,
+            Self::Refused(_) | Self::NotAllowed(_) | Self::Unfit(_) => &[],
+        }
+    }
+
     /// Whether its way was looked for, be it in vain.
     pub(super) fn is_routed(&self) -> bool {
         !matches!(self, Self::Refused(_))
@@ -280,6 +311,11 @@ impl Target {
             not_allowed: None,
             counters: None,
         }
+    }
+
+    /// Whether what was found last may not be true any more.
+    pub(in crate::broker) fn is_outdated(&self, vhost: &Vhost) -> bool {
+        self.version != vhost.version()
     }
 
     /// Whether it was made from this address.
@@ -444,7 +480,12 @@ impl Target {
             self.not_allowed = Some(Arc::clone(not_allowed));
         }
         routed?;
-        let route = Arc::new(Route::of(&router.routed));
+        let mut route = Route::of(&router.routed);
+        if self.origin.exchange.is_empty() && is_reply_address(key) {
+            route.go_to_requesters(vhost, std::iter::once(key));
+            return Ok(Arc::new(route));
+        }
+        let route = Arc::new(route);
         if router.routed.is_keyed() {
             match own_key {
                 None => self.route = Some(Arc::clone(&route)),
@@ -482,7 +523,11 @@ impl Target {
         keys.further.iter().try_for_each(|key| self.check_key(key))?;
         let mut headers = OfMessage { publication, index, headers: Some(Some(headers)) };
         vhost.routing().route(&self.origin.exchange, keys, &mut headers, &mut router.routed)?;
-        Ok(Arc::new(Route { further_keys: further, is_keyed: false, ..Route::of(&router.routed) }))
+        let mut route = Route::of(&router.routed);
+        if self.origin.exchange.is_empty() {
+            route.go_to_requesters(vhost, keys.all());
+        }
+        Ok(Arc::new(Route { further_keys: further, is_keyed: false, ..route }))
     }
 
     fn remember(&mut self, key: &str, route: Arc<Route>, router: &mut Router) {
@@ -503,7 +548,28 @@ impl Target {
 }
 
 impl Route {
-    fn of(routed: &Routed) -> Self {
+    /// Also to those who wait for replies under these keys. It holds for one message: they may be gone with the next.
+    fn go_to_requesters<'k>(&mut self, vhost: &Vhost, keys: impl Iterator<Item = &'k str>) {
+        self.is_keyed = false;
+        for requester in keys.filter_map(|key| vhost.requesters.find(key)) {
+            if !self.requesters.iter().any(|known| Arc::ptr_eq(known, &requester)) {
+                self.requesters.push(requester);
+            }
+        }
+    }
+
+    /// How many queues and requesters it goes to.
+    pub(super) fn reached(&self) -> u32 {
+        self.queues + self.requesters.len() as u32
+    }
+
+    /// To this queue alone.
+    pub(in crate::broker) fn to_queue(queue: QueueTarget) -> Self {
+        Self { shards: vec![(queue.shard, Arc::from([queue.id]))], queues: 1, ..Self::default() }
+    }
+
+    /// Where a message goes that was routed.
+    pub(in crate::broker) fn of(routed: &Routed) -> Self {
         let mut shards: Vec<(ShardId, Vec<QueueId>)> = Vec::new();
         for queue in routed.queues() {
             match shards.iter_mut().find(|(shard, _)| *shard == queue.shard) {
@@ -516,6 +582,8 @@ impl Route {
             queues: routed.queues().len() as u32,
             schemas: routed.schemas().to_vec(),
             further_keys: Vec::new(),
+            histories: routed.histories().to_vec(),
+            requesters: Vec::new(),
             is_keyed: routed.is_keyed(),
             chance: routed.chance(),
         }
