@@ -367,9 +367,11 @@ pub fn check_binding(binding: &Binding, source: ExchangeKind) -> Result<(), Refu
         ExchangeKind::Topic => kind::check_key(&binding.key),
         ExchangeKind::Headers => kind::check_arguments(binding),
         ExchangeKind::ConsistentHash => kind::check_weight(binding),
-        ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::ModulusHash | ExchangeKind::Random => {
-            Ok(())
-        }
+        ExchangeKind::Direct
+        | ExchangeKind::Fanout
+        | ExchangeKind::ModulusHash
+        | ExchangeKind::Random
+        | ExchangeKind::RecentHistory => Ok(()),
     }
 }
 

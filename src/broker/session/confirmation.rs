@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::excess::RefusedRuns;
 use super::quarantine::Notes;
-use super::target::{Fate, Route};
+use super::route::Route;
+use super::target::Fate;
 use crate::model::{Durability, JourneyNumber, Refusal};
 
 /// Word of what became of the messages of one frame.

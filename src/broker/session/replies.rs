@@ -157,7 +157,7 @@ pub(super) fn hand_to_requesters(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::target::Route;
+    use super::super::route::Route;
     use super::*;
 
     /// The fates of messages in letters: `r` is routed, `x` refused before, `u` refused since replies could not come.
