@@ -30,8 +30,8 @@ use crate::model::{
     VhostName, further_keys,
 };
 use crate::routing::{
-    Binding, ExchangeDefinition, ExplainedBody, ExplainedMessage, Explanation, HistoryRoom, Payload, RouteError,
-    no_such_queue,
+    Binding, ExchangeDefinition, ExplainedBody, ExplainedMessage, Explanation, HistoryRoom, Payload,
+    RouteError, no_such_queue,
 };
 use crate::shard::{
     Command, ConsumerKey, DepartureBoard, DiskGauge, Mailbox, MemoryGauge, QueueCounts, QueueState,

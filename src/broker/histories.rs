@@ -38,7 +38,9 @@ pub(super) fn hold<'v>(
 }
 
 /// Nothing is bound that is given a history.
-pub(super) struct Held<'v>(#[allow(dead_code, reason = "it holds as long as it is there")] RwLockReadGuard<'v, ()>);
+pub(super) struct Held<'v>(
+    #[allow(dead_code, reason = "it holds as long as it is there")] RwLockReadGuard<'v, ()>,
+);
 
 impl Held<'_> {
     /// Keeps those messages that exchanges on their way keep, if they go; before they are handed to shards.
@@ -121,9 +123,9 @@ pub(super) fn hand_over(shared: &Shared, vhost: &Vhost, binding: &Binding) -> Op
     if handed.refusal.is_some() {
         return Some(handed);
     }
-    for same in messages.chunk_by(|one, other| {
-        (&one.exchange, &one.routing_key) == (&other.exchange, &other.routing_key)
-    }) {
+    for same in messages
+        .chunk_by(|one, other| (&one.exchange, &one.routing_key) == (&other.exchange, &other.routing_key))
+    {
         let parcel = Parcel::of(same, &table, &binding.destination, &shared.gauges.histories);
         for (shard, segments) in parcel.shards {
             let Some(handle) = shared.shard(shard) else { continue };

@@ -202,7 +202,10 @@ impl Requesters {
             // A routing key is no longer than a name may be.
             let (Ok(address), Ok(key)) = (QueueName::new(key), RoutingKey::new(key)) else { continue };
             let (matched, reason) = match self.find(&key) {
-                Some(_) => (true, "somebody waits for replies under this address: it goes straight there, and nothing is stored"),
+                Some(_) => (
+                    true,
+                    "somebody waits for replies under this address: it goes straight there, and nothing is stored",
+                ),
                 None => (false, "nobody waits for replies under this address any more"),
             };
             let binding = Binding {
@@ -257,9 +260,7 @@ pub(super) fn check_no_requester(binding: &Binding) -> Result<(), Refusal> {
 
 /// 406 for what a requester cannot be.
 pub(super) fn cannot_wait(text: &str, hint: &str) -> Refusal {
-    Refusal::new(ReplyCode::PreconditionFailed, text)
-        .about(Entity::Queue, REPLY_TO)
-        .hint(hint)
+    Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Queue, REPLY_TO).hint(hint)
 }
 
 /// Nobody waits for replies under an address.

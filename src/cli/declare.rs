@@ -13,7 +13,9 @@ use super::retain::Retain;
 use super::schema::{self, SchemaFile};
 use super::session::{Target, note, once};
 use crate::client::{Exchange, Queue};
-use crate::model::{ALLOWED_KEYS, FieldValue, HASH_HEADER, HASH_PROPERTY, QUARANTINE_QUEUE, RECENT_HISTORY_LENGTH, SCHEMAS};
+use crate::model::{
+    ALLOWED_KEYS, FieldValue, HASH_HEADER, HASH_PROPERTY, QUARANTINE_QUEUE, RECENT_HISTORY_LENGTH, SCHEMAS,
+};
 
 /// What was typed after `declare`.
 #[derive(Debug, Args)]

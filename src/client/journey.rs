@@ -98,9 +98,11 @@ impl Journey {
     /// Whether it was a reply and went straight to whoever waited for it; false if only receipts were asked for.
     pub fn was_taken_as_reply(&self) -> bool {
         let exchanges = self.explanation.iter().flat_map(|explanation| &explanation.exchanges);
-        exchanges.flat_map(|exchange| &exchange.bindings).any(|explained| match &explained.binding.destination {
-            Destination::Queue(name) => explained.matched && is_reply_address(name),
-            Destination::Exchange(_) => false,
+        exchanges.flat_map(|exchange| &exchange.bindings).any(|explained| {
+            match &explained.binding.destination {
+                Destination::Queue(name) => explained.matched && is_reply_address(name),
+                Destination::Exchange(_) => false,
+            }
         })
     }
 }

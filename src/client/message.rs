@@ -66,7 +66,8 @@ impl Message {
 
     /// The reply to a request with these properties, for a publisher of the default exchange; `None`: no reply is wanted.
     pub fn reply(body: impl Into<Bytes>, to: &Properties) -> Option<Self> {
-        let reply = Self::new(body).routing_key(to.reply_to.clone()).correlation_id(to.correlation_id.clone());
+        let reply =
+            Self::new(body).routing_key(to.reply_to.clone()).correlation_id(to.correlation_id.clone());
         (!to.reply_to.is_empty()).then_some(reply)
     }
 

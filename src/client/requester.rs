@@ -62,7 +62,10 @@ impl fmt::Display for AskError {
             Self::Publish(error) => error.fmt(f),
             Self::NotTaken(error) => error.fmt(f),
             Self::TimedOut { timeout_ms } => {
-                write!(f, "no reply came within {timeout_ms} ms; the request may have been carried out or not")
+                write!(
+                    f,
+                    "no reply came within {timeout_ms} ms; the request may have been carried out or not"
+                )
             }
             Self::Ended(error) => write!(f, "{error}; the request may have been carried out or not"),
         }
@@ -104,7 +107,11 @@ impl Requester {
     ///
     /// # Cancel safety
     /// The request may have been published; its reply is thrown away.
-    pub async fn request(&self, message: impl Into<Message>, patience: Duration) -> Result<Delivery, AskError> {
+    pub async fn request(
+        &self,
+        message: impl Into<Message>,
+        patience: Duration,
+    ) -> Result<Delivery, AskError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let message = message.into().reply_to(REPLY_TO).correlation_id(id.clone());
         let reply = self.waiting.wait_for(&id).map_err(AskError::Ended)?;
@@ -141,7 +148,9 @@ impl Drop for Requester {
 
 impl fmt::Debug for Requester {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Requester").field("waiting", &self.waiting.state().senders.len()).finish_non_exhaustive()
+        f.debug_struct("Requester")
+            .field("waiting", &self.waiting.state().senders.len())
+            .finish_non_exhaustive()
     }
 }
 

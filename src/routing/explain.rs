@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{ExchangeName, FieldTable, NAME_BYTES_MAX, QueueName, RECENT_HISTORY_NO_STORE, Refusal, RoutingKey};
+use crate::model::{
+    ExchangeName, FieldTable, NAME_BYTES_MAX, QueueName, RECENT_HISTORY_NO_STORE, Refusal, RoutingKey,
+};
 
 use super::history::is_not_kept;
 use super::kind::{Choice, Considered, Verdict};

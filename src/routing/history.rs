@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::values;
-use crate::model::{ExchangeName, FieldTable, FieldValue, RECENT_HISTORY_LENGTH, RECENT_HISTORY_NO_STORE, RoutingKey};
+use crate::model::{
+    ExchangeName, FieldTable, FieldValue, RECENT_HISTORY_LENGTH, RECENT_HISTORY_NO_STORE, RoutingKey,
+};
 
 /// Messages that an exchange keeps that does not say how many.
 pub const HISTORY_MESSAGES_DEFAULT: usize = 20;

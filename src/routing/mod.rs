@@ -41,8 +41,8 @@ pub use explain::{
     Explanation, ReachedBy,
 };
 pub use history::{
-    HISTORIES_BYTES_MAX, HISTORY_BYTES_MAX, HISTORY_MESSAGES_DEFAULT, HISTORY_MESSAGES_MAX, History, HistoryCounts,
-    HistoryRoom, Kept, is_not_kept,
+    HISTORIES_BYTES_MAX, HISTORY_BYTES_MAX, HISTORY_MESSAGES_DEFAULT, HISTORY_MESSAGES_MAX, History,
+    HistoryCounts, HistoryRoom, Kept, is_not_kept,
 };
 pub use keys::Keys;
 pub use kind::pattern_matches;

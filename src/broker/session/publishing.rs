@@ -208,9 +208,10 @@ impl<F: FrontEnd> Session<F> {
         hide_blind_keys(&mut publish.messages, &fates);
         hand_to_requesters(vhost, &target.origin, &publish.messages, &mut fates);
         target.count(vhost, &self.description.meter.published, &fates);
-        if let Some(held) = held {
+        // Whole, so that nothing is held any more when the next message is looked at.
+        held.into_iter().for_each(|held| {
             held.keep(&gauges.histories, &target.origin, &publish.messages, &fates, |_| true);
-        }
+        });
         let (origin, mandatory, transient) = (Arc::clone(&target.origin), target.mandatory, target.transient);
         self.hand_out(parcel, fates, origin, Manner { mandatory, transient });
     }

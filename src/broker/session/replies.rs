@@ -60,17 +60,17 @@ impl<F: FrontEnd> Session<F> {
         requester.is_some_and(|requester| requester.queue == delivery.queue)
     }
 
-    /// Nobody waits for replies on this channel any more; whether somebody did.
-    pub(super) fn stop_waiting(&mut self, channel: u32) -> bool {
-        let Some(requester) = self.requesters.remove(&channel) else { return false };
-        self.who.vhost.requesters.remove(&requester);
-        true
+    /// Nobody waits for replies on this channel any more.
+    pub(super) fn stop_waiting(&mut self, channel: u32) {
+        if let Some(requester) = self.requesters.remove(&channel) {
+            self.who.vhost.requesters.remove(&requester);
+        }
     }
 
     /// Nobody waits for replies on this connection any more.
     pub(super) fn stop_waiting_everywhere(&mut self) {
         let channels: Vec<u32> = self.requesters.keys().copied().collect();
-        channels.into_iter().for_each(|channel| drop(self.stop_waiting(channel)));
+        channels.into_iter().for_each(|channel| self.stop_waiting(channel));
     }
 
     /// Gives those messages the address of their channel that want replies to it; those that want them and have none are told.
@@ -173,9 +173,8 @@ mod tests {
     #[test]
     fn those_that_nobody_can_reply_to_are_refused_and_no_others() {
         let routed = |count| (count, Fate::Routed(Arc::new(Route::default())));
-        let before = |count| {
-            (count, Fate::Refused(Box::new(Refusal::new(ReplyCode::NotFound, "no exchange"))))
-        };
+        let before =
+            |count| (count, Fate::Refused(Box::new(Refusal::new(ReplyCode::NotFound, "no exchange"))));
         let check = |fates: Vec<(u32, Fate)>, unaddressed: &[u32], expected: &str| {
             assert_eq!(letters(&refuse_unaddressed(fates, unaddressed)), expected);
         };

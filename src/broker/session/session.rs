@@ -270,7 +270,8 @@ impl<F: FrontEnd> Session<F> {
     fn hear(&mut self, event: Event) -> Option<Word<F>> {
         match event {
             Event::Delivery(delivery) => {
-                return (self.expects(&delivery) || self.expects_reply(&delivery)).then_some(Word::Delivered(delivery));
+                return (self.expects(&delivery) || self.expects_reply(&delivery))
+                    .then_some(Word::Delivered(delivery));
             }
             Event::Taken { bytes } => self.taken(bytes),
             Event::Published { ticket, durability, taken_bytes, excess } => {

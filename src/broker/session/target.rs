@@ -15,7 +15,9 @@ use super::writing::{MayWrite, Writer};
 use crate::message::{
     Delay, Expiration, MessageRun, body_and_encoding_of, headers_of, message_id_of, properties_of,
 };
-use crate::model::{BCC, ExchangeName, FieldTable, QueueId, Refusal, RoutingKey, further_keys, is_reply_address};
+use crate::model::{
+    BCC, ExchangeName, FieldTable, QueueId, Refusal, RoutingKey, further_keys, is_reply_address,
+};
 use crate::routing::{
     HashedProperties, History, KeyNotAllowed, Keys, MessageHeaders, Payload, RouteError, Routed, Unfit,
 };

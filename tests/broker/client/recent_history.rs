@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use leveret::client::{
-    Binding, Channel, Exchange, ExchangeKind, FieldTable, FieldValue, Get, Message, MessageBatch, Overflow, Queue,
-    RequestError, ReplyCode, Subscription,
+    Binding, Channel, Exchange, ExchangeKind, FieldTable, FieldValue, Get, Message, MessageBatch, Overflow,
+    Queue, ReplyCode, RequestError, Subscription,
 };
 
 use super::{connect, soon};

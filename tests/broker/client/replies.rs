@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use leveret::client::{
-    AskError, Channel, ConfirmError, Durability, FieldTable, Message, Properties, Queue, RequestError, ReplyCode,
-    Requester,
+    AskError, Channel, ConfirmError, Durability, FieldTable, Message, Properties, Queue, ReplyCode,
+    RequestError, Requester,
 };
 
 use super::{connect, soon};
@@ -119,7 +119,7 @@ async fn addresses_differ_and_go_with_their_consumers() {
         let address = address(&channel).await;
         let token = address.strip_prefix("amq.rabbitmq.reply-to.").unwrap();
         assert!(token.len() == 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{token}");
-        assert_eq!(soon(other.check_queue(&address)).await.unwrap().consumer_count, 1);
+        assert_eq!(soon(other.check_queue(&address)).await.unwrap().consumers, 1);
         assert_eq!(reply(&other, &address, b"r".to_vec()).await, Some(Ok(1)));
         soon(consumer.cancel()).await.unwrap();
         assert_eq!(reply(&other, &address, b"r".to_vec()).await, None);
@@ -199,7 +199,11 @@ async fn an_explanation_tells_whether_somebody_waits() {
     let (_connection, channel) = connect(&broker).await;
     let consumer = soon(channel.consume(REPLY_TO).no_ack().start()).await.unwrap();
     let address = address(&channel).await;
-    let note = async || soon(channel.explain("", &address, &FieldTable::default())).await.unwrap().exchanges[0].alternate_note.clone();
+    let note = async || {
+        soon(channel.explain("", &address, &FieldTable::default())).await.unwrap().exchanges[0]
+            .alternate_note
+            .clone()
+    };
     assert!(note().await.contains("the message goes straight there"));
     soon(consumer.cancel()).await.unwrap();
     assert!(note().await.contains("nobody waits for replies"));

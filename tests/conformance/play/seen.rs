@@ -169,6 +169,7 @@ fn received_told(received: &Received, show: &[String]) -> String {
 }
 
 fn table_told(table: &BTreeMap<String, String>) -> String {
-    let fields: Vec<String> = table.iter().map(|(name, value)| format!("{name}={}", without_token(value))).collect();
+    let fields: Vec<String> =
+        table.iter().map(|(name, value)| format!("{name}={}", without_token(value))).collect();
     format!("{{{}}}", fields.join(", "))
 }
