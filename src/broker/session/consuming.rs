@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::broker::KnownConsumer;
 use super::super::presence::Attending;
+use super::super::requesters::cannot_wait;
 use super::session::{Session, Waiting};
 use super::word::{FrontEnd, Word};
 use crate::journey::Taker;
@@ -85,6 +86,12 @@ impl<F: FrontEnd> Session<F> {
     fn start(&mut self, wanted: ConsumeRequest) -> Result<(), Refusal> {
         if wanted.queue == REPLY_TO {
             return self.wait_for_replies(wanted);
+        }
+        if self.who.vhost.requesters.find(&wanted.queue).is_some() {
+            return Err(cannot_wait(
+                "only the creator of an address consumes from it",
+                "who replies publishes to the default exchange with the address as the routing key",
+            ));
         }
         let queue = self.broker.queue_to_read(&self.who, &wanted.queue)?;
         let shard = self.broker.shard(&queue)?.clone();

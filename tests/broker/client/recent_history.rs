@@ -72,7 +72,7 @@ async fn who_comes_later_has_the_newest_and_a_queue_of_disk_has_them_after_a_cra
 /// While a publisher goes on, queues are bound: each has every message from some point on, once and in order.
 #[tokio::test]
 async fn a_queue_that_is_bound_while_messages_come_has_each_once() {
-    const MESSAGES: usize = 4_000;
+    const MESSAGES: usize = 1_200;
     let mut broker = Broker::start();
     let (_connection, channel) = connect(&broker).await;
     let (_other, other) = connect(&broker).await;
@@ -89,7 +89,7 @@ async fn a_queue_that_is_bound_while_messages_come_has_each_once() {
         soon(channel.declare_queue(kind)).await.unwrap();
         bind(&channel, &queue).await.unwrap();
         queues.push(queue);
-        if queues.len() == 60 {
+        if queues.len() == 40 {
             break;
         }
     }

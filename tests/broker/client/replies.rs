@@ -179,7 +179,7 @@ async fn replies_to_who_does_not_read_are_refused_and_come_again_when_it_does() 
         assert!(sent < 10_000, "it takes them all");
     };
     assert_eq!(refused, Some(Err(ReplyCode::ResourceError)));
-    assert_eq!(soon(channel.list_vhosts()).await.unwrap()[0].replies_dropped_total, 1);
+    assert_eq!(soon(other.list_vhosts()).await.unwrap()[0].replies_dropped_total, 1);
     for _ in 0..sent {
         assert_eq!(soon(consumer.next()).await.unwrap().unwrap().body().len(), REPLY_BYTES);
     }
@@ -199,14 +199,14 @@ async fn an_explanation_tells_whether_somebody_waits() {
     let (_connection, channel) = connect(&broker).await;
     let consumer = soon(channel.consume(REPLY_TO).no_ack().start()).await.unwrap();
     let address = address(&channel).await;
-    let note = async || {
-        soon(channel.explain("", &address, &FieldTable::default())).await.unwrap().exchanges[0]
-            .alternate_note
-            .clone()
-    };
-    assert!(note().await.contains("the message goes straight there"));
+    let explained = soon(channel.explain("", &address, &FieldTable::default())).await.unwrap();
+    let [binding] = &explained.exchanges[0].bindings[..] else { panic!("{explained:?}") };
+    assert!(binding.matched && binding.reason.contains("it goes straight there"), "{binding:?}");
+    assert_eq!(explained.queues, [] as [&str; 0]);
     soon(consumer.cancel()).await.unwrap();
-    assert!(note().await.contains("nobody waits for replies"));
+    let explained = soon(channel.explain("", &address, &FieldTable::default())).await.unwrap();
+    let [binding] = &explained.exchanges[0].bindings[..] else { panic!("{explained:?}") };
+    assert!(!binding.matched && binding.reason.contains("nobody waits"), "{binding:?}");
     broker.stop();
 }
 
