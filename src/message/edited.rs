@@ -55,7 +55,7 @@ impl Items {
             while !reader.is_done() {
                 let start = reader.position();
                 match reader.key()? {
-                    properties::REPLY_TO_KEY => drop(reader.range()?),
+                    key @ properties::REPLY_TO_KEY => reader.skip(key)?,
                     key => {
                         reader.skip(key)?;
                         kept.put_slice(&item[start..reader.position()]);
