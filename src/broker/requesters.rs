@@ -272,3 +272,69 @@ pub(super) fn nobody_waits(address: &str, vhost: &VhostName) -> Refusal {
     .about(Entity::Queue, address)
     .hint("the requester has gone, or has cancelled its consumer")
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{ConnectionId, ExchangeName};
+    use crate::shard::Mailbox;
+
+    fn requester(requesters: &Requesters, credit: Option<u32>) -> (Arc<Requester>, Outlet) {
+        let outlet = Outlet::new(Mailbox::default());
+        let key = ConsumerKey::consumer(ConnectionId(1), 1, 1);
+        let waiting = Waiting { key, credit, outlet: Arc::clone(&outlet) };
+        (requesters.add(&Platform::of_system(), waiting).unwrap(), outlet)
+    }
+
+    fn offer(requester: &Requester, bytes: usize) -> Result<(), NotTaken> {
+        let exchange = ExchangeName::new("").unwrap();
+        let origin = Arc::new(Origin { exchange, routing_key: RoutingKey::default() });
+        requester.offer(&origin, &vec![b'x'; bytes])
+    }
+
+    fn tags(outlet: &Outlet) -> Vec<u64> {
+        let mut events = Vec::new();
+        outlet.take_more(&mut events);
+        let tag = |event| match event {
+            Event::Delivery(delivery) => delivery.first_tag.0,
+            other => panic!("no delivery: {other:?}"),
+        };
+        events.into_iter().map(tag).collect()
+    }
+
+    #[test]
+    fn what_waits_for_a_socket_is_bounded_and_one_reply_always_fits() {
+        let (requester, outlet) = requester(&Requesters::default(), None);
+        assert_eq!(offer(&requester, 3 * REPLIES_BYTES_MAX as usize), Ok(()));
+        assert_eq!(offer(&requester, 1), Err(NotTaken::Slow));
+        requester.written(3 * REPLIES_BYTES_MAX + BYTES_AROUND_REPLY);
+        let each = REPLIES_BYTES_MAX as usize / 4 - BYTES_AROUND_REPLY as usize;
+        assert_eq!([(); 5].map(|()| offer(&requester, each).is_ok()), [true, true, true, true, false]);
+        assert_eq!(tags(&outlet), [1, 2, 3, 4, 5], "what was dropped has no tag");
+    }
+
+    #[test]
+    fn no_more_replies_go_than_are_wanted() {
+        let (requester, outlet) = requester(&Requesters::default(), Some(1));
+        assert_eq!((offer(&requester, 1), offer(&requester, 1)), (Ok(()), Err(NotTaken::NoCredit)));
+        requester.add_credit(2);
+        assert_eq!([(); 3].map(|()| offer(&requester, 1).is_ok()), [true, true, false]);
+        assert_eq!(tags(&outlet), [1, 2, 3]);
+    }
+
+    #[test]
+    fn an_address_is_known_as_long_as_its_requester_is() {
+        let (here, there) = (Requesters::default(), Requesters::default());
+        let (requester, _outlet) = requester(&here, None);
+        assert!(here.find(requester.address()).is_some_and(|found| Arc::ptr_eq(&found, &requester)));
+        assert!(there.find(requester.address()).is_none(), "another vhost knows nothing of it");
+        assert!(here.find(REPLY_TO).is_none() && here.find(REPLY_ADDRESS_PREFIX).is_none());
+        let vhost = VhostName::new("/").unwrap();
+        assert!(here.look(requester.address(), &vhost).unwrap().is_ok());
+        assert!(here.look("queue", &vhost).is_none());
+        here.remove(&requester);
+        let refusal = here.look(requester.address(), &vhost).unwrap().unwrap_err();
+        assert_eq!(refusal.code, ReplyCode::NotFound);
+    }
+}

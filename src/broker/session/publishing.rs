@@ -160,7 +160,8 @@ impl<F: FrontEnd> Session<F> {
     }
 
     /// Takes the messages of a frame in. They wait if there is no room for them.
-    pub fn publish(&mut self, publish: Publish<F::Messages>) {
+    pub fn publish(&mut self, mut publish: Publish<F::Messages>) {
+        self.give_addresses(&mut publish);
         let mut parcel = Parcel { channel: Some(publish.channel), publish };
         if !self.is_blocked() {
             return self.publish_now(parcel);
@@ -178,7 +179,6 @@ impl<F: FrontEnd> Session<F> {
     }
 
     fn publish_now(&mut self, mut parcel: Parcel<F::Messages>) {
-        let unaddressed = self.give_addresses(&mut parcel.publish);
         let publish = &mut parcel.publish;
         let sizes_max = SizesMax::of_publisher(self.broker.message_bytes_max());
         let Publishing { router, publishers, given, .. } = &mut self.publishing;
@@ -193,8 +193,9 @@ impl<F: FrontEnd> Session<F> {
             return self.park(parcel, Shortage::Memory);
         }
         let mut fates = target.fates(&self.who.vhost, &publish.messages, sizes_max, router);
+        let unaddressed = publish.messages.asking_for_replies();
         if !unaddressed.is_empty() {
-            fates = refuse_unaddressed(fates, &unaddressed);
+            fates = refuse_unaddressed(fates, unaddressed);
         }
         if gauges.disk.is_short()
             && (fates.iter().any(|(_, fate)| fate.reaches_disk())

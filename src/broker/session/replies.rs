@@ -73,15 +73,13 @@ impl<F: FrontEnd> Session<F> {
         channels.into_iter().for_each(|channel| self.stop_waiting(channel));
     }
 
-    /// Gives those messages the address of their channel that want replies to it; those that want them and have none are told.
-    pub(super) fn give_addresses(&self, publish: &mut Publish<F::Messages>) -> Vec<u32> {
+    /// Gives those messages the address of their channel that want replies to it. Where nobody waits for any they stay as they are.
+    pub(super) fn give_addresses(&self, publish: &mut Publish<F::Messages>) {
+        let Some(requester) = self.requesters.get(&publish.channel) else { return };
         let asking = publish.messages.asking_for_replies().to_vec();
-        if asking.is_empty() {
-            return asking;
+        if !asking.is_empty() {
+            publish.messages.set_reply_to(requester.address(), &asking);
         }
-        let Some(requester) = self.requesters.get(&publish.channel) else { return asking };
-        publish.messages.set_reply_to(requester.address(), &asking);
-        Vec::new()
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use leveret::client::{
-    AskError, Channel, ConfirmError, Durability, FieldTable, Message, Properties, Queue, ReplyCode,
-    RequestError, Requester,
+    AskError, Channel, ConfirmError, Durability, FieldTable, JourneyRule, JourneyScope, Message, Properties,
+    Queue, ReplyCode, RequestError, Requester,
 };
 
 use super::{connect, soon};
@@ -233,5 +233,31 @@ async fn of_a_frame_those_alone_are_refused_that_want_replies_in_vain() {
     }
     assert_eq!(codes, [None, Some(ReplyCode::PreconditionFailed), None]);
     assert_eq!(broker.messages("work").0, 2);
+    broker.stop();
+}
+
+#[tokio::test]
+async fn a_journey_tells_that_somebody_waited_for_it() {
+    let mut broker = Broker::start();
+    let (connection, channel) = connect(&broker).await;
+    soon(channel.keep_journeys(&JourneyRule::new(JourneyScope::Vhost))).await.unwrap();
+    let mut consumer = soon(channel.consume(REPLY_TO).no_ack().start()).await.unwrap();
+    let address = address(&channel).await;
+    let publisher = soon(channel.publisher("", &address).open()).await.unwrap();
+    for (id, is_taken) in [("first", true), ("second", false)] {
+        let reply = Message::new("r").message_id(id);
+        let confirmed = soon(publisher.publish(reply).await.unwrap()).await;
+        assert_eq!(confirmed.is_ok(), is_taken);
+        let told = soon(channel.journey(id)).await.unwrap();
+        let [journey] = &told.journeys[..] else { panic!("{told:?}") };
+        assert_eq!(journey.was_taken_as_reply(), is_taken);
+        assert!(journey.receipts.is_empty());
+        if is_taken {
+            assert_eq!(soon(consumer.next()).await.unwrap().unwrap().body(), &b"r"[..]);
+            soon(consumer.cancel()).await.unwrap();
+            consumer = soon(channel.consume("addresses").start()).await.unwrap();
+        }
+    }
+    drop((consumer, connection));
     broker.stop();
 }
