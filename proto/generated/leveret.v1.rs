@@ -627,7 +627,7 @@ pub struct DeclareExchange {
     /// At most 255 bytes; names that begin with "amq." are the server's.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// "direct", "fanout", "topic", "headers", "x-consistent-hash", "x-modulus-hash" or "x-random".
+    /// "direct", "fanout", "topic", "headers", "x-consistent-hash", "x-modulus-hash", "x-random" or "x-recent-history".
     #[prost(string, tag = "2")]
     pub r#type: ::prost::alloc::string::String,
     /// Survives a restart.
@@ -959,6 +959,14 @@ pub struct ExchangeEntry {
     /// Where messages go that no binding matches, by its declaration or by the policy; "": nowhere.
     #[prost(string, tag = "15")]
     pub alternate_exchange: ::prost::alloc::string::String,
+    /// Of type "x-recent-history": messages that it keeps for what is bound later, and their bytes with what stands around them.
+    #[prost(uint64, tag = "16")]
+    pub history_messages: u64,
+    #[prost(uint64, tag = "17")]
+    pub history_bytes: u64,
+    /// Messages that it did not keep since there was no room for them, since the broker was started.
+    #[prost(uint64, tag = "18")]
+    pub history_left_out_total: u64,
 }
 /// A schema of an exchange.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1170,6 +1178,9 @@ pub struct VhostEntry {
     /// Messages refused, since that was said or the broker was started, of which there is no copy, since there is no such queue.
     #[prost(uint64, tag = "6")]
     pub unkept_total: u64,
+    /// Replies that wait in no queue and were dropped, since their requesters did not read or gave no credit; since the broker was started.
+    #[prost(uint64, tag = "7")]
+    pub replies_dropped_total: u64,
 }
 /// How much a user may have at most, of all its connections together.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

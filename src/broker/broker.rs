@@ -14,11 +14,13 @@ use super::catalog::{
 };
 use super::close_failure::CloseFailure;
 use super::hand_over::Places;
+use super::histories::all_arrived;
 use super::login::Identity;
 use super::options::BrokerOptions;
 use super::platform::Platform;
 use super::presence::Presence;
 use super::published::Published;
+use super::requesters::check_no_requester;
 use super::seats::Seats;
 use super::vhost::{QueueDefinition, Vhost};
 use crate::auth::{LoginCache, Permission, User};
@@ -28,8 +30,8 @@ use crate::model::{
     VhostName, further_keys,
 };
 use crate::routing::{
-    Binding, ExchangeDefinition, ExplainedBody, ExplainedMessage, Explanation, Payload, RouteError,
-    no_such_queue,
+    Binding, ExchangeDefinition, ExplainedBody, ExplainedMessage, Explanation, HistoryRoom, Payload,
+    RouteError, no_such_queue,
 };
 use crate::shard::{
     Command, ConsumerKey, DepartureBoard, DiskGauge, Mailbox, MemoryGauge, QueueCounts, QueueState,
@@ -60,6 +62,8 @@ pub(super) struct Gauges {
     pub(super) journeys: Arc<Journeys>,
     /// What left queues and somebody is to be told of.
     pub(super) departures: Arc<DepartureBoard>,
+    /// What exchanges keep for what is bound to them later.
+    pub(super) histories: Arc<HistoryRoom>,
 }
 
 /// What all parts of the broker share.
@@ -269,7 +273,7 @@ impl Broker {
 
     /// Bytes of messages that are nowhere but in memory, with what stands around them.
     pub fn memory_bytes(&self) -> u64 {
-        self.shared.gauges.memory.used_bytes()
+        self.shared.gauges.memory.used_bytes() + self.shared.gauges.histories.used_bytes() as u64
     }
 
     /// Number of connections that are logged in.
@@ -307,14 +311,23 @@ impl Broker {
         self.done(Request::DeleteExchange { vhost: who.vhost_name(), name, if_unused }).await
     }
 
-    /// Adds a binding.
+    /// Adds a binding. If its source keeps a history, this answers when what is bound has it.
+    ///
+    /// # Errors
+    /// Nothing was bound; or, in its words, it was, and some of the history did not arrive.
     pub async fn bind(&self, who: &Identity, binding: Binding) -> Result<(), Refusal> {
+        check_no_requester(&binding)?;
         self.check_binding(who, &binding)?;
-        self.done(Request::Bind { vhost: who.vhost_name(), connection: who.connection, binding }).await
+        let request = Request::Bind { vhost: who.vhost_name(), connection: who.connection, binding };
+        match self.ask(request).await? {
+            Answer::Bound(handed) => all_arrived(handed).await,
+            _ => Ok(()),
+        }
     }
 
     /// Removes a binding.
     pub async fn unbind(&self, who: &Identity, binding: Binding) -> Result<(), Refusal> {
+        check_no_requester(&binding)?;
         self.check_binding(who, &binding)?;
         self.done(Request::Unbind { vhost: who.vhost_name(), connection: who.connection, binding }).await
     }
@@ -326,6 +339,9 @@ impl Broker {
         who: &Identity,
         declaration: QueueDeclaration,
     ) -> Result<DeclaredQueue, Refusal> {
+        if let Some(waited_for) = who.vhost.requesters.look(&declaration.name, &who.vhost.name) {
+            return waited_for;
+        }
         for _ in 0..DECLARE_ATTEMPTS_MAX {
             let (vhost, access, declaration) = (who.vhost_name(), self.access(who)?, declaration.clone());
             let request = Request::DeclareQueue { vhost, access, connection: who.connection, declaration };
@@ -355,6 +371,9 @@ impl Broker {
 
     /// Checks that a queue exists; tells its numbers.
     pub async fn check_queue(&self, who: &Identity, name: &str) -> Result<DeclaredQueue, Refusal> {
+        if let Some(waited_for) = who.vhost.requesters.look(name, &who.vhost.name) {
+            return waited_for;
+        }
         self.access(who)?.check_any(Entity::Queue, name)?;
         let queue = self.queue(who, name)?;
         let counts = match self.inspect(&queue).await {
@@ -426,7 +445,13 @@ impl Broker {
         let (headers, further_keys) = (headers.as_ref(), &further_keys[..]);
         let message = ExplainedMessage { headers, further_keys, body, ..ExplainedMessage::default() };
         let explained = who.vhost.routing().explain(exchange, key, &message);
-        explained.map_err(|error: RouteError| error.refusal(exchange, &who.vhost.name))
+        let mut explained =
+            explained.map_err(|error: RouteError| error.refusal(exchange, &who.vhost.name))?;
+        if exchange.is_empty() {
+            let keys = std::iter::once(key).chain(further_keys.iter().map(String::as_str));
+            who.vhost.requesters.explain(keys, &mut explained);
+        }
+        Ok(explained)
     }
 
     /// Puts everything on disk and stops. Front ends have closed their connections before.

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::broker::Shared;
 use super::dead_letters::address_of;
+use super::histories;
 use super::published::Published;
 use super::session::{Address, Fate, Publication, Router, SizesMax, Target};
 use super::vhost::{QueueDefinition, Vhost};
@@ -153,7 +154,12 @@ fn publish(
 ) -> Vec<oneshot::Receiver<Result<(), Box<Refusal>>>> {
     let Ok(exchange) = ExchangeName::new(EXCHANGE) else { return Vec::new() };
     let mut target = target(exchange);
-    let fates = target.fates(vhost, &events, SizesMax::NONE, &mut Router::default());
+    let mut router = Router::default();
+    let fates = target.fates(vhost, &events, SizesMax::NONE, &mut router);
+    let (held, fates) = histories::hold(vhost, &mut target, &events, fates, (SizesMax::NONE, &mut router));
+    if let Some(held) = held {
+        held.keep(&shared.gauges.histories, &target.origin, &events, &fates, |_| true);
+    }
     target.count(vhost, &Published::default(), &fates);
     let mut shards: Vec<(ShardId, Vec<Segment>)> = Vec::new();
     let mut first = 0;

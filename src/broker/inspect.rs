@@ -12,7 +12,7 @@ use super::policy::ExchangePolicy;
 use super::vhost::QueueDefinition;
 use crate::auth::{User, VhostLimits, may_open};
 use crate::model::{ConnectionId, QueueId, QueueName, Refusal, ReplyCode, ShardId, VhostName};
-use crate::routing::{Binding, BindingPosition, ExchangeDefinition, SchemaKind};
+use crate::routing::{Binding, BindingPosition, ExchangeDefinition, HistoryCounts, SchemaKind};
 use crate::shard::{Command, ConsumerKey, ConsumerLimits, Oldest, QueueCounts, QueueState};
 
 /// Queues whose consumers are asked for at a time.
@@ -46,6 +46,8 @@ pub struct ExchangeListing {
     pub published: u64,
     /// The policies that hold for it, and where messages go that no binding matches, whoever says it.
     pub policy: ExchangePolicy,
+    /// What it keeps for what is bound later; zeros if it keeps nothing.
+    pub history: HistoryCounts,
 }
 
 /// A queue with its numbers.
@@ -95,6 +97,8 @@ pub struct VhostListing {
     pub quarantine_queue: Option<QueueName>,
     /// Messages refused, since that was said or the broker was started, of which it, which does not exist, has no copy.
     pub unkept: u64,
+    /// Replies that were dropped, since their requesters did not read or gave no credit.
+    pub replies_dropped: u64,
 }
 
 impl Broker {
@@ -120,6 +124,7 @@ impl Broker {
                 .collect(),
             unkept: entry.quarantine().map_or(0, |quarantine| quarantine.homeless()),
             published: entry.published().load(Ordering::Relaxed),
+            history: entry.history().map(|history| history.counts()).unwrap_or_default(),
             policy: ExchangePolicy {
                 alternate: entry.alternate_exchange().cloned(),
                 ..policies.of_exchange(&entry.definition().name)
@@ -284,6 +289,7 @@ impl Broker {
                     limits: vhost.limits(),
                     quarantine_queue: quarantine.as_ref().map(|quarantine| quarantine.queue().clone()),
                     unkept: quarantine.map_or(0, |quarantine| quarantine.homeless()),
+                    replies_dropped: vhost.requesters.dropped(),
                 }
             })
             .collect();

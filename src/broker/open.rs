@@ -128,6 +128,7 @@ pub fn open_on(options: BrokerOptions, platform: Platform) -> Result<Broker, Ope
         disk: Arc::new(DiskGauge::default()),
         journeys: Arc::new(journeys),
         departures: Arc::default(),
+        histories: Arc::default(),
     };
     let (wake, woken) = channel(1);
     let departure_notices = DepartureNotices { board: Arc::clone(&gauges.departures), wake };

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::broker::{Broker, ConnectionDescription, DECLARE_ATTEMPTS_MAX, Shared, declared};
 use super::catalog::{Answer, CatalogCommand, DeclaredQueue, Request, SubscriptionDeclaration};
+use super::histories::all_arrived;
 use super::inspect::{Page, bad_token, tag_of};
 use super::login::Identity;
 use super::subscription::{SEPARATOR, Subscription};
@@ -60,7 +61,8 @@ pub struct SubscriberListing {
 }
 
 impl Broker {
-    /// Makes a subscription or changes the one that is there; answers with the queue to consume from, if somebody joins.
+    /// Makes a subscription or changes the one that is there; answers with the queue to consume from, if somebody joins. What comes from
+    /// exchanges that keep a history has that then.
     pub async fn subscribe(
         &self,
         who: &Identity,
@@ -71,6 +73,10 @@ impl Broker {
             let (vhost, declaration) = (who.vhost_name(), declaration.clone());
             let name = match self.ask(Request::Subscribe { vhost, declaration }).await? {
                 Answer::Queue(name) => name,
+                Answer::Subscribed(name, handed) => {
+                    all_arrived(handed).await?;
+                    name
+                }
                 other => unreachable!("the catalog answers a subscription with the queue, not {other:?}"),
             };
             if name.is_empty() {

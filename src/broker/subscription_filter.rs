@@ -99,7 +99,7 @@ impl Sieve<'_> {
         match exchange.definition().kind {
             ExchangeKind::Topic => pattern_matches(&binding.key, key),
             ExchangeKind::Direct => binding.key.as_str() == key,
-            ExchangeKind::Fanout => true,
+            ExchangeKind::Fanout | ExchangeKind::RecentHistory => true,
             // Some key's messages go to it, and other bindings decide which.
             ExchangeKind::ConsistentHash | ExchangeKind::ModulusHash | ExchangeKind::Random => true,
             ExchangeKind::Headers => false,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 
@@ -10,6 +10,7 @@ use super::activity::single_active_of;
 use super::dead_letters::address_of;
 use super::limits::{delivery_limit_of, expiry_of, lease_of, limits_of, max_priority_of, retry_of};
 use super::policy::{Governed, Policies};
+use super::requesters::Requesters;
 use super::retention::retention_of;
 use super::subscription::Subscription;
 use crate::auth::VhostLimits;
@@ -101,6 +102,10 @@ pub struct Vhost {
     quarantine: Mutex<Option<Arc<Quarantine>>>,
     /// Why its queues take nothing more, if they do not.
     full: Mutex<Option<Box<Refusal>>>,
+    /// Held for reading by who keeps messages in histories, and for writing by the catalog while it shows bindings that are given them.
+    histories: RwLock<()>,
+    /// Who waits for replies that wait in no queue.
+    pub(super) requesters: Requesters,
 }
 
 impl Vhost {
@@ -118,6 +123,8 @@ impl Vhost {
             policies: Mutex::default(),
             quarantine: Mutex::default(),
             full: Mutex::default(),
+            histories: RwLock::default(),
+            requesters: Requesters::default(),
         }
     }
 
@@ -249,6 +256,16 @@ impl Vhost {
         if is_other {
             self.outdate_routes();
         }
+    }
+
+    /// As long as this is held nothing is bound that is given a history.
+    pub(super) fn hold_histories(&self) -> RwLockReadGuard<'_, ()> {
+        self.histories.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As long as this is held nothing is kept in a history.
+    pub(super) fn close_histories(&self) -> RwLockWriteGuard<'_, ()> {
+        self.histories.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The subscription of this name.

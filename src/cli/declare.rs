@@ -13,7 +13,9 @@ use super::retain::Retain;
 use super::schema::{self, SchemaFile};
 use super::session::{Target, note, once};
 use crate::client::{Exchange, Queue};
-use crate::model::{ALLOWED_KEYS, FieldValue, HASH_HEADER, HASH_PROPERTY, QUARANTINE_QUEUE, SCHEMAS};
+use crate::model::{
+    ALLOWED_KEYS, FieldValue, HASH_HEADER, HASH_PROPERTY, QUARANTINE_QUEUE, RECENT_HISTORY_LENGTH, SCHEMAS,
+};
 
 /// What was typed after `declare`.
 #[derive(Debug, Args)]
@@ -35,14 +37,23 @@ enum What {
 }
 
 /// Types of exchanges.
-const EXCHANGE_KINDS: [&str; 7] =
-    ["direct", "fanout", "topic", "headers", "x-consistent-hash", "x-modulus-hash", "x-random"];
+const EXCHANGE_KINDS: [&str; 8] = [
+    "direct",
+    "fanout",
+    "topic",
+    "headers",
+    "x-consistent-hash",
+    "x-modulus-hash",
+    "x-random",
+    "x-recent-history",
+];
 
 #[derive(Debug, Args)]
 struct ExchangeArguments {
     /// Its name
     name: String,
-    /// How it routes: direct, fanout, topic or headers; or to one of its bindings: x-consistent-hash, x-modulus-hash or x-random
+    /// How it routes: direct, fanout, topic or headers; to one of its bindings: x-consistent-hash, x-modulus-hash or x-random;
+    /// or to all, and the newest to what is bound later: x-recent-history
     #[arg(long = "type", value_name = "TYPE", value_parser = EXCHANGE_KINDS)]
     kind: String,
     /// Whether it survives a restart of the broker
@@ -60,6 +71,9 @@ struct ExchangeArguments {
     /// Of type x-consistent-hash: the property that is hashed, instead of the routing key
     #[arg(long, value_name = "PROPERTY", value_parser = ["message_id", "correlation_id", "timestamp"])]
     hash_property: Option<String>,
+    /// Of type x-recent-history: how many messages it keeps for what is bound later (20 if not given)
+    #[arg(long, value_name = "N", value_parser = number::whole::<u32>(1, 10_000))]
+    history_length: Option<u32>,
     /// Where messages go that no binding matches
     #[arg(long, value_name = "EXCHANGE")]
     alternate_exchange: Option<String>,
@@ -130,6 +144,13 @@ fn declare_exchange(target: &Target, typed: ExchangeArguments) -> Result<(), Fai
         {
             return Err(Failure::usage(format!("{flag} and --argument {name}: which one counts?")));
         }
+    }
+    if let Some(length) = typed.history_length
+        && arguments.0.insert(RECENT_HISTORY_LENGTH.to_owned(), FieldValue::Integer(length.into())).is_some()
+    {
+        return Err(Failure::usage(format!(
+            "--history-length and --argument {RECENT_HISTORY_LENGTH}: which one counts?"
+        )));
     }
     if !typed.allowed.is_empty() {
         let patterns = FieldValue::List(typed.allowed.into_iter().map(FieldValue::Text).collect());

@@ -128,6 +128,9 @@ fn exchanges(entries: &[ExchangeEntry]) -> Listing {
             "policy": entry.policy,
             "operator_policy": entry.operator_policy,
             "alternate_exchange": entry.alternate_exchange,
+            "history_messages": entry.history_messages,
+            "history_bytes": entry.history_bytes,
+            "history_left_out_total": entry.history_left_out_total,
         })
     };
     let notes = entries.iter().flat_map(|entry| [of_unfit(entry), of_unkept(entry)]).flatten().collect();
@@ -405,6 +408,7 @@ fn vhosts(entries: &[VhostEntry]) -> Listing {
             "max_bytes": entry.limits.max_bytes,
             "quarantine_queue": entry.quarantine_queue,
             "unkept_total": entry.unkept_total,
+            "replies_dropped_total": entry.replies_dropped_total,
         })
     };
     let notes = entries.iter().filter_map(quarantine_of_vhost).collect();

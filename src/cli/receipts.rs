@@ -10,7 +10,7 @@ use super::session::{Target, once};
 use super::table::Table;
 use super::terminal::{Terminal, printable};
 use crate::client::{Journey, Journeys, Receipt, ReceiptState, Taker};
-use crate::model::Refusal;
+use crate::model::{Refusal, is_reply_address};
 
 /// What was typed after `receipts`.
 #[derive(Debug, Args)]
@@ -90,12 +90,17 @@ pub(super) fn head(journey: &Journey) -> String {
         }
     } else if journey.receipts.is_empty() {
         line.push_str(match journey.mandatory {
+            _ if is_reply(journey) => "\nit is a reply: replies wait in no queue",
             true => "\nreached no queue, and went back to its publisher",
             false => "\nreached no queue",
         });
     }
     line.push('\n');
     line
+}
+
+fn is_reply(journey: &Journey) -> bool {
+    journey.exchange.is_empty() && is_reply_address(&journey.routing_key)
 }
 
 fn refusal_hint(refusal: &Refusal) -> Option<String> {

@@ -10,7 +10,7 @@ use crate::model::{FieldTable, Timestamp};
 pub struct ExchangeEntry {
     /// Its name; "" is the default exchange.
     pub name: String,
-    /// "direct", "fanout", "topic", "headers", "x-consistent-hash", "x-modulus-hash", "x-random", or what a newer server knows besides.
+    /// "direct", "fanout", "topic", "headers", "x-consistent-hash", "x-modulus-hash", "x-random", "x-recent-history", or what a newer server knows besides.
     pub kind: String,
     /// Survives a restart.
     pub durable: bool,
@@ -39,6 +39,12 @@ pub struct ExchangeEntry {
     pub operator_policy: Option<String>,
     /// Where messages go that no binding matches, by its declaration or by the policy.
     pub alternate_exchange: Option<String>,
+    /// Messages that it keeps for what is bound later.
+    pub history_messages: u64,
+    /// Their bytes, with what stands around them.
+    pub history_bytes: u64,
+    /// Messages that it did not keep since there was no room for them, since the broker was started.
+    pub history_left_out_total: u64,
 }
 
 /// A schema of an exchange, as listed.
@@ -223,6 +229,8 @@ pub struct VhostEntry {
     pub quarantine_queue: Option<String>,
     /// Messages refused, since that was said or the broker was started, of which there is no copy, since there is no such queue.
     pub unkept_total: u64,
+    /// Replies that wait in no queue and were dropped, since their requesters did not read or gave no credit; since the broker was started.
+    pub replies_dropped_total: u64,
 }
 
 /// How much a user may have at most, of all its connections together; `None`: there is no limit of this user.

@@ -207,6 +207,10 @@ impl Channel {
 
     /// Adds a binding. It is made again after a reconnect.
     ///
+    /// # Errors
+    /// Among others 506: the exchange [keeps messages](super::ExchangeKind::RecentHistory) for what is bound, and some of them did not
+    /// arrive. The binding is there then.
+    ///
     /// # Cancel safety
     /// Once it was polled it is carried out, and remembered for a reconnect, though nobody hears of it.
     pub async fn bind(&self, binding: Binding) -> Result<(), RequestError> {

@@ -218,6 +218,9 @@ entry!(ExchangeEntry, Exchanges, exchanges, |from| Ok(Self {
     policy: named(from.policy),
     operator_policy: named(from.operator_policy),
     alternate_exchange: named(from.alternate_exchange),
+    history_messages: from.history_messages,
+    history_bytes: from.history_bytes,
+    history_left_out_total: from.history_left_out_total,
 }));
 
 /// A name that is there.
@@ -357,6 +360,7 @@ entry!(VhostEntry, Vhosts, vhosts, |from| Ok(Self {
     limits: vhost_limits(from.limits.unwrap_or_default()),
     quarantine_queue: Some(from.quarantine_queue).filter(|queue| !queue.is_empty()),
     unkept_total: from.unkept_total,
+    replies_dropped_total: from.replies_dropped_total,
 }));
 
 entry!(JourneyRule, JourneyRules, journey_rules, |from| {

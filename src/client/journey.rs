@@ -6,9 +6,10 @@ use super::connection::Connection;
 use super::convert::{explanation_from_wire, refusal_from_wire};
 use super::error::RequestError;
 use super::request::OnBreak;
+use super::topology::Destination;
 use crate::message::ItemFault;
 pub use crate::model::JourneyNumber;
-use crate::model::{Refusal, Timestamp};
+use crate::model::{Refusal, Timestamp, is_reply_address};
 use crate::wire::pb::{self, frame::Body};
 
 /// Messages with the same id that are told of at most.
@@ -91,6 +92,19 @@ pub struct Journey {
     pub events: Vec<JourneyEvent>,
     /// Further events in the middle.
     pub events_omitted: u64,
+}
+
+impl Journey {
+    /// Whether it was a reply and went straight to whoever waited for it; false if only receipts were asked for.
+    pub fn was_taken_as_reply(&self) -> bool {
+        let exchanges = self.explanation.iter().flat_map(|explanation| &explanation.exchanges);
+        exchanges.flat_map(|exchange| &exchange.bindings).any(|explained| {
+            match &explained.binding.destination {
+                Destination::Queue(name) => explained.matched && is_reply_address(name),
+                Destination::Exchange(_) => false,
+            }
+        })
+    }
 }
 
 /// A connection, which may be gone.

@@ -64,6 +64,13 @@ impl Message {
         Self { body: body.into(), routing_key: None, properties: None }
     }
 
+    /// The reply to a request with these properties, for a publisher of the default exchange; `None`: no reply is wanted.
+    pub fn reply(body: impl Into<Bytes>, to: &Properties) -> Option<Self> {
+        let reply =
+            Self::new(body).routing_key(to.reply_to.clone()).correlation_id(to.correlation_id.clone());
+        (!to.reply_to.is_empty()).then_some(reply)
+    }
+
     /// Its payload.
     pub fn body(&self) -> &Bytes {
         &self.body

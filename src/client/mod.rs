@@ -26,6 +26,7 @@ mod publisher;
 mod recorded;
 mod replay;
 mod request;
+mod requester;
 mod restore;
 mod retention;
 mod retry;
@@ -67,6 +68,7 @@ pub use publisher::{
     Publisher, PublisherBuilder,
 };
 pub use replay::{Replay, Replayer};
+pub use requester::{AskError, Requester};
 pub use retention::Retention;
 pub use retry::Retry;
 pub use schema::MessageSchema;
@@ -84,3 +86,8 @@ struct Tour;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/BROWSE.md")]
 struct Browsing;
+
+/// The same of docs/REPLY_TO.md.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/REPLY_TO.md")]
+struct Replies;

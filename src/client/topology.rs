@@ -9,7 +9,8 @@ use super::schema::MessageSchema;
 use crate::model::{
     ALLOWED_KEYS, CONSUMER_TIMEOUT, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DELIVERY_LIMIT, EXPIRES,
     FieldTable, FieldValue, HASH_HEADER, HASH_PROPERTY, MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY,
-    MESSAGE_TTL, OVERFLOW, Overflow, QUARANTINE_QUEUE, SCHEMAS, SINGLE_ACTIVE_CONSUMER,
+    MESSAGE_TTL, OVERFLOW, Overflow, QUARANTINE_QUEUE, RECENT_HISTORY_LENGTH, SCHEMAS,
+    SINGLE_ACTIVE_CONSUMER,
 };
 
 /// How an exchange routes.
@@ -29,6 +30,8 @@ pub enum ExchangeKind {
     ModulusHash,
     /// To one binding, chosen by chance for each message.
     Random,
+    /// To every binding; what is bound later is given the newest messages.
+    RecentHistory,
 }
 
 impl ExchangeKind {
@@ -42,6 +45,7 @@ impl ExchangeKind {
             Self::ConsistentHash => "x-consistent-hash",
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
+            Self::RecentHistory => "x-recent-history",
         }
     }
 }
@@ -114,6 +118,12 @@ impl Exchange {
     /// "message_id", "correlation_id" or "timestamp".
     pub fn hash_property(self, name: &str) -> Self {
         self.argument(HASH_PROPERTY, name)
+    }
+
+    /// Of kind [`RecentHistory`](ExchangeKind::RecentHistory): so many messages are kept for what is bound later, 1 to 10,000; without
+    /// this 20.
+    pub fn history_length(self, messages: u32) -> Self {
+        self.argument(RECENT_HISTORY_LENGTH, i64::from(messages))
     }
 
     /// Takes messages under keys of this pattern (`*` is one word, `#` any number of words) and of those allowed

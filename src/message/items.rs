@@ -17,6 +17,8 @@ pub struct Items {
     pub(crate) delays: Vec<Delay>,
     /// Those with a header under whose name further routing keys stand, in order.
     pub(crate) with_further_keys: Vec<u32>,
+    /// Those that want replies to whoever publishes, in order.
+    pub(crate) asking_for_replies: Vec<u32>,
     /// Size of the largest body, in bytes.
     pub body_bytes_max: usize,
     /// Sizes of all bodies together, in bytes.
@@ -93,6 +95,11 @@ impl Items {
     /// Those of the messages with a header [`CC`](crate::model::CC) or [`BCC`](crate::model::BCC), in order.
     pub fn with_further_keys(&self) -> &[u32] {
         &self.with_further_keys
+    }
+
+    /// Those of the messages whose `reply_to` is [`REPLY_TO`](crate::model::REPLY_TO), in order.
+    pub fn asking_for_replies(&self) -> &[u32] {
+        &self.asking_for_replies
     }
 
     /// The message's own routing key, which overrides its target's. At most 255 bytes.

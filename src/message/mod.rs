@@ -7,6 +7,7 @@
 
 mod death;
 mod delivered;
+mod edited;
 mod encode;
 mod fault;
 mod fields;
@@ -19,7 +20,6 @@ mod run;
 mod run_scan;
 mod text;
 mod varint;
-mod without_header;
 
 pub use death::{DEAD_LETTER_PROPERTIES_BYTES_MAX, DeadLetter, DeadLetterWriter, Death};
 pub use delivered::{

@@ -5,7 +5,7 @@ use std::str;
 
 use super::fault::ItemFault;
 use super::reader::{FIXED64, LENGTH, Reader, VARINT, key};
-use crate::model::{BCC, CC, NAME_BYTES_MAX};
+use crate::model::{BCC, CC, NAME_BYTES_MAX, REPLY_TO};
 
 /// Deepest nesting of tables and lists; the headers themselves are the first level.
 pub const FIELD_DEPTH_MAX: usize = 16;
@@ -15,6 +15,8 @@ pub const FIELD_DEPTH_MAX: usize = 16;
 enum Rule {
     /// UTF-8 of at most 255 bytes.
     Name,
+    /// The same; it is told whether it is the one that stands for whoever publishes.
+    ReplyTo,
     /// A field table.
     Table,
     /// An unsigned 32-bit number with an upper bound.
@@ -37,7 +39,7 @@ const RULES: [Option<(&str, Rule)>; 16] = [
     Some(("headers", Rule::Table)),
     Some(("priority", Rule::Number { max: 255 })),
     Some(("correlation_id", Rule::Name)),
-    Some(("reply_to", Rule::Name)),
+    Some(("reply_to", Rule::ReplyTo)),
     Some(("expiration_ms", Rule::Expiration)),
     Some(("message_id", Rule::Name)),
     Some(("timestamp_ms", Rule::Milliseconds)),
@@ -52,6 +54,7 @@ const RULES: [Option<(&str, Rule)>; 16] = [
 pub(crate) const CONTENT_ENCODING: u32 = key(2, LENGTH);
 pub(crate) const HEADERS: u32 = key(3, LENGTH);
 pub(crate) const PRIORITY: u32 = key(4, VARINT);
+pub(crate) const REPLY_TO_KEY: u32 = key(6, LENGTH);
 pub(crate) const MESSAGE_ID: u32 = key(8, LENGTH);
 
 /// What properties say that is heeded when a message comes.
@@ -65,6 +68,8 @@ pub(crate) struct Heeded {
     pub(crate) deliver_at_ms: Option<u64>,
     /// Whether some header has a name under which further routing keys stand.
     pub(crate) has_further_keys: bool,
+    /// Whether replies are wanted under [`REPLY_TO`].
+    pub(crate) asks_for_replies: bool,
 }
 
 /// Checks the properties that lie in `range` of `bytes`. Unknown fields need only be well-formed.
@@ -79,6 +84,11 @@ pub(crate) fn check(bytes: &[u8], range: Range<usize>) -> Result<Heeded, ItemFau
         };
         match (rule, key & 7) {
             (Rule::Name, LENGTH) => check_name(bytes, reader.range()?, field)?,
+            (Rule::ReplyTo, LENGTH) => {
+                let range = reader.range()?;
+                heeded.asks_for_replies = bytes[range.clone()] == *REPLY_TO.as_bytes();
+                check_name(bytes, range, field)?;
+            }
             (Rule::Table, LENGTH) => heeded.has_further_keys |= check_headers(bytes, reader.range()?)?,
             (Rule::Number { max }, VARINT) => {
                 // Decoders of 32-bit fields drop the upper half.

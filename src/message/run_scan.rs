@@ -21,6 +21,7 @@ pub(crate) struct RunScan {
     expirations: Vec<Expiration>,
     delays: Vec<Delay>,
     with_further_keys: Vec<u32>,
+    asking_for_replies: Vec<u32>,
     body_bytes_max: usize,
     body_bytes: usize,
 }
@@ -74,6 +75,9 @@ impl RunScan {
             if heeded.has_further_keys {
                 self.with_further_keys.push(self.ends.len() as u32);
             }
+            if heeded.asks_for_replies {
+                self.asking_for_replies.push(self.ends.len() as u32);
+            }
             (parts.end, parts.body.len())
         } else {
             return false;
@@ -100,6 +104,7 @@ impl RunScan {
             expirations: self.expirations,
             delays: self.delays,
             with_further_keys: self.with_further_keys,
+            asking_for_replies: self.asking_for_replies,
             body_bytes_max: self.body_bytes_max,
             body_bytes: self.body_bytes,
         }

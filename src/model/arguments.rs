@@ -27,6 +27,12 @@ pub const HASH_HEADER: &str = "hash-header";
 /// "correlation_id" or "timestamp".
 pub const HASH_PROPERTY: &str = "hash-property";
 
+/// Argument of an exchange of type `x-recent-history`: so many messages it keeps for what is bound later, the newest.
+pub const RECENT_HISTORY_LENGTH: &str = "x-recent-history-length";
+
+/// Header of a message: one that is true keeps the message out of the histories of exchanges.
+pub const RECENT_HISTORY_NO_STORE: &str = "x-recent-history-no-store";
+
 /// Argument of a queue: for so many milliseconds after they came it retains messages that consumers are done with.
 pub const RETAIN_MILLIS: &str = "x-retain-ms";
 
@@ -97,7 +103,7 @@ pub mod schema_fields {
 }
 
 /// All of them, by name. Arguments that are not here are applications' own.
-pub const ARGUMENTS: [(&str, ArgumentUse); 34] = {
+pub const ARGUMENTS: [(&str, ArgumentUse); 35] = {
     use ArgumentUse::{Heeded, Kept, ToCome};
     [
         ("alternate-exchange", Heeded),
@@ -127,6 +133,7 @@ pub const ARGUMENTS: [(&str, ArgumentUse); 34] = {
         ("x-queue-mode", Kept),
         ("x-queue-type", Heeded),
         ("x-quorum-initial-group-size", ToCome),
+        (RECENT_HISTORY_LENGTH, Heeded),
         (RETAIN_BYTES, Heeded),
         (RETAIN_MESSAGES, Heeded),
         (RETAIN_MILLIS, Heeded),

@@ -19,6 +19,7 @@ mod overflow;
 #[cfg(feature = "broker")]
 mod planted;
 mod refusal;
+mod reply_to;
 mod retry_on;
 mod sharing;
 mod timestamp;
@@ -27,8 +28,8 @@ pub use arguments::{
     ALLOWED_KEYS, ARGUMENTS, ArgumentUse, CONSUMER_TIMEOUT, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY,
     DELAYED_RETRY_JITTER, DELAYED_RETRY_MAX, DELAYED_RETRY_MIN, DELAYED_RETRY_MULTIPLIER, DELAYED_RETRY_TYPE,
     DELIVERY_LIMIT, EXPIRES, HASH_HEADER, HASH_PROPERTY, MAX_LENGTH, MAX_LENGTH_BYTES, MAX_PRIORITY,
-    MESSAGE_TTL, OVERFLOW, QUARANTINE_QUEUE, RETAIN_BYTES, RETAIN_MESSAGES, RETAIN_MILLIS, SCHEMAS,
-    SINGLE_ACTIVE_CONSUMER, schema_fields,
+    MESSAGE_TTL, OVERFLOW, QUARANTINE_QUEUE, RECENT_HISTORY_LENGTH, RECENT_HISTORY_NO_STORE, RETAIN_BYTES,
+    RETAIN_MESSAGES, RETAIN_MILLIS, SCHEMAS, SINGLE_ACTIVE_CONSUMER, schema_fields,
 };
 pub use durability::Durability;
 pub use fields::{FieldTable, FieldValue};
@@ -52,6 +53,7 @@ pub(crate) use planted::plant;
 #[cfg(feature = "broker")]
 pub(crate) use planted::{Bug, planted};
 pub use refusal::{Difference, Entity, Refusal, ReplyCode};
+pub use reply_to::{REPLY_ADDRESS_PREFIX, REPLY_TO, is_reply_address};
 pub use retry_on::RetryOn;
 pub use sharing::Sharing;
 pub use timestamp::{Clock, Timestamp};

@@ -2,9 +2,10 @@
 
 use crate::model::{
     ALLOWED_KEYS, Entity, FieldTable, FieldValue, HASH_HEADER, HASH_PROPERTY, NAME_BYTES_MAX,
-    QUARANTINE_QUEUE, QueueName, Refusal, ReplyCode, SCHEMAS, VhostName,
+    QUARANTINE_QUEUE, QueueName, RECENT_HISTORY_LENGTH, Refusal, ReplyCode, SCHEMAS, VhostName,
 };
 
+use super::history::{HISTORY_MESSAGES_MAX, LengthFault, length_of};
 use super::kind::{Hashed, HashedFault};
 use super::values::{self, ShownText};
 use super::{
@@ -31,7 +32,25 @@ pub fn check_declare(definition: &ExchangeDefinition, vhost: &VhostName) -> Resu
     check_allowed_keys(definition, vhost)?;
     check_schemas(definition, vhost)?;
     check_quarantine(definition, vhost)?;
-    check_hashed(definition, vhost)
+    check_hashed(definition, vhost)?;
+    check_history_length(definition, vhost)
+}
+
+/// How many messages an exchange keeps that keeps a history; on all others the argument means nothing.
+fn check_history_length(definition: &ExchangeDefinition, vhost: &VhostName) -> Result<(), Refusal> {
+    if definition.kind != ExchangeKind::RecentHistory {
+        return Ok(());
+    }
+    let Err(LengthFault { got }) = length_of(&definition.arguments) else { return Ok(()) };
+    let exchange = named(&definition.name, vhost);
+    let text = format!(
+        "invalid argument '{RECENT_HISTORY_LENGTH}' of {exchange}: it must be a positive integer, {HISTORY_MESSAGES_MAX} at most"
+    );
+    Err(Refusal::new(ReplyCode::PreconditionFailed, text).about(Entity::Exchange, &*definition.name).field(
+        RECENT_HISTORY_LENGTH,
+        format!("1 to {HISTORY_MESSAGES_MAX}"),
+        got,
+    ))
 }
 
 /// What an exchange hashes that chooses by a hash; on all others these arguments mean nothing.
@@ -256,6 +275,9 @@ fn check_same_hashed(
     requested: &ExchangeDefinition,
     vhost: &VhostName,
 ) -> Result<(), Refusal> {
+    if current.kind == ExchangeKind::RecentHistory {
+        return check_same_history_length(current, requested, vhost);
+    }
     if current.kind != ExchangeKind::ConsistentHash {
         return Ok(());
     }
@@ -276,6 +298,25 @@ fn check_same_hashed(
     };
     let (is, received) = (words(is), words(received));
     Err(inequivalent(current, vhost, field, &received, &is).field(field, is, received))
+}
+
+/// Also that one which keeps a history keeps as many messages.
+fn check_same_history_length(
+    current: &ExchangeDefinition,
+    requested: &ExchangeDefinition,
+    vhost: &VhostName,
+) -> Result<(), Refusal> {
+    let words = |length: Result<usize, LengthFault>| match length {
+        Ok(length) => length.to_string(),
+        Err(fault) => fault.got,
+    };
+    let (is, received) = (length_of(&current.arguments), length_of(&requested.arguments));
+    if is == received {
+        return Ok(());
+    }
+    let (is, received) = (words(is), words(received));
+    let refusal = inequivalent(current, vhost, RECENT_HISTORY_LENGTH, &received, &is);
+    Err(refusal.field(RECENT_HISTORY_LENGTH, is, received))
 }
 
 fn inequivalent(
@@ -326,9 +367,11 @@ pub fn check_binding(binding: &Binding, source: ExchangeKind) -> Result<(), Refu
         ExchangeKind::Topic => kind::check_key(&binding.key),
         ExchangeKind::Headers => kind::check_arguments(binding),
         ExchangeKind::ConsistentHash => kind::check_weight(binding),
-        ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::ModulusHash | ExchangeKind::Random => {
-            Ok(())
-        }
+        ExchangeKind::Direct
+        | ExchangeKind::Fanout
+        | ExchangeKind::ModulusHash
+        | ExchangeKind::Random
+        | ExchangeKind::RecentHistory => Ok(()),
     }
 }
 

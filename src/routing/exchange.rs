@@ -28,11 +28,13 @@ pub enum ExchangeKind {
     ModulusHash,
     /// One binding, chosen by chance.
     Random,
+    /// Every binding; what is bound later is given the newest messages.
+    RecentHistory,
 }
 
 impl ExchangeKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Direct,
         Self::Fanout,
         Self::Topic,
@@ -40,6 +42,7 @@ impl ExchangeKind {
         Self::ConsistentHash,
         Self::ModulusHash,
         Self::Random,
+        Self::RecentHistory,
     ];
 
     /// Reads the type of a declare request; any unknown one is refused with 406.
@@ -57,6 +60,7 @@ impl ExchangeKind {
             Self::ConsistentHash => "x-consistent-hash",
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
+            Self::RecentHistory => "x-recent-history",
         }
     }
 }
@@ -98,7 +102,7 @@ pub struct ExchangeDefinition {
     /// Known: [`ALTERNATE_EXCHANGE`] (text), [`ALLOWED_KEYS`](crate::model::ALLOWED_KEYS) (list of texts),
     /// [`SCHEMAS`](crate::model::SCHEMAS) (list of tables) and [`QUARANTINE_QUEUE`] (text), and of an exchange of type
     /// `x-consistent-hash` [`HASH_HEADER`](crate::model::HASH_HEADER) and [`HASH_PROPERTY`](crate::model::HASH_PROPERTY)
-    /// (text). Others are kept and have no effect.
+    /// (text), of one of type `x-recent-history` [`RECENT_HISTORY_LENGTH`](crate::model::RECENT_HISTORY_LENGTH) (1 to 10,000). Others are kept and have no effect.
     pub arguments: FieldTable,
 }
 

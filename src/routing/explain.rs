@@ -4,14 +4,17 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{ExchangeName, FieldTable, NAME_BYTES_MAX, QueueName, Refusal, RoutingKey};
+use crate::model::{
+    ExchangeName, FieldTable, NAME_BYTES_MAX, QueueName, RECENT_HISTORY_NO_STORE, Refusal, RoutingKey,
+};
 
+use super::history::is_not_kept;
 use super::kind::{Choice, Considered, Verdict};
 use super::outcome::HashedProperties;
 use super::table::ExchangeEntry;
 use super::values::ShownText;
 use super::{
-    Binding, Destination, ExchangeKind, Keys, Payload, RouteError, Routed, RoutingTable, SchemaRule,
+    Binding, Destination, ExchangeKind, History, Keys, Payload, RouteError, Routed, RoutingTable, SchemaRule,
 };
 
 /// Bindings that one explanation shows at most; matching ones come before others.
@@ -228,6 +231,16 @@ impl RoutingTable {
     }
 }
 
+fn keeps(history: &History, headers: &FieldTable) -> String {
+    if is_not_kept(headers) {
+        return format!("its header {RECENT_HISTORY_NO_STORE} keeps it out of the history");
+    }
+    match history.messages_max() {
+        1 => "it is kept for what is bound here later, until the next one comes".to_owned(),
+        most => format!("it is kept for what is bound here later, as one of the newest {most}"),
+    }
+}
+
 /// Neither its bindings nor its alternate exchange are asked.
 fn explain_refused(exchange: &ExchangeEntry, refusal: &Refusal) -> Explanation {
     let why = format!("key '{}' is not allowed, only {}; {}", refusal.got, refusal.expected, refusal.hint);
@@ -409,7 +422,10 @@ impl<'a> Journey<'a> {
                 reached_by: visit.reached_by.clone(),
                 bindings,
                 alternate_exchange: visit.exchange.alternate_exchange().cloned(),
-                alternate_note: visit.alternate.to_string(),
+                alternate_note: match visit.exchange.history() {
+                    None => visit.alternate.to_string(),
+                    Some(history) => format!("{}; {}", visit.alternate, keeps(history, self.message.headers)),
+                },
                 refused: None,
                 schema: None,
             });

@@ -15,7 +15,7 @@ pub struct Keys<'a> {
 
 impl<'a> Keys<'a> {
     /// All of them; the first comes first.
-    pub(super) fn all(self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all(self) -> impl Iterator<Item = &'a str> {
         iter::once(self.first).chain(self.further.iter().map(String::as_str))
     }
 }

@@ -10,6 +10,7 @@ mod binding;
 mod check;
 mod exchange;
 mod explain;
+mod history;
 mod keys;
 mod kind;
 mod outcome;
@@ -38,6 +39,10 @@ pub use exchange::{ALTERNATE_EXCHANGE, ExchangeDefinition, ExchangeKind};
 pub use explain::{
     EXPLAINED_BINDINGS_MAX, ExplainedBinding, ExplainedBody, ExplainedExchange, ExplainedMessage,
     Explanation, ReachedBy,
+};
+pub use history::{
+    HISTORIES_BYTES_MAX, HISTORY_BYTES_MAX, HISTORY_MESSAGES_DEFAULT, HISTORY_MESSAGES_MAX, History,
+    HistoryCounts, HistoryRoom, Kept, is_not_kept,
 };
 pub use keys::Keys;
 pub use kind::pattern_matches;

@@ -11,7 +11,7 @@ use super::check::{named, no_such_exchange};
 use super::kind::mix;
 use super::target::Target;
 use super::trie::KeyWords;
-use super::{KeyNotAllowed, Keys, SchemaRule};
+use super::{History, KeyNotAllowed, Keys, SchemaRule};
 
 /// A queue that gets a message, and the shard that owns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +37,8 @@ pub struct Routed {
     chance: Chance,
     /// Each once.
     schemas: Vec<Arc<SchemaRule>>,
+    /// Of the exchanges on the way that keep what comes; each once.
+    histories: Vec<Arc<History>>,
     /// Whether the exchange at hand let the message through at all.
     matched: bool,
     /// Exchanges that the message reached, in turn, with repetitions; those before `next` are done.
@@ -98,6 +100,16 @@ impl Routed {
         &self.schemas
     }
 
+    /// Where the message is to be kept for what is bound later.
+    pub fn histories(&self) -> &[Arc<History>] {
+        &self.histories
+    }
+
+    /// The exchange at hand keeps what comes. Each exchange is visited once, so none is taken twice.
+    pub(super) fn take_history(&mut self, history: &Arc<History>) {
+        self.histories.push(Arc::clone(history));
+    }
+
     pub(super) fn take_schema(&mut self, schema: Option<&Arc<SchemaRule>>) {
         let is_new = |schema: &&Arc<SchemaRule>| !self.schemas.iter().any(|known| Arc::ptr_eq(known, schema));
         self.schemas.extend(schema.filter(is_new).cloned());
@@ -106,6 +118,7 @@ impl Routed {
     pub(super) fn clear(&mut self) {
         self.queues.clear();
         self.schemas.clear();
+        self.histories.clear();
         self.beyond_the_key = false;
         if let Chance::Drawn(number) = &mut self.chance {
             *number = number.wrapping_add(CHANCE_STEP);

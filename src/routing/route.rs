@@ -49,6 +49,33 @@ impl RoutingTable {
                 out.with_words(key, |words, out| out.take_schema(schemas.for_key(key, words)));
             });
         }
+        self.follow(first, keys, headers, out)
+    }
+
+    /// Finds the queues for a message that another exchange passes to this one: nobody asks whether a client may publish it here.
+    ///
+    /// # Errors
+    /// [`RouteError::NoSuchExchange`], and [`RouteError::Headers`] for headers that cannot be read.
+    pub fn route_on<'k>(
+        &self,
+        exchange: &str,
+        keys: impl Into<Keys<'k>>,
+        headers: &mut dyn MessageHeaders,
+        out: &mut Routed,
+    ) -> Result<(), RouteError> {
+        out.clear();
+        let first = self.exchange(exchange).ok_or(RouteError::NoSuchExchange)?;
+        self.follow(first, keys.into(), headers, out)
+    }
+
+    /// From exchange to exchange.
+    fn follow(
+        &self,
+        first: &ExchangeEntry,
+        keys: Keys<'_>,
+        headers: &mut dyn MessageHeaders,
+        out: &mut Routed,
+    ) -> Result<(), RouteError> {
         let mut next = Some(first);
         while let Some(entry) = next {
             entry.index.route(keys, headers, out).map_err(RouteError::Headers)?;

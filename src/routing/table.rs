@@ -13,8 +13,8 @@ use super::kind::Index;
 use super::sorted::SortedMap;
 use super::target::Target;
 use super::{
-    AllowedKeys, Binding, BindingPosition, Destination, ExchangeDefinition, ExchangeKind, Quarantine,
-    QueueTarget, Schemas,
+    AllowedKeys, Binding, BindingPosition, Destination, ExchangeDefinition, ExchangeKind, History,
+    Quarantine, QueueTarget, Schemas,
 };
 
 /// Exchanges that every virtual host has, beside the default exchange.
@@ -99,6 +99,11 @@ impl ExchangeEntry {
     /// What keeps a copy of what its list and its schemas refuse.
     pub fn quarantine(&self) -> Option<&Arc<Quarantine>> {
         self.quarantine.as_ref()
+    }
+
+    /// What it keeps for what is bound to it later, if it does.
+    pub fn history(&self) -> Option<&Arc<History>> {
+        self.index.history()
     }
 
     /// Messages that were published to it and taken, for whoever takes them to count.

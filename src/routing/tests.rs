@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod choosing;
+mod keeping;
+
+use std::sync::Arc;
 
 use super::*;
 use crate::model::{

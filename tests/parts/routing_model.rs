@@ -106,7 +106,7 @@ impl Model {
             .filter(|binding| *binding.source == *exchange)
             .filter(|binding| match definition.kind {
                 ExchangeKind::Direct => keys.contains(&&*binding.key),
-                ExchangeKind::Fanout => true,
+                ExchangeKind::Fanout | ExchangeKind::RecentHistory => true,
                 ExchangeKind::Topic => {
                     keys.iter().any(|key| topic_matches(&words(&binding.key), &words(key)))
                 }
@@ -254,6 +254,7 @@ fn exchange_definition() -> impl Strategy<Value = ExchangeDefinition> {
     let kind = prop::sample::select(vec![
         ExchangeKind::Direct,
         ExchangeKind::Fanout,
+        ExchangeKind::RecentHistory,
         ExchangeKind::Topic,
         ExchangeKind::Topic,
         ExchangeKind::Headers,

@@ -17,7 +17,7 @@ use crate::model::{
     ConnectionId, Entity, ExchangeName, QueueId, QueueName, Refusal, ReplyCode, ShardId, SubscriptionName,
     Timestamp, UserName, VhostName,
 };
-use crate::routing::{QueueTarget, RoutingTable};
+use crate::routing::{Binding, Bound, QueueTarget, RoutingTable};
 use crate::storage::KnownLog;
 
 /// Volatile shards are counted from here, so that their numbers never meet those of durable ones.
@@ -67,6 +67,8 @@ pub(super) struct Changed {
     pub(super) removed: Vec<(VhostName, Arc<QueueDefinition>)>,
     /// Vhosts whose routing table changed.
     pub(super) routed: BTreeSet<VhostName>,
+    /// Bindings that were made, of exchanges that keep a history.
+    pub(super) bound: Vec<(VhostName, Binding)>,
     /// Subscriptions that were made, changed or deleted.
     pub(super) subscriptions: BTreeSet<(VhostName, SubscriptionName)>,
     /// Vhosts whose rules for journeys changed.
@@ -145,8 +147,9 @@ impl Catalog {
                 }
             }
             Entry::Bind { vhost, binding, .. } => {
-                let Some(table) = self.changed_table(vhost, changed) else { return };
-                table.bind(binding.clone());
+                let Some(state) = self.vhosts.get_mut(vhost) else { return };
+                bind(&mut state.table, binding.clone(), changed);
+                changed.routed.insert(vhost.clone());
             }
             Entry::Unbind { vhost, binding, .. } => {
                 let Some(table) = self.changed_table(vhost, changed) else { return };
@@ -250,12 +253,12 @@ impl Catalog {
         }
         let Some(state) = self.vhosts.get_mut(vhost) else { return };
         for (queue, binding) in pairs(put, put.bindings.iter()) {
-            state.table.bind(binding.to_queue(&queue.name));
+            bind(&mut state.table, binding.to_queue(&queue.name), changed);
         }
         let mut subscription = Arc::clone(put);
         if let Some(former) = former {
             for (queue, binding) in pairs(&former, put.bindings_beyond(&former).into_iter()) {
-                state.table.bind(binding.to_queue(&queue.name));
+                bind(&mut state.table, binding.to_queue(&queue.name), changed);
             }
             for (queue, binding) in pairs(&former, former.bindings_beyond(put).into_iter()) {
                 state.table.unbind(&binding.to_queue(&queue.name));
@@ -380,6 +383,16 @@ fn pairs<'a>(
 ) -> impl Iterator<Item = (&'a Arc<QueueDefinition>, &'a SubscriptionBinding)> {
     let queues = subscription.members.values();
     queues.flat_map(move |queue| bindings.clone().map(move |binding| (queue, binding)))
+}
+
+/// Adds a binding, and notes it if what is bound is to be given a history.
+fn bind(table: &mut RoutingTable, binding: Binding, changed: &mut Changed) {
+    let keeps = table.exchange(&binding.source).is_some_and(|source| source.history().is_some());
+    if !keeps {
+        table.bind(binding);
+    } else if table.bind(binding.clone()) == Bound::Added {
+        changed.bound.push((table.vhost().clone(), binding));
+    }
 }
 
 pub(in crate::broker) fn no_such_vhost(name: &str) -> Refusal {

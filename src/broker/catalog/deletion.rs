@@ -145,7 +145,7 @@ impl Answer {
                 }
                 sum
             }
-            Self::Done | Self::Queue(_) => 0,
+            Self::Done | Self::Bound(_) | Self::Queue(_) | Self::Subscribed(..) => 0,
         }
     }
 }

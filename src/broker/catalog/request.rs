@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::auth::{
     Access, Password, PasswordHash, Permissions, TopicPermissions, UserLimitsChange, VhostLimitsChange,
 };
+use crate::broker::histories::HandedHistory;
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::presence::PresenceChange;
 use crate::broker::subscription::{Sharing, SubscriptionBinding};
@@ -259,8 +260,12 @@ pub(in crate::broker) enum Request {
 pub(in crate::broker) enum Answer {
     /// Done.
     Done,
+    /// A binding is there, and these messages of its source are on their way to what is bound.
+    Bound(Vec<HandedHistory>),
     /// A queue is there.
     Queue(QueueName),
+    /// A subscription is there, with its queue, to which these messages are on their way.
+    Subscribed(QueueName, Vec<HandedHistory>),
     /// Queues are gone; their shards tell how many ready messages went with each.
     Deleted(Vec<oneshot::Receiver<u64>>),
 }

@@ -19,10 +19,12 @@ use super::record::{Record, Records};
 use super::request::{Answer, Request};
 use crate::broker::broker::Shared;
 use crate::broker::events::wants_events;
+use crate::broker::histories::{HandedHistory, hand_over, watch};
 use crate::broker::vhost::{QueueDefinition, Vhost};
 use crate::model::{
     BodySequence, Bug, QueueId, QueueName, Refusal, ReplyCode, ShardId, Timestamp, VhostName, planted,
 };
+use crate::routing::Destination;
 use crate::shard::{Command, Mailbox, Notice};
 use crate::storage::{Batch, DiskError, KnownLog, LogRoom, Machine, ShardLog, Snapshot};
 
@@ -154,7 +156,7 @@ impl CatalogTask {
         let mut changed = Changed::default();
         entries.iter().for_each(|entry| self.applied.apply(entry, &mut changed));
         self.create_on_shards(&changed);
-        self.show(&changed);
+        let mut handed = self.show(&changed);
         let mut deleted = self.delete_on_shards(&changed);
         for (CatalogCommand { request, reply }, decision) in commands.into_iter().zip(decisions) {
             if let (Request::DeleteSealed { queue, .. }, Err(_)) = (&request, &decision) {
@@ -162,8 +164,14 @@ impl CatalogTask {
             }
             let Some(reply) = reply else { continue };
             let answer = decision.map(|outcome| match outcome {
-                Outcome::Done => Answer::Done,
-                Outcome::Queue(name) => Answer::Queue(name),
+                Outcome::Done => match handed_by(&request, None, &mut handed) {
+                    handed if handed.is_empty() => Answer::Done,
+                    handed => Answer::Bound(handed),
+                },
+                Outcome::Queue(name) => match handed_by(&request, Some(&name), &mut handed) {
+                    handed if handed.is_empty() => Answer::Queue(name),
+                    handed => Answer::Subscribed(name, handed),
+                },
                 Outcome::Deleted(queues) => {
                     Answer::Deleted(queues.iter().filter_map(|queue| deleted.remove(queue)).collect())
                 }
@@ -171,6 +179,7 @@ impl CatalogTask {
             // Who asked may be gone.
             let _ = reply.send(answer);
         }
+        watch(handed);
     }
 
     /// Decides upon requests one after the other, each in view of those before it. If nothing can be recorded, those
@@ -378,15 +387,22 @@ impl CatalogTask {
         deleted
     }
 
-    /// Lets connections see what was applied.
-    fn show(&self, changed: &Changed) {
+    /// Lets connections see what was applied. What is bound to exchanges that keep a history is given that first.
+    fn show(&self, changed: &Changed) -> Vec<HandedHistory> {
+        let mut handed = Vec::new();
         let mut vhosts = self.shared.vhosts_mut();
         for name in &changed.routed {
             match self.applied.vhosts.get(name) {
                 Some(state) => {
                     let vhost =
                         vhosts.entry(name.clone()).or_insert_with(|| Arc::new(Vhost::new(name.clone())));
+                    let bound = changed.bound.iter().filter(|(vhost, _)| vhost == name);
+                    let mut bound = bound.map(|(_, binding)| binding).peekable();
+                    // What is kept before this went to the bindings of before; what is kept later goes to the new ones, too.
+                    let closed = bound.peek().is_some().then(|| vhost.close_histories());
                     vhost.publish_routing(state.table.clone());
+                    handed.extend(bound.filter_map(|binding| hand_over(&self.shared, vhost, binding)));
+                    drop(closed);
                 }
                 None => {
                     if let Some(vhost) = vhosts.remove(name) {
@@ -440,6 +456,7 @@ impl CatalogTask {
             self.shared.disconnect_users(&changed.deleted_users);
             self.shared.note_changed_permissions(&others);
         }
+        handed
     }
 
     fn is_applied(&self, vhost: &VhostName, queue: &QueueDefinition) -> bool {
@@ -487,6 +504,24 @@ impl Stopped {
         }
         Ok(task.log.known())
     }
+}
+
+/// What was handed over for this request: the queue of a subscription that was made or changed is `subscribed`.
+fn handed_by(
+    request: &Request,
+    subscribed: Option<&QueueName>,
+    handed: &mut Vec<HandedHistory>,
+) -> Vec<HandedHistory> {
+    let is_of_request = |one: &mut HandedHistory| match (request, subscribed, &one.binding.destination) {
+        (Request::Bind { vhost, binding, .. }, ..) => {
+            one.vhost == *vhost && one.binding.compare(binding).is_eq()
+        }
+        (Request::Subscribe { vhost, .. }, Some(name), Destination::Queue(queue)) => {
+            one.vhost == *vhost && queue == name
+        }
+        _ => false,
+    };
+    handed.extract_if(.., is_of_request).collect()
 }
 
 pub(super) fn batch(records: Vec<Record>, recorded_at: Timestamp) -> Batch {

@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::address::{DeadLetterAddress, address_of};
 use super::letter::{Letters, REASONS};
 use crate::broker::broker::Shared;
+use crate::broker::histories;
 use crate::broker::published::Published;
 use crate::broker::session::{Address, Fate, Publication, Router, SizesMax, Target};
 use crate::broker::vhost::{QueueDefinition, Vhost};
@@ -225,10 +226,10 @@ impl Carrier {
         let now = (shared.platform.clock)();
         let (letters, fault) = Letters::write(&self.queue.name, reason, now, &self.address, dead);
         let mut left = Left { messages: dead.len() - letters.written.len(), why: fault.map(|f| f.refusal()) };
-        let fates = self.target.fates(&self.vhost, &letters, SizesMax::NONE, &mut self.router);
-        if let Some(refusal) = no_room(&shared, &fates) {
-            return Ok(Left { messages: dead.len(), why: Some(refusal) });
-        }
+        let fates = match self.route(&shared, &letters) {
+            Ok(fates) => fates,
+            Err(refusal) => return Ok(Left { messages: dead.len(), why: Some(refusal) }),
+        };
         let mut plan = Plan { shards: Vec::new(), ends: vec![End::Stored; letters.written.len()] };
         let mut first = 0;
         for (count, fate) in &fates {
@@ -274,6 +275,22 @@ impl Carrier {
             }
         }
         Ok(left)
+    }
+
+    /// The fates of dead letters, after exchanges on their way have kept them; or why there is no room for them.
+    fn route(&mut self, shared: &Shared, letters: &Letters) -> Result<Vec<(u32, Fate)>, Refusal> {
+        let Self { vhost, target, router, .. } = self;
+        let fates = target.fates(vhost, letters, SizesMax::NONE, router);
+        let (held, fates) = histories::hold(vhost, target, letters, fates, (SizesMax::NONE, router));
+        if let Some(refusal) = no_room(shared, &fates) {
+            return Err(refusal);
+        }
+        if let Some(held) = held {
+            // What reaches no queue is tried again, and kept when it does.
+            let goes = |fate: &Fate| matches!(fate, Fate::Routed(route) if route.queues > 0);
+            held.keep(&shared.gauges.histories, &target.origin, letters, &fates, goes);
+        }
+        Ok(fates)
     }
 
     /// Why messages with this fate have nowhere to go, if so.

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::excess::RefusedRuns;
 use super::quarantine::Notes;
+use super::route::Route;
 use super::target::Fate;
 use crate::model::{Durability, JourneyNumber, Refusal};
 
@@ -124,12 +125,12 @@ impl Pending {
                     }
                 }
                 _ if matches!(self.part, Part::Barred(_)) => {}
-                Fate::Routed(route) if self.excess.is_empty() => runs.push(self.stored(places, route.queues)),
+                Fate::Routed(route) if self.excess.is_empty() => runs.push(self.stored(places, &route)),
                 Fate::Routed(route) => {
                     for (places, full) in self.cut(places, &mut next) {
                         runs.push(match full {
                             Some(refusal) => self.refused(places, refusal.clone()),
-                            None => self.stored(places, route.queues),
+                            None => self.stored(places, &route),
                         });
                     }
                 }
@@ -147,11 +148,11 @@ impl Pending {
         }
     }
 
-    /// What reached so many queues, if their shards have it.
-    fn stored(&self, places: Range<u32>, queues: u32) -> ConfirmedRun {
-        let durability = if queues == 0 { Durability::Memory } else { self.durability };
-        let refusal = self.refusal.clone().filter(|_| queues > 0);
-        ConfirmedRun { durability, queues, refusal, ..self.run(places) }
+    /// What its queues have, if their shards have it, and whoever waited for it as a reply.
+    fn stored(&self, places: Range<u32>, route: &Route) -> ConfirmedRun {
+        let durability = if route.queues == 0 { Durability::Memory } else { self.durability };
+        let refusal = self.refusal.clone().filter(|_| route.queues > 0);
+        ConfirmedRun { durability, queues: route.reached(), refusal, ..self.run(places) }
     }
 
     fn refused(&self, places: Range<u32>, refusal: Refusal) -> ConfirmedRun {

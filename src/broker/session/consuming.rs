@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::super::broker::KnownConsumer;
 use super::super::presence::Attending;
+use super::super::requesters::cannot_wait;
 use super::session::{Session, Waiting};
 use super::word::{FrontEnd, Word};
 use crate::journey::Taker;
-use crate::model::{Entity, QueueId, Refusal, ReplyCode};
+use crate::model::{Entity, QueueId, REPLY_TO, Refusal, ReplyCode};
 use crate::shard::{Command, ConsumerKey, ConsumerLimits, Delivery, ShardHandle};
 
 /// Smallest window of a consumer, in bytes of deliveries on their way to its socket.
@@ -83,11 +84,23 @@ impl<F: FrontEnd> Session<F> {
     }
 
     fn start(&mut self, wanted: ConsumeRequest) -> Result<(), Refusal> {
+        if wanted.queue == REPLY_TO {
+            return self.wait_for_replies(wanted);
+        }
+        if self.who.vhost.requesters.find(&wanted.queue).is_some() {
+            return Err(cannot_wait(
+                "only the creator of an address consumes from it",
+                "who replies publishes to the default exchange with the address as the routing key",
+            ));
+        }
         let queue = self.broker.queue_to_read(&self.who, &wanted.queue)?;
         let shard = self.broker.shard(&queue)?.clone();
         let place = (wanted.channel, wanted.consumer);
         if self.consumers.contains_key(&place) {
             self.drop_consumer(place);
+        }
+        if self.requester(wanted.channel, wanted.consumer).is_some() {
+            self.stop_waiting(wanted.channel);
         }
         self.has_auto_delete_queues |= queue.auto_delete;
         let key = self.key(wanted.channel, wanted.consumer);
@@ -140,6 +153,10 @@ impl<F: FrontEnd> Session<F> {
     /// Asks a consumer to end: [`Word::Cancelled`] follows, at once if there is none.
     pub fn cancel(&mut self, channel: u32, consumer: u32, request: u64) {
         let key = self.key(channel, consumer);
+        if self.requester(channel, consumer).is_some() {
+            self.stop_waiting(channel);
+            return self.said.push_back(Word::Cancelled { channel, consumer, request });
+        }
         match self.consumers.get(&(channel, consumer)) {
             Some(live) if live.stage != Stage::Ended => {
                 live.shard.send(Command::Cancel { queue: live.queue, key });
@@ -192,6 +209,9 @@ impl<F: FrontEnd> Session<F> {
 
     /// Adds to a consumer's credit. [`Word::Refused`] with 404 follows for one that does not exist.
     pub fn credit(&mut self, channel: u32, consumer: u32, add: u32) {
+        if let Some(requester) = self.requester(channel, consumer) {
+            return requester.add_credit(add);
+        }
         let key = self.key(channel, consumer);
         match self.consumers.get(&(channel, consumer)) {
             Some(consumer) => consumer.shard.send(Command::Credit { queue: consumer.queue, key, add }),
@@ -204,6 +224,9 @@ impl<F: FrontEnd> Session<F> {
 
     /// Deliveries reached the socket: the sum of their [`Delivery::window_bytes`].
     pub fn written(&self, channel: u32, consumer: u32, bytes: u64) {
+        if let Some(requester) = self.requester(channel, consumer) {
+            return requester.written(bytes);
+        }
         let key = self.key(channel, consumer);
         if let Some(consumer) = self.consumers.get(&(channel, consumer)) {
             consumer.shard.send(Command::Written { queue: consumer.queue, key, bytes });

@@ -1,7 +1,7 @@
 //! What one connection has under way: publishes that wait for shards, consumers, messages it got one by one, one request.
 //!
 //! A front end hands a [`Session`] what its client wants and takes one stream of [`Word`]s from it. `session.rs` is that
-//! stream; `publishing.rs`, `consuming.rs`, `settling.rs`, `leases.rs` and `gets.rs` each pair what was wanted with what shards tell of it.
+//! stream; `publishing.rs`, `consuming.rs`, `settling.rs`, `leases.rs`, `gets.rs` and `replies.rs` each pair what was wanted with what shards tell of it.
 
 mod confirmation;
 mod consuming;
@@ -10,7 +10,9 @@ mod gets;
 mod leases;
 mod publishing;
 mod quarantine;
+mod replies;
 mod returning;
+mod route;
 mod session;
 mod settling;
 mod sizes;
@@ -25,10 +27,11 @@ pub use confirmation::{Confirmation, ConfirmedRun};
 pub use consuming::ConsumeRequest;
 pub use leases::ExtendRequest;
 pub use publishing::Publish;
+pub(super) use route::Route;
 pub use session::{Introduction, Session};
 pub use settling::SettleRequest;
 pub(super) use sizes::SizesMax;
 pub use target::{Address, Publication};
-pub(super) use target::{Fate, Router, Target};
+pub(super) use target::{Fate, Router, Target, hashed_properties_of};
 pub(super) use times::{check_delay, check_expiration};
 pub use word::{Fetched, FrontEnd, Returned, Word};

@@ -4,10 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Context;
 
+use super::super::histories;
 use super::super::shortage::Shortage;
 use super::confirmation::{Confirmation, ConfirmedRun, Part, Pending};
 use super::excess::{Names, RefusedRuns};
 use super::quarantine::{self, Quarantined};
+use super::replies::{hand_to_requesters, refuse_unaddressed};
 use super::returning::Returning;
 use super::session::Session;
 use super::sizes::SizesMax;
@@ -158,7 +160,8 @@ impl<F: FrontEnd> Session<F> {
     }
 
     /// Takes the messages of a frame in. They wait if there is no room for them.
-    pub fn publish(&mut self, publish: Publish<F::Messages>) {
+    pub fn publish(&mut self, mut publish: Publish<F::Messages>) {
+        self.give_addresses(&mut publish);
         let mut parcel = Parcel { channel: Some(publish.channel), publish };
         if !self.is_blocked() {
             return self.publish_now(parcel);
@@ -189,7 +192,11 @@ impl<F: FrontEnd> Session<F> {
             publish.address.get_or_insert_with(|| target.address());
             return self.park(parcel, Shortage::Memory);
         }
-        let fates = target.fates(&self.who.vhost, &publish.messages, sizes_max, router);
+        let mut fates = target.fates(&self.who.vhost, &publish.messages, sizes_max, router);
+        let unaddressed = publish.messages.asking_for_replies();
+        if !unaddressed.is_empty() {
+            fates = refuse_unaddressed(fates, unaddressed);
+        }
         if gauges.disk.is_short()
             && (fates.iter().any(|(_, fate)| fate.reaches_disk())
                 || quarantine::reaches_disk(&self.who.vhost, &target.origin.exchange, &fates))
@@ -197,8 +204,15 @@ impl<F: FrontEnd> Session<F> {
             publish.address.get_or_insert_with(|| target.address());
             return self.park(parcel, Shortage::Disk);
         }
-        target.count(&self.who.vhost, &self.description.meter.published, &fates);
+        let vhost = &self.who.vhost;
+        let (held, mut fates) = histories::hold(vhost, target, &publish.messages, fates, (sizes_max, router));
         hide_blind_keys(&mut publish.messages, &fates);
+        hand_to_requesters(vhost, &target.origin, &publish.messages, &mut fates);
+        target.count(vhost, &self.description.meter.published, &fates);
+        // Whole, so that nothing is held any more when the next message is looked at.
+        held.into_iter().for_each(|held| {
+            held.keep(&gauges.histories, &target.origin, &publish.messages, &fates, |_| true);
+        });
         let (origin, mandatory, transient) = (Arc::clone(&target.origin), target.mandatory, target.transient);
         self.hand_out(parcel, fates, origin, Manner { mandatory, transient });
     }
@@ -224,7 +238,7 @@ impl<F: FrontEnd> Session<F> {
         for (count, fate) in &fates {
             match fate {
                 Fate::Routed(route) => {
-                    if route.queues == 0 && manner.mandatory {
+                    if route.reached() == 0 && manner.mandatory {
                         returned.push(first..first + count);
                     }
                     route.add_segments(first, first + count, &mut shards);

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::super::broker::{Broker, ConnectionDescription, ConnectionMeter};
 use super::super::hand_over::{Place, displaced};
 use super::super::login::Identity;
+use super::super::requesters::Requester;
 use super::consuming::Consumer;
 use super::gets::Gets;
 use super::leases::Lapse;
@@ -47,6 +48,8 @@ pub struct Session<F: FrontEnd> {
     is_displaced: bool,
     pub(super) publishing: Publishing<F>,
     pub(super) consumers: HashMap<(u32, u32), Consumer, foldhash::fast::RandomState>,
+    /// Consumers of replies, by channel.
+    pub(super) requesters: HashMap<u32, Arc<Requester>>,
     pub(super) gets: HashMap<u32, Gets>,
     /// Requests to settle that are to be answered.
     pub(super) settling: Tickets<Settling>,
@@ -121,6 +124,7 @@ impl<F: FrontEnd> Session<F> {
             place,
             is_displaced: false,
             consumers: HashMap::default(),
+            requesters: HashMap::new(),
             gets: HashMap::new(),
             settling: Tickets::default(),
             waiting: None,
@@ -266,7 +270,8 @@ impl<F: FrontEnd> Session<F> {
     fn hear(&mut self, event: Event) -> Option<Word<F>> {
         match event {
             Event::Delivery(delivery) => {
-                return self.expects(&delivery).then_some(Word::Delivered(delivery));
+                return (self.expects(&delivery) || self.expects_reply(&delivery))
+                    .then_some(Word::Delivered(delivery));
             }
             Event::Taken { bytes } => self.taken(bytes),
             Event::Published { ticket, durability, taken_bytes, excess } => {
@@ -309,12 +314,14 @@ impl<F: FrontEnd> Session<F> {
             self.consumers.keys().filter(|place| place.0 == channel).copied().collect();
         places.sort_unstable();
         places.into_iter().for_each(|place| self.drop_consumer(place));
+        self.stop_waiting(channel);
         self.close_gets(channel);
     }
 
     /// The connection is gone: lists show it no more, everything it held goes back, queues that were its own are deleted.
     pub fn close(mut self) {
         self.broker.deregister(self.who.connection);
+        self.stop_waiting_everywhere();
         // What is cleaned up later counts no more.
         self.who.seat = None;
         let mut places: Vec<(u32, u32)> = self.consumers.keys().copied().collect();

@@ -8,17 +8,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::super::catalog::FIRST_VOLATILE_SHARD;
 use super::super::published::Published;
 use super::super::vhost::Vhost;
+use super::route::Route;
 use super::sizes::{SizesMax, check_size};
 use super::times::{are_out_of_range, check_times};
 use super::writing::{MayWrite, Writer};
 use crate::message::{
     Delay, Expiration, MessageRun, body_and_encoding_of, headers_of, message_id_of, properties_of,
 };
-use crate::model::{BCC, ExchangeName, FieldTable, QueueId, Refusal, RoutingKey, ShardId, further_keys};
-use crate::routing::{
-    HashedProperties, KeyNotAllowed, Keys, MessageHeaders, Payload, RouteError, Routed, SchemaRule, Unfit,
+use crate::model::{
+    BCC, ExchangeName, FieldTable, QueueId, Refusal, RoutingKey, further_keys, is_reply_address,
 };
-use crate::shard::{Origin, Segment};
+use crate::routing::{
+    HashedProperties, History, KeyNotAllowed, Keys, MessageHeaders, Payload, RouteError, Routed, Unfit,
+};
+use crate::shard::Origin;
 
 /// Routes that the targets of one connection remember by routing key, all together.
 const CACHED_ROUTES_MAX: usize = 16_384;
@@ -49,6 +52,16 @@ pub trait Publication {
         &[]
     }
 
+    /// Those of the messages that want replies to the channel that they are published on, in order.
+    fn asking_for_replies(&self) -> &[u32] {
+        &[]
+    }
+
+    /// Says where replies to some of the messages [`asking_for_replies`](Self::asking_for_replies) come, in order.
+    fn set_reply_to(&mut self, address: &str, of: &[u32]) {
+        let _ = (address, of);
+    }
+
     /// Takes a header out of some of the messages [`with_further_keys`](Self::with_further_keys), in order.
     fn remove_header(&mut self, name: &str, of: &[u32]) {
         let _ = (name, of);
@@ -72,14 +85,7 @@ pub trait Publication {
     /// # Errors
     /// The properties cannot be read.
     fn hashed_properties(&self, index: usize) -> Result<HashedProperties, Box<Refusal>> {
-        let properties = properties_of(self.run().item(index));
-        let properties = properties.map_err(|fault| Box::new(fault.refusal()))?;
-        let given = |text: String| (!text.is_empty()).then_some(text);
-        Ok(HashedProperties {
-            message_id: given(properties.message_id),
-            correlation_id: given(properties.correlation_id),
-            timestamp_ms: properties.timestamp_ms,
-        })
+        hashed_properties_of(self.run().item(index))
     }
 
     /// Size of a message's body in bytes.
@@ -87,6 +93,20 @@ pub trait Publication {
         // An item was checked when it came.
         body_and_encoding_of(self.run().item(index)).map_or(0, |(body, _)| body.len())
     }
+}
+
+/// Those of an encoded message's properties that exchanges look at.
+///
+/// # Errors
+/// The properties cannot be read.
+pub(in crate::broker) fn hashed_properties_of(item: &[u8]) -> Result<HashedProperties, Box<Refusal>> {
+    let properties = properties_of(item).map_err(|fault| Box::new(fault.refusal()))?;
+    let given = |text: String| (!text.is_empty()).then_some(text);
+    Ok(HashedProperties {
+        message_id: given(properties.message_id),
+        correlation_id: given(properties.correlation_id),
+        timestamp_ms: properties.timestamp_ms,
+    })
 }
 
 /// Where messages are published to, and how.
@@ -118,21 +138,6 @@ pub(in crate::broker) struct Target {
     not_allowed: Option<Arc<KeyNotAllowed>>,
     /// Where the messages that are taken are counted: for the exchange, and for the connection.
     counters: Option<[Arc<AtomicU64>; 2]>,
-}
-
-/// Queues by shard.
-#[derive(Debug, Default)]
-pub(in crate::broker) struct Route {
-    shards: Vec<(ShardId, Arc<[QueueId]>)>,
-    pub(in crate::broker) queues: u32,
-    /// What a message has to fit that takes it.
-    schemas: Vec<Arc<SchemaRule>>,
-    /// Further keys of the one message that takes it.
-    further_keys: Vec<String>,
-    /// It is that of all messages with the same exchange and key.
-    is_keyed: bool,
-    /// What chance said when it was found.
-    chance: Option<u64>,
 }
 
 /// What finding routes needs, and the number of routes by key that all targets of a connection remember.
@@ -233,6 +238,14 @@ impl Fate {
         }
     }
 
+    /// Where messages with it are kept for what is bound later.
+    pub(in crate::broker) fn histories(&self) -> &[Arc<History>] {
+        match self {
+            Self::Routed(route) => &route.histories,
+            Self::Refused(_) | Self::NotAllowed(_) | Self::Unfit(_) => &[],
+        }
+    }
+
     /// Whether its way was looked for, be it in vain.
     pub(super) fn is_routed(&self) -> bool {
         !matches!(self, Self::Refused(_))
@@ -280,6 +293,11 @@ impl Target {
             not_allowed: None,
             counters: None,
         }
+    }
+
+    /// Whether what was found last may not be true any more.
+    pub(in crate::broker) fn is_outdated(&self, vhost: &Vhost) -> bool {
+        self.version != vhost.version()
     }
 
     /// Whether it was made from this address.
@@ -444,7 +462,12 @@ impl Target {
             self.not_allowed = Some(Arc::clone(not_allowed));
         }
         routed?;
-        let route = Arc::new(Route::of(&router.routed));
+        let mut route = Route::of(&router.routed);
+        if self.origin.exchange.is_empty() && is_reply_address(key) {
+            route.go_to_requesters(vhost, std::iter::once(key));
+            return Ok(Arc::new(route));
+        }
+        let route = Arc::new(route);
         if router.routed.is_keyed() {
             match own_key {
                 None => self.route = Some(Arc::clone(&route)),
@@ -482,7 +505,11 @@ impl Target {
         keys.further.iter().try_for_each(|key| self.check_key(key))?;
         let mut headers = OfMessage { publication, index, headers: Some(Some(headers)) };
         vhost.routing().route(&self.origin.exchange, keys, &mut headers, &mut router.routed)?;
-        Ok(Arc::new(Route { further_keys: further, is_keyed: false, ..Route::of(&router.routed) }))
+        let mut route = Route::of(&router.routed);
+        if self.origin.exchange.is_empty() {
+            route.go_to_requesters(vhost, keys.all());
+        }
+        Ok(Arc::new(Route { further_keys: further, is_keyed: false, ..route }))
     }
 
     fn remember(&mut self, key: &str, route: Arc<Route>, router: &mut Router) {
@@ -499,63 +526,5 @@ impl Target {
     pub(super) fn forget_keys(&mut self, router: &mut Router) {
         router.cached -= self.by_key.len();
         self.by_key.clear();
-    }
-}
-
-impl Route {
-    fn of(routed: &Routed) -> Self {
-        let mut shards: Vec<(ShardId, Vec<QueueId>)> = Vec::new();
-        for queue in routed.queues() {
-            match shards.iter_mut().find(|(shard, _)| *shard == queue.shard) {
-                Some((_, queues)) => queues.push(queue.id),
-                None => shards.push((queue.shard, vec![queue.id])),
-            }
-        }
-        Self {
-            shards: shards.into_iter().map(|(shard, queues)| (shard, Arc::from(queues))).collect(),
-            queues: routed.queues().len() as u32,
-            schemas: routed.schemas().to_vec(),
-            further_keys: Vec::new(),
-            is_keyed: routed.is_keyed(),
-            chance: routed.chance(),
-        }
-    }
-}
-
-impl Route {
-    /// Adds neighbouring messages that take this route to what goes to its shards.
-    pub(in crate::broker) fn add_segments(
-        &self,
-        first: u32,
-        end: u32,
-        shards: &mut Vec<(ShardId, Vec<Segment>)>,
-    ) {
-        for (shard, queues) in &self.shards {
-            let segment = Segment { first, end, queues: Arc::clone(queues) };
-            match shards.iter_mut().find(|(other, _)| other == shard) {
-                Some((_, segments)) => segments.push(segment),
-                None => shards.push((*shard, vec![segment])),
-            }
-        }
-    }
-}
-
-impl Route {
-    /// Adds one message to what goes to its shards, but not to these queues. Returns whether there are others.
-    pub(in crate::broker) fn add_segment_without(
-        &self,
-        place: u32,
-        without: &[QueueId],
-        shards: &mut Vec<(ShardId, Vec<Segment>)>,
-    ) -> bool {
-        let rest = self.shards.iter().map(|(shard, queues)| {
-            let rest: Arc<[QueueId]> =
-                queues.iter().copied().filter(|queue| !without.contains(queue)).collect();
-            (*shard, rest)
-        });
-        let shards_of_rest: Vec<_> = rest.filter(|(_, queues)| !queues.is_empty()).collect();
-        let rest = Self { shards: shards_of_rest, queues: 0, ..Self::default() };
-        rest.add_segments(place, place + 1, shards);
-        !rest.shards.is_empty()
     }
 }

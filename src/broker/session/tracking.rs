@@ -237,7 +237,12 @@ impl<P: Publication> Frame<'_, P> {
             chance: fate.chance(),
             body: ExplainedBody::Checked(fate.barred()),
         };
-        self.vhost.routing().explain(&self.origin.exchange, key, &message).ok()
+        let mut explained = self.vhost.routing().explain(&self.origin.exchange, key, &message).ok()?;
+        if self.origin.exchange.is_empty() {
+            let keys = std::iter::once(key).chain(further_keys.iter().map(String::as_str));
+            self.vhost.requesters.explain(keys, &mut explained);
+        }
+        Some(explained)
     }
 }
 

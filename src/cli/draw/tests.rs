@@ -40,6 +40,9 @@ fn exchange(name: &str, kind: &str, published_total: u64) -> ExchangeEntry {
         policy: None,
         operator_policy: None,
         alternate_exchange: None,
+        history_messages: 0,
+        history_bytes: 0,
+        history_left_out_total: 0,
     }
 }
 

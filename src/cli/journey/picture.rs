@@ -90,7 +90,7 @@ impl Picture {
         }
         if let Some(refusal) = &journey.refusal {
             picture.reasoned(0, (exchange, publisher), Mark::Bad, "refused".to_owned(), &why(refusal));
-        } else if journey.receipts.is_empty() {
+        } else if journey.receipts.is_empty() && !journey.was_taken_as_reply() {
             let (to, words) = match journey.mandatory {
                 true => (publisher, "reached no queue, and went back"),
                 false => (exchange, "reached no queue, and is gone"),

@@ -12,6 +12,7 @@ mod headers;
 mod modulus_hash;
 mod one_of;
 mod random;
+mod recent_history;
 mod topic;
 
 use std::fmt;
@@ -22,7 +23,7 @@ use crate::model::{FieldTable, Refusal};
 use super::outcome::HashedProperties;
 use super::target::Target;
 use super::values::ShownText;
-use super::{Binding, ExchangeDefinition, ExchangeKind, Keys, MessageHeaders, Routed};
+use super::{Binding, ExchangeDefinition, ExchangeKind, History, Keys, MessageHeaders, Routed};
 
 pub(super) use consistent_hash::{Hashed, HashedFault, check_weight};
 pub(super) use hash::mix;
@@ -40,6 +41,7 @@ pub(super) enum Index {
     ConsistentHash(consistent_hash::Index),
     ModulusHash(modulus_hash::Index),
     Random(random::Index),
+    RecentHistory(recent_history::Index),
 }
 
 impl Index {
@@ -54,6 +56,9 @@ impl Index {
             }
             ExchangeKind::ModulusHash => Self::ModulusHash(modulus_hash::Index::default()),
             ExchangeKind::Random => Self::Random(random::Index::new(&exchange.name)),
+            ExchangeKind::RecentHistory => {
+                Self::RecentHistory(recent_history::Index::new(&exchange.arguments))
+            }
         }
     }
 
@@ -67,6 +72,7 @@ impl Index {
             Self::ConsistentHash(index) => index.insert(binding, target),
             Self::ModulusHash(index) => index.insert(binding, target),
             Self::Random(index) => index.insert(binding, target),
+            Self::RecentHistory(index) => index.insert(target),
         }
     }
 
@@ -80,6 +86,7 @@ impl Index {
             Self::ConsistentHash(index) => index.remove(binding),
             Self::ModulusHash(index) => index.remove(binding),
             Self::Random(index) => index.remove(binding),
+            Self::RecentHistory(index) => index.remove(target),
         }
     }
 
@@ -104,8 +111,17 @@ impl Index {
                 out.looked_beyond_the_key();
                 index.route(out);
             }
+            Self::RecentHistory(index) => index.route(out),
         }
         Ok(())
+    }
+
+    /// What it keeps for what is bound to it later.
+    pub(super) fn history(&self) -> Option<&Arc<History>> {
+        match self {
+            Self::RecentHistory(index) => Some(index.history()),
+            _ => None,
+        }
     }
 }
 
@@ -141,9 +157,11 @@ impl<'a> Choice<'a> {
     ) -> Self {
         let Considered { keys: Keys { first: key, .. }, headers, properties, chance } = message;
         match exchange.kind {
-            ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic | ExchangeKind::Headers => {
-                Self::Each
-            }
+            ExchangeKind::Direct
+            | ExchangeKind::Fanout
+            | ExchangeKind::Topic
+            | ExchangeKind::Headers
+            | ExchangeKind::RecentHistory => Self::Each,
             ExchangeKind::ConsistentHash => {
                 let arguments = &exchange.arguments;
                 let choice = consistent_hash::Choice::new(arguments, bindings, key, headers, properties);
@@ -168,6 +186,7 @@ impl<'a> Choice<'a> {
 pub(super) enum Verdict<'a> {
     Direct(direct::Verdict<'a>),
     Fanout,
+    RecentHistory,
     Topic(topic::Verdict<'a>),
     Headers(headers::Verdict<'a>),
     ConsistentHash(consistent_hash::Verdict<'a>),
@@ -210,6 +229,7 @@ impl<'a> Verdict<'a> {
             (Choice::Each, ExchangeKind::Headers) => {
                 Self::Headers(headers::Verdict::new(&binding.arguments, message.headers))
             }
+            (Choice::Each, ExchangeKind::RecentHistory) => Self::RecentHistory,
             (Choice::Each, _) => Self::Fanout,
         }
     }
@@ -232,7 +252,7 @@ impl<'a> Verdict<'a> {
             Self::NoneOf { .. } => false,
             Self::Further { .. } => true,
             Self::Direct(verdict) => verdict.matched(),
-            Self::Fanout => true,
+            Self::Fanout | Self::RecentHistory => true,
             Self::Topic(verdict) => verdict.matched(),
             Self::Headers(verdict) => verdict.matched(),
             Self::ConsistentHash(verdict) => verdict.matched(),
@@ -250,6 +270,7 @@ impl fmt::Display for Verdict<'_> {
             }
             Self::Direct(verdict) => verdict.fmt(f),
             Self::Fanout => f.write_str("a fanout exchange passes every message to every binding"),
+            Self::RecentHistory => f.write_str(recent_history::VERDICT),
             Self::Topic(verdict) => verdict.fmt(f),
             Self::Headers(verdict) => verdict.fmt(f),
             Self::ConsistentHash(verdict) => verdict.fmt(f),

@@ -140,6 +140,7 @@ async fn part(
                 limits: Some(limits::of_vhost(listing.limits)),
                 quarantine_queue: listing.quarantine_queue.map(|queue| queue.to_string()).unwrap_or_default(),
                 unkept_total: listing.unkept,
+                replies_dropped_total: listing.replies_dropped,
             });
             part.vhosts = vhosts.collect();
             page.next
@@ -254,6 +255,7 @@ fn exchange_entry(listing: &ExchangeListing) -> pb::ExchangeEntry {
         unkept,
         published,
         policy,
+        history,
     } = listing;
     let ExchangePolicy { policy, operator, alternate } = policy;
     let schemas = schemas.iter().map(|(pattern, kind, unfit)| pb::SchemaEntry {
@@ -277,6 +279,9 @@ fn exchange_entry(listing: &ExchangeListing) -> pb::ExchangeEntry {
         policy: named(policy),
         operator_policy: named(operator),
         alternate_exchange: alternate.as_ref().map(ToString::to_string).unwrap_or_default(),
+        history_messages: history.messages,
+        history_bytes: history.bytes,
+        history_left_out_total: history.left_out,
     }
 }
 

@@ -28,6 +28,17 @@ impl Publication for Items {
         self.with_further_keys()
     }
 
+    fn asking_for_replies(&self) -> &[u32] {
+        self.asking_for_replies()
+    }
+
+    fn set_reply_to(&mut self, address: &str, of: &[u32]) {
+        // Messages of a frame were checked when it was decoded.
+        if let Ok(others) = self.with_reply_to(address, of) {
+            *self = others;
+        }
+    }
+
     fn remove_header(&mut self, name: &str, of: &[u32]) {
         // Messages of a frame were checked when it was decoded.
         if let Ok(others) = self.without_header(name, of) {

@@ -40,8 +40,15 @@ pub(crate) async fn play<P: Peer>(peer: &mut P, scenario: &Scenario) -> Vec<Stri
     for text in &scenario.steps {
         let step = text.step(&names);
         let seen = peer.act(&step).await;
-        if let (Some(named), Ok(Seen::Queue { name, .. })) = (&text.named, &seen) {
-            names.push((named.clone(), name.clone()));
+        if let Some(named) = &text.named {
+            let name = match &seen {
+                Ok(Seen::Queue { name, .. }) => Some(name.clone()),
+                Ok(Seen::Received(received)) => {
+                    received.last().and_then(|last| last.properties.get("reply_to").cloned())
+                }
+                _ => None,
+            };
+            names.extend(name.map(|name| (named.clone(), name)));
         }
         observed.push(text.settled(P::SIDE, told(P::SIDE, &seen, &step.show)));
     }

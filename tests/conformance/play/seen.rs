@@ -117,7 +117,7 @@ fn queue_told(name: &str, ready: u64, consumers: u64, show: &[String]) -> String
     for what in show {
         match what.as_str() {
             "name" if name.starts_with("amq.gen-") => parts.push("amq.gen-…".to_owned()),
-            "name" => parts.push(name.to_owned()),
+            "name" => parts.push(without_token(name)),
             "ready" => parts.push(format!("{ready} ready")),
             "consumers" if consumers == 1 => parts.push("1 consumer".to_owned()),
             "consumers" => parts.push(format!("{consumers} consumers")),
@@ -125,6 +125,12 @@ fn queue_told(name: &str, ready: u64, consumers: u64, show: &[String]) -> String
         }
     }
     if parts.is_empty() { "ok".to_owned() } else { parts.join(", ") }
+}
+
+/// An address for replies without what is other each time.
+fn without_token(name: &str) -> String {
+    const PREFIX: &str = "amq.rabbitmq.reply-to.";
+    if name.starts_with(PREFIX) { format!("{PREFIX}…") } else { name.to_owned() }
 }
 
 /// One word if all had the same fate.
@@ -149,7 +155,7 @@ fn received_told(received: &Received, show: &[String]) -> String {
     for what in show {
         match what.as_str() {
             "exchange" => told.push_str(&format!(", exchange '{}'", received.exchange)),
-            "key" => told.push_str(&format!(", key '{}'", received.key)),
+            "key" => told.push_str(&format!(", key '{}'", without_token(&received.key))),
             "headers" => told.push_str(&format!(", headers {}", table_told(&received.headers))),
             "properties" => told.push_str(&format!(", properties {}", table_told(&received.properties))),
             "left" => told.push_str(&match received.left {
@@ -163,6 +169,7 @@ fn received_told(received: &Received, show: &[String]) -> String {
 }
 
 fn table_told(table: &BTreeMap<String, String>) -> String {
-    let fields: Vec<String> = table.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let fields: Vec<String> =
+        table.iter().map(|(name, value)| format!("{name}={}", without_token(value))).collect();
     format!("{{{}}}", fields.join(", "))
 }

@@ -111,6 +111,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/EXCHANGES.md", "$ leveret declare exchange parts", Typed(&[])),
     ("docs/EXCHANGES.md", "$ leveret declare exchange anybody", Typed(&[])),
     ("docs/EXCHANGES.md", "$ for queue in paris", Typed(&[])),
+    ("docs/EXCHANGES.md", "$ leveret declare exchange ticker", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue prices", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue jobs", Typed(&[])),
     ("docs/LIMITS.md", "$ leveret declare queue quotes", Typed(&[])),

@@ -1,4 +1,5 @@
-//! A message without one of its headers: what nobody who gets it may see.
+//! Messages with something in their properties that is not as they were published: without a header that nobody who gets them may see, or
+//! with the address under which replies come.
 
 use std::ops::Range;
 
@@ -25,6 +26,53 @@ impl Items {
     /// # Errors
     /// A message is faulty, which none is that was checked.
     pub fn without_header(&self, name: &str, of: &[u32]) -> Result<Self, ItemFault> {
+        self.edited(of, |item, properties, kept| {
+            let mut reader = Reader::within(item, properties);
+            while !reader.is_done() {
+                let start = reader.position();
+                match reader.key()? {
+                    properties::HEADERS => {
+                        let headers = headers_without(item, reader.range()?, name)?;
+                        put_field(properties::HEADERS, &headers, kept);
+                    }
+                    key => {
+                        reader.skip(key)?;
+                        kept.put_slice(&item[start..reader.position()]);
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The same messages, of which these, in order, have another `reply_to`.
+    ///
+    /// # Errors
+    /// A message is faulty, which none is that was checked.
+    pub fn with_reply_to(&self, address: &str, of: &[u32]) -> Result<Self, ItemFault> {
+        self.edited(of, |item, properties, kept| {
+            let mut reader = Reader::within(item, properties);
+            while !reader.is_done() {
+                let start = reader.position();
+                match reader.key()? {
+                    key @ properties::REPLY_TO_KEY => reader.skip(key)?,
+                    key => {
+                        reader.skip(key)?;
+                        kept.put_slice(&item[start..reader.position()]);
+                    }
+                }
+            }
+            put_field(properties::REPLY_TO_KEY, address.as_bytes(), kept);
+            Ok(())
+        })
+    }
+
+    /// The same messages, of which these have other properties.
+    fn edited(
+        &self,
+        of: &[u32],
+        edit: impl Fn(&[u8], Range<usize>, &mut BytesMut) -> Result<(), ItemFault>,
+    ) -> Result<Self, ItemFault> {
         let mut builder = MessageRunBuilder::default();
         let mut left = of.iter().copied().peekable();
         let mut item = BytesMut::new();
@@ -34,7 +82,7 @@ impl Items {
                 continue;
             }
             item.clear();
-            append_without_header(self.run.item(index), name, &mut item)?;
+            append_edited(self.run.item(index), &edit, &mut item)?;
             builder.push(&item);
         }
         let bytes = builder.finish().bytes().clone();
@@ -46,28 +94,19 @@ impl Items {
     }
 }
 
-/// Appends a stored item without the headers of this name; all else stays as it is, byte for byte.
-fn append_without_header(item: &[u8], name: &str, out: &mut BytesMut) -> Result<(), ItemFault> {
+/// Appends a stored item with other properties; all else stays as it is, byte for byte.
+fn append_edited(
+    item: &[u8],
+    edit: impl Fn(&[u8], Range<usize>, &mut BytesMut) -> Result<(), ItemFault>,
+    out: &mut BytesMut,
+) -> Result<(), ItemFault> {
     let parts = regular_parts(item)?;
     let Some(properties) = parts.properties else {
         out.put_slice(item);
         return Ok(());
     };
     let mut kept = BytesMut::with_capacity(properties.len());
-    let mut reader = Reader::within(item, properties.clone());
-    while !reader.is_done() {
-        let start = reader.position();
-        match reader.key()? {
-            properties::HEADERS => {
-                let headers = headers_without(item, reader.range()?, name)?;
-                put_field(properties::HEADERS, &headers, &mut kept);
-            }
-            key => {
-                reader.skip(key)?;
-                kept.put_slice(&item[start..reader.position()]);
-            }
-        }
-    }
+    edit(item, properties.clone(), &mut kept)?;
     let mut message = BytesMut::with_capacity(parts.message.len());
     put_field(item::PROPERTIES.into(), &kept, &mut message);
     message.put_slice(&item[properties.end..parts.message.end]);
@@ -179,5 +218,33 @@ mod tests {
         let kept = decoded(&after, 0).properties.unwrap();
         let expected = [&[0x1a, 0][..], &later, &piece("b"), &[0x1a, 0]].concat();
         assert_eq!(kept, expected);
+    }
+
+    #[test]
+    fn replies_are_wanted_elsewhere_and_all_else_stays() {
+        let asking = pb::Properties {
+            reply_to: crate::model::REPLY_TO.to_owned(),
+            message_id: "m".to_owned(),
+            expiration_ms: Some(5),
+            ..pb::Properties::default()
+        };
+        let other = pb::Properties { reply_to: "mine".to_owned(), ..pb::Properties::default() };
+        let mut run = BytesMut::new();
+        encode_item(&asking.encode_to_vec(), b"one", Some("key"), false, &mut run);
+        encode_item(&other.encode_to_vec(), b"two", None, false, &mut run);
+        // Of several the last one holds, as decoders see it.
+        let both = [asking.encode_to_vec(), other.encode_to_vec()].concat();
+        encode_item(&both, b"three", None, false, &mut run);
+        let both = [other.encode_to_vec(), asking.encode_to_vec()].concat();
+        encode_item(&both, b"four", None, false, &mut run);
+        let before = items(run);
+        assert_eq!(before.asking_for_replies(), [0, 3]);
+        let after = before.with_reply_to("there", &[0, 3]).unwrap();
+        assert_eq!(after.asking_for_replies(), [0_u32; 0]);
+        let reply_to = |index| decoded(&after, index).decode_properties().unwrap().reply_to;
+        assert_eq!([0, 1, 2, 3].map(reply_to), ["there", "mine", "mine", "there"]);
+        assert_eq!(decoded(&after, 0).decode_properties().unwrap().message_id, "m");
+        assert_eq!((after.key(0), after.expirations()[0].index), (Some("key"), 0));
+        assert_eq!((after.run.item(1), after.run.item(2)), (before.run.item(1), before.run.item(2)));
     }
 }
