@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::channel_prefetch::SharedPrefetch;
 use super::close_failure::CloseFailure;
 use super::job::Done;
 use super::mailbox::Mailbox;
@@ -135,8 +136,26 @@ pub enum Command {
         taker: Arc<Taker>,
         /// How much it takes.
         limits: ConsumerLimits,
+        /// The bound that it shares, if its channel has one.
+        shared: Option<SharedPrefetch>,
         /// Where its deliveries go.
         outlet: Outlet,
+    },
+    /// A consumer shares the bound of its channel from now on, and what it has counts; answered by [`Event::Shares`].
+    Share {
+        /// Which queue.
+        queue: QueueId,
+        /// Who.
+        key: ConsumerKey,
+        /// The bound.
+        shared: SharedPrefetch,
+        /// Where the answer goes, even if the queue is gone.
+        outlet: Outlet,
+    },
+    /// There is room for consumers of a queue that share a bound.
+    LookAgain {
+        /// Which queue.
+        queue: QueueId,
     },
     /// A consumer wants no more; answered by [`Event::Cancelled`] after its last delivery.
     Cancel {
@@ -477,6 +496,11 @@ pub enum Event {
         key: ConsumerKey,
         /// Why not.
         result: Result<(), Box<Refusal>>,
+    },
+    /// What a consumer has counts for the bound of its channel.
+    Shares {
+        /// Which.
+        key: ConsumerKey,
     },
     /// A consumer was cancelled as it had asked.
     Cancelled {

@@ -30,10 +30,11 @@ impl Shard {
             if !slot.attached.gets.is_empty() {
                 self.serve_gets(queue);
             }
-            if let Some(slot) = self.queues.get_mut(&queue)
-                && slot.attached.stalled.is_empty()
-            {
+            let Some(slot) = self.queues.get_mut(&queue) else { continue };
+            slot.borrow_room();
+            if slot.attached.stalled.is_empty() {
                 slot.queue.deliver(&mut self.effects);
+                slot.return_room();
                 let begins_leases = slot.queue.is_held() && !slot.attached.has_leases;
                 self.run_effects(queue);
                 if begins_leases {

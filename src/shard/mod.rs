@@ -15,6 +15,7 @@ mod blocks;
 mod bodies;
 mod browsing;
 mod checkpoint;
+mod channel_prefetch;
 mod close_failure;
 mod command;
 mod commit_queue;
@@ -55,6 +56,7 @@ mod refusing;
 mod retaining;
 mod salvage;
 mod shard;
+mod sharing;
 mod slot;
 mod task;
 #[cfg(test)]
@@ -67,6 +69,7 @@ pub use crate::queue::{
     ConsumerKey, ConsumerLimits, ConsumerState, Departure, Limits, Outcome, QueueCounts, QueueOptions,
     Retention, Retry, SequenceRuns, TagRange, Tags, Taking,
 };
+pub use channel_prefetch::{ChannelPrefetch, SharedPrefetch};
 pub use close_failure::CloseFailure;
 pub use command::{
     Came, Command, DeleteRefusal, Delivery, Event, Foreseen, Look, Looked, LookedAt, Notice, Oldest, Origin,

@@ -302,7 +302,11 @@ impl Shard {
                 let _ = reply.send(self.delete(queue));
             }
             Command::Purge { queue, reply } => self.purge(queue, reply),
-            Command::Attach { queue, taker, limits, outlet } => self.attach(queue, taker, limits, outlet),
+            Command::Attach { queue, taker, limits, shared, outlet } => {
+                self.attach(queue, taker, limits, shared, outlet);
+            }
+            Command::Share { queue, key, shared, outlet } => self.share(queue, key, shared, &outlet),
+            Command::LookAgain { queue } => self.mark_dirty(queue),
             Command::Cancel { queue, key } => self.cancel(queue, key),
             Command::Detach { queue, key } => self.detach(queue, key),
             Command::Settle { queue, key, settlements, reply } => {
