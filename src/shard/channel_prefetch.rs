@@ -49,6 +49,12 @@ impl ChannelPrefetch {
         self.room.lock().unwrap_or_else(PoisonError::into_inner).free_for(queue)
     }
 
+    /// Messages that count.
+    #[cfg(test)]
+    pub(super) fn out(&self) -> u64 {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner).out
+    }
+
     fn exchange(&self, queue: QueueId, home: &ShardHandle, exchange: Exchange) -> u64 {
         let mut granted = 0;
         self.change(|room| {
@@ -209,5 +215,83 @@ impl<H: Clone> Room<H> {
         let first = self.line.front_mut().filter(|first| has_room && !first.is_woken)?;
         first.is_woken = true;
         Some((first.queue, first.home.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: QueueId = QueueId(1);
+    const TWO: QueueId = QueueId(2);
+    const THREE: QueueId = QueueId(3);
+
+    fn room(limit: u64) -> Room<()> {
+        Room { limit, ..Room::default() }
+    }
+
+    impl Room<()> {
+        fn wants(&mut self, queue: QueueId, wanted: u64) -> u64 {
+            self.exchange(queue, &(), Exchange { wanted, ..Exchange::default() })
+        }
+
+        fn gives(&mut self, queue: QueueId, back: u64, wanted: u64) -> u64 {
+            self.exchange(queue, &(), Exchange { back, wanted, more: 0 })
+        }
+
+        fn wakes(&mut self) -> Option<QueueId> {
+            self.wake_first().map(|(queue, ())| queue)
+        }
+    }
+
+    #[test]
+    fn whoever_comes_first_may_have_all_of_it_and_then_the_line_counts() {
+        let mut room = room(3);
+        assert_eq!(room.wants(ONE, 9), 3);
+        assert_eq!(room.wants(TWO, 9), 0);
+        assert_eq!(room.wakes(), None, "there is no room");
+        // The first in the line is the one that gives back: it is granted that at once, and goes behind the other.
+        assert_eq!(room.gives(ONE, 1, 9), 1);
+        assert_eq!(room.gives(ONE, 1, 9), 0);
+        assert_eq!((room.wakes(), room.wakes()), (Some(TWO), None), "it is told once");
+        assert_eq!(room.wants(TWO, 9), 1);
+        assert_eq!(room.gives(TWO, 1, 9), 0);
+        assert_eq!((room.wakes(), room.wants(ONE, 9)), (Some(ONE), 1));
+    }
+
+    #[test]
+    fn those_who_wait_have_equal_parts() {
+        let mut room = room(0);
+        for queue in [ONE, TWO, THREE] {
+            assert_eq!(room.wants(queue, 100), 0);
+        }
+        room.limit = 7;
+        assert_eq!((room.wakes(), room.wants(ONE, 100)), (Some(ONE), 3));
+        assert_eq!((room.wakes(), room.wants(TWO, 1)), (Some(TWO), 1), "it wants no more");
+        assert_eq!((room.wakes(), room.wants(THREE, 100)), (Some(THREE), 2));
+        assert_eq!((room.wakes(), room.wants(ONE, 100)), (Some(ONE), 1), "the rest goes around");
+        assert_eq!((room.free(), room.line.len()), (0, 2));
+    }
+
+    #[test]
+    fn whoever_wants_nothing_any_more_leaves_the_line_to_the_others() {
+        let mut room = room(1);
+        assert_eq!(room.wants(ONE, 1), 1);
+        assert_eq!((room.wants(TWO, 1), room.wants(THREE, 1)), (0, 0));
+        assert_eq!((room.gives(ONE, 1, 0), room.wakes()), (0, Some(TWO)));
+        assert_eq!((room.wants(TWO, 0), room.wakes()), (0, Some(THREE)));
+        assert_eq!((room.free_for(ONE), room.free_for(THREE)), (0, 1));
+        assert_eq!((room.wants(THREE, 1), room.line.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_is_out_counts_beyond_the_limit_too() {
+        let mut room = room(2);
+        room.exchange(ONE, &(), Exchange { more: 5, ..Exchange::default() });
+        assert_eq!((room.wants(TWO, 1), room.gives(ONE, 3, 1)), (0, 0));
+        assert_eq!((room.gives(ONE, 1, 1), room.wakes()), (0, Some(TWO)));
+        assert_eq!((room.wants(TWO, 1), room.out), (1, 2));
+        room.limit = 1;
+        assert_eq!((room.gives(TWO, 1, 1), room.free()), (0, 0), "it was lowered");
     }
 }

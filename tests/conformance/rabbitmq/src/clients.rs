@@ -199,6 +199,9 @@ impl Clients {
                 Ok(Seen::Received(vec![Received { left, ..received(&got.delivery) }]))
             }
             Action::Consume(consume) => self.consume(client, &channel, consume).await,
+            Action::LimitPrefetch(limit) => {
+                done(channel.basic_qos(*limit, BasicQosOptions { global: true }).await)
+            }
             Action::Receive { consumer, count } => self.receive(consumer, *count).await,
             Action::Silent(consumer) => match self.waiting(consumer).await? {
                 None => Ok(Seen::Nothing),
