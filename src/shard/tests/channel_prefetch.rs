@@ -76,17 +76,19 @@ impl World {
         out
     }
 
-    /// A shard does something, and perhaps what was on its way to it before.
-    fn turn(&mut self, shard: usize, command: Option<Command>, takes_mail: bool) {
+    /// A shard does something, and perhaps what was on its way to it before: whether there was any of that.
+    fn turn(&mut self, shard: usize, command: Option<Command>, takes_mail: bool) -> bool {
         let before = self.out();
         let place = &mut self.places[shard];
         let mut commands = Vec::new();
         if takes_mail {
             place.mailbox.take_more(&mut commands);
         }
+        let had_mail = !commands.is_empty();
         commands.extend(command);
         let events = place.driver.turn(commands);
         self.note(&events, before);
+        had_mail
     }
 
     fn step(&mut self, shard: usize) {
@@ -141,29 +143,13 @@ impl World {
 
     /// Lets everything happen that is under way; nobody waits for room then while there is some.
     fn settle_down(&mut self) {
-        loop {
+        let mut has_mail = true;
+        while std::mem::take(&mut has_mail) {
             for shard in 0..self.places.len() {
-                self.turn(shard, None, true);
+                has_mail |= self.turn(shard, None, true);
                 while !self.places[shard].driver.shard.is_settled() {
                     self.step(shard);
                 }
-            }
-            let mut left = Vec::new();
-            for place in &self.places {
-                place.mailbox.take_more(&mut left);
-                for command in left.drain(..) {
-                    place.home.send(command);
-                }
-            }
-            let is_quiet = self.places.iter().all(|place| {
-                let mut commands = Vec::new();
-                place.mailbox.take_more(&mut commands);
-                let is_empty = commands.is_empty();
-                commands.into_iter().for_each(|command| place.home.send(command));
-                is_empty
-            });
-            if is_quiet {
-                break;
             }
         }
         let out = self.out();
@@ -246,7 +232,9 @@ fn play(logged: bool, steps: Vec<Step>) {
                 world.turn(shard, Some(Command::Cancel { queue, key: key(handle) }), false);
             }
             Step::Detach(handle) if world.consumers.contains_key(&handle) => world.detach(handle),
-            Step::Mail(shard) => world.turn(shard, None, true),
+            Step::Mail(shard) => {
+                world.turn(shard, None, true);
+            }
             Step::Disk(shard) => world.step(shard),
             Step::SettleDown => world.settle_down(),
             Step::Settle(..) | Step::Attach(_) | Step::Cancel(_) | Step::Detach(_) => {}
