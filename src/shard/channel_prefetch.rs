@@ -98,6 +98,10 @@ impl Sharing {
         Self { shared, queue, counted: 0, waits: false }
     }
 
+    pub(super) fn is_of(&self, shared: &SharedPrefetch) -> bool {
+        Arc::ptr_eq(&self.shared.prefetch, &shared.prefetch)
+    }
+
     /// Tells how many messages the consumers have, which is what counts from then on, and asks for so many more: how many of those
     /// it is granted.
     pub(super) fn exchange(&mut self, unsettled: u64, wanted: u64) -> u64 {

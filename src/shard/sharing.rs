@@ -28,7 +28,12 @@ impl Shard {
 impl Slot {
     pub(super) fn share(&mut self, queue: QueueId, key: ConsumerKey, shared: SharedPrefetch) {
         self.queue.share(key);
-        self.attached.sharing.entry(key.into()).or_insert_with(|| Sharing::new(shared, queue));
+        let channel = key.into();
+        let is_there = self.attached.sharing.get(&channel).is_some_and(|sharing| sharing.is_of(&shared));
+        if !is_there {
+            // Those of an earlier channel under this number are gone, since they went before this one came.
+            self.attached.sharing.insert(channel, Sharing::new(shared, queue));
+        }
     }
 
     /// Whether any of its consumers share a bound.

@@ -317,3 +317,25 @@ fn consumers_that_are_there_share_it_with_what_they_have() {
     let got = seen(&driver.settle(queue, 1, second, Outcome::Accepted, None));
     assert_eq!(got.iter().map(|seen| seen.id).collect::<Vec<_>>(), [6]);
 }
+
+/// A channel that is closed and opened again has another bound, though its number is the same.
+#[test]
+fn a_channel_of_the_same_number_has_a_bound_of_its_own() {
+    let mut world = World::new(false);
+    world.set(1);
+    world.attach(1);
+    world.publish(0, 3);
+    assert_eq!((world.held.len(), world.prefetch.out()), (1, 1));
+    let (queue, shard) = QUEUES[0];
+    let old = std::mem::replace(&mut world.prefetch, ChannelPrefetch::new());
+    let shared = SharedPrefetch { prefetch: Arc::clone(&world.prefetch), home: world.places[shard].home.clone() };
+    world.prefetch.set(2);
+    let driver = &mut world.places[shard].driver;
+    let outlet = Arc::clone(&driver.outlet);
+    let commands = vec![
+        Command::Detach { queue, key: key(1) },
+        Command::Attach { queue, taker: taker(1), limits: UNLIMITED, shared: Some(shared), outlet },
+    ];
+    assert_eq!(seen(&driver.turn(commands)).len(), 2);
+    assert_eq!((old.out(), world.prefetch.out()), (0, 2));
+}
