@@ -67,9 +67,10 @@ pub(super) async fn restore(core: &Arc<Core>, link: &mut Link) -> Result<u64, Co
     for answer in requests.ask(opens.collect()).await? {
         answer.map_err(ConnectError::Refused)?;
     }
-    let limits = plan.prefetches.iter().map(|&(number, prefetch)| {
-        (number, pb::frame::Body::LimitPrefetch(pb::LimitPrefetch { prefetch }))
-    });
+    let limits = plan
+        .prefetches
+        .iter()
+        .map(|&(number, prefetch)| (number, pb::frame::Body::LimitPrefetch(pb::LimitPrefetch { prefetch })));
     for answer in requests.ask(limits.collect()).await? {
         answer.map_err(ConnectError::Refused)?;
     }

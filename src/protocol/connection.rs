@@ -7,7 +7,9 @@ use bytes::BytesMut;
 use super::action::{Action, PublishTo};
 use super::answer::{put_done, put_error, put_refused};
 use super::channels::{Channels, check_handle};
-use super::login::{BLOCKED, BROWSE, CHANNEL_PREFETCH, CLIENT_ID, DELAY, JOURNEYS, Login, PROTOCOL_VERSION, SUBSCRIPTIONS};
+use super::login::{
+    BLOCKED, BROWSE, CHANNEL_PREFETCH, CLIENT_ID, DELAY, JOURNEYS, Login, PROTOCOL_VERSION, SUBSCRIPTIONS,
+};
 use super::negotiate::Limits;
 use crate::model::{
     Durability, Entity, ExchangeName, FRAME_BYTES_MAX_BEFORE_LOGIN, MILLIS_MAX, NAME_BYTES_MAX, NameTooLong,

@@ -18,7 +18,8 @@ use super::queue::{Effects, Queue};
 impl Queue {
     /// Hands out what the active consumer has room for, if it is first in line.
     pub(super) fn deliver_to_active(&mut self, effects: &mut Effects) {
-        let Some(index) = self.served().filter(|index| self.room_of(*index) > 0) else { return };
+        // If it waits for room of its channel alone it is to find the mark there.
+        let Some(index) = self.served().filter(|index| self.consumers[*index].room() > 0) else { return };
         self.serve(index, u64::MAX, effects);
         self.advance_mark(effects);
     }

@@ -96,7 +96,15 @@ pub(super) struct Consumer {
 impl Consumer {
     pub(super) fn new(key: ConsumerKey, limits: ConsumerLimits) -> Self {
         let unsettled = Unsettled::default();
-        Self { key, limits, cancelled: false, shares: false, in_flight_bytes: 0, unsettled, unsettled_bytes: 0 }
+        Self {
+            key,
+            limits,
+            cancelled: false,
+            shares: false,
+            in_flight_bytes: 0,
+            unsettled,
+            unsettled_bytes: 0,
+        }
     }
 
     /// Whether it counts as a consumer of the queue.

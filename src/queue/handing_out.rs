@@ -24,7 +24,8 @@ impl Queue {
         for level in 0..self.levels.count() {
             has_room |= self.serve_level(level, effects);
         }
-        if has_room {
+        // Who waits for room of its channel alone is to find the mark there.
+        if has_room || self.has_room() {
             self.advance_mark(effects);
         }
     }

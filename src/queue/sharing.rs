@@ -76,9 +76,8 @@ impl Queue {
     /// How many messages all consumers may take now.
     pub(super) fn room_of_all(&self) -> u64 {
         let room_of = |channel: Option<ChannelKey>| {
-            let is_of = |consumer: &&Consumer| {
-                consumer.shares.then_some(ChannelKey::from(consumer.key)) == channel
-            };
+            let is_of =
+                |consumer: &&Consumer| consumer.shares.then_some(ChannelKey::from(consumer.key)) == channel;
             self.consumers.iter().filter(is_of).map(Consumer::room).fold(0, u64::saturating_add)
         };
         let shared = self.lent.iter().map(|(channel, left)| room_of(Some(*channel)).min(*left));

@@ -59,10 +59,9 @@ impl<F: FrontEnd> Session<F> {
 
     /// Sets a bound for which all consumers count.
     fn consumers_share(&mut self, of: u32) -> Option<Word<F>> {
-        let all_count = |waiting: &mut Waiting<F>| {
-            matches!(waiting, Waiting::Limited { channel, consumers: 0, .. } if *channel == of)
-        };
-        let Some(Waiting::Limited { channel, request, prefetch, .. }) = self.waiting.take_if(all_count) else {
+        let all_count = |waiting: &mut Waiting<F>| matches!(waiting, Waiting::Limited { channel, consumers: 0, .. } if *channel == of);
+        let Some(Waiting::Limited { channel, request, prefetch, .. }) = self.waiting.take_if(all_count)
+        else {
             return None;
         };
         if let Some(bound) = self.prefetches.get(&channel) {

@@ -79,12 +79,31 @@ pub struct Introduction {
 /// The one request that is under way. Nothing more is taken until it is answered, so that requests are carried out one
 /// after another.
 pub(super) enum Waiting<F: FrontEnd> {
-    Started { key: ConsumerKey, request: u64, tag: Arc<str> },
-    Cancelled { key: ConsumerKey, request: u64 },
-    Got { channel: u32, request: u64 },
+    Started {
+        key: ConsumerKey,
+        request: u64,
+        tag: Arc<str>,
+    },
+    Cancelled {
+        key: ConsumerKey,
+        request: u64,
+    },
+    Got {
+        channel: u32,
+        request: u64,
+    },
     /// So many consumers have not told what they have.
-    Limited { channel: u32, request: u64, prefetch: u32, consumers: usize },
-    Answer { channel: u32, request: u64, answer: Carrying<F> },
+    Limited {
+        channel: u32,
+        request: u64,
+        prefetch: u32,
+        consumers: usize,
+    },
+    Answer {
+        channel: u32,
+        request: u64,
+        answer: Carrying<F>,
+    },
 }
 
 /// A request to the catalog that is being carried out.

@@ -34,6 +34,8 @@ pub(crate) struct Clients {
     connections: BTreeMap<String, Connection>,
     channels: BTreeMap<String, Channel>,
     consumers: BTreeMap<String, Consuming>,
+    /// Bounds of channels for all their consumers, by client.
+    bounds: BTreeMap<String, u16>,
     held: Vec<Held>,
     exchanges: BTreeSet<String>,
     queues: BTreeSet<String>,
@@ -98,6 +100,7 @@ impl Clients {
             connections: BTreeMap::new(),
             channels: BTreeMap::new(),
             consumers: BTreeMap::new(),
+            bounds: BTreeMap::new(),
             held: Vec::new(),
             exchanges: BTreeSet::new(),
             queues: BTreeSet::new(),
@@ -200,6 +203,7 @@ impl Clients {
             }
             Action::Consume(consume) => self.consume(client, &channel, consume).await,
             Action::LimitPrefetch(limit) => {
+                self.bounds.insert(client.to_owned(), *limit);
                 done(channel.basic_qos(*limit, BasicQosOptions { global: true }).await)
             }
             Action::Receive { consumer, count } => self.receive(consumer, *count).await,
@@ -340,6 +344,7 @@ impl Clients {
     fn forget(&mut self, is_gone: impl Fn(&str) -> bool) {
         self.channels.retain(|client, _| !is_gone(client));
         self.consumers.retain(|_, consuming| !is_gone(&consuming.client));
+        self.bounds.retain(|client, _| !is_gone(client));
         self.held.retain(|held| !is_gone(&held.client));
     }
 
@@ -421,6 +426,10 @@ impl Clients {
 
     async fn consume(&mut self, client: &str, channel: &Channel, consume: &Consume) -> Result<Seen, Fault> {
         channel.basic_qos(consume.prefetch, BasicQosOptions::default()).await?;
+        if let Some(bound) = self.bounds.get(client) {
+            // That of the channel went with this.
+            channel.basic_qos(*bound, BasicQosOptions { global: true }).await?;
+        }
         let options = BasicConsumeOptions {
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
