@@ -13,7 +13,7 @@ use super::mailbox::Mailbox;
 use super::refusing::Excess;
 use crate::journey::{Party, Taker, Tracked};
 use crate::message::{Delay, Expiration, MessageRun};
-use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, ShardId, Timestamp};
+use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, Timestamp};
 use crate::queue::{
     ConsumerKey, ConsumerLimits, ConsumerState, Departure, Outcome, Outlook, QueueCounts, QueueOptions,
     SequenceRuns, TagRange, Tags,
@@ -106,7 +106,7 @@ pub enum Command {
         queue: QueueId,
         /// What must hold.
         conditions: SealConditions,
-        /// The asker's number for it; told in [`Notice::Sealed`].
+        /// The asker's number for it; told in [`Notice::Sealed`](super::Notice::Sealed).
         number: u64,
     },
     /// The queue is not deleted after all.
@@ -584,28 +584,4 @@ pub struct Piece {
     pub bytes: Bytes,
     /// How many.
     pub count: u64,
-}
-
-/// What a shard tells the broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// A shard has looked at a queue that is to be deleted on a condition.
-    Sealed {
-        /// The asker's number for it.
-        number: u64,
-        /// Whether the conditions hold; then the queue takes no more consumers.
-        result: Result<(), DeleteRefusal>,
-    },
-    /// The last consumer of an auto-delete queue has gone.
-    QueueUnused {
-        /// Which queue.
-        queue: QueueId,
-    },
-    /// The shard's log failed: nothing more will be kept on it until the broker restarts.
-    LogFailed {
-        /// Which shard.
-        shard: ShardId,
-        /// What happened.
-        what: String,
-    },
 }

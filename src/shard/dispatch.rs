@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::bodies::{ColdExtent, Missing};
-use super::command::{Delivery, Event, Notice, Outlet, Piece};
+use super::command::{Delivery, Event, Outlet, Piece};
 use super::commit_queue::Waiting;
 use super::halt::Halt;
 use super::job::{Job, Work};
+use super::notice::Notice;
 use super::read_back::{Loaded, NotRead};
 use super::reading::{Step, Waiter};
 use super::shard::Shard;

@@ -41,6 +41,7 @@ mod mailbox;
 mod memory;
 mod merge;
 mod moments;
+mod notice;
 mod observing;
 mod operation;
 mod out_of_service;
@@ -72,9 +73,9 @@ pub use crate::queue::{
 pub use channel_prefetch::{ChannelPrefetch, SharedPrefetch};
 pub use close_failure::CloseFailure;
 pub use command::{
-    Came, Command, DeleteRefusal, Delivery, Event, Foreseen, Look, Looked, LookedAt, Notice, Oldest, Origin,
-    Outlet, Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement, StoreBatch,
-    TakenOut, Which, WouldBe,
+    Came, Command, DeleteRefusal, Delivery, Event, Foreseen, Look, Looked, LookedAt, Oldest, Origin, Outlet,
+    Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement, StoreBatch, TakenOut,
+    Which, WouldBe,
 };
 pub use dead_lettering::{DeadLetterNotices, DeadLetters};
 pub use departing::{Departed, DepartedByQueue, DepartureBoard, DepartureNotices};
@@ -83,6 +84,7 @@ pub use job::{Done, Job, LogAccess};
 pub use logged::{LoggedMessages, LoggedOperation, logged_operations};
 pub use mailbox::Mailbox;
 pub use memory::MemoryGauge;
+pub use notice::Notice;
 pub use out_of_service::{out_of_service, spawn_out_of_service};
 pub use refusing::Excess;
 pub use salvage::Held;

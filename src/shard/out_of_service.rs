@@ -3,8 +3,9 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use super::command::{Command, DeleteRefusal, Event, Notice, Outlet};
+use super::command::{Command, DeleteRefusal, Event, Outlet};
 use super::mailbox::Mailbox;
+use super::notice::Notice;
 use super::task::ShardHandle;
 use crate::model::{Entity, Refusal, ReplyCode, ShardId};
 
