@@ -4,6 +4,7 @@
 //! `x-first-death-*` and `x-last-death-*` say where and why the first and the last one was.
 
 use std::iter;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use prost::Message as _;
@@ -31,7 +32,7 @@ const TIME: &str = "time";
 const REJECTED: &str = "rejected";
 
 /// Where, why and when a message died.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Death<'a> {
     /// The queue that it left.
     pub queue: &'a str,
@@ -50,54 +51,91 @@ pub struct Death<'a> {
 pub struct DeadLetter {
     /// The queues in which it died since it was rejected last, the one of this death first: where it goes round without anybody having
     /// touched it.
-    pub untouched: Vec<String>,
+    pub untouched: Arc<[String]>,
     /// Whether it names [further keys](further_keys) that it goes by.
     pub has_further_keys: bool,
 }
 
-/// Appends a stored item as the dead letter that it becomes, with this routing key of its own. What is left of the properties are all but
-/// expiration and delay; without a key of its own it goes by that of its queue alone, and the header [`CC`] goes, too.
+/// Writes messages as the dead letters that they become.
 ///
-/// # Errors
-/// The item is faulty.
-pub fn encode_dead_letter(
-    item: &[u8],
-    death: &Death<'_>,
-    routing_key: Option<&str>,
-    out: &mut BytesMut,
-) -> Result<DeadLetter, ItemFault> {
-    let parts = regular_parts(item)?;
-    let properties = parts.properties.map_or(&[][..], |range| &item[range]);
-    let mut properties = pb::Properties::decode(properties)
-        .map_err(|_| ItemFault::Malformed { what: "properties", offset: 0 })?;
-    let mut headers = properties.headers.take().map(FieldTable::try_from).transpose()?.unwrap_or_default();
-    let expiration_ms = properties.expiration_ms.take();
-    (properties.delay_ms, properties.deliver_at_ms) = (None, None);
-    // Before these headers were heeded anything was let in under their names.
-    headers.0.remove(BCC);
-    let further_keys = further_keys(&headers).unwrap_or_default();
-    let has_further_keys = routing_key.is_some() && !further_keys.is_empty();
-    if routing_key.is_none() {
-        headers.0.remove(CC);
+/// Those that die together are mostly alike but for their bodies, so what was made of the properties of the last one is remembered.
+#[derive(Debug, Default)]
+pub struct DeadLetterWriter<'a> {
+    last: Option<(Dying<'a>, Written)>,
+}
+
+/// All that it depends on what becomes of a message's properties.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Dying<'a> {
+    properties: &'a [u8],
+    death: Death<'a>,
+    keeps_keys: bool,
+}
+
+#[derive(Debug)]
+struct Written {
+    properties: Vec<u8>,
+    letter: DeadLetter,
+}
+
+impl<'a> DeadLetterWriter<'a> {
+    /// Appends a stored item as the dead letter that it becomes, with this routing key of its own. What is left of the properties are all
+    /// but expiration and delay; without a key of its own it goes by that of its queue alone, and the header [`CC`] goes, too.
+    ///
+    /// # Errors
+    /// The item is faulty.
+    pub fn write(
+        &mut self,
+        item: &'a [u8],
+        death: Death<'a>,
+        routing_key: Option<&str>,
+        out: &mut BytesMut,
+    ) -> Result<DeadLetter, ItemFault> {
+        let parts = regular_parts(item)?;
+        let properties = parts.properties.map_or(&[][..], |range| &item[range]);
+        let dying = Dying { properties, death, keeps_keys: routing_key.is_some() };
+        let (_, written) = match self.last.take_if(|(last, _)| *last == dying) {
+            Some(same) => self.last.insert(same),
+            None => self.last.insert((dying, dying.written()?)),
+        };
+        encode_item(&written.properties, &item[parts.body], routing_key, false, out);
+        Ok(written.letter.clone())
     }
-    let mut deaths = deaths_of(&headers);
-    note(&mut deaths, death, further_keys, expiration_ms);
-    deaths.truncate(DEATHS_MAX);
-    for (field, value) in [(QUEUE, death.queue), (REASON, death.reason), (EXCHANGE, death.exchange)] {
-        headers.0.entry(format!("x-first-death-{field}")).or_insert_with(|| value.into());
-        headers.0.insert(format!("x-last-death-{field}"), value.into());
-    }
-    let untouched = untouched(&deaths);
-    let encoded = loop {
-        let listed = deaths.iter().cloned().map(FieldValue::Table).collect();
-        headers.0.insert(DEATHS.to_owned(), FieldValue::List(listed));
-        properties.headers = Some((&headers).into());
-        if properties.encoded_len() <= DEAD_LETTER_PROPERTIES_BYTES_MAX || !shorten(&mut deaths) {
-            break properties.encode_to_vec();
+}
+
+impl Dying<'_> {
+    fn written(&self) -> Result<Written, ItemFault> {
+        let Self { properties, death, keeps_keys } = *self;
+        let mut properties = pb::Properties::decode(properties)
+            .map_err(|_| ItemFault::Malformed { what: "properties", offset: 0 })?;
+        let mut headers =
+            properties.headers.take().map(FieldTable::try_from).transpose()?.unwrap_or_default();
+        let expiration_ms = properties.expiration_ms.take();
+        (properties.delay_ms, properties.deliver_at_ms) = (None, None);
+        // Before these headers were heeded anything was let in under their names.
+        headers.0.remove(BCC);
+        let further_keys = further_keys(&headers).unwrap_or_default();
+        let has_further_keys = keeps_keys && !further_keys.is_empty();
+        if !keeps_keys {
+            headers.0.remove(CC);
         }
-    };
-    encode_item(&encoded, &item[parts.body], routing_key, false, out);
-    Ok(DeadLetter { untouched, has_further_keys })
+        let mut deaths = deaths_of(&headers);
+        note(&mut deaths, &death, further_keys, expiration_ms);
+        deaths.truncate(DEATHS_MAX);
+        for (field, value) in [(QUEUE, death.queue), (REASON, death.reason), (EXCHANGE, death.exchange)] {
+            headers.0.entry(format!("x-first-death-{field}")).or_insert_with(|| value.into());
+            headers.0.insert(format!("x-last-death-{field}"), value.into());
+        }
+        let letter = DeadLetter { untouched: untouched(&deaths), has_further_keys };
+        loop {
+            let listed = deaths.iter().cloned().map(FieldValue::Table).collect();
+            headers.0.insert(DEATHS.to_owned(), FieldValue::List(listed));
+            properties.headers = Some((&headers).into());
+            if properties.encoded_len() <= DEAD_LETTER_PROPERTIES_BYTES_MAX || !shorten(&mut deaths) {
+                return Ok(Written { properties: properties.encode_to_vec(), letter });
+            }
+        }
+    }
 }
 
 /// The deaths that a message tells of. What else stands there is not kept.
@@ -161,7 +199,7 @@ fn shorten(deaths: &mut Vec<FieldTable>) -> bool {
     }
 }
 
-fn untouched(deaths: &[FieldTable]) -> Vec<String> {
+fn untouched(deaths: &[FieldTable]) -> Arc<[String]> {
     let since = deaths.iter().take_while(|entry| entry.text(REASON) != Some(REJECTED));
     since.filter_map(|entry| entry.text(QUEUE)).map(str::to_owned).collect()
 }
@@ -178,9 +216,9 @@ mod tests {
         Death { queue, reason, exchange: "orders", routing_key: "a.b", at_seconds }
     }
 
-    fn die(item: &Bytes, death: &Death<'_>) -> (Bytes, Vec<String>) {
+    fn die(item: &Bytes, death: &Death<'_>) -> (Bytes, Arc<[String]>) {
         let mut out = BytesMut::new();
-        let letter = encode_dead_letter(item, death, Some("dead"), &mut out).unwrap();
+        let letter = DeadLetterWriter::default().write(item, *death, Some("dead"), &mut out).unwrap();
         assert!(!letter.has_further_keys);
         (out.freeze(), letter.untouched)
     }
@@ -209,7 +247,7 @@ mod tests {
         let entry =
             |queue: &str, reason: &str, count, time| (queue.to_owned(), reason.to_owned(), count, time);
         assert_eq!(listed(&third), [entry("a", "expired", 2, 10), entry("b", "maxlen", 1, 11)]);
-        assert_eq!(untouched, ["a", "b"]);
+        assert_eq!(untouched[..], ["a", "b"]);
         let item = DeliveredItem::decode(&third).unwrap();
         assert_eq!(
             (&item.body[..], item.routing_key.as_ref().map(Text::as_str)),
@@ -249,12 +287,35 @@ mod tests {
         let item = message(&pb::Properties { headers: Some((&headers).into()), ..pb::Properties::default() });
         for (key, kept) in [(Some("a.b"), Some(&cc)), (None, None)] {
             let mut out = BytesMut::new();
-            let letter = encode_dead_letter(&item, &death("a", "rejected", 10), key, &mut out).unwrap();
+            let letter =
+                DeadLetterWriter::default().write(&item, death("a", "rejected", 10), key, &mut out).unwrap();
             assert_eq!(letter.has_further_keys, key.is_some());
             let headers = DeliveredItem::decode(&out.freeze()).unwrap().headers().unwrap().unwrap();
             assert_eq!((headers.value(CC), headers.value(BCC)), (kept, None));
             let keys = ["a.b", "far", "away"].map(FieldValue::from).to_vec();
             assert_eq!(deaths_of(&headers)[0].value(ROUTING_KEYS), Some(&FieldValue::List(keys)));
+        }
+    }
+
+    #[test]
+    fn what_was_made_of_one_is_not_taken_for_another_that_differs() {
+        let with = |content_type: &str| {
+            let content_type = content_type.to_owned();
+            message(&pb::Properties { content_type, ..pb::Properties::default() })
+        };
+        let (text, json) = (with("text/plain"), with("application/json"));
+        let one = death("a", "maxlen", 10);
+        let other_key = Death { routing_key: "b.c", ..one };
+        let other_exchange = Death { exchange: "bills", ..one };
+        let mut writer = DeadLetterWriter::default();
+        let cases = [(&text, one), (&text, one), (&json, one), (&json, other_key), (&json, other_exchange)];
+        for (item, death) in cases {
+            for key in [Some("x"), Some("y"), None] {
+                let (mut remembering, mut alone) = (BytesMut::new(), BytesMut::new());
+                let letter = writer.write(item, death, key, &mut remembering).unwrap();
+                assert_eq!(letter, DeadLetterWriter::default().write(item, death, key, &mut alone).unwrap());
+                assert_eq!(remembering, alone);
+            }
         }
     }
 
@@ -303,7 +364,8 @@ mod tests {
         let properties = pb::Properties { headers: Some((&headers).into()), ..pb::Properties::default() };
         assert!(properties.encoded_len() > 55 * 1024);
         let mut first = BytesMut::new();
-        encode_dead_letter(&message(&properties), &death("a", "maxlen", 1), Some("a.b"), &mut first).unwrap();
+        let item = message(&properties);
+        DeadLetterWriter::default().write(&item, death("a", "maxlen", 1), Some("a.b"), &mut first).unwrap();
         let item = DeliveredItem::decode(&first.freeze()).unwrap();
         assert!(item.properties.as_ref().unwrap().len() <= DEAD_LETTER_PROPERTIES_BYTES_MAX);
         let headers = item.headers().unwrap().unwrap();

@@ -21,7 +21,7 @@ mod text;
 mod varint;
 mod without_header;
 
-pub use death::{DEAD_LETTER_PROPERTIES_BYTES_MAX, DeadLetter, Death, encode_dead_letter};
+pub use death::{DEAD_LETTER_PROPERTIES_BYTES_MAX, DeadLetter, DeadLetterWriter, Death};
 pub use delivered::{
     DeliveredItem, DeliveredView, body_and_encoding_of, headers_of, message_id_of, message_of, priority_of,
     properties_of,

@@ -38,6 +38,8 @@ pub(crate) enum Bug {
     DeadLettersLetGo,
     /// A message is taken for one without a priority.
     PriorityIgnored,
+    /// A start takes messages that expire to have no end.
+    ExpirationForgotten,
     /// A start takes messages that are for later to be for now.
     DelayForgotten,
 }

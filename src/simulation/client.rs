@@ -8,12 +8,13 @@ use bytes::BytesMut;
 
 use super::books::{MessageId, QueueNumber};
 use super::delays::delays_of;
+use super::limits::expirations_of;
 use super::looking::Reading;
 use super::moving::{Move, Places};
 use super::order::priority_of;
 use super::world::World;
 use crate::broker::{BrowsedPage, FrontEnd, Introduction, Publication, Session, Word};
-use crate::message::{Delay, MessageRun, MessageRunBuilder, encode_item, encode_priority};
+use crate::message::{Delay, Expiration, MessageRun, MessageRunBuilder, encode_item, encode_priority};
 
 /// The one channel that a client has.
 pub(super) const CHANNEL: u32 = 1;
@@ -45,6 +46,7 @@ pub(super) enum Answer {
 pub(super) struct Messages {
     run: MessageRun,
     bodies_bytes: Vec<usize>,
+    expirations: Vec<Expiration>,
     delays: Vec<Delay>,
 }
 
@@ -58,7 +60,8 @@ impl Messages {
             bodies_bytes.push(NUMBER_BYTES + padding);
             numbers.push(id);
         }
-        Self { run: builder.finish(), bodies_bytes, delays: delays_of(&numbers) }
+        let (expirations, delays) = (expirations_of(&numbers), delays_of(&numbers));
+        Self { run: builder.finish(), bodies_bytes, expirations, delays }
     }
 }
 
@@ -106,6 +109,10 @@ impl Publication for Messages {
 
     fn key(&self, _: usize) -> Option<&str> {
         None
+    }
+
+    fn expirations(&self) -> &[Expiration] {
+        &self.expirations
     }
 
     fn delays(&self) -> &[Delay] {

@@ -91,6 +91,8 @@ pub struct Counters {
     pub looks_at_full_queues: u64,
     /// Looks into queues in which messages had expired.
     pub looks_at_expired: u64,
+    /// The same where none had to but those that said so themselves.
+    pub looks_at_expired_by_themselves: u64,
     /// Dead letters that were found where they go.
     pub dead_letters: u64,
     /// Times that messages were forgotten while the disk was full.
@@ -215,6 +217,7 @@ impl Counters {
         self.forgotten_for_age += other.forgotten_for_age;
         self.looks_at_full_queues += other.looks_at_full_queues;
         self.looks_at_expired += other.looks_at_expired;
+        self.looks_at_expired_by_themselves += other.looks_at_expired_by_themselves;
         self.dead_letters += other.dead_letters;
         self.passed_over += other.passed_over;
         self.overtakers += other.overtakers;

@@ -263,7 +263,7 @@ impl Run {
             return Ok(());
         }
         self.trace.note(format_args!("'{name}' shows {} and retains {}", ready.len(), retained.len()));
-        if self.books.queues[queue].limits.ttl_ms.is_some() && before.counts.ready != after.counts.ready {
+        if self.books.some_may_have_expired(queue) && before.counts.ready != after.counts.ready {
             // Something expired meanwhile.
             return Ok(());
         }
@@ -303,7 +303,9 @@ impl Run {
         self.counters.forgotten += forgotten.beyond_bounds;
         self.counters.forgotten_for_age += forgotten.too_old;
         self.counters.looks_at_full_queues += u64::from(after.counts.departures.max_length > 0);
-        self.counters.looks_at_expired += u64::from(after.counts.departures.expired > 0);
+        let has_expired = after.counts.departures.expired > 0;
+        self.counters.looks_at_expired += u64::from(has_expired);
+        self.counters.looks_at_expired_by_themselves += u64::from(has_expired && self.books.lets_wait(queue));
         // Others may come while it is read again, and some have no room then.
         let is_still = rest.delayed.is_empty();
         if is_still {

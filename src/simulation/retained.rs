@@ -256,7 +256,8 @@ impl Books {
         self.place(id, queue).is_some_and(|place| {
             let is_kept =
                 message.on_disk || message.confirmed_in == Some(self.life) || place.left == Left::Surely;
-            is_kept && place.is_sure && !place.may_be_dropped
+            let expired = place.left != Left::Surely && self.may_have_expired(id, queue);
+            is_kept && place.is_sure && !place.may_be_dropped && !expired
         })
     }
 

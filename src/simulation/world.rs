@@ -1,6 +1,6 @@
 //! A broker in one thread on a disk in memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -51,7 +51,7 @@ pub(super) struct Shown {
     /// Exchange, key, queue.
     pub(super) links: BTreeSet<(String, String, String)>,
     /// Messages and bytes of each queue.
-    pub(super) contents: BTreeSet<(String, u64, u64)>,
+    pub(super) contents: BTreeMap<String, (u64, u64)>,
     pub(super) subscriptions: ShownSubscriptions,
     pub(super) access: ShownAccess,
 }
@@ -61,7 +61,7 @@ impl Shown {
     pub(super) fn without(mut self, names: &BTreeSet<&str>) -> Self {
         self.queues.retain(|name| !names.contains(&**name));
         self.links.retain(|(_, _, name)| !names.contains(&**name));
-        self.contents.retain(|(name, _, _)| !names.contains(&**name));
+        self.contents.retain(|name, _| !names.contains(&**name));
         self.subscriptions.retain(|name, _| !names.contains(&**name));
         self
     }
@@ -158,11 +158,8 @@ impl World {
         let mut shown = Shown::default();
         for QueueListing { definition, counts, .. } in self.listed(&who, random)? {
             let name = definition.name.to_string();
-            shown.contents.insert((
-                name.clone(),
-                counts.ready + counts.held_back + counts.unsettled,
-                counts.bytes,
-            ));
+            let messages = counts.ready + counts.held_back + counts.unsettled;
+            shown.contents.insert(name.clone(), (messages, counts.bytes));
             shown.queues.insert(name);
         }
         shown.subscriptions = shown_in(&self.subscriptions(&who, random)?);

@@ -59,7 +59,7 @@ pub struct Merged {
 const END_BYTES: usize = 24;
 /// The last frame.
 const END_FRAME_BYTES: u64 = (FRAME_HEADER_BYTES + END_BYTES) as u64;
-/// How much is read, and about how much is written, at once.
+/// How much is read, and about how much is written and synced, at once.
 const STRETCH_BYTES: u64 = 1024 * 1024;
 
 /// Merges `segments`, which follow each other and are all before every checkpoint's place.
@@ -218,7 +218,8 @@ impl<'a> Merge<'a> {
         self.end += self.waiting_bytes;
         self.waiting.clear();
         self.waiting_bytes = 0;
-        Ok(())
+        // All at once in the end would keep the disk from the log's own writes for as long as that takes.
+        self.file.sync_data().map_err(|error| DiskError::new(DiskAction::Sync, self.path, &error).into())
     }
 
     fn finish(mut self, last: &Segment) -> Result<Finished, KeepFailure> {
@@ -228,7 +229,6 @@ impl<'a> Merge<'a> {
         frames.push_own(FrameKind::End, self.chain.term, &body);
         self.add(frames, vec![body.into()])?;
         self.write()?;
-        self.file.sync_data().map_err(|error| DiskError::new(DiskAction::Sync, self.path, &error))?;
         Ok(Finished { end: self.end, frames: self.written })
     }
 }

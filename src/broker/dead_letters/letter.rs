@@ -1,11 +1,13 @@
 //! A page of dead letters, as the messages that they become.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
 use super::address::DeadLetterAddress;
 use crate::broker::browse::routing_key_of;
 use crate::broker::session::Publication;
-use crate::message::{DeadLetter, Death, ItemFault, MessageRun, MessageRunBuilder, encode_dead_letter};
+use crate::message::{DeadLetter, DeadLetterWriter, Death, ItemFault, MessageRun, MessageRunBuilder};
 use crate::model::Timestamp;
 use crate::queue::Departure;
 use crate::shard::LookedAt;
@@ -35,7 +37,7 @@ pub(super) struct Written {
     /// Its sequence in the queue that it left.
     pub(super) sequence: u64,
     /// Queues in which it died since it was rejected last, that one first.
-    pub(super) untouched: Vec<String>,
+    pub(super) untouched: Arc<[String]>,
 }
 
 impl Letters {
@@ -52,14 +54,14 @@ impl Letters {
         let (mut key_bytes, mut written, mut fault) = (Vec::new(), Vec::new(), None);
         let mut with_further_keys = Vec::new();
         let at_seconds = (now.0 / 1_000) as i64;
-        let mut item = BytesMut::new();
+        let (mut writer, mut item) = (DeadLetterWriter::default(), BytesMut::new());
         for message in dead {
             let own_key = routing_key_of(message);
             let exchange = message.origin.exchange.as_str();
             let death = Death { queue, reason, exchange, routing_key: own_key, at_seconds };
             let key = address.routing_key.is_none().then_some(own_key);
             item.clear();
-            match encode_dead_letter(&message.bytes, &death, key, &mut item) {
+            match writer.write(&message.bytes, death, key, &mut item) {
                 Ok(DeadLetter { untouched, has_further_keys }) => {
                     builder.push(&item);
                     key_bytes.extend(key.map(str::len));
