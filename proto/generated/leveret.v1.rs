@@ -1593,7 +1593,7 @@ pub struct Consume {
     /// Chosen by the client, 1 to 65,535, not in use on this channel. Deliver and Settle name it.
     #[prost(uint32, tag = "2")]
     pub consumer: u32,
-    /// Unsettled messages at most; 0: no limit. Without effect with `no_ack`.
+    /// Unsettled messages at most; 0: no limit. Without effect with `no_ack`. LimitPrefetch bounds all consumers of the channel.
     #[prost(uint32, tag = "3")]
     pub prefetch: u32,
     /// Deliveries count as accepted when they are sent: no Settle, and no second try.
@@ -1615,6 +1615,15 @@ pub struct Consume {
     /// What is "x-priority" among the arguments in AMQP.
     #[prost(sint32, tag = "9")]
     pub priority: i32,
+}
+/// Bounds what all consumers of the channel have and have not settled, together: those that are there and those that come. Answered by
+/// Done; nothing goes out beyond the bound from then on. Each consumer may have a bound of its own beside it, and both hold. What came
+/// by Get does not count, nor what consumers with `no_ack` get. For servers with the capability "channel_prefetch".
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LimitPrefetch {
+    /// Unsettled messages at most; 0: no limit.
+    #[prost(uint32, tag = "1")]
+    pub prefetch: u32,
 }
 /// The consumer is there.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2412,7 +2421,7 @@ pub struct Frame {
     /// Echoed in the answer. 0: no answer wanted.
     #[prost(uint64, tag = "2")]
     pub request: u64,
-    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74")]
+    #[prost(oneof = "frame::Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74")]
     pub body: ::core::option::Option<frame::Body>,
 }
 /// Nested message and enum types in `Frame`.
@@ -2451,6 +2460,8 @@ pub mod frame {
         Done(super::Done),
         #[prost(message, tag = "22")]
         Error(super::Error),
+        #[prost(message, tag = "23")]
+        LimitPrefetch(super::LimitPrefetch),
         /// Publishers and consumers.
         #[prost(message, tag = "24")]
         OpenPublisher(super::OpenPublisher),

@@ -248,6 +248,21 @@ impl Channel {
         }
     }
 
+    /// Bounds what all consumers of this channel have and have not settled, together: `prefetch` messages at most; 0: no bound. It holds
+    /// for those that are there and those that come, beside [`ConsumerBuilder::prefetch`] of each: both hold. What consumers have
+    /// when it is set counts, and may be more. What came by [`Channel::get`] does not count, nor what needs no settling.
+    ///
+    /// A consumer asks the server for as much as its own prefetch says and holds what has come until the application takes it: that
+    /// counts, too. It is set again after a reconnect.
+    ///
+    /// # Cancel safety
+    /// Once it was polled it is carried out, and remembered for a reconnect, though nobody hears of it.
+    pub async fn limit_prefetch(&self, prefetch: u32) -> Result<(), RequestError> {
+        let body = Body::LimitPrefetch(pb::LimitPrefetch { prefetch });
+        let effect = Effect::Prefetch { channel: self.0.number, prefetch };
+        self.request(body, OnBreak::Repeat, effect).await.and_then(done)
+    }
+
     /// A publisher of messages for an exchange ("" is the default exchange, which leads to the queue that the routing
     /// key names). Messages may have routing keys of their own.
     pub fn publisher(&self, exchange: &str, routing_key: &str) -> PublisherBuilder {

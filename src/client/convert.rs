@@ -502,6 +502,7 @@ pub(super) fn kind_name(body: &pb::frame::Body) -> &'static str {
         CloseChannel(_) => "CloseChannel",
         Done(_) => "Done",
         Error(_) => "Error",
+        LimitPrefetch(_) => "LimitPrefetch",
         OpenPublisher(_) => "OpenPublisher",
         ClosePublisher(_) => "ClosePublisher",
         Consume(_) => "Consume",

@@ -48,6 +48,7 @@ pub(super) enum Effect {
     None,
     Channel(u32),
     ChannelGone(u32),
+    Prefetch { channel: u32, prefetch: u32 },
     Publisher(Arc<PublisherShared>),
     PublisherGone(Arc<PublisherShared>),
     Consumer(Arc<ConsumerShared>),

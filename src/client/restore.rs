@@ -1,4 +1,4 @@
-//! Bringing a connection back to what it was: channels, topology, publishers, consumers, in this order.
+//! Bringing a connection back to what it was: channels with their bounds, topology, publishers, consumers, in this order.
 //!
 //! Up to the publishers everything is asked for and answered before the driver takes over; then `resume` puts the
 //! consumers and all that waits into the list of what is to be sent.
@@ -32,6 +32,8 @@ const SPARE_CHANNEL: u32 = 1;
 /// What there is to restore before the driver takes over.
 struct Plan {
     channels: Vec<u32>,
+    /// Channels with a bound for all their consumers.
+    prefetches: Vec<(u32, u32)>,
     exchanges: Vec<pb::DeclareExchange>,
     queues: Vec<(String, pb::DeclareQueue)>,
     bindings: Vec<pb::Binding>,
@@ -65,6 +67,13 @@ pub(super) async fn restore(core: &Arc<Core>, link: &mut Link) -> Result<u64, Co
     for answer in requests.ask(opens.collect()).await? {
         answer.map_err(ConnectError::Refused)?;
     }
+    let limits = plan
+        .prefetches
+        .iter()
+        .map(|&(number, prefetch)| (number, pb::frame::Body::LimitPrefetch(pb::LimitPrefetch { prefetch })));
+    for answer in requests.ask(limits.collect()).await? {
+        answer.map_err(ConnectError::Refused)?;
+    }
     let nothing = plan.exchanges.is_empty() && plan.queues.is_empty() && plan.bindings.is_empty();
     if !(nothing && plan.subscriptions.is_empty()) {
         requests.declare(&plan, &mut restored).await?;
@@ -91,6 +100,11 @@ impl Plan {
         let consumers = entries.clone().flat_map(|(_, entry)| entry.consumers.values());
         let consumed: HashSet<String> = consumers.map(|(_, consumer)| consumer.queue()).collect();
         Self {
+            prefetches: entries
+                .clone()
+                .filter(|(_, entry)| entry.prefetch > 0)
+                .map(|(&number, entry)| (number, entry.prefetch))
+                .collect(),
             channels: entries.map(|(&number, _)| number).collect(),
             exchanges: state.recorded.exchanges().cloned().collect(),
             queues: state.recorded.queues().map(|(name, queue)| (name.to_owned(), queue.clone())).collect(),

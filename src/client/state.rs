@@ -68,6 +68,8 @@ pub(super) struct ChannelEntry {
     pub(super) stage: Stage,
     pub(super) publishers: HashMap<u32, (Stage, Arc<PublisherShared>)>,
     pub(super) consumers: HashMap<u32, (Stage, Arc<ConsumerShared>)>,
+    /// Bound on what its consumers have together; 0: none.
+    pub(super) prefetch: u32,
     /// Settles what came by Get.
     pub(super) getter: Arc<Settler>,
     /// Settlers of ended consumers, whose numbers must not be given out while deliveries hold on to them.
@@ -270,6 +272,11 @@ impl State {
                     entry.stage.opened();
                 }
             }
+            Effect::Prefetch { channel, prefetch } => {
+                if let Some(entry) = self.channels.get_mut(&channel) {
+                    entry.prefetch = prefetch;
+                }
+            }
             Effect::Publisher(publisher) => {
                 if let Some((stage, _)) = self.publisher_entry(&publisher) {
                     stage.opened();
@@ -290,7 +297,7 @@ impl State {
     /// Does what a refusal means: nothing there, nothing to restore.
     pub(super) fn failed(&mut self, effect: Effect, error: &RequestError) {
         match effect {
-            Effect::None | Effect::Record(_) => {}
+            Effect::None | Effect::Record(_) | Effect::Prefetch { .. } => {}
             Effect::Channel(number) | Effect::ChannelGone(number) => self.drop_channel(number),
             Effect::Publisher(publisher) | Effect::PublisherGone(publisher) => {
                 self.drop_publisher(&publisher)
@@ -399,6 +406,7 @@ impl ChannelEntry {
             stage: Stage::Opening,
             publishers: HashMap::new(),
             consumers: HashMap::new(),
+            prefetch: 0,
             getter,
             retired: HashMap::new(),
             last_publisher: 0,

@@ -92,6 +92,15 @@ pub enum Action {
         /// The consumer.
         consumer: u32,
     },
+    /// Bound what all consumers of a channel have not settled.
+    LimitPrefetch {
+        /// The channel.
+        channel: u32,
+        /// The request.
+        request: u64,
+        /// Unsettled messages at most; 0: no limit.
+        prefetch: u32,
+    },
     /// Fetch one message.
     Get {
         /// The channel.

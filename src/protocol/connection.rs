@@ -7,7 +7,9 @@ use bytes::BytesMut;
 use super::action::{Action, PublishTo};
 use super::answer::{put_done, put_error, put_refused};
 use super::channels::{Channels, check_handle};
-use super::login::{BLOCKED, BROWSE, CLIENT_ID, DELAY, JOURNEYS, Login, PROTOCOL_VERSION, SUBSCRIPTIONS};
+use super::login::{
+    BLOCKED, BROWSE, CHANNEL_PREFETCH, CLIENT_ID, DELAY, JOURNEYS, Login, PROTOCOL_VERSION, SUBSCRIPTIONS,
+};
 use super::negotiate::Limits;
 use crate::model::{
     Durability, Entity, ExchangeName, FRAME_BYTES_MAX_BEFORE_LOGIN, MILLIS_MAX, NAME_BYTES_MAX, NameTooLong,
@@ -121,7 +123,7 @@ impl Connection {
         let connected = pb::Connected {
             protocol_version: PROTOCOL_VERSION,
             server: BTreeMap::from(server.map(|(key, value)| (key.to_owned(), value.to_owned()))),
-            capabilities: [BLOCKED, CLIENT_ID, SUBSCRIPTIONS, JOURNEYS, BROWSE, DELAY]
+            capabilities: [BLOCKED, CLIENT_ID, SUBSCRIPTIONS, JOURNEYS, BROWSE, DELAY, CHANNEL_PREFETCH]
                 .map(str::to_owned)
                 .to_vec(),
             heartbeat_seconds: self.limits.heartbeat_seconds,
@@ -357,6 +359,9 @@ impl Connection {
                 check_text("tag", Entity::Consumer, &consume.tag)?;
                 self.channels.start_consumer(channel, consume.consumer)?;
                 Action::Consume { channel, request, consume }
+            }
+            Cold::LimitPrefetch(pb::LimitPrefetch { prefetch }) => {
+                Action::LimitPrefetch { channel, request, prefetch }
             }
             Cold::CancelConsumer(pb::CancelConsumer { consumer }) => {
                 check_handle("consumer", Entity::Consumer, consumer)?;

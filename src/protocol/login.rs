@@ -35,6 +35,9 @@ pub(super) const BROWSE: &str = "browse";
 /// Capability: messages are held back that ask for it, published or given back.
 pub(super) const DELAY: &str = "delay";
 
+/// Capability: `LimitPrefetch` is known.
+pub(super) const CHANNEL_PREFETCH: &str = "channel_prefetch";
+
 /// The vhost of those who name none.
 const DEFAULT_VHOST: &str = "/";
 

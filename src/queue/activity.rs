@@ -18,12 +18,13 @@ use super::queue::{Effects, Queue};
 impl Queue {
     /// Hands out what the active consumer has room for, if it is first in line.
     pub(super) fn deliver_to_active(&mut self, effects: &mut Effects) {
+        // If it waits for room of its channel alone it is to find the mark there.
         let Some(index) = self.served().filter(|index| self.consumers[*index].room() > 0) else { return };
         self.serve(index, u64::MAX, effects);
         self.advance_mark(effects);
     }
 
-    /// Whether somebody takes a message as soon as there is one.
+    /// Whether somebody takes a message as soon as there is one, if the bound of its channel has room.
     pub(super) fn has_room(&self) -> bool {
         match self.options.single_active {
             false => self.consumers.iter().any(|consumer| consumer.room() > 0),

@@ -84,6 +84,8 @@ pub(super) struct Consumer {
     pub(super) limits: ConsumerLimits,
     /// No more deliveries; it can still settle.
     pub(super) cancelled: bool,
+    /// It takes of what is lent to its channel, and no more.
+    pub(super) shares: bool,
     /// Bytes on their way.
     in_flight_bytes: u64,
     unsettled: Unsettled,
@@ -94,7 +96,15 @@ pub(super) struct Consumer {
 impl Consumer {
     pub(super) fn new(key: ConsumerKey, limits: ConsumerLimits) -> Self {
         let unsettled = Unsettled::default();
-        Self { key, limits, cancelled: false, in_flight_bytes: 0, unsettled, unsettled_bytes: 0 }
+        Self {
+            key,
+            limits,
+            cancelled: false,
+            shares: false,
+            in_flight_bytes: 0,
+            unsettled,
+            unsettled_bytes: 0,
+        }
     }
 
     /// Whether it counts as a consumer of the queue.
@@ -102,7 +112,7 @@ impl Consumer {
         !self.cancelled && self.key.is_consumer()
     }
 
-    /// How many messages it may take now.
+    /// How many messages it may take now, as far as its channel has no bound of its own.
     pub(super) fn room(&self) -> u64 {
         if self.cancelled || self.in_flight_bytes >= self.limits.window_bytes {
             return 0;

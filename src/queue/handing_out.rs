@@ -24,7 +24,8 @@ impl Queue {
         for level in 0..self.levels.count() {
             has_room |= self.serve_level(level, effects);
         }
-        if has_room {
+        // Who waits for room of its channel alone is to find the mark there.
+        if has_room || self.has_room() {
             self.advance_mark(effects);
         }
     }
@@ -32,8 +33,7 @@ impl Queue {
     /// Hands out what the consumers of a priority have room for; whether one of them had any.
     fn serve_level(&mut self, level: usize, effects: &mut Effects) -> bool {
         let members = self.levels.members(level);
-        let consumers = &self.consumers[members.clone()];
-        let able = consumers.iter().filter(|consumer| consumer.room() > 0).count() as u64;
+        let able = members.clone().filter(|index| self.room_of(*index) > 0).count() as u64;
         if able == 0 {
             return false;
         }
@@ -52,7 +52,7 @@ impl Queue {
     pub(super) fn serve(&mut self, index: usize, messages_max: u64, effects: &mut Effects) -> u64 {
         let mut taken = 0;
         let mut accepted = SequenceRuns::default();
-        while taken < messages_max && self.consumers[index].room() > 0 {
+        while taken < messages_max && self.room_of(index) > 0 {
             let Some(next) = self.next_waiting() else { break };
             let handed = self.hand_out(index, next, messages_max - taken);
             taken += handed.run.count;
@@ -77,19 +77,21 @@ impl Queue {
             false => 0,
         };
         let is_old = first < self.redelivered_below;
+        let room = self.room_of(index);
         let consumer = &mut self.consumers[index];
         let (messages, window_bytes) = if came_back {
             self.lines.hand_out_again(next);
             (std::slice::from_ref(&message), message.size_bytes())
         } else {
             // While some came back each has a count of its own.
-            let count_max = if self.delivery_counts.is_empty() { count_max.min(consumer.room()) } else { 1 };
+            let count_max = if self.delivery_counts.is_empty() { count_max.min(room) } else { 1 };
             let old_below = if is_old { self.redelivered_below } else { u64::MAX };
             let below = self.deliver_below.min(old_below);
             self.lines.hand_out(next, count_max, below, consumer.room_bytes())
         };
         let run = SequenceRun { first: BodySequence(first), count: messages.len() as u64 };
         let first_tag = consumer.take(messages, window_bytes);
+        self.use_loan(index, run.count);
         self.outstanding += run.count;
         self.delivered += run.count;
         Handed { run, first_tag, redelivered: delivery_count > 0 || is_old, delivery_count, window_bytes }

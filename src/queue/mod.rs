@@ -32,6 +32,7 @@ mod returns;
 mod room;
 mod sequence_runs;
 mod settling;
+mod sharing;
 mod unsettled;
 
 pub use consumer::{ConsumerKey, ConsumerLimits, ConsumerState, Taking};
@@ -48,3 +49,4 @@ pub use retry::Retry;
 pub use room::{Full, Room};
 pub use sequence_runs::{SequenceRun, SequenceRuns};
 pub use settling::{Outcome, TagRange, UnknownTag};
+pub use sharing::{ChannelKey, Share};

@@ -16,7 +16,7 @@
 //! body sequence, logged ahead of the deliveries: nothing at or above the durable mark is handed out. What stands
 //! below it after a crash is delivered with `redelivered = true`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use super::consumer::{Consumer, ConsumerKey, ConsumerLimits, ConsumerState};
@@ -31,6 +31,7 @@ use super::retaining::Retention;
 use super::retry::Retry;
 use super::returns::UNCOUNTED_RUNS_MIN;
 use super::sequence_runs::{SequenceRun, SequenceRuns};
+use super::sharing::ChannelKey;
 use crate::model::{BodySequence, Bug, DeliveryTag, planted};
 
 /// Room for delivery counts that is kept while there are none.
@@ -183,6 +184,8 @@ pub struct Queue {
     pub(super) consumers: Vec<Consumer>,
     /// Who of them are of one priority, and whose turn it is among these.
     pub(super) levels: Levels,
+    /// What consumers may take that share a bound of their channel.
+    pub(super) lent: BTreeMap<ChannelKey, u64>,
     /// The single active consumer, if there is to be one. It stays while it holds messages, whoever is first in line.
     pub(super) active: Option<ConsumerKey>,
     /// The logged mark.
@@ -234,6 +237,7 @@ impl Queue {
             outstanding: 0,
             consumers: Vec::new(),
             levels: Levels::default(),
+            lent: BTreeMap::new(),
             active: None,
             mark: 0,
             mark_pending: false,
@@ -488,7 +492,7 @@ impl Queue {
     #[cfg(test)]
     pub(crate) fn digest(&self) -> u64 {
         use std::hash::BuildHasher;
-        let counts: std::collections::BTreeMap<_, _> = self.delivery_counts.iter().collect();
+        let counts: BTreeMap<_, _> = self.delivery_counts.iter().collect();
         let messages: Vec<_> = self.live_in(0..u64::MAX).collect();
         let QueueOptions {
             logged,

@@ -83,8 +83,8 @@ impl Queue {
     /// How many messages consumers take as soon as there are any.
     pub(super) fn room_of_consumers(&self) -> u64 {
         match self.options.single_active {
-            false => self.consumers.iter().map(Consumer::room).fold(0, u64::saturating_add),
-            true => self.served().map_or(0, |index| self.consumers[index].room()),
+            false => self.room_of_all(),
+            true => self.served().map_or(0, |index| self.room_of(index)),
         }
     }
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::channel_prefetch::SharedPrefetch;
 use super::close_failure::CloseFailure;
 use super::job::Done;
 use super::mailbox::Mailbox;
 use super::refusing::Excess;
 use crate::journey::{Party, Taker, Tracked};
 use crate::message::{Delay, Expiration, MessageRun};
-use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, ShardId, Timestamp};
+use crate::model::{DeliveryTag, Durability, ExchangeName, QueueId, Refusal, RoutingKey, Timestamp};
 use crate::queue::{
     ConsumerKey, ConsumerLimits, ConsumerState, Departure, Outcome, Outlook, QueueCounts, QueueOptions,
     SequenceRuns, TagRange, Tags,
@@ -105,7 +106,7 @@ pub enum Command {
         queue: QueueId,
         /// What must hold.
         conditions: SealConditions,
-        /// The asker's number for it; told in [`Notice::Sealed`].
+        /// The asker's number for it; told in [`Notice::Sealed`](super::Notice::Sealed).
         number: u64,
     },
     /// The queue is not deleted after all.
@@ -135,8 +136,26 @@ pub enum Command {
         taker: Arc<Taker>,
         /// How much it takes.
         limits: ConsumerLimits,
+        /// The bound that it shares, if its channel has one.
+        shared: Option<SharedPrefetch>,
         /// Where its deliveries go.
         outlet: Outlet,
+    },
+    /// A consumer shares the bound of its channel from now on, and what it has counts; answered by [`Event::Shares`].
+    Share {
+        /// Which queue.
+        queue: QueueId,
+        /// Who.
+        key: ConsumerKey,
+        /// The bound.
+        shared: SharedPrefetch,
+        /// Where the answer goes, even if the queue is gone.
+        outlet: Outlet,
+    },
+    /// There is room for consumers of a queue that share a bound.
+    LookAgain {
+        /// Which queue.
+        queue: QueueId,
     },
     /// A consumer wants no more; answered by [`Event::Cancelled`] after its last delivery.
     Cancel {
@@ -478,6 +497,11 @@ pub enum Event {
         /// Why not.
         result: Result<(), Box<Refusal>>,
     },
+    /// What a consumer has counts for the bound of its channel.
+    Shares {
+        /// Which.
+        key: ConsumerKey,
+    },
     /// A consumer was cancelled as it had asked.
     Cancelled {
         /// Which.
@@ -560,28 +584,4 @@ pub struct Piece {
     pub bytes: Bytes,
     /// How many.
     pub count: u64,
-}
-
-/// What a shard tells the broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// A shard has looked at a queue that is to be deleted on a condition.
-    Sealed {
-        /// The asker's number for it.
-        number: u64,
-        /// Whether the conditions hold; then the queue takes no more consumers.
-        result: Result<(), DeleteRefusal>,
-    },
-    /// The last consumer of an auto-delete queue has gone.
-    QueueUnused {
-        /// Which queue.
-        queue: QueueId,
-    },
-    /// The shard's log failed: nothing more will be kept on it until the broker restarts.
-    LogFailed {
-        /// Which shard.
-        shard: ShardId,
-        /// What happened.
-        what: String,
-    },
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::channel_prefetch::SharedPrefetch;
 use super::command::{Event, Outlet, SettleReply, Settlement};
 use super::commit_queue::Waiting;
 use super::observing::single_taker;
@@ -17,6 +18,7 @@ impl Shard {
         queue: QueueId,
         taker: Arc<Taker>,
         limits: ConsumerLimits,
+        shared: Option<SharedPrefetch>,
         outlet: Outlet,
     ) {
         let key = taker.key;
@@ -34,6 +36,9 @@ impl Shard {
             slot.attached.takers.retain(|other| other.key != key);
             slot.attached.takers.push(taker);
             slot.attached.unused = false;
+            if let Some(shared) = shared {
+                slot.share(queue, key, shared);
+            }
             self.leases.forget_holder(queue, key);
             self.mark_dirty(queue);
         }
@@ -134,7 +139,8 @@ impl Shard {
         let Some(outlet) = self.outlet(queue, key) else { return };
         let Some(slot) = self.queues.get_mut(&queue) else { return };
         slot.queue.cancel(key, &mut self.effects);
-        let hands_over = slot.queue.options().single_active;
+        // Somebody else may be served, and who waited for room may want none any more.
+        let looks_again = slot.queue.options().single_active || slot.is_sharing();
         let stalled = !slot.attached.stalled.is_empty();
         if stalled {
             slot.attached.cancelled.push((key, Arc::clone(&outlet)));
@@ -143,7 +149,7 @@ impl Shard {
         if !stalled {
             self.outlets.send(&outlet, Event::Cancelled { key });
         }
-        if hands_over {
+        if looks_again {
             self.mark_dirty(queue);
         }
     }

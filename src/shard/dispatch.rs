@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::bodies::{ColdExtent, Missing};
-use super::command::{Delivery, Event, Notice, Outlet, Piece};
+use super::command::{Delivery, Event, Outlet, Piece};
 use super::commit_queue::Waiting;
 use super::halt::Halt;
 use super::job::{Job, Work};
+use super::notice::Notice;
 use super::read_back::{Loaded, NotRead};
 use super::reading::{Step, Waiter};
 use super::shard::Shard;
@@ -30,10 +31,11 @@ impl Shard {
             if !slot.attached.gets.is_empty() {
                 self.serve_gets(queue);
             }
-            if let Some(slot) = self.queues.get_mut(&queue)
-                && slot.attached.stalled.is_empty()
-            {
+            let Some(slot) = self.queues.get_mut(&queue) else { continue };
+            slot.borrow_room();
+            if slot.attached.stalled.is_empty() {
                 slot.queue.deliver(&mut self.effects);
+                slot.return_room();
                 let begins_leases = slot.queue.is_held() && !slot.attached.has_leases;
                 self.run_effects(queue);
                 if begins_leases {

@@ -34,7 +34,7 @@ impl Shard {
         let slot = self.queues.get_mut(&id)?;
         let hands_out = slot.attached.halted.is_none();
         let asked = slot.attached.gets.len() as u64;
-        let outlook = slot.queue.outlook(candidate, asked, hands_out);
+        let outlook = slot.with_room_to_borrow(|queue| queue.outlook(candidate, asked, hands_out));
         let halted = self.queues.get(&id)?.attached.halted.as_ref();
         let fault = halted.map(|halt| self.why(halt).text.into());
         Some(Foreseen { queue: id, outlook, held_until: None, fault })

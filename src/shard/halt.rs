@@ -54,6 +54,7 @@ impl Shard {
         let Some(slot) = self.queues.get_mut(&queue) else { return };
         let cancelled = std::mem::take(&mut slot.attached.cancelled);
         let ended = slot.end_consumers(&mut self.effects);
+        let is_sharing = slot.is_sharing();
         // It was ended, not left: a queue that goes with its last consumer keeps what it holds.
         self.effects.retain(|effect| *effect != Effect::Unused);
         let ready = slot.queue.counts().ready;
@@ -71,6 +72,10 @@ impl Shard {
         }
         for (key, outlet) in cancelled {
             self.outlets.send(&outlet, Event::Cancelled { key });
+        }
+        if is_sharing {
+            // What was taken back makes room for others.
+            self.mark_dirty(queue);
         }
     }
 

@@ -14,6 +14,7 @@ mod batch;
 mod blocks;
 mod bodies;
 mod browsing;
+mod channel_prefetch;
 mod checkpoint;
 mod close_failure;
 mod command;
@@ -40,6 +41,7 @@ mod mailbox;
 mod memory;
 mod merge;
 mod moments;
+mod notice;
 mod observing;
 mod operation;
 mod out_of_service;
@@ -55,6 +57,7 @@ mod refusing;
 mod retaining;
 mod salvage;
 mod shard;
+mod sharing;
 mod slot;
 mod task;
 #[cfg(test)]
@@ -67,11 +70,12 @@ pub use crate::queue::{
     ConsumerKey, ConsumerLimits, ConsumerState, Departure, Limits, Outcome, QueueCounts, QueueOptions,
     Retention, Retry, SequenceRuns, TagRange, Tags, Taking,
 };
+pub use channel_prefetch::{ChannelPrefetch, SharedPrefetch};
 pub use close_failure::CloseFailure;
 pub use command::{
-    Came, Command, DeleteRefusal, Delivery, Event, Foreseen, Look, Looked, LookedAt, Notice, Oldest, Origin,
-    Outlet, Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement, StoreBatch,
-    TakenOut, Which, WouldBe,
+    Came, Command, DeleteRefusal, Delivery, Event, Foreseen, Look, Looked, LookedAt, Oldest, Origin, Outlet,
+    Piece, PublishBatch, QueueState, SealConditions, Segment, SettleReply, Settlement, StoreBatch, TakenOut,
+    Which, WouldBe,
 };
 pub use dead_lettering::{DeadLetterNotices, DeadLetters};
 pub use departing::{Departed, DepartedByQueue, DepartureBoard, DepartureNotices};
@@ -80,6 +84,7 @@ pub use job::{Done, Job, LogAccess};
 pub use logged::{LoggedMessages, LoggedOperation, logged_operations};
 pub use mailbox::Mailbox;
 pub use memory::MemoryGauge;
+pub use notice::Notice;
 pub use out_of_service::{out_of_service, spawn_out_of_service};
 pub use refusing::Excess;
 pub use salvage::Held;

@@ -3,8 +3,9 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use super::command::{Command, DeleteRefusal, Event, Notice, Outlet};
+use super::command::{Command, DeleteRefusal, Event, Outlet};
 use super::mailbox::Mailbox;
+use super::notice::Notice;
 use super::task::ShardHandle;
 use crate::model::{Entity, Refusal, ReplyCode, ShardId};
 
@@ -51,6 +52,7 @@ fn answer(command: Command, notices: &Mailbox<Notice>, refusal: &Refusal) {
         Command::Attach { taker, outlet, .. } => {
             tell(&outlet, Event::Attached { key: taker.key, result: Err(refusal) });
         }
+        Command::Share { key, outlet, .. } => tell(&outlet, Event::Shares { key }),
         Command::Settle { key, reply: Some(reply), .. } | Command::Extend { key, reply: Some(reply), .. } => {
             let request = Some(reply.request);
             tell(&reply.outlet, Event::SettleRefused { key, request, refusal });
@@ -69,6 +71,7 @@ fn answer(command: Command, notices: &Mailbox<Notice>, refusal: &Refusal) {
         | Command::Extend { reply: None, .. }
         | Command::CreateQueue { .. }
         | Command::Unseal { .. }
+        | Command::LookAgain { .. }
         | Command::Cancel { .. }
         | Command::Detach { .. }
         | Command::Credit { .. }

@@ -1,8 +1,9 @@
 //! The shard and its log: when batches are handed over, and what those are told who wait for them.
 
-use super::command::{Event, Notice};
+use super::command::Event;
 use super::commit_queue::Waiting;
 use super::halt::Halt;
+use super::notice::Notice;
 use super::recounts::Recounts;
 use super::shard::Shard;
 use crate::model::{Durability, Entity, Refusal, ReplyCode, ShardId};

@@ -92,7 +92,8 @@ impl Shard {
                 Overflow::RejectPublishDlx if options.dead_letters => Overflow::RejectPublishDlx,
                 _ => Overflow::RejectPublish,
             };
-            if let Some(room) = slot.queue.room(slot.attached.gets.len() as u64) {
+            let asked = slot.attached.gets.len() as u64;
+            if let Some(room) = slot.with_room_to_borrow(|queue| queue.room(asked)) {
                 rooms.places.insert(*queue, rooms.rooms.len());
                 rooms.rooms.push((*queue, room, overflow));
             }

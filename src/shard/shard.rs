@@ -7,7 +7,7 @@ use super::apply::Part;
 use super::bodies::Bodies;
 use super::browsing::Browsing;
 use super::close_failure::CloseFailure;
-use super::command::{Command, Event, Notice, Origin, PublishBatch, Segment};
+use super::command::{Command, Event, Origin, PublishBatch, Segment};
 use super::commit_queue::{BATCH_BYTES_MAX, CommitQueue, Waiting};
 use super::dead_lettering::DeadLetterNotices;
 use super::delays::Delays;
@@ -22,6 +22,7 @@ use super::leases::Leases;
 use super::limiting::Limiting;
 use super::mailbox::Mailbox;
 use super::memory::MemoryGauge;
+use super::notice::Notice;
 use super::outlets::Outlets;
 use super::progress::log_failed;
 use super::reading::Reading;
@@ -302,7 +303,11 @@ impl Shard {
                 let _ = reply.send(self.delete(queue));
             }
             Command::Purge { queue, reply } => self.purge(queue, reply),
-            Command::Attach { queue, taker, limits, outlet } => self.attach(queue, taker, limits, outlet),
+            Command::Attach { queue, taker, limits, shared, outlet } => {
+                self.attach(queue, taker, limits, shared, outlet);
+            }
+            Command::Share { queue, key, shared, outlet } => self.share(queue, key, shared, &outlet),
+            Command::LookAgain { queue } => self.mark_dirty(queue),
             Command::Cancel { queue, key } => self.cancel(queue, key),
             Command::Detach { queue, key } => self.detach(queue, key),
             Command::Settle { queue, key, settlements, reply } => {

@@ -1,14 +1,15 @@
 //! A queue in its shard, with those who use it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::channel_prefetch::Sharing;
 use super::command::Outlet;
 use super::halt::Halt;
 use crate::journey::Taker;
 use crate::model::{BodySequence, Timestamp};
 use crate::queue::{
-    ConsumerKey, Departure, Effect, Queue, QueueCommand, QueueOptions, SequenceRun, SequenceRuns,
+    ChannelKey, ConsumerKey, Departure, Effect, Queue, QueueCommand, QueueOptions, SequenceRun, SequenceRuns,
 };
 
 /// A queue, and those who use it.
@@ -33,6 +34,8 @@ pub(super) struct Attached {
     pub(super) outlets: Vec<(ConsumerKey, Outlet)>,
     /// Who they are, for stories of messages.
     pub(super) takers: Vec<Arc<Taker>>,
+    /// Channels of its consumers that have a bound for all of theirs.
+    pub(super) sharing: BTreeMap<ChannelKey, Sharing>,
     /// Effects that wait, in order, for bodies to be read back.
     pub(super) stalled: VecDeque<Effect>,
     /// It waits for one of them.

@@ -75,6 +75,9 @@ impl Run {
                     }
                 }
             }
+            Word::PrefetchLimited { request, .. } => {
+                return Err(format!("{request} is answered that nobody asked for"));
+            }
             Word::Settled { request, .. } => {
                 self.trace.note(format_args!("client {number} hears that {request} is settled"));
                 if let Some(Pending::Settle { messages }) = client.pending.remove(&request) {

@@ -61,6 +61,7 @@ pub(super) fn kind(number: u32) -> Option<Kind> {
         20 => ("CloseChannel", Client),
         21 => ("Done", Server),
         22 => ("Error", Server),
+        23 => ("LimitPrefetch", Client),
         24 => ("OpenPublisher", Client),
         25 => ("ClosePublisher", Client),
         26 => ("Consume", Client),

@@ -123,7 +123,14 @@ impl<F: FrontEnd> Session<F> {
         let consumer = Consumer { queue: queue.id, shard: shard.clone(), stage: Stage::Starting, attending };
         self.consumers.insert(place, consumer);
         let taker = Arc::new(Taker { key, tag: Arc::clone(&tag), party: Arc::clone(&self.party) });
-        shard.send(Command::Attach { queue: queue.id, taker, limits, outlet: Arc::clone(&self.outlet) });
+        let shared = self.shared_prefetch(wanted.channel, &shard);
+        shard.send(Command::Attach {
+            queue: queue.id,
+            taker,
+            limits,
+            shared,
+            outlet: Arc::clone(&self.outlet),
+        });
         // Whoever changes permissions from here on finds it and ends it; what was changed before is seen here.
         if self.broker.queue_to_read(&self.who, &queue.name).is_err() {
             shard.send(Command::Cancel { queue: queue.id, key });

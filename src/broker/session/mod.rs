@@ -1,13 +1,15 @@
 //! What one connection has under way: publishes that wait for shards, consumers, messages it got one by one, one request.
 //!
 //! A front end hands a [`Session`] what its client wants and takes one stream of [`Word`]s from it. `session.rs` is that
-//! stream; `publishing.rs`, `consuming.rs`, `settling.rs`, `leases.rs`, `gets.rs` and `replies.rs` each pair what was wanted with what shards tell of it.
+//! stream; `publishing.rs`, `consuming.rs`, `prefetch.rs`, `settling.rs`, `leases.rs`, `gets.rs` and `replies.rs` each pair what was wanted with what
+//! shards tell of it.
 
 mod confirmation;
 mod consuming;
 mod excess;
 mod gets;
 mod leases;
+mod prefetch;
 mod publishing;
 mod quarantine;
 mod replies;

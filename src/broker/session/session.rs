@@ -24,7 +24,7 @@ use super::word::{FrontEnd, Word};
 use super::writing::Writer;
 use crate::journey::Party;
 use crate::model::Refusal;
-use crate::shard::{ConsumerKey, Event, Mailbox, Outlet};
+use crate::shard::{ChannelPrefetch, ConsumerKey, Event, Mailbox, Outlet};
 
 /// One connection that is logged in, as a front end has it.
 ///
@@ -50,6 +50,8 @@ pub struct Session<F: FrontEnd> {
     pub(super) consumers: HashMap<(u32, u32), Consumer, foldhash::fast::RandomState>,
     /// Consumers of replies, by channel.
     pub(super) requesters: HashMap<u32, Arc<Requester>>,
+    /// Bounds of channels, on what their consumers have together.
+    pub(super) prefetches: HashMap<u32, Arc<ChannelPrefetch>>,
     pub(super) gets: HashMap<u32, Gets>,
     /// Requests to settle that are to be answered.
     pub(super) settling: Tickets<Settling>,
@@ -80,10 +82,31 @@ pub struct Introduction {
 /// The one request that is under way. Nothing more is taken until it is answered, so that requests are carried out one
 /// after another.
 pub(super) enum Waiting<F: FrontEnd> {
-    Started { key: ConsumerKey, request: u64, tag: Arc<str> },
-    Cancelled { key: ConsumerKey, request: u64 },
-    Got { channel: u32, request: u64 },
-    Answer { channel: u32, request: u64, answer: Carrying<F> },
+    Started {
+        key: ConsumerKey,
+        request: u64,
+        tag: Arc<str>,
+    },
+    Cancelled {
+        key: ConsumerKey,
+        request: u64,
+    },
+    Got {
+        channel: u32,
+        request: u64,
+    },
+    /// So many consumers have not told what they have.
+    Limited {
+        channel: u32,
+        request: u64,
+        prefetch: u32,
+        consumers: usize,
+    },
+    Answer {
+        channel: u32,
+        request: u64,
+        answer: Carrying<F>,
+    },
 }
 
 /// A request to the catalog that is being carried out.
@@ -95,6 +118,7 @@ impl<F: FrontEnd> std::fmt::Debug for Waiting<F> {
             Self::Started { .. } => "Started",
             Self::Cancelled { .. } => "Cancelled",
             Self::Got { .. } => "Got",
+            Self::Limited { .. } => "Limited",
             Self::Answer { .. } => "Answer",
         };
         formatter.write_str(what)
@@ -125,6 +149,7 @@ impl<F: FrontEnd> Session<F> {
             is_displaced: false,
             consumers: HashMap::default(),
             requesters: HashMap::new(),
+            prefetches: HashMap::new(),
             gets: HashMap::new(),
             settling: Tickets::default(),
             waiting: None,
@@ -283,6 +308,7 @@ impl<F: FrontEnd> Session<F> {
                 self.publish_failed(ticket, refusal);
             }
             Event::Attached { key, result } => return self.attached(key, result),
+            Event::Shares { key } => return self.shares(key),
             Event::Cancelled { key } => return self.cancelled(key),
             Event::ConsumerEnded { queue, key, reason } => return self.ended(queue, key, reason, None),
             Event::Lapsed { queue, key, lapsed, lease_millis } => {
@@ -315,6 +341,7 @@ impl<F: FrontEnd> Session<F> {
         places.sort_unstable();
         places.into_iter().for_each(|place| self.drop_consumer(place));
         self.stop_waiting(channel);
+        self.prefetches.remove(&channel);
         self.close_gets(channel);
     }
 

@@ -91,6 +91,13 @@ pub enum Word<F: FrontEnd> {
         /// Ready messages left.
         ready: u64,
     },
+    /// The bound of a channel holds.
+    PrefetchLimited {
+        /// The channel.
+        channel: u32,
+        /// The request.
+        request: u64,
+    },
     /// The disk has what was to be settled.
     Settled {
         /// The channel.

@@ -98,6 +98,9 @@ impl Translation {
                 request,
             }),
             Action::Cancel { channel, request, consumer } => session.cancel(channel, consumer, request),
+            Action::LimitPrefetch { channel, request, prefetch } => {
+                session.limit_prefetch(channel, prefetch, request);
+            }
             Action::Get { channel, request, get } => session.get(channel, &get.queue, get.no_ack, request),
             Action::CloseChannel { channel } => {
                 session.close_channel(channel);
@@ -181,7 +184,9 @@ impl Translation {
                 let got = pb::Got { messages_ready: ready, ..pb::Got::default() };
                 put(channel, request, Body::Got(got), outbox);
             }
-            Word::Settled { channel, request } => put_done(channel, request, outbox.tail()),
+            Word::Settled { channel, request } | Word::PrefetchLimited { channel, request } => {
+                put_done(channel, request, outbox.tail());
+            }
             Word::Answered { request: 0, .. } => {}
             Word::Answered { channel, request, answer } => put(channel, request, answer, outbox),
             Word::Refused { channel, request, refusal } => {

@@ -342,7 +342,7 @@ impl Driver {
 
     pub(super) fn attach(&mut self, queue: QueueId, handle: u32, limits: ConsumerLimits) -> Vec<Event> {
         let outlet = Arc::clone(&self.outlet);
-        self.command(Command::Attach { queue, taker: taker(handle), limits, outlet })
+        self.command(Command::Attach { queue, taker: taker(handle), limits, shared: None, outlet })
     }
 
     /// Attaches, and waits for all that comes of it.

@@ -63,6 +63,7 @@ fn drain(driver: &mut Driver, limits: ConsumerLimits) -> (HashMap<QueueId, Vec<u
         queue: *queue,
         taker: taker(queue.0 as u32),
         limits,
+        shared: None,
         outlet: Arc::clone(&driver.outlet),
     };
     let mut commands: Vec<Command> = queues().iter().map(attach).collect();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod browsing;
+mod channel_prefetch;
 mod checkpoints;
 mod crashes;
 mod dead_letters;

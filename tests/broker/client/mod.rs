@@ -6,6 +6,7 @@ mod altering;
 mod altering_queues;
 mod blocked;
 mod browsing;
+mod channel_prefetch;
 mod consuming;
 mod cuts;
 mod dark;

@@ -230,6 +230,7 @@ impl Clients {
             Action::DeletePolicy(play::DeletePolicy { name, operator }) => {
                 done(channel.delete_policy(name, DeletePolicy { operator: *operator }).await)
             }
+            Action::LimitPrefetch(limit) => done(channel.limit_prefetch((*limit).into()).await),
             Action::Empty(queue) => loop {
                 if channel.check_queue(queue).await?.messages == 0 {
                     return Ok(Seen::Done);

@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::support::{Client, MESSAGE_BYTES_MAX, Served, Settings, item, publish_frame, settle, target};
 
 /// The client's frames in an order that makes sense: what is used is declared before.
-const SENT: [&str; 41] = [
+const SENT: [&str; 42] = [
     "connect",
     "heartbeat",
     "open_channel",
@@ -31,6 +31,7 @@ const SENT: [&str; 41] = [
     "get",
     "consume_credit",
     "credit",
+    "limit_prefetch",
     "list",
     "explain",
     "subscribe",

@@ -20,6 +20,8 @@ pub(crate) enum Action {
     Publish(Publish),
     Get(Get),
     Consume(Consume),
+    /// A bound for all consumers of the channel.
+    LimitPrefetch(u16),
     /// The next deliveries to a consumer.
     Receive {
         consumer: String,
@@ -304,6 +306,10 @@ impl Action {
                 };
                 Self::Settle(Settle { body, outcome, multiple })
             }
+            "limit_prefetch" => {
+                let Limit { limit_prefetch } = whole(table)?;
+                Self::LimitPrefetch(limit_prefetch)
+            }
             "ack_tag" => {
                 let Tag { ack_tag } = whole(table)?;
                 Self::SettleTag(ack_tag)
@@ -328,7 +334,7 @@ impl Action {
     }
 }
 
-const VERBS: [&str; 31] = [
+const VERBS: [&str; 32] = [
     "declare_exchange",
     "check_exchange",
     "delete_exchange",
@@ -343,6 +349,7 @@ const VERBS: [&str; 31] = [
     "publish",
     "get",
     "consume",
+    "limit_prefetch",
     "receive",
     "silent",
     "ended",
@@ -382,6 +389,12 @@ struct Settling {
 #[serde(deny_unknown_fields)]
 struct Tag {
     ack_tag: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limit {
+    limit_prefetch: u16,
 }
 
 #[derive(Deserialize)]

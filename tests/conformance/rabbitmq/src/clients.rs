@@ -34,6 +34,8 @@ pub(crate) struct Clients {
     connections: BTreeMap<String, Connection>,
     channels: BTreeMap<String, Channel>,
     consumers: BTreeMap<String, Consuming>,
+    /// What was set for consumers that come, and for all of the channel, by client.
+    prefetches: BTreeMap<String, (u16, Option<u16>)>,
     held: Vec<Held>,
     exchanges: BTreeSet<String>,
     queues: BTreeSet<String>,
@@ -98,6 +100,7 @@ impl Clients {
             connections: BTreeMap::new(),
             channels: BTreeMap::new(),
             consumers: BTreeMap::new(),
+            prefetches: BTreeMap::new(),
             held: Vec::new(),
             exchanges: BTreeSet::new(),
             queues: BTreeSet::new(),
@@ -199,6 +202,10 @@ impl Clients {
                 Ok(Seen::Received(vec![Received { left, ..received(&got.delivery) }]))
             }
             Action::Consume(consume) => self.consume(client, &channel, consume).await,
+            Action::LimitPrefetch(limit) => {
+                self.prefetches.entry(client.to_owned()).or_default().1 = Some(*limit);
+                done(channel.basic_qos(*limit, BasicQosOptions { global: true }).await)
+            }
             Action::Receive { consumer, count } => self.receive(consumer, *count).await,
             Action::Silent(consumer) => match self.waiting(consumer).await? {
                 None => Ok(Seen::Nothing),
@@ -337,6 +344,7 @@ impl Clients {
     fn forget(&mut self, is_gone: impl Fn(&str) -> bool) {
         self.channels.retain(|client, _| !is_gone(client));
         self.consumers.retain(|_, consuming| !is_gone(&consuming.client));
+        self.prefetches.retain(|client, _| !is_gone(client));
         self.held.retain(|held| !is_gone(&held.client));
     }
 
@@ -417,7 +425,14 @@ impl Clients {
     }
 
     async fn consume(&mut self, client: &str, channel: &Channel, consume: &Consume) -> Result<Seen, Fault> {
-        channel.basic_qos(consume.prefetch, BasicQosOptions::default()).await?;
+        let (before, of_channel) = self.prefetches.entry(client.to_owned()).or_default();
+        if std::mem::replace(before, consume.prefetch) != consume.prefetch {
+            channel.basic_qos(consume.prefetch, BasicQosOptions::default()).await?;
+            if let Some(bound) = *of_channel {
+                // It went with this.
+                channel.basic_qos(bound, BasicQosOptions { global: true }).await?;
+            }
+        }
         let options = BasicConsumeOptions {
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
