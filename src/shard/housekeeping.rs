@@ -246,15 +246,22 @@ impl Shard {
 
     fn can_shrink(&mut self, keeper: &dyn LogKeeper) -> bool {
         let (segments, below) = self.full_segments(keeper);
-        if !dead_among(&segments, &mut self.bodies.needed()).is_empty()
-            || !self.merge_run(&segments, below).is_empty()
-        {
+        // What lies behind the newest checkpoint can be merged after the next one.
+        let end = segments.last().map_or(below, |last| last.end_index);
+        if !dead_among(&segments, &mut self.bodies.needed()).is_empty() {
             return true;
         }
-        // The next look weighs others.
-        let weighed = self.weigh_some(&segments, below);
-        self.housekeeping.looked = !weighed;
-        weighed && !self.merge_run(&segments, below).is_empty()
+        let mut can_merge = !self.merge_run(&segments, end).is_empty();
+        if !can_merge {
+            // The next look weighs others.
+            let weighed = self.weigh_some(&segments, end);
+            self.housekeeping.looked = !weighed;
+            can_merge = weighed && !self.merge_run(&segments, end).is_empty();
+        }
+        if can_merge && self.merge_run(&segments, below).is_empty() {
+            self.housekeeping.looked = false;
+        }
+        can_merge
     }
 
     /// All segments but the one that is being written, and before which of them segments may be merged once the next

@@ -257,6 +257,29 @@ fn small_messages_that_stay_do_not_keep_the_large_ones_among_which_they_came() {
     assert_eq!(driver.peek(OTHER), [0u64; 0]);
 }
 
+/// Each segment holds something that is needed, so none is dead, and little is written, so no checkpoint is due.
+#[test]
+fn what_came_since_the_newest_checkpoint_is_merged_as_well() {
+    let disk = MemoryDisk::new();
+    let mut driver = Driver::open(&disk, 0, &QUEUES);
+    driver.shard.options.checkpoint_bytes = u64::MAX;
+    for id in (1..61).step_by(2) {
+        driver.publish(&[id], 3, &[Q]);
+        driver.publish(&[id + 1], 6_000, &[OTHER]);
+        driver.settle_down();
+    }
+    driver.consume(OTHER, 1, UNLIMITED);
+    driver.settle(OTHER, 1, TagRange { first: 0, last: 0 }, Outcome::Accepted, None);
+    wait(&mut driver, 200);
+    let bytes = disk_bytes(&disk);
+    assert!(bytes < 30 * 6_000 / 4, "{bytes}");
+    let quiet = disk.changes();
+    wait(&mut driver, 50);
+    assert_eq!(disk.changes(), quiet, "there is nothing left to do");
+    let mut driver = after_power_cut(&disk, driver);
+    assert_eq!(driver.peek(Q), (1..61).step_by(2).collect::<Vec<_>>());
+}
+
 #[test]
 fn what_several_queues_need_stays_for_each_of_them() {
     let disk = MemoryDisk::new();
