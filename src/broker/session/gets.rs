@@ -31,18 +31,17 @@ struct Place {
     tag: DeliveryTag,
 }
 
-/// Settlements for each queue concerned, and a refusal if there were tags that are not unsettled.
-#[derive(Debug, Default)]
-pub(super) struct SettledGets {
-    pub(super) by_queue: BTreeMap<Source, Vec<Settlement>>,
+/// What is asked of each queue concerned, and a refusal if there were tags that are not unsettled.
+#[derive(Debug)]
+pub(super) struct AskedOfGets<T> {
+    pub(super) by_queue: BTreeMap<Source, Vec<T>>,
     pub(super) refusal: Option<Refusal>,
 }
 
-/// Ranges for each queue concerned, and a refusal if there were tags that are not unsettled.
-#[derive(Debug, Default)]
-pub(super) struct ExtendedGets {
-    pub(super) by_queue: BTreeMap<Source, Vec<TagRange>>,
-    pub(super) refusal: Option<Refusal>,
+impl<T> Default for AskedOfGets<T> {
+    fn default() -> Self {
+        Self { by_queue: BTreeMap::new(), refusal: None }
+    }
 }
 
 impl Gets {
@@ -64,8 +63,8 @@ impl Gets {
     }
 
     /// Settles by the tags of the channel.
-    pub(super) fn settle(&mut self, settlements: &[Settlement]) -> SettledGets {
-        let mut settled = SettledGets::default();
+    pub(super) fn settle(&mut self, settlements: &[Settlement]) -> AskedOfGets<Settlement> {
+        let mut settled = AskedOfGets::default();
         for Settlement { range, outcome } in settlements {
             let (from, to) = match (range.first, range.last) {
                 (0, 0) => (1, self.last_tag),
@@ -95,8 +94,8 @@ impl Gets {
     }
 
     /// Looks up what is extended by the tags of the channel; each queue concerned has to be asked.
-    pub(super) fn extend(&self, ranges: &[TagRange]) -> ExtendedGets {
-        let mut extended = ExtendedGets::default();
+    pub(super) fn extend(&self, ranges: &[TagRange]) -> AskedOfGets<TagRange> {
+        let mut extended = AskedOfGets::default();
         let mut wanted = Vec::new();
         for range in ranges {
             let (first, last) = match (range.first, range.last) {

@@ -1,14 +1,10 @@
 //! Leases of deliveries: asking for more time, and what a client is told that had something for too long.
 
-use std::sync::Arc;
-
-use super::consuming::no_such_consumer;
-use super::gets::ExtendedGets;
 use super::session::Session;
 use super::settling::GETS;
 use super::word::{FrontEnd, Word};
 use crate::model::{CONSUMER_TIMEOUT, Entity, QueueId, Refusal, ReplyCode};
-use crate::shard::{Command, ConsumerKey, SettleReply, TagRange, Tags};
+use crate::shard::{Command, ConsumerKey, TagRange, Tags};
 
 /// Deliveries that somebody is still at work on.
 #[derive(Debug, Clone)]
@@ -38,37 +34,12 @@ impl<F: FrontEnd> Session<F> {
     /// the others begin anew then.
     pub fn extend(&mut self, extend: ExtendRequest) {
         let ExtendRequest { channel, consumer, ranges, request } = extend;
+        let extending = |queue, key, ranges, reply| Command::Extend { queue, key, ranges, reply };
         if consumer == GETS {
-            return self.extend_gets(channel, &ranges, request);
+            let asked = self.gets.entry(channel).or_default().extend(&ranges);
+            return self.ask_about_gets(channel, asked, request, extending);
         }
-        let key = self.key(channel, consumer);
-        let Some(consumer) = self.consumers.get(&(channel, consumer)) else {
-            return self.refuse_settling(channel, request, no_such_consumer(consumer));
-        };
-        let (shard, queue) = (consumer.shard.clone(), consumer.queue);
-        let ticket = self.ask_queues(channel, request, 1);
-        let reply = ticket.map(|request| SettleReply { request, outlet: Arc::clone(&self.outlet) });
-        shard.send(Command::Extend { queue, key, ranges, reply });
-    }
-
-    fn extend_gets(&mut self, channel: u32, ranges: &[TagRange], request: Option<u64>) {
-        let ExtendedGets { by_queue, refusal } = self.gets.entry(channel).or_default().extend(ranges);
-        // What is refused is answered by the refusal, and by nothing else.
-        let wanted = request.filter(|_| refusal.is_none());
-        if let Some(refusal) = refusal {
-            self.refuse_settling(channel, request, refusal);
-        }
-        let shards = by_queue.into_iter().filter_map(|(source, ranges)| {
-            let shard = self.broker.shared.shard(source.shard)?.clone();
-            Some((shard, source.queue, ranges))
-        });
-        let shards: Vec<_> = shards.collect();
-        let ticket = self.ask_queues(channel, wanted, shards.len());
-        let key = self.key_of_gets(channel, false);
-        for (shard, queue, ranges) in shards {
-            let reply = ticket.map(|request| SettleReply { request, outlet: Arc::clone(&self.outlet) });
-            shard.send(Command::Extend { queue, key, ranges, reply });
-        }
+        self.ask_about_deliveries((channel, consumer), ranges, request, extending);
     }
 
     /// A queue has back what this client had for too long.

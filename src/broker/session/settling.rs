@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::consuming::no_such_consumer;
-use super::gets::SettledGets;
+use super::gets::AskedOfGets;
 use super::session::Session;
 use super::word::{FrontEnd, Word};
-use crate::model::Refusal;
+use crate::model::{QueueId, Refusal};
 use crate::shard::{Command, ConsumerKey, SettleReply, Settlement};
 
 /// Deliveries to be settled.
@@ -41,38 +41,59 @@ impl<F: FrontEnd> Session<F> {
     /// then.
     pub fn settle(&mut self, settle: SettleRequest) {
         let SettleRequest { channel, consumer, settlements, request } = settle;
+        let settling = |queue, key, settlements, reply| Command::Settle { queue, key, settlements, reply };
         if consumer == GETS {
-            return self.settle_gets(channel, &settlements, request);
+            let asked = self.gets.entry(channel).or_default().settle(&settlements);
+            return self.ask_about_gets(channel, asked, request, settling);
         }
+        self.ask_about_deliveries((channel, consumer), settlements, request, settling);
+    }
+
+    /// Asks the queue of a consumer something about deliveries.
+    pub(super) fn ask_about_deliveries<T>(
+        &mut self,
+        (channel, consumer): (u32, u32),
+        what: Vec<T>,
+        request: Option<u64>,
+        command: impl Fn(QueueId, ConsumerKey, Vec<T>, Option<SettleReply>) -> Command,
+    ) {
         let key = self.key(channel, consumer);
         let Some(consumer) = self.consumers.get(&(channel, consumer)) else {
             return self.refuse_settling(channel, request, no_such_consumer(consumer));
         };
         let (shard, queue) = (consumer.shard.clone(), consumer.queue);
         let ticket = self.ask_queues(channel, request, 1);
-        let reply = ticket.map(|request| SettleReply { request, outlet: Arc::clone(&self.outlet) });
-        shard.send(Command::Settle { queue, key, settlements, reply });
+        shard.send(command(queue, key, what, self.reply_of(ticket)));
     }
 
-    fn settle_gets(&mut self, channel: u32, settlements: &[Settlement], request: Option<u64>) {
-        let SettledGets { by_queue, refusal } = self.gets.entry(channel).or_default().settle(settlements);
+    /// The same about messages that a channel got one by one, each queue of them.
+    pub(super) fn ask_about_gets<T>(
+        &mut self,
+        channel: u32,
+        asked: AskedOfGets<T>,
+        request: Option<u64>,
+        command: impl Fn(QueueId, ConsumerKey, Vec<T>, Option<SettleReply>) -> Command,
+    ) {
+        let AskedOfGets { by_queue, refusal } = asked;
         // What is refused is answered by the refusal, and by nothing else.
         let wanted = request.filter(|_| refusal.is_none());
         if let Some(refusal) = refusal {
             self.refuse_settling(channel, request, refusal);
         }
-        let shards = by_queue.into_iter().filter_map(|(source, settlements)| {
+        let shards = by_queue.into_iter().filter_map(|(source, what)| {
             let shard = self.broker.shared.shard(source.shard)?.clone();
-            Some((shard, source.queue, settlements))
+            Some((shard, source.queue, what))
         });
         let shards: Vec<_> = shards.collect();
         let ticket = self.ask_queues(channel, wanted, shards.len());
         let key = self.key_of_gets(channel, false);
-        for (shard, queue, settlements) in shards {
-            let outlet = || Arc::clone(&self.outlet);
-            let reply = ticket.map(|request| SettleReply { request, outlet: outlet() });
-            shard.send(Command::Settle { queue, key, settlements, reply });
+        for (shard, queue, what) in shards {
+            shard.send(command(queue, key, what, self.reply_of(ticket)));
         }
+    }
+
+    fn reply_of(&self, ticket: Option<u64>) -> Option<SettleReply> {
+        ticket.map(|request| SettleReply { request, outlet: Arc::clone(&self.outlet) })
     }
 
     /// So many queues are asked; returns under which number they answer, if an answer is wanted. If they are none, it is given.
