@@ -231,6 +231,19 @@ fn a_message_that_stays_keeps_no_more_than_itself() {
     assert_eq!(files(&disk, ".log"), 1);
 }
 
+/// The 30 large messages of a queue leave, and their space comes back once and for all; then the power fails.
+fn without_large_ones(disk: &MemoryDisk, mut driver: Driver) -> Driver {
+    driver.consume(OTHER, 1, UNLIMITED);
+    driver.settle(OTHER, 1, TagRange { first: 0, last: 0 }, Outcome::Accepted, None);
+    wait(&mut driver, 200);
+    let bytes = disk_bytes(disk);
+    assert!(bytes < 30 * 6_000 / 4, "{bytes}");
+    let quiet = disk.changes();
+    wait(&mut driver, 50);
+    assert_eq!(disk.changes(), quiet, "there is nothing left to do");
+    after_power_cut(disk, driver)
+}
+
 #[test]
 fn small_messages_that_stay_do_not_keep_the_large_ones_among_which_they_came() {
     let disk = MemoryDisk::new();
@@ -244,15 +257,7 @@ fn small_messages_that_stay_do_not_keep_the_large_ones_among_which_they_came() {
         stuck.extend(first..first + 9);
         driver.settle_down();
     }
-    driver.consume(OTHER, 1, UNLIMITED);
-    driver.settle(OTHER, 1, TagRange { first: 0, last: 0 }, Outcome::Accepted, None);
-    wait(&mut driver, 200);
-    let bytes = disk_bytes(&disk);
-    assert!(bytes < 30 * 6_000 / 4, "{bytes}");
-    let quiet = disk.changes();
-    wait(&mut driver, 50);
-    assert_eq!(disk.changes(), quiet, "there is nothing left to do");
-    let mut driver = after_power_cut(&disk, driver);
+    let mut driver = without_large_ones(&disk, driver);
     assert_eq!(driver.peek(Q), stuck);
     assert_eq!(driver.peek(OTHER), [0u64; 0]);
 }
@@ -268,15 +273,7 @@ fn what_came_since_the_newest_checkpoint_is_merged_as_well() {
         driver.publish(&[id + 1], 6_000, &[OTHER]);
         driver.settle_down();
     }
-    driver.consume(OTHER, 1, UNLIMITED);
-    driver.settle(OTHER, 1, TagRange { first: 0, last: 0 }, Outcome::Accepted, None);
-    wait(&mut driver, 200);
-    let bytes = disk_bytes(&disk);
-    assert!(bytes < 30 * 6_000 / 4, "{bytes}");
-    let quiet = disk.changes();
-    wait(&mut driver, 50);
-    assert_eq!(disk.changes(), quiet, "there is nothing left to do");
-    let mut driver = after_power_cut(&disk, driver);
+    let mut driver = without_large_ones(&disk, driver);
     assert_eq!(driver.peek(Q), (1..61).step_by(2).collect::<Vec<_>>());
 }
 
