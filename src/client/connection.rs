@@ -255,6 +255,9 @@ impl Connection {
     /// Sends what is waiting, says goodbye, and closes. Everything on the connection ends with
     /// [`CloseReason::ByClient`]; who wants confirms waits for them before.
     ///
+    /// While the connection is broken there is nobody to say goodbye to, and it closes at once. Only if it is just being made
+    /// again is that finished first, for at most 5 s, so that no queue stays whose consumer was still to come.
+    ///
     /// # Errors
     /// If the connection was closed before for another reason.
     ///

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::Delays;
 use super::connection::{Event, Status};
@@ -14,7 +14,7 @@ use super::error::{CloseReason, ConnectError};
 use super::handshake::{self, Link};
 use super::mend::mend;
 use super::restore::restore;
-use super::session::Session;
+use super::session::{GOODBYE, Session};
 use crate::model::ReplyCode;
 
 /// Drives a connection until it is closed for good.
@@ -85,8 +85,12 @@ async fn reconnect(core: &Arc<Core>) -> Result<Link, CloseReason> {
     let mut delays = Delays::new(&backoff);
     for attempt in 1.. {
         let connected = tokio::select! {
-            connected = connect_and_restore(core) => connected,
+            connected = handshake::connect(&core.options, &core.client_id) => connected,
             () = core.closing.notified() => return Err(CloseReason::ByClient),
+        };
+        let connected = match connected {
+            Ok(link) => restore_even_if_closing(core, link).await?,
+            Err(error) => Err(error),
         };
         let error = match connected {
             Ok((link, resent_messages)) => {
@@ -106,10 +110,26 @@ async fn reconnect(core: &Arc<Core>) -> Result<Link, CloseReason> {
     Err(CloseReason::ByClient)
 }
 
-async fn connect_and_restore(core: &Arc<Core>) -> Result<(Link, u64), ConnectError> {
-    let mut link = handshake::connect(&core.options, &core.client_id).await?;
-    let resent = restore(core, &mut link).await?;
-    Ok((link, resent))
+/// Makes what the connection had over a new link. It is not left half made by an application that closes the connection
+/// meanwhile: a queue that is to go with its last consumer has none yet, so nothing would ever take it away.
+///
+/// # Errors
+/// If the application has closed the connection, and it cannot be restored or takes longer than a goodbye may.
+async fn restore_even_if_closing(
+    core: &Arc<Core>,
+    mut link: Link,
+) -> Result<Result<(Link, u64), ConnectError>, CloseReason> {
+    let restored = {
+        let mut restoring = pin!(restore(core, &mut link));
+        tokio::select! {
+            restored = &mut restoring => restored,
+            () = core.closing.notified() => match timeout(GOODBYE, restoring).await {
+                Ok(Ok(resent_messages)) => Ok(resent_messages),
+                Ok(Err(_)) | Err(_) => return Err(CloseReason::ByClient),
+            }
+        }
+    };
+    Ok(restored.map(|resent_messages| (link, resent_messages)))
 }
 
 async fn wait(core: &Core, delay: Duration) -> Result<(), CloseReason> {

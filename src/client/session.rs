@@ -39,7 +39,7 @@ const SETTLE_RANGES_MAX: usize = 1000;
 const ROUNDS_MAX: usize = 16;
 
 /// How long the other end may take for its part of the goodbye, from the last progress on.
-const GOODBYE: Duration = Duration::from_secs(5);
+pub(super) const GOODBYE: Duration = Duration::from_secs(5);
 
 /// How long telling the server about its mistake may take.
 const LAST_WORD: Duration = Duration::from_secs(1);

@@ -1,5 +1,6 @@
 //! Coming back after the connection broke.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use super::server::{Peer, Server, error, range, soon};
@@ -558,6 +559,27 @@ async fn closing_stops_reconnecting() {
     drop((server, peer));
     while !matches!(soon(events.next()).await, Some(Event::AttemptFailed { .. })) {}
     soon(connection.close()).await.unwrap();
+}
+
+#[tokio::test]
+async fn closing_while_the_connection_is_made_again_leaves_no_queue_without_its_consumer() {
+    let server = Server::start().await;
+    let (connection, channel, mut peer) = server.channel().await;
+    let _consumer = subscribed(&channel, &mut peer).await;
+    drop(peer);
+    let mut peer = back_with_channel(&server).await;
+    peer.done("DeclareExchange").await;
+    let (number, request, body) = peer.expect().await;
+    assert!(matches!(body, Body::DeclareQueue(_)), "{body:?}");
+    let mut closing = pin!(connection.close());
+    assert!(tokio::time::timeout(Duration::ZERO, &mut closing).await.is_err(), "it is made again first");
+    peer.send(number, request, declared("q")).await;
+    peer.done("Bind").await;
+    peer.done("Bind").await;
+    let (_, _, body) = peer.expect().await;
+    assert!(matches!(body, Body::Consume(_)), "{body:?}");
+    let (closed, ()) = tokio::join!(soon(closing), peer.goodbye());
+    closed.unwrap();
 }
 
 #[test]
