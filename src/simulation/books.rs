@@ -35,8 +35,8 @@ pub(super) struct Books {
     /// What the clock says, and the most that it ever said.
     pub(super) now_ms: u64,
     pub(super) latest_ms: u64,
-    /// It may not take anything for a while.
-    pub(super) disk_is_late: bool,
+    /// When nothing waited to be written for the last time.
+    pub(super) written_ms: u64,
 }
 
 /// A binding of a queue to one of the exchanges.
@@ -544,6 +544,11 @@ impl Books {
     pub(super) fn note_time(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         self.latest_ms = self.latest_ms.max(now_ms);
+    }
+
+    /// Nothing waits to be written: all that was handed out before has been heard of.
+    pub(super) fn note_all_written(&mut self) {
+        self.written_ms = self.now_ms;
     }
 
     /// Whether nobody knows where a message went.

@@ -148,21 +148,23 @@ impl Books {
 
     /// A message that waits has not been too old for long.
     pub(super) fn check_not_expired(&self, queue: QueueNumber, id: MessageId) -> Result<(), Finding> {
-        self.check_age(queue, id, self.ttl_ms(id, queue))
+        self.check_age(queue, id, self.now_ms)
     }
 
-    /// The same for one that is delivered. It was handed out before, and had to wait for a mark on the disk, which may take any time.
+    /// The same for one that is delivered. It was handed out before, and had to wait for a mark on the disk, which may take any
+    /// time: so its age counts at the last moment at which nothing waited for a disk.
     pub(super) fn check_sent_in_time(&self, queue: QueueNumber, id: MessageId) -> Result<(), Finding> {
-        let ttl = if self.disk_is_late { self.queues[queue].limits.ttl_ms } else { self.ttl_ms(id, queue) };
-        self.check_age(queue, id, ttl)
+        self.check_age(queue, id, self.written_ms)
     }
 
-    fn check_age(&self, queue: QueueNumber, id: MessageId, ttl_ms: Option<u64>) -> Result<(), Finding> {
-        let (Some(ttl), Some(came_ms)) = (ttl_ms, self.came_ms(id, queue)) else { return Ok(()) };
-        let age_ms = self.now_ms.saturating_sub(came_ms);
+    fn check_age(&self, queue: QueueNumber, id: MessageId, at_ms: u64) -> Result<(), Finding> {
+        let (Some(ttl), Some(came_ms)) = (self.ttl_ms(id, queue), self.came_ms(id, queue)) else {
+            return Ok(());
+        };
+        let age_ms = at_ms.saturating_sub(came_ms);
         match age_ms > ttl + LATE_MS + age_ms / AGE_PART {
             true => Err(format!(
-                "message {id} is still in queue '{}' {age_ms} ms after it came, and may wait for {ttl} ms",
+                "message {id} was still in queue '{}' {age_ms} ms after it came, and may wait for {ttl} ms",
                 self.queues[queue].name
             )),
             false => Ok(()),

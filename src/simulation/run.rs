@@ -248,6 +248,9 @@ impl Run {
                 self.leave(index);
             }
         }
+        if !self.world.workers.is_writing() {
+            self.books.note_all_written();
+        }
         self.publish_seized();
         Ok(())
     }

@@ -186,7 +186,6 @@ impl Run {
                 let item = DeliveredView::of(&piece.bytes[start..end as usize]);
                 let id = item.and_then(|item| number_of(item.body));
                 let id = id.ok_or_else(|| format!("queue '{name}' gave a message that nobody sent so"))?;
-                self.books.disk_is_late = self.is_troubled || self.is_full;
                 self.books.delivered(id, queue, delivery.redelivered)?;
                 self.books.check_due(queue, id)?;
                 self.counters.delayed += u64::from(delay_of(id).is_some());
