@@ -179,6 +179,10 @@ mod tests {
             work();
         }
 
+        fn run_later(&self, _pause: Duration, work: Box<dyn FnOnce() + Send>) {
+            work();
+        }
+
         fn sleep(&self, _pause: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
             Box::pin(tokio::task::yield_now())
         }

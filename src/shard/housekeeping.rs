@@ -8,14 +8,18 @@
 //! anything in it at the older one, too.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use super::bodies::Batches;
-use super::job::{Job, JobPanicked, Work};
+use super::job::{Job, JobPanicked, Went, Work};
 use super::merge::MergePlan;
+use super::pace::{Haste, Pace};
 use super::shard::Shard;
 use crate::model::Timestamp;
 use crate::storage::{
-    KeepFailure, LogIndex, LogKeeper, LogPosition, Machine, Merged, OpenFailure, Segment, Snapshot,
+    KeepFailure, LogIndex, LogKeeper, LogPosition, Machine, MergeStep, MergeSteps, Merged, OpenFailure,
+    Segment, Snapshot,
 };
 
 /// A segment that nobody needs is worth a checkpoint after so long, in milliseconds; and so often the shard looks.
@@ -48,8 +52,9 @@ pub(super) struct Housekeeping {
     pub(super) weighed_last: LogIndex,
     /// One that is made when its last batch is durable.
     waiting: Option<CheckpointJob>,
-    /// One is waiting, or being made.
+    /// One is waiting or being made, or segments are merged behind it.
     under_way: bool,
+    pub(super) haste: Arc<Haste>,
 }
 
 /// A checkpoint to be made.
@@ -62,6 +67,18 @@ pub(super) struct CheckpointJob {
     remove: Vec<LogIndex>,
     /// Segments that are made smaller when this one is durable.
     merge: Option<MergePlan>,
+    pace: Pace,
+}
+
+/// Segments that are made smaller, behind a checkpoint that was made.
+#[derive(Debug)]
+pub(super) struct MergeJob {
+    steps: Box<dyn MergeSteps>,
+    kept: Kept,
+    pace: Pace,
+    /// Bytes that had gone into the log when it began, and bytes that it has read since.
+    written_bytes_then: u64,
+    read_bytes: u64,
 }
 
 /// What came of a checkpoint.
@@ -100,36 +117,56 @@ impl Weight {
 }
 
 impl CheckpointJob {
-    pub(super) fn run(self, keeper: Option<&dyn LogKeeper>) -> Kept {
-        let Self { snapshot, dead, remove, merge } = self;
+    pub(super) fn run(self, keeper: Option<&dyn LogKeeper>) -> Went {
+        let Self { snapshot, dead, remove, merge, pace } = self;
         let position = snapshot.position;
-        let (mut written, mut freed, mut merged) = (Ok(()), Ok(0), Ok(Merged::default()));
-        if let Some(keeper) = keeper {
-            written = keeper.checkpoint(snapshot);
-            if written.is_ok() && !remove.is_empty() {
-                freed = keeper.purge(&remove);
-            }
-            if let Some(plan) = merge.as_ref().filter(|_| written.is_ok()) {
-                merged = plan.run(keeper);
-            }
+        let left = merge.as_ref().and_then(MergePlan::left);
+        let (freed, merged) = (Ok(0), Ok(Merged::default()));
+        let mut kept = Kept { position, dead, written: Ok(()), freed, merged, left };
+        let Some(keeper) = keeper else { return Went::kept(kept) };
+        kept.written = keeper.checkpoint(snapshot);
+        if kept.written.is_err() {
+            return Went::kept(kept);
         }
-        let left = merge.and_then(|plan| plan.left());
-        Kept { position, dead, written, freed, merged, left }
+        if !remove.is_empty() {
+            kept.freed = keeper.purge(&remove);
+        }
+        match merge.map(|plan| plan.begin(keeper)) {
+            None => Went::kept(kept),
+            Some(Ok(steps)) => {
+                let written_bytes_then = pace.written_bytes();
+                let job = MergeJob { steps, kept, pace, written_bytes_then, read_bytes: 0 };
+                Went::On { work: Box::new(Work::Merge(job)), may_rest: false }
+            }
+            Some(Err(failure)) => Went::kept(Kept { merged: Err(failure), ..kept }),
+        }
+    }
+
+    /// What is told if it ends unfinished.
+    pub(super) fn lost(position: LogPosition, why: JobPanicked) -> Kept {
+        let written = Err(KeepFailure::Owner { index: position.index, why: why.into() });
+        let (freed, merged) = (Ok(0), Ok(Merged::default()));
+        Kept { position, dead: Vec::new(), written, freed, merged, left: None }
+    }
+
+    pub(super) fn position(&self) -> LogPosition {
+        self.snapshot.position
     }
 }
 
-impl CheckpointJob {
-    /// What is told if it ends unfinished.
-    pub(super) fn lost(&self, why: JobPanicked) -> Kept {
-        let position = self.snapshot.position;
-        let index = position.index;
-        Kept {
-            position,
-            dead: Vec::new(),
-            written: Err(KeepFailure::Owner { index, why: why.into() }),
-            freed: Ok(0),
-            merged: Ok(Merged::default()),
-            left: None,
+impl MergeJob {
+    pub(super) fn run(mut self) -> Went {
+        // If it panics, what came of the checkpoint is told all the same.
+        let step = catch_unwind(AssertUnwindSafe(|| self.steps.step()));
+        let index = self.kept.position.index;
+        match step.unwrap_or_else(|_| Err(KeepFailure::Owner { index, why: JobPanicked.into() })) {
+            Ok(MergeStep::Taken { read_bytes }) => {
+                self.read_bytes += read_bytes;
+                let may_rest = self.pace.may_rest(self.written_bytes_then, self.read_bytes);
+                Went::On { work: Box::new(Work::Merge(self)), may_rest }
+            }
+            Ok(MergeStep::Done(merged)) => Went::kept(Kept { merged: Ok(merged), ..self.kept }),
+            Err(failure) => Went::kept(Kept { merged: Err(failure), ..self.kept }),
         }
     }
 }
@@ -142,6 +179,7 @@ impl Housekeeping {
     /// So many bytes went into the log.
     pub(super) fn note_written(&mut self, bytes: usize) {
         self.bytes_since += bytes as u64;
+        self.haste.note_written(bytes);
         self.looked = false;
     }
 
@@ -241,7 +279,8 @@ impl Shard {
         self.housekeeping.looked &= run.is_empty() || merge.is_some();
         self.housekeeping.bytes_since = 0;
         let snapshot = Snapshot { position: self.commits.log().position(), state: self.snapshot() };
-        CheckpointJob { snapshot, dead, remove, merge }
+        let pace = Pace::new(&self.disk, &self.housekeeping.haste);
+        CheckpointJob { snapshot, dead, remove, merge, pace }
     }
 
     fn can_shrink(&mut self, keeper: &dyn LogKeeper) -> bool {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::bodies::{ColdExtent, HeldBack};
 use super::command::Command;
-use super::housekeeping::{CheckpointJob, Kept};
+use super::housekeeping::{CheckpointJob, Kept, MergeJob};
 use super::read_back::{Loaded, NotRead, read_back};
 use crate::storage::{BodyRead, LogKeeper, ShardLog};
 
@@ -19,6 +19,36 @@ pub struct Job(pub(super) Work);
 pub(super) enum Work {
     ReadBack(Vec<ColdExtent>, HeldBack),
     Checkpoint(CheckpointJob),
+    Merge(MergeJob),
+}
+
+/// How far work went.
+#[derive(Debug)]
+pub(super) enum Went {
+    /// There is more of it.
+    On { work: Box<Work>, may_rest: bool },
+    /// It is done.
+    Done(Outcome),
+}
+
+impl Went {
+    pub(super) fn kept(kept: Kept) -> Self {
+        Self::Done(Outcome::Checkpoint(Box::new(kept)))
+    }
+}
+
+/// How far a job went.
+#[derive(Debug)]
+pub enum Ran {
+    /// It is done. The shard must be given the command.
+    Done(Command),
+    /// There is more to do, at once if `may_rest` does not allow to let others go first.
+    On {
+        /// The rest of it.
+        job: Job,
+        /// Whether nobody waits for it.
+        may_rest: bool,
+    },
 }
 
 /// What came of a job.
@@ -69,27 +99,41 @@ impl Job {
         matches!(self.0, Work::ReadBack(..))
     }
 
-    /// Does it. Blocks. The shard must be given the command, whatever came of the job.
-    pub fn run(self, log: &LogAccess) -> Command {
-        let lost = self.lost();
-        // A shard that is never told waits for ever, and cannot stop.
-        let done = catch_unwind(AssertUnwindSafe(|| match self.0 {
-            Work::ReadBack(extents, held) => Outcome::ReadBack(read_back(&*log.reader, &extents, &held)),
-            Work::Checkpoint(job) => Outcome::Checkpoint(Box::new(job.run(log.keeper.as_deref()))),
-        }));
-        Command::Done(Done(done.unwrap_or(lost)))
-    }
-
-    /// What is told if it does not come to its end.
-    fn lost(&self) -> Outcome {
-        match &self.0 {
-            Work::ReadBack(extents, _) => Outcome::ReadBack(
-                extents
-                    .iter()
-                    .map(|extent| Loaded { extent: *extent, groups: Err(NotRead::Panicked(JobPanicked)) })
-                    .collect(),
-            ),
-            Work::Checkpoint(job) => Outcome::Checkpoint(Box::new(job.lost(JobPanicked))),
+    /// Does it, or a part of it. Blocks. What is left of it must be run, too, and the shard be given the command in the end,
+    /// whatever came of the job: it waits for that before it stops.
+    pub fn run(self, log: &LogAccess) -> Ran {
+        let went = match self.0 {
+            Work::ReadBack(extents, held) => {
+                let read = catch_unwind(AssertUnwindSafe(|| read_back(&*log.reader, &extents, &held)));
+                Went::Done(Outcome::ReadBack(read.unwrap_or_else(|_| lost(&extents))))
+            }
+            Work::Checkpoint(job) => {
+                let position = job.position();
+                let kept = catch_unwind(AssertUnwindSafe(|| job.run(log.keeper.as_deref())));
+                kept.unwrap_or_else(|_| Went::kept(CheckpointJob::lost(position, JobPanicked)))
+            }
+            Work::Merge(job) => job.run(),
+        };
+        match went {
+            Went::Done(outcome) => Ran::Done(Command::Done(Done(outcome))),
+            Went::On { work, may_rest } => Ran::On { job: Self(*work), may_rest },
         }
     }
+
+    /// The same to its end.
+    pub fn run_all(self, log: &LogAccess) -> Command {
+        let mut job = self;
+        loop {
+            match job.run(log) {
+                Ran::Done(command) => return command,
+                Ran::On { job: rest, .. } => job = rest,
+            }
+        }
+    }
+}
+
+/// What is told of messages that were not read back.
+fn lost(extents: &[ColdExtent]) -> Vec<Loaded> {
+    let lost = |extent: &ColdExtent| Loaded { extent: *extent, groups: Err(NotRead::Panicked(JobPanicked)) };
+    extents.iter().map(lost).collect()
 }

@@ -22,7 +22,7 @@ use crate::message::message_ends;
 use crate::model::{Bug, QueueId, planted};
 use crate::queue::Effect;
 use crate::storage::{
-    KeepFailure, Kept, LogIndex, LogKeeper, Merged, OwnerFault, RecoveredBatch, Segment, Selection,
+    KeepFailure, Kept, LogIndex, LogKeeper, MergeSteps, OwnerFault, RecoveredBatch, Segment, Selection,
 };
 
 /// Most bytes of segments that one merge reads.
@@ -52,8 +52,9 @@ pub(super) struct MergePlan {
 }
 
 impl MergePlan {
-    pub(super) fn run(&self, keeper: &dyn LogKeeper) -> Result<Merged, KeepFailure> {
-        keeper.merge_segments(&self.segments, &mut Needed(&self.needed))
+    /// Begins to do it.
+    pub(super) fn begin(self, keeper: &dyn LogKeeper) -> Result<Box<dyn MergeSteps>, KeepFailure> {
+        keeper.merge_segments(&self.segments, Box::new(Needed { messages: self.needed, passed: 0 }))
     }
 
     /// The segment that it leaves, and how much is needed of that.
@@ -64,16 +65,23 @@ impl MergePlan {
     }
 }
 
-/// What of it no batch has held so far.
-struct Needed<'a>(&'a [(u64, QueueId)]);
+/// What is needed, by whom, in order.
+struct Needed {
+    messages: Vec<(u64, QueueId)>,
+    /// How many of them a batch has held so far.
+    passed: usize,
+}
 
-impl Selection for Needed<'_> {
+impl Selection for Needed {
     fn keep(&mut self, batch: &RecoveredBatch) -> Result<Option<Kept>, OwnerFault> {
-        Ok(keep(batch, &mut self.0)?)
+        let mut rest = &self.messages[self.passed..];
+        let kept = keep(batch, &mut rest)?;
+        self.passed = self.messages.len() - rest.len();
+        Ok(kept)
     }
 
     fn end(&mut self) -> Result<(), OwnerFault> {
-        match self.0.first() {
+        match self.messages.get(self.passed) {
             None => Ok(()),
             Some((sequence, queue)) => Err(MessageGone { sequence: *sequence, queue: *queue }.into()),
         }

@@ -46,6 +46,7 @@ mod observing;
 mod operation;
 mod out_of_service;
 mod outlets;
+mod pace;
 mod progress;
 mod queues;
 mod read_back;
@@ -80,7 +81,7 @@ pub use command::{
 pub use dead_lettering::{DeadLetterNotices, DeadLetters};
 pub use departing::{Departed, DepartedByQueue, DepartureBoard, DepartureNotices};
 pub use disk_gauge::DiskGauge;
-pub use job::{Done, Job, LogAccess};
+pub use job::{Done, Job, LogAccess, Ran};
 pub use logged::{LoggedMessages, LoggedOperation, logged_operations};
 pub use mailbox::Mailbox;
 pub use memory::MemoryGauge;

@@ -267,6 +267,7 @@ impl Shard {
     /// Ends all consumers and logs exactly what was delivered, so that the next start knows it.
     pub(super) fn prepare_stop(&mut self, now: Timestamp) {
         self.now = now;
+        self.housekeeping.haste.note_stopping();
         let queues: Vec<QueueId> = self.queues.keys().copied().collect();
         for id in queues {
             let Some(slot) = self.queues.get_mut(&id) else { continue };

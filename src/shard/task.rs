@@ -10,7 +10,7 @@ use tokio::task::yield_now;
 
 use super::close_failure::CloseFailure;
 use super::command::Command;
-use super::job::LogAccess;
+use super::job::{Job, LogAccess, Ran};
 use super::mailbox::Mailbox;
 use super::shard::Shard;
 use super::workers::{Workers, run_blocking};
@@ -67,6 +67,12 @@ pub fn spawn(
 
 async fn run(mut shard: Shard, mailbox: Arc<Mailbox<Command>>, clock: Clock, workers: Arc<dyn Workers>) {
     let log = LogAccess::of(shard.log());
+    let workshop = Workshop {
+        log: log.clone(),
+        mailbox: Arc::clone(&mailbox),
+        clock: Arc::clone(&clock),
+        workers: Arc::clone(&workers),
+    };
     let mut commands = Vec::new();
     let mut gathering = Gathering::default();
     let closing = loop {
@@ -75,7 +81,7 @@ async fn run(mut shard: Shard, mailbox: Arc<Mailbox<Command>>, clock: Clock, wor
         gathering.gather(&mailbox, &mut commands).await;
         let close = take_close(&mut commands);
         shard.turn(clock(), &mut commands);
-        start_jobs(&mut shard, &log, &mailbox, &*workers);
+        workshop.start_jobs(&mut shard);
         if close.is_some() {
             break close;
         }
@@ -84,12 +90,12 @@ async fn run(mut shard: Shard, mailbox: Arc<Mailbox<Command>>, clock: Clock, wor
     while !shard.is_settled() && shard.stuck().is_none() || shard.is_keeping_house() {
         poll_fn(|context| mailbox.poll_take(context, &mut commands)).await;
         shard.turn(clock(), &mut commands);
-        start_jobs(&mut shard, &log, &mailbox, &*workers);
+        workshop.start_jobs(&mut shard);
     }
     mailbox.close();
     if let Some(job) = shard.closing_checkpoint() {
         // It tells of a panic itself.
-        commands.extend(run_blocking(&workers, move || job.run(&log)).await);
+        commands.extend(run_blocking(&workers, move || job.run_all(&log)).await);
         shard.turn(clock(), &mut commands);
     }
     let result = match shard.failure().cloned().map(CloseFailure::Log).or(shard.stuck()) {
@@ -159,13 +165,47 @@ fn take_close(
     }
 }
 
-fn start_jobs(shard: &mut Shard, log: &LogAccess, mailbox: &Arc<Mailbox<Command>>, workers: &dyn Workers) {
-    for job in shard.take_jobs() {
-        let log = log.clone();
-        let mailbox = Arc::clone(mailbox);
-        workers.run(Box::new(move || {
-            // A shard that has stopped needs no answer.
-            let _ = mailbox.push(job.run(&log));
-        }));
+/// A job may rest twice as long as its last step took, and so long at least and at most.
+const REST_MIN: Duration = Duration::from_millis(2);
+const REST_MAX: Duration = Duration::from_millis(50);
+
+/// Where jobs are done.
+#[derive(Clone)]
+struct Workshop {
+    log: LogAccess,
+    mailbox: Arc<Mailbox<Command>>,
+    clock: Clock,
+    workers: Arc<dyn Workers>,
+}
+
+impl Workshop {
+    fn start_jobs(&self, shard: &mut Shard) {
+        for job in shard.take_jobs() {
+            let workshop = self.clone();
+            self.workers.run(Box::new(move || workshop.work(job)));
+        }
+    }
+
+    /// Does a job, or as much of it as it does without a rest, and has the rest done later.
+    fn work(self, job: Job) {
+        let mut job = job;
+        loop {
+            let began = (self.clock)();
+            match job.run(&self.log) {
+                Ran::Done(command) => {
+                    // A shard that has stopped needs no answer.
+                    let _ = self.mailbox.push(command);
+                    return;
+                }
+                Ran::On { job: rest, may_rest: false } => job = rest,
+                Ran::On { job: rest, may_rest: true } => {
+                    let took = Duration::from_millis((self.clock)().0.saturating_sub(began.0));
+                    let workers = Arc::clone(&self.workers);
+                    workers
+                        .run_later((2 * took).clamp(REST_MIN, REST_MAX), Box::new(move || self.work(rest)));
+                    return;
+                }
+            }
+        }
     }
 }

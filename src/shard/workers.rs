@@ -13,6 +13,9 @@ pub trait Workers: Send + Sync {
     /// Has `work` done where it may block. If it panics, that ends nothing but itself.
     fn run(&self, work: Box<dyn FnOnce() + Send>);
 
+    /// The same when so much time has passed. To be called on one of the runtime's threads, or from within such work.
+    fn run_later(&self, pause: Duration, work: Box<dyn FnOnce() + Send>);
+
     /// Ready when so much time has passed.
     fn sleep(&self, pause: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
@@ -30,6 +33,13 @@ pub struct RuntimeWorkers;
 impl Workers for RuntimeWorkers {
     fn run(&self, work: Box<dyn FnOnce() + Send>) {
         tokio::task::spawn_blocking(work);
+    }
+
+    fn run_later(&self, pause: Duration, work: Box<dyn FnOnce() + Send>) {
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            tokio::task::spawn_blocking(work);
+        });
     }
 
     fn sleep(&self, pause: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {

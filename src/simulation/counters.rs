@@ -33,6 +33,8 @@ pub struct Counters {
     pub crashes_while_writing: u64,
     /// Crashes while a checkpoint, a merge or a read was waiting to be done.
     pub crashes_while_working: u64,
+    /// Those that came while a merge was half done.
+    pub crashes_while_merging: u64,
     /// Crashes while a segment that nobody needed was kept to be written over.
     pub crashes_with_spares: u64,
     /// Crashes while a segment was there that was written over an older one.
@@ -188,6 +190,7 @@ impl Counters {
         self.crashes += other.crashes;
         self.crashes_while_writing += other.crashes_while_writing;
         self.crashes_while_working += other.crashes_while_working;
+        self.crashes_while_merging += other.crashes_while_merging;
         self.crashes_with_spares += other.crashes_with_spares;
         self.crashes_with_reused += other.crashes_with_reused;
         self.crashes_while_starting += other.crashes_while_starting;

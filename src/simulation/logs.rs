@@ -9,8 +9,8 @@ use crate::broker::{OpenLog, OpenedLog};
 use crate::storage::testing::SteppedLog;
 use crate::storage::{
     Batch, BodyRead, DirectLogOptions, Disk, KeepFailure, KnownLog, LogFailure, LogIndex, LogKeeper,
-    LogPosition, Machine, Merged, OnProgress, OpenFailure, Progress, ReadFailure, RecoveredBatch, Segment,
-    Selection, ShardLog, Snapshot,
+    LogPosition, Machine, MergeStep, MergeSteps, OnProgress, OpenFailure, Progress, ReadFailure,
+    RecoveredBatch, Segment, Selection, ShardLog, Snapshot,
 };
 
 /// What was asked of logs beside writing.
@@ -176,17 +176,39 @@ impl LogKeeper for CountedKeeper {
     fn merge_segments(
         &self,
         first_indices: &[LogIndex],
-        selection: &mut dyn Selection,
-    ) -> Result<Merged, KeepFailure> {
+        selection: Box<dyn Selection>,
+    ) -> Result<Box<dyn MergeSteps>, KeepFailure> {
         let segments = self.keeper.segments();
         let mut taken = segments.iter().filter(|segment| first_indices.contains(&segment.first_index));
         let first = taken.next();
         let range =
             first.zip(taken.next_back().or(first)).map(|(first, end)| first.first_index..end.end_index);
-        let merged = self.keeper.merge_segments(first_indices, selection);
-        if merged.is_ok() {
-            self.merged.lock().unwrap_or_else(PoisonError::into_inner).extend(range);
+        let begun = self.keeper.merge_segments(first_indices, selection);
+        let (workers, merged) = (Arc::clone(&self.workers), Arc::clone(&self.merged));
+        match begun {
+            Ok(steps) => Ok(Box::new(CountedMerge { steps, range, workers, merged })),
+            Err(failure) => self.workers.count(|counts| counts.merges.note(Err(failure))),
         }
-        self.workers.count(|counts| counts.merges.note(merged))
+    }
+}
+
+struct CountedMerge {
+    steps: Box<dyn MergeSteps>,
+    range: Option<Range<LogIndex>>,
+    workers: Arc<SteppedWorkers>,
+    merged: Merges,
+}
+
+impl MergeSteps for CountedMerge {
+    fn step(&mut self) -> Result<MergeStep, KeepFailure> {
+        match self.steps.step() {
+            Ok(MergeStep::Taken { read_bytes }) => Ok(MergeStep::Taken { read_bytes }),
+            over => {
+                if over.is_ok() {
+                    self.merged.lock().unwrap_or_else(PoisonError::into_inner).extend(self.range.take());
+                }
+                self.workers.count(|counts| counts.merges.note(over))
+            }
+        }
     }
 }

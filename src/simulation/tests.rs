@@ -75,8 +75,8 @@ const BUGS: [Bug; 18] = [
 /// Seeds of 3,000 steps within which a bug is found.
 fn seeds(bug: Bug) -> std::ops::Range<u64> {
     match bug {
-        // A log must write over a segment, fill it and be killed before its next checkpoint: about one seed of forty does.
-        Bug::FullNotCut => 90..110,
+        // A log must write over a segment, fill it and be killed before its next checkpoint: about one seed of sixty does.
+        Bug::FullNotCut => 20..40,
         _ => 0..10,
     }
 }

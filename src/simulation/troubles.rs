@@ -83,6 +83,7 @@ impl Run {
         self.counters.crashes += 1;
         self.counters.crashes_while_writing += u64::from(self.world.workers.is_writing());
         self.counters.crashes_while_working += u64::from(self.world.workers.has_work());
+        self.counters.crashes_while_merging += u64::from(self.world.workers.is_resting());
         self.count_reuse();
         let was_off = self.disk.is_powered_off();
         let is_killed = !was_off && self.random.one_in(3);

@@ -23,6 +23,8 @@ pub(super) struct SteppedWorkers(Mutex<State>);
 struct State {
     now_ms: u64,
     work: Vec<Box<dyn FnOnce() + Send>>,
+    /// Work that rests, and until when.
+    resting: Vec<(u64, Box<dyn FnOnce() + Send>)>,
     /// Who sleeps, and until when.
     sleepers: Vec<(u64, oneshot::Sender<()>)>,
     logs: Vec<SharedLog>,
@@ -79,6 +81,9 @@ impl SteppedWorkers {
             std::mem::take(&mut state.sleepers).into_iter().partition(|(until, _)| *until <= now_ms);
         state.sleepers = rest;
         state.sleepers.retain(|(_, sleeper)| !sleeper.is_closed());
+        let rested = state.resting.extract_if(.., |(until, _)| *until <= now_ms);
+        let rested: Vec<_> = rested.map(|(_, work)| work).collect();
+        state.work.extend(rested);
         drop(state);
         // Who was to be woken may have been woken by something else.
         let due: Vec<(u64, oneshot::Sender<()>)> = due;
@@ -87,11 +92,12 @@ impl SteppedWorkers {
         }
     }
 
-    /// Milliseconds until the next one who sleeps is to be woken.
+    /// Milliseconds until the next one who sleeps is to be woken, or work has rested.
     pub(super) fn next_in(&self) -> Option<u64> {
         let state = self.state();
         let awake = state.sleepers.iter().filter(|(_, sleeper)| !sleeper.is_closed());
-        awake.map(|(until, _)| until.saturating_sub(state.now_ms)).min()
+        let resting = state.resting.iter().map(|(until, _)| until);
+        awake.map(|(until, _)| until).chain(resting).min().map(|until| until.saturating_sub(state.now_ms))
     }
 
     /// Does one piece of the work that waits; `false`: there is none.
@@ -117,9 +123,15 @@ impl SteppedWorkers {
         step(&mut log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether work waits to be done.
+    /// Whether work waits to be done, or to have rested.
     pub(super) fn has_work(&self) -> bool {
-        !self.state().work.is_empty()
+        let state = self.state();
+        !state.work.is_empty() || !state.resting.is_empty()
+    }
+
+    /// Whether something that is half done rests.
+    pub(super) fn is_resting(&self) -> bool {
+        !self.state().resting.is_empty()
     }
 
     /// Whether something waits to be written.
@@ -156,6 +168,12 @@ fn step(log: &mut SteppedLog) -> bool {
 impl Workers for SteppedWorkers {
     fn run(&self, work: Box<dyn FnOnce() + Send>) {
         self.state().work.push(work);
+    }
+
+    fn run_later(&self, pause: Duration, work: Box<dyn FnOnce() + Send>) {
+        let mut state = self.state();
+        let until = state.now_ms + pause.as_millis() as u64;
+        state.resting.push((until, work));
     }
 
     fn sleep(&self, pause: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {

@@ -12,7 +12,7 @@ use super::{
     body_reader::BodyReader,
     checkpoint::{Checkpoint, KEPT, STATE_BYTES_MAX},
     handover::Handover,
-    merge::{Merged, Selection, merge},
+    merge::{DirectMerge, MergeSteps, Selection},
     recovery::Identity,
     segment::{Chain, checkpoint_path},
     segment_table::SegmentTable,
@@ -63,7 +63,8 @@ pub trait LogKeeper: Send + Sync {
     fn purge(&self, first_indices: &[LogIndex]) -> Result<u64, KeepFailure>;
 
     /// Makes one segment of some that follow each other, given by their first indices, with what `selection` leaves of
-    /// each batch: at least what the owner needed when the newest checkpoint was made.
+    /// each batch: at least what the owner needed when the newest checkpoint was made. It is begun here and done by its steps,
+    /// and until it is over none of these segments may be removed or merged otherwise.
     ///
     /// # Errors
     /// [`KeepFailure::Needed`] if one of them is not before [`removable_below`](Self::removable_below);
@@ -72,8 +73,8 @@ pub trait LogKeeper: Send + Sync {
     fn merge_segments(
         &self,
         first_indices: &[LogIndex],
-        selection: &mut dyn Selection,
-    ) -> Result<Merged, KeepFailure>;
+        selection: Box<dyn Selection>,
+    ) -> Result<Box<dyn MergeSteps>, KeepFailure>;
 }
 
 /// Why something was not done to keep a log small.
@@ -250,8 +251,8 @@ impl LogKeeper for DirectKeeper {
     fn merge_segments(
         &self,
         first_indices: &[LogIndex],
-        selection: &mut dyn Selection,
-    ) -> Result<Merged, KeepFailure> {
+        selection: Box<dyn Selection>,
+    ) -> Result<Box<dyn MergeSteps>, KeepFailure> {
         let all = self.table.list();
         let is_first = |segment: &Segment| first_indices.first() == Some(&segment.first_index);
         let start = all.iter().position(is_first).unwrap_or(all.len());
@@ -264,7 +265,7 @@ impl LogKeeper for DirectKeeper {
         if range.is_some_and(|(first, last)| last.end_index.0 - first.first_index.0 > MERGED_INDICES_MAX) {
             return Err(KeepFailure::NotNeighbours);
         }
-        merge(&*self.disk, &self.directory, segments, &self.table, &self.reader, selection)
+        Ok(Box::new(DirectMerge::begin(self, segments, selection)?))
     }
 
     fn purge(&self, first_indices: &[LogIndex]) -> Result<u64, KeepFailure> {

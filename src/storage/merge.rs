@@ -6,7 +6,13 @@
 //!
 //! Its header has a flag, entries may be missing in it, and a last frame says where it ends and how much it holds.
 
-use std::{io::IoSlice, path::Path, sync::Arc};
+use std::{
+    fmt,
+    io::IoSlice,
+    mem,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -17,6 +23,7 @@ use super::{
     body_reader::BodyReader,
     disk::{read_exact_at, write_all_at},
     frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, PADDING, body_crc, padding_bytes, read_u64},
+    keeper::DirectKeeper,
     segment::{Chain, SEGMENT_HEADER_BYTES, SegmentHeader, merging_path},
     segment_table::{SegmentTable, Written},
 };
@@ -32,7 +39,7 @@ pub struct Kept {
 }
 
 /// Decides what stays when segments are merged.
-pub trait Selection {
+pub trait Selection: Send {
     /// What to keep of the next batch; they come in order, those without operations too.
     ///
     /// # Errors
@@ -55,74 +62,196 @@ pub struct Merged {
     pub bytes_after: u64,
 }
 
+/// A merge under way. It is done step by step, each of them short, so that whoever does it can rest in between: the log has the
+/// same disk, and the same processors. One that is not done to its end has changed nothing, or left segments that another one
+/// stands for; a start removes those, and what is unfinished.
+pub trait MergeSteps: Send {
+    /// Does the next step: reads 128 KiB and writes what is kept of that, or removes a file. It blocks.
+    ///
+    /// # Errors
+    /// Those of [`merge_segments`](super::LogKeeper::merge_segments). The merge is over then.
+    fn step(&mut self) -> Result<MergeStep, KeepFailure>;
+}
+
+/// How far a merge is after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MergeStep {
+    /// There are more.
+    Taken {
+        /// Bytes of batches that were read.
+        read_bytes: u64,
+    },
+    /// That was the last one.
+    Done(Merged),
+}
+
+impl fmt::Debug for dyn MergeSteps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MergeSteps")
+    }
+}
+
 /// Body of the last frame: index behind the last entry, body behind the last one, number of entries.
 const END_BYTES: usize = 24;
 /// The last frame.
 const END_FRAME_BYTES: u64 = (FRAME_HEADER_BYTES + END_BYTES) as u64;
-/// How much is read, and about how much is written and synced, at once.
-const STRETCH_BYTES: u64 = 1024 * 1024;
+/// How much is read at once, and about how much is written and synced at once.
+const STRETCH_BYTES: u64 = 128 * 1024;
 
-/// Merges `segments`, which follow each other and are all before every checkpoint's place.
-pub(super) fn merge(
-    disk: &dyn Disk,
-    directory: &Path,
-    segments: &[Segment],
-    table: &SegmentTable,
-    reader: &Arc<BodyReader>,
-    selection: &mut dyn Selection,
-) -> Result<Merged, KeepFailure> {
-    let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(Merged::default()) };
-    let bytes_before = segments.iter().map(|segment| segment.bytes).sum();
-    let header = SegmentHeader {
-        salt: fresh_salt(disk, directory)?,
-        merged: true,
-        reused: false,
-        ..reader.header_of(&first.path)?
-    };
-    let unfinished = merging_path(&first.path);
-    let made = Merge::begin(disk, &unfinished, &header).and_then(|mut merge| {
-        merge.copy(segments, reader, selection)?;
-        let written = merge.finish(last)?;
+/// A merge in a directory.
+pub(super) struct DirectMerge {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    table: Arc<SegmentTable>,
+    reader: Arc<BodyReader>,
+    selection: Box<dyn Selection>,
+    /// They follow each other, and are all before every checkpoint's place.
+    segments: Vec<Segment>,
+    header: SegmentHeader,
+    /// The next batch to be read.
+    next: LogIndex,
+    stage: Stage,
+}
+
+enum Stage {
+    Copying(Merge),
+    /// The new segment stands for all. Those before this one are removed.
+    Removing(Merged, usize),
+    /// It is done, or failed.
+    Over,
+}
+
+impl DirectMerge {
+    /// Begins to merge segments, of which there is at least one.
+    pub(super) fn begin(
+        keeper: &DirectKeeper,
+        segments: &[Segment],
+        selection: Box<dyn Selection>,
+    ) -> Result<Self, KeepFailure> {
+        let DirectKeeper { disk, directory, table, reader, .. } = keeper;
+        let first = segments.first().ok_or(KeepFailure::NotNeighbours)?;
+        let header = SegmentHeader {
+            salt: fresh_salt(&**disk, directory)?,
+            merged: true,
+            reused: false,
+            ..reader.header_of(&first.path)?
+        };
+        let merge = Merge::begin(&**disk, merging_path(&first.path), &header)?;
+        Ok(Self {
+            disk: Arc::clone(disk),
+            directory: directory.clone(),
+            table: Arc::clone(table),
+            reader: Arc::clone(reader),
+            selection,
+            segments: segments.to_vec(),
+            next: header.first_index,
+            header,
+            stage: Stage::Copying(merge),
+        })
+    }
+
+    /// Copies the next stretch. `None`: there is none.
+    fn copy_next(&mut self, merge: &mut Merge) -> Result<Option<u64>, KeepFailure> {
+        let Some(segment) = self.segments.iter().find(|segment| self.next < segment.end_index) else {
+            return Ok(None);
+        };
+        let first = self.next.max(segment.first_index);
+        let end = self.reader.stretch_end(first, STRETCH_BYTES).map_err(KeepFailure::Read)?;
+        let end = end.min(segment.end_index);
+        let mut read_bytes = 0;
+        for batch in self.reader.read(first, end).map_err(KeepFailure::Read)? {
+            read_bytes += (FRAME_HEADER_BYTES + batch.payload.len()) as u64;
+            let kept = self.selection.keep(&batch);
+            if let Some(kept) = kept.map_err(|why| KeepFailure::Owner { index: batch.index, why })? {
+                merge.push(&batch, kept)?;
+            }
+        }
+        self.next = end;
+        Ok(Some(read_bytes))
+    }
+
+    /// Puts the new segment, which holds everything, in the place of the first one.
+    fn take_place(&mut self, merge: &mut Merge) -> Result<Merged, KeepFailure> {
+        self.selection.end().map_err(|why| KeepFailure::Owner { index: self.next, why })?;
+        let (Some(first), Some(last)) = (self.segments.first(), self.segments.last()) else {
+            return Err(KeepFailure::NotNeighbours);
+        };
+        merge.finish(last)?;
         let merged = Segment {
             path: first.path.clone(),
             first_index: first.first_index,
             end_index: last.end_index,
             first_body: first.first_body,
             bodies_end: last.bodies_end,
-            bytes: written.end,
+            bytes: merge.end,
         };
-        let paths: Vec<&Path> = segments.iter().map(|segment| &*segment.path).collect();
-        reader.while_names_change(&paths, || {
-            disk.rename(&unfinished, &first.path)
-                .map_err(|error| DiskError::new(DiskAction::Rename, &unfinished, &error))?;
+        let paths: Vec<&Path> = self.segments.iter().map(|segment| &*segment.path).collect();
+        self.reader.while_names_change(&paths, || {
+            self.disk
+                .rename(&merge.path, &first.path)
+                .map_err(|error| DiskError::new(DiskAction::Rename, &merge.path, &error))?;
             // From here on the name stands for the new file, durable or not.
-            table.replace(&merged, header.salt, &written.frames);
-            Ok(merged)
-        })
-    });
-    let merged = match made {
-        Ok(merged) => merged,
-        Err(failure) => {
-            // What could not be written may not be removable either; a start removes it.
-            let _ = disk.remove(&unfinished);
-            return Err(failure);
-        }
-    };
-    let sync = || {
-        disk.sync_directory(directory).map_err(|error| DiskError::new(DiskAction::Sync, directory, &error))
-    };
-    sync()?;
-    for segment in &segments[1..] {
-        disk.remove(&segment.path)
-            .map_err(|error| DiskError::new(DiskAction::Remove, &segment.path, &error))?;
+            self.table.replace(&merged, self.header.salt, &merge.written);
+            Ok::<_, DiskError>(())
+        })?;
+        let bytes_before = self.segments.iter().map(|segment| segment.bytes).sum();
+        Ok(Merged { bytes_before, bytes_after: merged.bytes })
     }
-    sync()?;
-    Ok(Merged { bytes_before, bytes_after: merged.bytes })
+
+    fn copy(&mut self, mut merge: Merge) -> Result<MergeStep, KeepFailure> {
+        let copied = match self.copy_next(&mut merge) {
+            Ok(Some(read_bytes)) => {
+                self.stage = Stage::Copying(merge);
+                return Ok(MergeStep::Taken { read_bytes });
+            }
+            Ok(None) => self.take_place(&mut merge),
+            Err(failure) => Err(failure),
+        };
+        match copied {
+            Ok(merged) => {
+                self.stage = Stage::Removing(merged, 1);
+                self.sync_directory()?;
+                Ok(MergeStep::Taken { read_bytes: 0 })
+            }
+            Err(failure) => {
+                // What could not be written may not be removable either; a start removes it.
+                let _ = self.disk.remove(&merge.path);
+                Err(failure)
+            }
+        }
+    }
+
+    fn remove(&mut self, merged: Merged, number: usize) -> Result<MergeStep, KeepFailure> {
+        let Some(segment) = self.segments.get(number) else {
+            self.sync_directory()?;
+            return Ok(MergeStep::Done(merged));
+        };
+        self.disk
+            .remove(&segment.path)
+            .map_err(|error| DiskError::new(DiskAction::Remove, &segment.path, &error))?;
+        self.stage = Stage::Removing(merged, number + 1);
+        Ok(MergeStep::Taken { read_bytes: 0 })
+    }
+
+    fn sync_directory(&self) -> Result<(), DiskError> {
+        let synced = self.disk.sync_directory(&self.directory);
+        synced.map_err(|error| DiskError::new(DiskAction::Sync, &self.directory, &error))
+    }
+}
+
+impl MergeSteps for DirectMerge {
+    fn step(&mut self) -> Result<MergeStep, KeepFailure> {
+        match mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Copying(merge) => self.copy(merge),
+            Stage::Removing(merged, number) => self.remove(merged, number),
+            Stage::Over => Ok(MergeStep::Done(Merged::default())),
+        }
+    }
 }
 
 /// A merged segment under construction.
-struct Merge<'a> {
-    path: &'a Path,
+struct Merge {
+    path: PathBuf,
     file: Arc<dyn DiskFile>,
     durable_end: LogIndex,
     chain: Chain,
@@ -133,15 +262,9 @@ struct Merge<'a> {
     waiting_bytes: u64,
 }
 
-/// What a merged segment holds.
-struct Finished {
-    end: u64,
-    frames: Vec<Written>,
-}
-
-impl<'a> Merge<'a> {
-    fn begin(disk: &dyn Disk, path: &'a Path, header: &SegmentHeader) -> Result<Self, KeepFailure> {
-        let file = disk.create(path).map_err(|error| DiskError::new(DiskAction::Create, path, &error))?;
+impl Merge {
+    fn begin(disk: &dyn Disk, path: PathBuf, header: &SegmentHeader) -> Result<Self, DiskError> {
+        let file = disk.create(&path).map_err(|error| DiskError::new(DiskAction::Create, &path, &error))?;
         Ok(Self {
             path,
             file,
@@ -153,30 +276,6 @@ impl<'a> Merge<'a> {
             waiting: vec![Bytes::copy_from_slice(&header.encode())],
             waiting_bytes: SEGMENT_HEADER_BYTES as u64,
         })
-    }
-
-    fn copy(
-        &mut self,
-        segments: &[Segment],
-        reader: &BodyReader,
-        selection: &mut dyn Selection,
-    ) -> Result<(), KeepFailure> {
-        for segment in segments {
-            let mut next = segment.first_index;
-            while next < segment.end_index {
-                let end = reader.stretch_end(next, STRETCH_BYTES).map_err(KeepFailure::Read)?;
-                let end = end.min(segment.end_index);
-                for batch in reader.read(next, end).map_err(KeepFailure::Read)? {
-                    let kept = selection.keep(&batch);
-                    if let Some(kept) = kept.map_err(|why| KeepFailure::Owner { index: batch.index, why })? {
-                        self.push(&batch, kept)?;
-                    }
-                }
-                next = end;
-            }
-        }
-        let index = segments.last().map_or(LogIndex(0), |last| last.end_index);
-        selection.end().map_err(|why| KeepFailure::Owner { index, why })
     }
 
     fn push(&mut self, batch: &RecoveredBatch, kept: Kept) -> Result<(), KeepFailure> {
@@ -214,22 +313,21 @@ impl<'a> Merge<'a> {
     fn write(&mut self) -> Result<(), KeepFailure> {
         let mut slices: Vec<_> = self.waiting.iter().map(|piece| IoSlice::new(piece)).collect();
         write_all_at(&*self.file, &mut slices, self.end, 0)
-            .map_err(|error| DiskError::new(DiskAction::Write, self.path, &error))?;
+            .map_err(|error| DiskError::new(DiskAction::Write, &self.path, &error))?;
         self.end += self.waiting_bytes;
         self.waiting.clear();
         self.waiting_bytes = 0;
         // All at once in the end would keep the disk from the log's own writes for as long as that takes.
-        self.file.sync_data().map_err(|error| DiskError::new(DiskAction::Sync, self.path, &error).into())
+        self.file.sync_data().map_err(|error| DiskError::new(DiskAction::Sync, &self.path, &error).into())
     }
 
-    fn finish(mut self, last: &Segment) -> Result<Finished, KeepFailure> {
+    fn finish(&mut self, last: &Segment) -> Result<(), KeepFailure> {
         let body = [last.end_index.0, last.bodies_end.0, self.entries].map(u64::to_le_bytes).concat();
         self.chain.next_index = last.end_index;
         let mut frames = self.frames();
         frames.push_own(FrameKind::End, self.chain.term, &body);
         self.add(frames, vec![body.into()])?;
-        self.write()?;
-        Ok(Finished { end: self.end, frames: self.written })
+        self.write()
     }
 }
 

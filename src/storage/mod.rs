@@ -59,7 +59,7 @@ pub use keeper::{KeepFailure, LogKeeper, LogPosition};
 pub use lock::{DirectoryLock, LockRefused};
 pub use machine::{Machine, Snapshot};
 pub use memory_log::MemoryLog;
-pub use merge::{Kept, Merged, Selection};
+pub use merge::{Kept, MergeStep, MergeSteps, Merged, Selection};
 pub use open_failure::{Cut, Damage, OpenFailure, RecoveryReport, UnusableCheckpoint};
 pub use owner_fault::OwnerFault;
 pub use repair::{Salvaged, repair};

@@ -177,7 +177,7 @@ impl Driver {
         self.shard.prepare_stop(self.now);
         self.settle_down();
         if let Some(job) = self.shard.closing_checkpoint() {
-            self.command(job.run(&self.access));
+            self.command(job.run_all(&self.access));
         }
     }
 
@@ -211,7 +211,7 @@ impl Driver {
             if jobs.is_empty() && !self.shard.has_work() {
                 break;
             }
-            commands.extend(jobs.into_iter().map(|job| job.run(&self.access)));
+            commands.extend(jobs.into_iter().map(|job| job.run_all(&self.access)));
         }
         let mut events = Vec::new();
         self.outlet.update(|waiting| events.append(waiting));
@@ -235,7 +235,7 @@ impl Driver {
 
     pub(super) fn release_reads(&mut self) -> Vec<Event> {
         self.hold_reads = false;
-        let done = self.held.drain(..).map(|job| job.run(&self.access)).collect();
+        let done = self.held.drain(..).map(|job| job.run_all(&self.access)).collect();
         self.turn(done)
     }
 

@@ -11,7 +11,7 @@ use leveret::{
     model::{BodySequence, Timestamp},
     storage::{
         Batch, DirectLogOptions, Disk, DiskAction, DiskError, KeepFailure, Kept, LogFailure, LogIndex,
-        LogKeeper, LogRoom, Machine, Merged, OpenFailure, OwnerFault, ReadFailure, RecoveredBatch,
+        LogKeeper, LogRoom, Machine, MergeStep, Merged, OpenFailure, OwnerFault, ReadFailure, RecoveredBatch,
         RecoveryReport, Segment, Selection, ShardLog, Snapshot,
         testing::{MemoryDisk, Seeded, SteppedLog},
     },
@@ -219,7 +219,15 @@ impl Rig {
     pub(crate) fn merge(&mut self) -> Result<Merged, KeepFailure> {
         let segments = self.removable();
         self.may_go(&segments, is_kept);
-        self.keeper().merge_segments(&first_indices(&segments), &mut OneInThree)
+        if segments.is_empty() {
+            return Ok(Merged::default());
+        }
+        let mut steps = self.keeper().merge_segments(&first_indices(&segments), Box::new(OneInThree))?;
+        loop {
+            if let MergeStep::Done(merged) = steps.step()? {
+                return Ok(merged);
+            }
+        }
     }
 
     pub(crate) fn keeper(&mut self) -> Arc<dyn LogKeeper> {
