@@ -137,7 +137,7 @@ async fn a_full_queue_refuses_as_soon_as_it_is_to() {
 
 #[tokio::test]
 async fn dead_letters_go_where_the_queue_says_now() {
-    let mut broker = Broker::start();
+    let mut broker = Broker::start_with(&["--shards", "1"]);
     let (_connection, channel) = connect(&broker).await;
     soon(channel.declare_exchange(Exchange::new("dlx", ExchangeKind::Topic))).await.unwrap();
     for queue in ["q", "first", "second"] {
@@ -153,12 +153,15 @@ async fn dead_letters_go_where_the_queue_says_now() {
     entry_when(&channel, "q", |told| told.dead_letters == 1 && told.messages_ready == 0).await;
     alter(&channel, "q", to(q().dead_letter_routing_key("first"))).await;
     entry_when(&channel, "first", |told| told.messages_ready == 1).await;
+    entry_when(&channel, "q", |told| told.dead_letters == 0).await;
+    // That it has gone is on the disk with what comes to the shard's log after it: from then on it does not go again.
+    publish(&channel, "first", &["later"]).await;
     alter(&channel, "q", to(q().dead_letter_routing_key("second"))).await;
     broker.kill_and_restart();
     let (_connection, channel) = connect(&broker).await;
     publish(&channel, "q", &["b"]).await;
     entry_when(&channel, "second", |told| told.messages_ready == 1).await;
-    assert_eq!(taken(&channel, "first").await, ["a"]);
+    assert_eq!(taken(&channel, "first").await, ["a", "later"]);
     assert_eq!(taken(&channel, "second").await, ["b"]);
 }
 
