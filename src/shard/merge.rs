@@ -45,8 +45,8 @@ const SMALL_SEGMENTS_MIN: usize = 8;
 pub(super) struct MergePlan {
     /// Their first indices.
     segments: Vec<LogIndex>,
-    /// Messages that are needed, and by whom, in order.
-    needed: Vec<(u64, QueueId)>,
+    /// What is needed, in order.
+    needed: Vec<NeededMessage>,
     /// Bytes of these messages.
     bytes: u64,
 }
@@ -65,9 +65,9 @@ impl MergePlan {
     }
 }
 
-/// What is needed, by whom, in order.
+/// What is needed, in order.
 struct Needed {
-    messages: Vec<(u64, QueueId)>,
+    messages: Vec<NeededMessage>,
     /// How many of them a batch has held so far.
     passed: usize,
 }
@@ -83,7 +83,9 @@ impl Selection for Needed {
     fn end(&mut self) -> Result<(), OwnerFault> {
         match self.messages.get(self.passed) {
             None => Ok(()),
-            Some((sequence, queue)) => Err(MessageGone { sequence: *sequence, queue: *queue }.into()),
+            Some(NeededMessage { sequence, queue, .. }) => {
+                Err(MessageGone { sequence: *sequence, queue: *queue }.into())
+            }
         }
     }
 }
@@ -160,7 +162,7 @@ impl Shard {
             if messages > KEPT_MESSAGES_MAX {
                 break;
             }
-            let needed = self.needed_in(segment.first_body.0..segment.bodies_end.0);
+            let needed = self.needed_in(segment.first_body.0..segment.bodies_end.0, usage.messages);
             self.weigh(segment, *usage, &needed);
             self.housekeeping.weighed_last = segment.first_index;
         }
@@ -177,12 +179,14 @@ impl Shard {
     /// What to keep of them; `None` if it is most of it after all.
     pub(super) fn plan_merge(&mut self, run: &[Segment]) -> Option<MergePlan> {
         let (first, last) = (run.first()?, run.last()?);
-        let mut needed = self.needed_in(first.first_body.0..last.bodies_end.0);
+        let usage = self.bodies.usage(run);
+        let about = usage.iter().map(|usage| usage.messages).sum();
+        let mut needed = self.needed_in(first.first_body.0..last.bodies_end.0, about);
         let bytes = bytes_of(&needed);
         let total = run.iter().map(|segment| segment.bytes).sum();
         if !is_sparse(total, bytes) && run.len() < SMALL_SEGMENTS_MIN {
             // Messages that are needed by few of their queues look like few messages.
-            for (segment, usage) in run.iter().zip(self.bodies.usage(run)) {
+            for (segment, usage) in run.iter().zip(usage) {
                 let behind = |sequence: u64| needed.partition_point(|needed| needed.sequence < sequence);
                 let here = behind(segment.first_body.0)..behind(segment.bodies_end.0);
                 self.weigh(segment, usage, &needed[here]);
@@ -192,16 +196,19 @@ impl Shard {
         if planted(Bug::MergeForgets) {
             needed.pop();
         }
-        let needed = needed.into_iter().map(|needed| (needed.sequence, needed.queue)).collect();
         let segments = run.iter().map(|segment| segment.first_index).collect();
         Some(MergePlan { segments, needed, bytes })
     }
 
-    /// Messages of a range that queues need, in order.
-    fn needed_in(&self, range: Range<u64>) -> Vec<NeededMessage> {
-        let mut needed = Vec::new();
+    /// Messages of a range that queues need, about so many, in order.
+    fn needed_in(&self, range: Range<u64>, about: u64) -> Vec<NeededMessage> {
+        // Twice as much room in between would be twice as many new pages, and these cost more than what is put there.
+        let mut needed = Vec::with_capacity(about.min(KEPT_MESSAGES_MAX) as usize);
         for (id, slot) in &self.queues {
-            let message = |sequence, bytes| NeededMessage { sequence, queue: *id, bytes };
+            let message = |sequence, bytes: u64| {
+                let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+                NeededMessage { sequence, queue: *id, bytes }
+            };
             needed
                 .extend(slot.queue.live_in(range.clone()).map(|(sequence, bytes)| message(sequence, bytes)));
             let retained = slot.queue.retained_in(range.clone());
@@ -226,12 +233,12 @@ impl Shard {
 struct NeededMessage {
     sequence: u64,
     queue: QueueId,
-    bytes: u64,
+    bytes: u32,
 }
 
 /// Bytes of messages that are in order, each once, however many queues need it.
 fn bytes_of(needed: &[NeededMessage]) -> u64 {
-    needed.chunk_by(|one, next| one.sequence == next.sequence).map(|same| same[0].bytes).sum()
+    needed.chunk_by(|one, next| one.sequence == next.sequence).map(|same| u64::from(same[0].bytes)).sum()
 }
 
 /// Messages of a range that were handed out and have not gone out.
@@ -274,9 +281,9 @@ impl Total {
 }
 
 /// What is needed of a batch. `needed` is shortened to what comes behind it.
-fn keep(batch: &RecoveredBatch, needed: &mut &[(u64, QueueId)]) -> Result<Option<Kept>, BatchFault> {
+fn keep(batch: &RecoveredBatch, needed: &mut &[NeededMessage]) -> Result<Option<Kept>, BatchFault> {
     let behind = batch.first_body.0 + u64::from(batch.bodies);
-    let count = needed.partition_point(|(sequence, _)| *sequence < behind);
+    let count = needed.partition_point(|needed| needed.sequence < behind);
     let (here, after) = needed.split_at(count);
     if batch.bodies == 0 || here.is_empty() {
         return Ok(None);
@@ -312,13 +319,15 @@ fn keep(batch: &RecoveredBatch, needed: &mut &[(u64, QueueId)]) -> Result<Option
     }
     match sieve.needed.first() {
         None => Ok(Some(sieve.finish())),
-        Some((sequence, queue)) => Err(BatchFault::Lacks { sequence: *sequence, queue: *queue }),
+        Some(NeededMessage { sequence, queue, .. }) => {
+            Err(BatchFault::Lacks { sequence: *sequence, queue: *queue })
+        }
     }
 }
 
 /// Lets through what is needed of a batch.
 struct Sieve<'a> {
-    needed: &'a [(u64, QueueId)],
+    needed: &'a [NeededMessage],
     first_body: u64,
     messages: BytesMut,
     operations: BytesMut,
@@ -368,10 +377,10 @@ impl Sieve<'_> {
 
     /// The queues that need a message.
     fn take(&mut self, sequence: u64) -> Vec<QueueId> {
-        let count = self.needed.iter().take_while(|(needed, _)| *needed == sequence).count();
+        let count = self.needed.iter().take_while(|needed| needed.sequence == sequence).count();
         let (here, after) = self.needed.split_at(count);
         self.needed = after;
-        here.iter().map(|(_, queue)| *queue).collect()
+        here.iter().map(|needed| needed.queue).collect()
     }
 
     fn finish(mut self) -> Kept {
