@@ -202,7 +202,7 @@ impl Shard {
 
     /// Messages of a range that queues need, about so many, in order.
     fn needed_in(&self, range: Range<u64>, about: u64) -> Vec<NeededMessage> {
-        // Twice as much room in between would be twice as many new pages, and these cost more than what is put there.
+        // All at once: growing would touch more new pages on the way.
         let mut needed = Vec::with_capacity(about.min(KEPT_MESSAGES_MAX) as usize);
         for (id, slot) in &self.queues {
             let message = |sequence, bytes: u64| {

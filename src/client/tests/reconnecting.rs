@@ -17,6 +17,15 @@ pub(super) async fn back_with_channel(server: &Server) -> Peer {
     peer
 }
 
+/// Accepts the client again, up to the request to declare its queue again, which is not answered: its numbers.
+async fn back_up_to_queue(server: &Server) -> (Peer, u32, u64) {
+    let mut peer = back_with_channel(server).await;
+    peer.done("DeclareExchange").await;
+    let (number, request, body) = peer.expect().await;
+    assert!(matches!(body, Body::DeclareQueue(_)), "{body:?}");
+    (peer, number, request)
+}
+
 async fn reconnected(events: &mut Events) -> u64 {
     loop {
         match soon(events.next()).await {
@@ -443,10 +452,7 @@ async fn a_queue_whose_last_consumer_ends_while_it_is_made_again_is_deleted_agai
     let (_connection, channel, mut peer) = server.channel().await;
     let consumer = subscribed(&channel, &mut peer).await;
     drop(peer);
-    let mut peer = back_with_channel(&server).await;
-    peer.done("DeclareExchange").await;
-    let (number, request, body) = peer.expect().await;
-    assert!(matches!(body, Body::DeclareQueue(_)), "{body:?}");
+    let (mut peer, number, request) = back_up_to_queue(&server).await;
     drop(consumer);
     peer.send(number, request, declared("q")).await;
     peer.done("Bind").await;
@@ -567,10 +573,7 @@ async fn closing_while_the_connection_is_made_again_leaves_no_queue_without_its_
     let (connection, channel, mut peer) = server.channel().await;
     let _consumer = subscribed(&channel, &mut peer).await;
     drop(peer);
-    let mut peer = back_with_channel(&server).await;
-    peer.done("DeclareExchange").await;
-    let (number, request, body) = peer.expect().await;
-    assert!(matches!(body, Body::DeclareQueue(_)), "{body:?}");
+    let (mut peer, number, request) = back_up_to_queue(&server).await;
     let mut closing = pin!(connection.close());
     assert!(tokio::time::timeout(Duration::ZERO, &mut closing).await.is_err(), "it is made again first");
     peer.send(number, request, declared("q")).await;
